@@ -1,0 +1,221 @@
+"""The command line: `diffusion-segment segment | evaluate | train | models | check | phantom | worker`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .errors import DiffusionSegmentError, ErrorCode
+
+DEFAULT_MODEL = "abdomen-ct"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; errors are one line on stderr and the exit status of their code."""
+    try:
+        options = _parser().parse_args(arguments)
+        if options.threads:
+            os.environ["OMP_NUM_THREADS"] = str(options.threads)
+        options.run(options)
+    except DiffusionSegmentError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("CANCELLED: Stopped by the user. Nothing was changed.", file=sys.stderr)
+        return 130
+    except MemoryError:
+        print("OUT_OF_MEMORY: There is too little memory. Close programs, or crop the scan.", file=sys.stderr)
+        return 4
+    except ModuleNotFoundError as error:
+        print(f"NO_TORCH: The Python package {error.name} is missing. Install it with pip.", file=sys.stderr)
+        return 3
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with errors in the program's own form."""
+
+    def error(self, message: str) -> Any:
+        """Tell what is wrong with the arguments in one line."""
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"{message}.", hint=f"See `{self.prog} --help`.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="diffusion-segment", description="Segment CT with diffusion models, and say where to look twice."
+    )
+    parser.add_argument("--version", action="version", version=f"diffusion-segment {__version__}")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_segment(commands)
+    _add_evaluate(commands)
+    _add_train(commands)
+    models = commands.add_parser("models", help="list the installed models")
+    models.set_defaults(run=_run_models)
+    check = commands.add_parser("check", help="check the installation: torch, devices, weights")
+    check.set_defaults(run=_run_check)
+    phantom = commands.add_parser("phantom", help="write a synthetic abdomen CT and its labels")
+    phantom.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    phantom.add_argument("--seed", type=int, default=0)
+    phantom.set_defaults(run=_run_phantom)
+    worker = commands.add_parser("worker", help="serve requests as JSON lines on standard input and output")
+    worker.set_defaults(run=_run_worker)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
+    parser.add_argument("--samples", type=int, help="K, diffusion samples (default: the model's)")
+    parser.add_argument("--steps", type=int, help="S, denoising steps a sample (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", choices=("ddim", "ddpm"))
+    parser.add_argument("--schedule", choices=("linear", "cosine"))
+    parser.add_argument("--abar-start", type=float, metavar="A", help="alpha_bar at the start T', 0 to 1")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def _add_segment(commands: Any) -> None:
+    parser = commands.add_parser("segment", help="segment one scan")
+    parser.add_argument("input", metavar="INPUT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    _add_run_options(parser)
+    parser.add_argument("--organs", help="names, separated by commas (default: all)")
+    parser.add_argument("--bodypart", action="store_true", help="also write the body coordinates")
+    parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
+    parser.set_defaults(run=_run_segment)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser("evaluate", help="measure a model on labelled scans")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--labels", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--part", help="only the cases that splits.json beside the data names so, e.g. validation")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    _add_run_options(parser)
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train one network of a model")
+    parser.add_argument("network", choices=("bodypart", "backbone", "probe", "refiner"))
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="folder with images/ and labels/; may be given several times",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--base", default=DEFAULT_MODEL, help="model whose model.json a new folder starts from")
+    parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
+    parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
+    parser.add_argument("--finetune", action="store_true", help="probe: train the backbone along with it")
+    parser.add_argument("--no-coordinates", action="store_true", help="backbone: without body coordinates")
+    parser.add_argument("--scheme", default="recycling", choices=("recycling", "standard"), help="refiner")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.set_defaults(run=_run_train)
+
+
+def _segment_options(options: argparse.Namespace, **more: Any) -> Any:
+    from .pipeline.segment import SegmentOptions
+
+    return SegmentOptions(
+        samples=options.samples,
+        steps=options.steps,
+        seed=options.seed,
+        sampler=options.sampler,
+        schedule=options.schedule,
+        abar_start=options.abar_start,
+        **more,
+    )
+
+
+def _run_segment(options: argparse.Namespace) -> None:
+    from .commands import segment_file
+
+    organs = tuple(name.strip() for name in options.organs.split(",")) if options.organs else None
+    segment_file(
+        options.input,
+        options.output,
+        model_name=options.model,
+        device=options.device,
+        options=_segment_options(options, organs=organs, bodypart=options.bodypart, force=options.force),
+    )
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    from .commands import evaluate_folders
+
+    evaluate_folders(
+        options.images,
+        options.labels,
+        options.output,
+        part=options.part,
+        model_name=options.model,
+        device=options.device,
+        options=_segment_options(options),
+    )
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    from .training.command import TrainOptions, train
+
+    train(
+        TrainOptions(
+            network=options.network,
+            data=tuple(options.data),
+            output=options.output,
+            base=options.base,
+            steps=options.steps,
+            minutes=options.minutes,
+            learning_rate=options.learning_rate,
+            batch=options.batch,
+            patch=options.patch,
+            seed=options.seed,
+            device=options.device,
+            bf16=options.bf16,
+            finetune=options.finetune,
+            use_coordinates=not options.no_coordinates,
+            scheme=options.scheme,
+            resume=options.resume,
+        )
+    )
+
+
+def _run_models(_: argparse.Namespace) -> None:
+    from .pipeline.model import find_model, list_models, read_description
+
+    for name in list_models():
+        description = read_description(find_model(name))
+        print(f"{name}\t{description.version}\t{description.title}\t{len(description.labels)} organs")
+
+
+def _run_check(_: argparse.Namespace) -> None:
+    from .commands import check_installation
+
+    print(json.dumps(check_installation(), indent=2))
+
+
+def _run_phantom(options: argparse.Namespace) -> None:
+    from .commands import write_phantom
+
+    write_phantom(options.output, seed=options.seed)
+
+
+def _run_worker(_: argparse.Namespace) -> None:
+    from .worker import main as serve
+
+    serve()

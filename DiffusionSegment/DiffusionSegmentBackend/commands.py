@@ -1,0 +1,140 @@
+"""What the commands do, with files at both ends of the pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import __version__
+from .errors import DiffusionSegmentError, ErrorCode
+from .pipeline.model import list_models, load_model
+from .pipeline.segment import SegmentOptions, segment
+from .result_folder import check_writable, staged_folder, write_result, write_text
+from .volume import Volume
+from .volume_io import modality_of, read_volume, write_volume
+
+
+class ProgressBar:
+    """The stages of a run as one bar on stderr."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show `done` of `total` of `stage`."""
+        if stage != self._stage:
+            self.close()
+            self._stage = stage
+            self._bar = tqdm(total=total, desc=f"{stage:>9}", file=sys.stderr, leave=False, disable=None)
+        self._bar.n = done
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Clear the line."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def segment_file(source: str, folder: Path, *, model_name: str, device: str, options: SegmentOptions) -> dict[str, Any]:
+    """Segment one scan on disk into `folder` and print a summary; returns the report.
+
+    Raises:
+        DiffusionSegmentError: whatever is wrong with the scan, the options, the model or the folder.
+    """
+    check_writable(folder)
+    volume = read_volume(source)
+    options = _with_modality(options, modality_of(Path(source)))
+    model = load_model(model_name, device)
+    bar = ProgressBar()
+    try:
+        result = segment(volume, model, options, progress=bar)
+    finally:
+        bar.close()
+    write_result(result, volume.index_to_lps, folder)
+    _summarise(result.report, folder)
+    return result.report
+
+
+def _with_modality(options: SegmentOptions, modality: str | None) -> SegmentOptions:
+    return replace(options, modality=modality)
+
+
+def _summarise(report: dict[str, Any], folder: Path) -> None:
+    for organ in report["organs"]:
+        low, high = organ["volume_interval_ml"]
+        print(f"{organ['title']:<26}{organ['volume_ml']:>9.1f} mL   {low:.1f} to {high:.1f}")
+    for warning in report["warnings"]:
+        print(f"Note: {warning}")
+    if report["review"]:
+        print(f"Look first at: {report['review'][0]['sentence']}")
+    print(f"Written to {folder} in {report['timings_s']['total']:.1f} s.")
+
+
+def evaluate_folders(
+    images: Path, labels: Path, output: Path, *, part: str | None, model_name: str, device: str, options: SegmentOptions
+) -> None:
+    """Evaluate on the scans of `images` whose label maps lie in `labels`, and write the tables to `output`.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA without cases, OUTPUT_UNWRITABLE.
+    """
+    from .evaluation.evaluate import evaluate
+    from .training.data import find_cases
+
+    if images.resolve().parent != labels.resolve().parent or (images.name, labels.name) != ("images", "labels"):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            "Images and labels must be folders 'images' and 'labels' side by side.",
+            hint="Arrange them so.",
+        )
+    check_writable(output.parent)
+    scans = find_cases(images.resolve().parent, part=part or "")
+    result = evaluate(load_model(model_name, device), scans, options)
+    write_text(output, json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result["mean_dice"]))
+
+
+def write_phantom(folder: Path, *, seed: int) -> None:
+    """Write ct.nii.gz and labels.nii.gz of the phantom.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
+    """
+    from .phantom import make_phantom
+
+    check_writable(folder)
+    phantom = make_phantom(seed=seed)
+    with staged_folder(folder) as staging:
+        write_volume(Volume(phantom.image, phantom.index_to_lps), staging / "ct.nii.gz")
+        write_volume(Volume(phantom.labels, phantom.index_to_lps), staging / "labels.nii.gz")
+    print(f"Written to {folder}.")
+
+
+def check_installation() -> dict[str, Any]:
+    """Versions, devices, models, and whether their weights are whole."""
+    state = {}
+    for name in list_models():
+        try:
+            load_model(name, "cpu")
+            state[name] = "ok"
+        except DiffusionSegmentError as error:
+            state[name] = str(error)
+    return {
+        "software": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "cpu_cores": os.cpu_count(),
+        "models": state,
+    }

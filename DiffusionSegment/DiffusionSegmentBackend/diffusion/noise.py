@@ -1,0 +1,34 @@
+"""One noise field for the whole volume: a pure function of (seed, sample, step, voxel).
+
+Tiles that overlap see the same noise, so they leave no seams; a second run over part of a volume meets the same values.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KEY_BITS = 64
+
+
+def noise_field(
+    shape: tuple[int, int, int], *, channels: int, seed: int, sample: int, step: int, z_offset: int = 0
+) -> Tensor:
+    """Standard normal noise (channels, z, y, x), float32 on the CPU.
+
+    Every slice z has a counter-based generator (Philox) of its own, so that slices z_offset.. of a larger field of the
+    same y and x are equal to those of the field itself. `sample` and `step` count from 0.
+    """
+    depth, height, width = shape
+    field = np.empty((depth, channels, height, width), dtype=np.float32)
+    for z in range(depth):
+        words = np.array([seed & (2**_KEY_BITS - 1), (sample << 40) ^ (step << 24) ^ (z + z_offset)], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=words))
+        generator.standard_normal(out=field[z], dtype=np.float32)
+    return torch.from_numpy(field).movedim(1, 0).contiguous()
+
+
+def training_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of `like`'s shape, device and type, drawn on the CPU: a seed means the same everywhere."""
+    return torch.randn(like.shape, generator=generator).to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,83 @@
+"""Noise schedules as alpha_bar(t) and their log-SNR, for t in 0..T counted in training steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import DiffusionSegmentError, ErrorCode
+
+SCHEDULES = ("linear", "cosine")
+_COSINE_OFFSET = 0.008
+_LOG_SNR_LIMIT = 12.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """alpha_bar over `timesteps` + 1 points, from 1 at t = 0 to nearly 0 at t = T.
+
+    linear: beta from 1e-4 to 2e-2 (Ho et al. 2020, section 4, scaled to T); cosine: Nichol and Dhariwal 2021, eq. 17.
+    """
+
+    name: str = "linear"
+    timesteps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.name not in SCHEDULES:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, f"There is no noise schedule '{self.name}'.", hint=f"Choose {' or '.join(SCHEDULES)}."
+            )
+
+    @property
+    def alpha_bar(self) -> Tensor:
+        """Float64 tensor (T + 1,); entry t is the share of signal variance left after t steps."""
+        if self.name == "cosine":
+            t = torch.arange(self.timesteps + 1, dtype=torch.float64) / self.timesteps
+            f = torch.cos((t + _COSINE_OFFSET) / (1 + _COSINE_OFFSET) * math.pi / 2) ** 2
+            return (f / f[0]).clamp(min=1e-5)
+        scale = 1000 / self.timesteps
+        beta = torch.linspace(1e-4 * scale, 2e-2 * scale, self.timesteps, dtype=torch.float64).clamp(max=0.999)
+        return torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - beta, dim=0)])
+
+    def at(self, t: Tensor | int) -> Tensor:
+        """alpha_bar at integer steps t in 0..T, any shape, float32."""
+        return self.alpha_bar[torch.as_tensor(t)].float()
+
+    def step_of(self, alpha_bar: float) -> int:
+        """The step whose alpha_bar is nearest to the one given: T' is specified by signal share, never by index."""
+        return int((self.alpha_bar - alpha_bar).abs().argmin())
+
+
+def log_snr(alpha_bar: Tensor) -> Tensor:
+    """log(alpha_bar / (1 - alpha_bar)), bounded to +-12: the time input of every network."""
+    clamped = alpha_bar.double().clamp(1e-6, 1 - 1e-6)
+    return torch.log(clamped / (1 - clamped)).clamp(-_LOG_SNR_LIMIT, _LOG_SNR_LIMIT).float()
+
+
+def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """q(x_t | x_0): sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise (Ho et al. 2020, eq. 4).
+
+    `alpha_bar` holds one value a batch element, or a scalar.
+    """
+    signal = _per_sample(alpha_bar, x0)
+    return signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+
+
+def velocity(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho 2022, appendix D)."""
+    signal = _per_sample(alpha_bar, x0)
+    return signal.sqrt() * noise - (1 - signal).sqrt() * x0
+
+
+def x0_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
+    signal = _per_sample(alpha_bar, x_t)
+    return signal.sqrt() * x_t - (1 - signal).sqrt() * v
+
+
+def _per_sample(alpha_bar: Tensor, like: Tensor) -> Tensor:
+    alpha_bar = alpha_bar.to(device=like.device, dtype=like.dtype)
+    return alpha_bar.reshape(-1, *([1] * (like.ndim - 1))) if alpha_bar.ndim else alpha_bar

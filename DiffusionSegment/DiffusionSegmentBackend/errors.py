@@ -1,0 +1,78 @@
+"""Errors that a user can act on: a code, one line of what is wrong, and the next step.
+
+The exit status follows from the code: 2 bad input, 3 missing weights or devices, 4 out of memory, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class ErrorCode(str, Enum):
+    """What went wrong, as it appears on stderr and in the worker's messages."""
+
+    INPUT_MISSING = "INPUT_MISSING"
+    INPUT_UNREADABLE = "INPUT_UNREADABLE"
+    INPUT_SHAPE = "INPUT_SHAPE"
+    INPUT_VALUES = "INPUT_VALUES"
+    GEOMETRY = "GEOMETRY"
+    MODALITY = "MODALITY"
+    BODY_PART_MISMATCH = "BODY_PART_MISMATCH"
+    OPTION = "OPTION"
+    TRAINING_DATA = "TRAINING_DATA"
+    CHECKPOINT = "CHECKPOINT"
+    OUTPUT_UNWRITABLE = "OUTPUT_UNWRITABLE"
+    DISK_FULL = "DISK_FULL"
+    MODEL_UNKNOWN = "MODEL_UNKNOWN"
+    WEIGHTS_MISSING = "WEIGHTS_MISSING"
+    WEIGHTS_CORRUPT = "WEIGHTS_CORRUPT"
+    NO_TORCH = "NO_TORCH"
+    NO_DEVICE = "NO_DEVICE"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    OUT_OF_GPU_MEMORY = "OUT_OF_GPU_MEMORY"
+    PROTOCOL = "PROTOCOL"
+    BUSY = "BUSY"
+    WORKER_DIED = "WORKER_DIED"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+
+
+_EXIT_STATUS = {
+    ErrorCode.MODEL_UNKNOWN: 3,
+    ErrorCode.WEIGHTS_MISSING: 3,
+    ErrorCode.WEIGHTS_CORRUPT: 3,
+    ErrorCode.NO_TORCH: 3,
+    ErrorCode.NO_DEVICE: 3,
+    ErrorCode.OUT_OF_MEMORY: 4,
+    ErrorCode.OUT_OF_GPU_MEMORY: 4,
+    ErrorCode.INTERNAL: 1,
+    ErrorCode.WORKER_DIED: 1,
+    ErrorCode.CANCELLED: 130,
+}
+
+
+class DiffusionSegmentError(Exception):
+    """A failure told to the user: `message` says what is wrong, `hint` what to do next."""
+
+    def __init__(self, code: ErrorCode, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    @property
+    def exit_status(self) -> int:
+        """The process exit status that belongs to the code; 2 (bad input) unless another is named."""
+        return _EXIT_STATUS.get(self.code, 2)
+
+    def __str__(self) -> str:
+        """`CODE: message. hint`, always a single line."""
+        text = f"{self.code.value}: {self.message}"
+        return " ".join((f"{text} {self.hint}" if self.hint else text).split())
+
+
+class Cancelled(DiffusionSegmentError):
+    """The user asked to stop; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.CANCELLED, "Cancelled.", hint="Nothing was changed.")

@@ -1,0 +1,1 @@
+"""Measuring a model against labelled scans, in the scans' own geometry."""

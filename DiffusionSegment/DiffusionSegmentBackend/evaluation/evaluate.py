@@ -1,0 +1,106 @@
+"""Dice and uncertainty of a model on labelled scans, native geometry: of the probe, the refiner, and their ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..pipeline.model import Model, weights_sha256
+from ..pipeline.prepare import windowed
+from ..pipeline.restore import restore_labels, restore_map
+from ..pipeline.segment import Prediction, SegmentOptions, Stopwatch, plan_of, predict
+from ..pipeline.uncertainty import entropy, volume_interval_ml
+from ..training.data import CaseFiles
+from ..volume import Grid, Volume, model_grid
+from ..volume_io import read_volume
+from .metrics import dice_by_label, errors_in_most_uncertain
+
+_SHARES = (0.01, 0.02, 0.05)
+_AIR_HU = -120
+
+
+def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) -> dict[str, Any]:
+    """Tables for metrics.json: per case and organ, their means and medians; Dice 0..1."""
+    cases = [_evaluate_case(model, scan, options) for scan in tqdm(scans, desc="evaluate")]
+    names = [label.name for label in model.description.labels]
+    variants = ("probe", "refiner", "ensemble")
+    plan, samples = plan_of(options, model)
+    return {
+        "model": model.description.name,
+        "sha256": weights_sha256(model.description),
+        "options": {
+            "samples": samples,
+            "steps": plan.steps,
+            "seed": plan.seed,
+            "sampler": plan.sampler,
+            "schedule": plan.schedule,
+            "abar_start": plan.abar_start,
+        },
+        "cases": len(cases),
+        "mean_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmean) for v in variants},
+        "median_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmedian) for v in variants},
+        "organ_dice": {
+            v: {name: _rounded(np.nanmean([case["dice"][v][n] for case in cases])) for n, name in enumerate(names)}
+            for v in variants
+        },
+        "volume_interval_coverage": _rounded(np.mean([hit for case in cases for hit in case["interval_hits"]])),
+        "errors_in_most_uncertain": {
+            str(share): _rounded(np.mean([case["errors_in_most_uncertain"][str(share)] for case in cases]))
+            for share in _SHARES
+        },
+        "by_case": [{**case, "dice": {v: [_rounded(d) for d in case["dice"][v]] for v in variants}} for case in cases],
+    }
+
+
+def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> dict[str, Any]:
+    volume, truth = read_volume(scan.image), read_volume(scan.label).array
+    plan, samples = plan_of(options, model)
+    grid = model_grid(volume, spacing=model.description.spacing_mm)
+    watch = Stopwatch()
+    with torch.inference_mode():
+        image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+        prediction = predict(image, model, plan, samples=samples, watch=watch, force=True)
+        maps = {"probe": prediction.pre, "refiner": prediction.refined, "ensemble": prediction.ensemble}
+        labels = {name: restore_labels(p, prediction.offset, grid) for name, p in maps.items()}
+    classes = model.description.classes
+    return {
+        "name": scan.name,
+        "dice": {name: dice_by_label(predicted, truth, classes).tolist() for name, predicted in labels.items()},
+        "interval_hits": _interval_hits(prediction, truth, grid, volume),
+        "errors_in_most_uncertain": _error_shares(prediction, labels["ensemble"], truth, grid, volume),
+        "seconds": watch.seconds,
+    }
+
+
+def _interval_hits(prediction: Prediction, truth: NDArray, grid: Grid, volume: Volume) -> list[bool]:
+    """For each organ that the truth shows: does the 90 % interval hold its true volume?"""
+    voxel_ml = float(np.prod(grid.spacing)) / 1000.0
+    hits = []
+    for value in range(1, prediction.ensemble.shape[0]):
+        true_ml = np.count_nonzero(truth == value) * volume.voxel_ml
+        if true_ml > 0:
+            low, high = volume_interval_ml(prediction.ensemble[value].numpy(), voxel_ml)
+            hits.append(bool(low <= true_ml <= high))
+    return hits
+
+
+def _error_shares(
+    prediction: Prediction, labels: NDArray, truth: NDArray, grid: Grid, volume: Volume
+) -> dict[str, float]:
+    body = volume.array > _AIR_HU
+    doubt = restore_map(entropy(prediction.ensemble).numpy(), prediction.offset, grid)[body]
+    wrong = (labels != truth)[body]
+    return {str(share): _rounded(errors_in_most_uncertain(doubt, wrong, share=share)) for share in _SHARES}
+
+
+def _mean(rows: list[list[float]], average: Any) -> float:
+    return _rounded(average(np.asarray(rows, dtype=float)))
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,24 @@
+"""Measures of a label map and of its uncertainty against the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def dice_by_label(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
+    """Dice of labels 1..classes-1; NaN for a label that the truth does not show."""
+    counts = [
+        np.bincount(v.ravel(), minlength=classes)[1:classes].astype(float)
+        for v in (predicted, truth, truth[predicted == truth])
+    ]
+    with np.errstate(invalid="ignore"):
+        return np.where(counts[1] > 0, 2 * counts[2] / (counts[0] + counts[1]), np.nan)
+
+
+def errors_in_most_uncertain(uncertainty: NDArray[np.float32], wrong: NDArray[np.bool_], *, share: float) -> float:
+    """Share of the wrong voxels that lie among the `share` most uncertain voxels; all arrays cover the same voxels."""
+    count = max(1, round(share * uncertainty.size))
+    most = np.argpartition(uncertainty.ravel(), -count)[-count:]
+    total = np.count_nonzero(wrong)
+    return float(np.count_nonzero(wrong.ravel()[most]) / total) if total else 1.0

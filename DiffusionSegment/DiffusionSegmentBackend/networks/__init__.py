@@ -1,0 +1,1 @@
+"""The four networks: body-part regressor, diffusion backbone, probe and refiner."""

@@ -1,0 +1,52 @@
+"""Body-part regressor: for every voxel, where in the body it lies, in mm of one common body frame.
+
+Axes as in LPS: right to left, anterior to posterior, inferior to superior. Follows the dense coordinates of anatomical
+positional embeddings (Goncharov et al. 2024, arXiv 2409.10291) with a small U-Net on a coarse grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .unet import PyramidUNet
+
+COORDINATE_SCALE_MM = 100.0
+
+
+class BodyPartRegressor(nn.Module):
+    """Dense body coordinates at `stride` times the model's spacing, interpolated back to its grid."""
+
+    def __init__(self, channels: Sequence[int] = (16, 32, 64, 96), stride: int = 2) -> None:
+        super().__init__()
+        self.stride = stride
+        self.multiple = stride * 2 ** (len(channels) - 1)
+        self.unet = PyramidUNet(1, channels, timed=False)
+        self.head = nn.Conv3d(channels[0], 3, 1)
+
+    def coarse(self, image: Tensor) -> Tensor:
+        """Image (B, 1, z, y, x) in -1..1, sides multiples of `multiple` -> mm (B, 3, z/stride, y/stride, x/stride)."""
+        features = self.unet(F.avg_pool3d(image, self.stride))[0]
+        return self.head(features).float() * COORDINATE_SCALE_MM
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (B, 1, z, y, x) in -1..1 of any size -> body coordinates in mm (B, 3, z, y, x)."""
+        size = image.shape[2:]
+        padding = [amount for n in reversed(size) for amount in (0, -n % self.multiple)]
+        padded = F.pad(image, padding, value=-1.0)
+        fine = F.interpolate(self.coarse(padded), size=padded.shape[2:], mode="trilinear", align_corners=False)
+        return fine[:, :, : size[0], : size[1], : size[2]]
+
+
+def normalised(coordinates_mm: Tensor) -> Tensor:
+    """Body coordinates as network input: mm / 100, of order one."""
+    return coordinates_mm / COORDINATE_SCALE_MM
+
+
+def whole_volume_coordinates(regressor: BodyPartRegressor, image: Tensor) -> Tensor:
+    """Coordinates in mm (3, z, y, x) of a whole scan (z, y, x) in -1..1, in one pass."""
+    with torch.inference_mode():
+        return regressor(image[None, None])[0]

@@ -1,0 +1,71 @@
+"""Stage one: body coordinates of the whole scan, backbone features of each tile computed once, the pre-segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..networks.bodypart import normalised, whole_volume_coordinates
+from .model import Model
+from .progress import Progress
+from .tiling import Tiling
+
+_FINEST_LEVELS = 2
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """What all samples share. `features[n]` are tile n's two finest levels in half precision on the model's device."""
+
+    coordinates: Tensor
+    tiling: Tiling
+    features: list[list[Tensor]]
+    pre: Tensor
+
+
+def body_box(image: Tensor, *, least: int) -> tuple[slice, slice, slice]:
+    """Box (z, y, x) around everything that is not air in an image -1..1, at least `least` voxels a side if possible."""
+    tissue = image > -0.9
+    box = []
+    for axis, n in enumerate(image.shape):
+        others = [a for a in range(3) if a != axis]
+        share = tissue.float().mean(dim=others)
+        found = (share > 0.02).nonzero().flatten()
+        low, high = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, n)
+        missing = max(0, least - (high - low))
+        low = max(0, low - (missing + 1) // 2)
+        box.append(slice(low, min(n, max(high, low + least))))
+    return box[0], box[1], box[2]
+
+
+def padded(tensor: Tensor, *, least: int, value: float) -> Tensor:
+    """(channels, z, y, x) with sides of at least `least`, grown at the far end."""
+    amounts = [amount for n in reversed(tensor.shape[1:]) for amount in (0, max(0, least - n))]
+    return torch.nn.functional.pad(tensor, amounts, value=value)
+
+
+def body_coordinates(image: Tensor, model: Model) -> Tensor:
+    """Body coordinates in mm (3, z, y, x) of a scan (z, y, x) in -1..1, on the CPU."""
+    return whole_volume_coordinates(model.bodypart, image.to(model.device)).cpu()
+
+
+def first_stage(
+    image: Tensor, coordinates_mm: Tensor, model: Model, *, side: int, overlap: float, progress: Progress
+) -> Stage1:
+    """Features and pre-segmentation of `image` (z, y, x) in -1..1, sides of at least `side`."""
+    tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), side, overlap)
+    coordinates = normalised(coordinates_mm)
+    features: list[list[Tensor]] = []
+
+    def predict(index: int, place: tuple[slice, slice, slice]) -> Tensor:
+        progress("features", index, len(tiling.tiles))
+        tile = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
+        pyramid = model.backbone.features(tile, coordinates[(slice(None), *place)][None].to(model.device))
+        features.append([level.half() for level in pyramid[:_FINEST_LEVELS]])
+        return model.probe(pyramid).softmax(dim=1)[0]
+
+    pre = tiling.blend(predict, channels=model.description.classes)
+    progress("features", len(tiling.tiles), len(tiling.tiles))
+    return Stage1(coordinates, tiling, features, pre)

@@ -1,0 +1,105 @@
+"""report.json: volumes with intervals, confidence, regions to review, timings, memory, provenance."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..volume import Grid, Volume
+from .description import Label
+from .model import Model, weights_sha256
+from .review import regions_to_review
+from .sampling import SamplingPlan
+from .uncertainty import volume_interval_ml
+
+_EDGE_SHARE = 0.02
+
+
+def build_report(
+    *,
+    labels: NDArray[np.uint8],
+    prediction: NDArray[np.float32],
+    offset: tuple[int, int, int],
+    grid: Grid,
+    volume: Volume,
+    model: Model,
+    plan: SamplingPlan,
+    samples: int,
+    seconds: dict[str, float],
+    wanted: list[int],
+) -> dict[str, Any]:
+    """The report of one run. `prediction` holds the final probabilities on the grid from `offset` on."""
+    counts = np.bincount(labels.ravel(), minlength=model.description.classes)
+    voxel_ml = float(np.prod(grid.spacing)) / 1000.0
+    chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
+    best = prediction.argmax(axis=0)
+    organs = [
+        _organ(label, prediction[label.value], best == label.value, counts[label.value] * volume.voxel_ml, voxel_ml)
+        for label in chosen
+    ]
+    return {
+        "organs": organs,
+        "review": [asdict(region) for region in regions_to_review(prediction, grid, offset, model.description)],
+        "warnings": _warnings(labels, organs),
+        "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "peak_memory_mb": round(peak_memory_mb()),
+        "provenance": {
+            "software": f"DiffusionSegment {__version__}",
+            "model": model.description.name,
+            "version": model.description.version,
+            "sha256": weights_sha256(model.description),
+            "seed": plan.seed,
+            "samples": samples,
+            "steps": plan.steps,
+            "schedule": plan.schedule,
+            "sampler": plan.sampler,
+            "abar_start": plan.abar_start,
+            "device": model.device.type,
+            "torch": torch.__version__,
+        },
+    }
+
+
+def _organ(
+    label: Label, probability: NDArray[np.float32], inside: NDArray[np.bool_], volume_ml: float, voxel_ml: float
+) -> dict[str, Any]:
+    low, high = volume_interval_ml(probability, voxel_ml)
+    return {
+        "name": label.name,
+        "title": label.title,
+        "value": label.value,
+        "volume_ml": round(volume_ml, 2),
+        "volume_interval_ml": [round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)],
+        "confidence": round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
+    }
+
+
+def _warnings(labels: NDArray[np.uint8], organs: list[dict[str, Any]]) -> list[str]:
+    """Organs cut off by the first or last slices of any axis, and organs not found."""
+    warnings = []
+    for organ in organs:
+        mask = labels == organ["value"]
+        total = np.count_nonzero(mask)
+        faces = [mask.take(n, axis=axis) for axis in range(3) for n in (0, -1)]
+        if total and max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * total:
+            warnings.append(f"{organ['title']} reaches the edge of the scan: its volume may be incomplete.")
+    missing = [organ["title"].lower() for organ in organs if organ["volume_ml"] == 0]
+    if missing:
+        warnings.append(f"Not found: {', '.join(missing)}.")
+    return warnings
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MB; 0 on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)

@@ -1,0 +1,273 @@
+"""The one pipeline: scan -> body coordinates -> features, pre-segmentation -> K samples x S steps -> maps, report.
+
+Paper 1 (Li et al. 2025): features of a denoising backbone that knows body coordinates, a probe on them.
+Paper 3 (Guo et al. 2022): the reverse process starts from the noised pre-segmentation.
+Paper 2 (Fu et al. 2023): the mean of samples is ensembled with the non-diffusion prediction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..diffusion.reverse import SAMPLERS
+from ..diffusion.schedule import SCHEDULES, log_snr
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.refiner import no_constraints
+from ..volume import Grid, Volume, model_grid
+from .checks import check_anatomy, check_modality
+from .features import Stage1, body_box, body_coordinates, first_stage, padded
+from .model import Model
+from .prepare import windowed
+from .progress import Progress, silent
+from .report import build_report
+from .restore import restore_labels, restore_map
+from .sampling import SamplingPlan, draw_sample
+from .uncertainty import SampleStatistics, entropy
+
+TILE_SIDE = 64
+TILE_OVERLAP = 0.25
+ENSEMBLE_WEIGHT = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """What may be asked of a run; None takes the model's own default. `abar_start` is alpha_bar at T', 0..1."""
+
+    samples: int | None = None
+    steps: int | None = None
+    seed: int = 0
+    sampler: str | None = None
+    schedule: str | None = None
+    abar_start: float | None = None
+    organs: tuple[str, ...] | None = None
+    bodypart: bool = False
+    force: bool = False
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Maps in the scan's own geometry: labels uint8 (k, j, i), the others float32 0..1, bodypart (k, j, i, 3) in mm."""
+
+    labels: NDArray[np.uint8]
+    uncertainty: NDArray[np.float32]
+    mutual_information: NDArray[np.float32]
+    bodypart: NDArray[np.float32] | None
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, samples, and both."""
+
+    pre: Tensor
+    refined: Tensor
+    ensemble: Tensor
+    mutual_information: Tensor
+    coordinates_mm: Tensor
+    offset: tuple[int, int, int]
+
+
+@dataclass
+class Stopwatch:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: Progress = silent) -> Segmentation:
+    """Segment a scan in HU (k, j, i).
+
+    Raises:
+        DiffusionSegmentError: OPTION, GEOMETRY, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
+    """
+    watch = Stopwatch()
+    plan, samples = plan_of(options, model)
+    wanted = [model.description.label_named(name).value for name in options.organs or ()]
+    with torch.inference_mode(), memory_errors():
+        with watch.stage("prepare"):
+            progress("prepare", 0, 1)
+            if not options.force:
+                check_modality(volume.array, expected=model.description.modality, stated=options.modality)
+            grid = model_grid(volume, spacing=model.description.spacing_mm)
+            image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+        prediction = predict(image, model, plan, samples=samples, watch=watch, progress=progress, force=options.force)
+        with watch.stage("restore"):
+            progress("restore", 0, 3)
+            kept = keep_organs(prediction.ensemble, wanted)
+            labels = restore_labels(kept, prediction.offset, grid)
+            progress("restore", 1, 3)
+            doubt = restore_map(entropy(prediction.ensemble).numpy(), prediction.offset, grid)
+            information = restore_map(prediction.mutual_information.numpy(), prediction.offset, grid)
+            progress("restore", 2, 3)
+            bodypart = restore_coordinates(prediction.coordinates_mm, grid) if options.bodypart else None
+    report = build_report(
+        labels=labels,
+        prediction=kept.numpy(),
+        offset=prediction.offset,
+        grid=grid,
+        volume=volume,
+        model=model,
+        plan=plan,
+        samples=samples,
+        seconds=watch.seconds,
+        wanted=wanted,
+    )
+    progress("restore", 3, 3)
+    return Segmentation(labels, doubt, information, bodypart, report)
+
+
+def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
+    """The sampling plan and the number of samples, after a check of every option.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    defaults = model.description.defaults
+    samples = defaults.samples if options.samples is None else options.samples
+    plan = SamplingPlan(
+        schedule=options.schedule or defaults.schedule,
+        sampler=options.sampler or defaults.sampler,
+        steps=defaults.steps if options.steps is None else options.steps,
+        abar_start=defaults.abar_start if options.abar_start is None else options.abar_start,
+        seed=options.seed,
+    )
+    for name, value, low, high in (("samples", samples, 1, 64), ("steps", plan.steps, 1, 100)):
+        if not low <= value <= high:
+            raise DiffusionSegmentError(ErrorCode.OPTION, f"{name} is {value}.", hint=f"Choose {low} to {high}.")
+    if not 0 <= plan.abar_start < 1:
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"abar_start is {plan.abar_start}.", hint="Choose 0 to below 1.")
+    if not 0 <= plan.seed < 2**63:
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"The seed is {plan.seed}.", hint="Choose 0 or more.")
+    for name, text, known in (("sampler", plan.sampler, SAMPLERS), ("schedule", plan.schedule, SCHEDULES)):
+        if text not in known:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, f"There is no {name} '{text}'.", hint=f"Choose {' or '.join(known)}."
+            )
+    return plan, samples
+
+
+def predict(
+    image: Tensor,
+    model: Model,
+    plan: SamplingPlan,
+    *,
+    samples: int,
+    watch: Stopwatch,
+    progress: Progress = silent,
+    force: bool = False,
+) -> Prediction:
+    """All networks on a scan (z, y, x) in -1..1 on the model's grid.
+
+    Raises:
+        DiffusionSegmentError: BODY_PART_MISMATCH when the pre-segmentation hardly shows an organ, unless `force`.
+    """
+    with watch.stage("bodypart"):
+        progress("bodypart", 0, 1)
+        coordinates_mm = body_coordinates(image, model)
+    box = body_box(image, least=TILE_SIDE)
+    inside = tuple(s.stop - s.start for s in box)
+    tile_image = padded(image[box][None], least=TILE_SIDE, value=-1.0)[0]
+    tile_coordinates = padded(coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
+    with watch.stage("features"):
+        stage1 = first_stage(
+            tile_image, tile_coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
+        )
+    if not force:
+        voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
+        check_anatomy(float((stage1.pre.argmax(dim=0) > 0).sum()) * voxel_ml, title=model.description.title)
+    with watch.stage("refine"):
+        statistics = refine(stage1, model, plan, samples=samples, progress=progress)
+    crop = (slice(None), *(slice(0, n) for n in inside))
+    refined, pre = statistics.mean[crop], stage1.pre[crop]
+    return Prediction(
+        pre=pre,
+        refined=refined,
+        ensemble=ENSEMBLE_WEIGHT * refined + (1 - ENSEMBLE_WEIGHT) * pre,
+        mutual_information=statistics.mutual_information[crop[1:]],
+        coordinates_mm=coordinates_mm,
+        offset=(box[0].start, box[1].start, box[2].start),
+    )
+
+
+def refine(
+    stage1: Stage1, model: Model, plan: SamplingPlan, *, samples: int, progress: Progress = silent
+) -> SampleStatistics:
+    """K samples of S steps each from the noised pre-segmentation, all on the same features."""
+    classes = model.description.classes
+    statistics = SampleStatistics.empty(classes, stage1.tiling.shape)
+    total = samples * plan.steps * len(stage1.tiling.tiles)
+    done = 0
+
+    def predict_x0(x_t: Tensor, alpha_bar: float) -> Tensor:
+        level = log_snr(torch.tensor([alpha_bar])).to(model.device)
+
+        def tile(index: int, place: tuple[slice, slice, slice]) -> Tensor:
+            nonlocal done
+            progress("refine", done, total)
+            done += 1
+            state = x_t[(slice(None), *place)][None].to(model.device, memory_format=torch.channels_last_3d)
+            coordinates = stage1.coordinates[(slice(None), *place)][None].to(model.device)
+            pyramid = [feature.float() for feature in stage1.features[index]]
+            return model.refiner(pyramid, coordinates, state, no_constraints(state), level).softmax(dim=1)[0]
+
+        return stage1.tiling.blend(tile, channels=classes)
+
+    for sample in range(samples):
+        statistics.add(draw_sample(stage1.pre, predict_x0, plan, sample=sample))
+    progress("refine", total, total)
+    return statistics
+
+
+def keep_organs(probabilities: Tensor, wanted: list[int]) -> Tensor:
+    """Probabilities in which every organ that is not `wanted` counts as background; all are when none is named."""
+    if not wanted:
+        return probabilities
+    kept = torch.zeros_like(probabilities)
+    kept[wanted] = probabilities[wanted]
+    kept[0] = 1 - kept[1:].sum(dim=0)
+    return kept
+
+
+def restore_coordinates(coordinates_mm: Tensor, grid: Grid) -> NDArray[np.float32]:
+    """Body coordinates (3, z, y, x) as (k, j, i, 3) in the scan's own geometry."""
+    return np.stack([restore_map(axis, (0, 0, 0), grid, outside=None) for axis in coordinates_mm.numpy()], axis=-1)
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Tell a lack of memory in words.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_GPU_MEMORY or OUT_OF_MEMORY.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DiffusionSegmentError(
+            ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise DiffusionSegmentError(
+            ErrorCode.OUT_OF_MEMORY,
+            "There is too little memory for this scan.",
+            hint="Close programs, or crop the scan.",
+        ) from error

@@ -1,0 +1,105 @@
+"""The result of a run on disk: all files or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from .buffers import from_os_error
+from .errors import DiffusionSegmentError, ErrorCode
+from .pipeline.segment import Segmentation
+from .volume import Volume
+from .volume_io import write_volume
+
+SEGMENTATION = "segmentation.nii.gz"
+UNCERTAINTY = "uncertainty.nii.gz"
+MUTUAL_INFORMATION = "mutual_information.nii.gz"
+BODYPART = "bodypart.nii.gz"
+REPORT = "report.json"
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` whose files move into `folder` when all went well, and vanish otherwise.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; `folder` is then as it was.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+    try:
+        yield staging
+        if not folder.exists():
+            staging.chmod(0o755)
+            os.replace(staging, folder)
+        else:
+            for file in sorted(staging.iterdir()):
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work starts that the result could not be written.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DiffusionSegmentError(
+            ErrorCode.OUTPUT_UNWRITABLE, f"{folder} is a file, not a folder.", hint="Choose another output folder."
+        )
+    try:
+        place = folder if folder.exists() else folder.parent
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+
+
+def write_result(result: Segmentation, index_to_lps: np.ndarray, folder: Path) -> None:
+    """Write the maps as NIfTI and report.json into `folder`.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
+    """
+    maps: dict[str, np.ndarray | None] = {
+        SEGMENTATION: result.labels,
+        UNCERTAINTY: result.uncertainty,
+        MUTUAL_INFORMATION: result.mutual_information,
+        BODYPART: result.bodypart,
+    }
+    with staged_folder(folder) as staging:
+        for name, array in maps.items():
+            if array is not None:
+                write_volume(Volume(array, index_to_lps), staging / name)
+        (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The common body frame: one affine map a patient, fitted so that organ centroids of all patients meet.
+
+A generalised Procrustes fit with a scale and a shift an axis (Gower 1975, restricted to axis-parallel maps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .data import Case
+
+_SCALE_RANGE = (0.75, 1.33)
+_ROUNDS = 20
+_MIN_VOXELS = 5
+
+
+@dataclass(frozen=True)
+class FrameMap:
+    """Body coordinates = scale * LPS + shift, each (3,) along x, y, z; mm."""
+
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    def coordinates(self, lps: NDArray) -> NDArray[np.float64]:
+        """Body coordinates (..., 3) in mm of LPS points (..., 3)."""
+        return lps * self.scale + self.shift
+
+
+def organ_centroids(case: Case, classes: int) -> NDArray[np.float64]:
+    """LPS centroid in mm of each label 1..classes-1, (classes - 1, 3); NaN where an organ has under 5 voxels."""
+    centroids = np.full((classes - 1, 3), np.nan)
+    for value in range(1, classes):
+        voxels = np.argwhere(case.labels == value)
+        if len(voxels) >= _MIN_VOXELS:
+            centroids[value - 1] = case.grid.lps(voxels.mean(axis=0))
+    return centroids
+
+
+def fit_body_frame(centroids: Sequence[NDArray[np.float64]]) -> tuple[list[FrameMap], NDArray[np.float64]]:
+    """One map a patient from centroid tables (organs, 3), and the template (organs, 3), its origin in the middle."""
+    points = np.stack(centroids)
+    points_centred = points - np.nanmean(points, axis=1, keepdims=True)
+    template = np.nanmean(points_centred, axis=0)
+    maps: list[FrameMap] = []
+    for _ in range(_ROUNDS):
+        maps = [_fit(own, template) for own in points]
+        moved = np.stack([m.coordinates(own) for m, own in zip(maps, points, strict=True)])
+        template = np.nanmean(moved, axis=0)
+        template = template - np.nanmean(template, axis=0)
+        mean_scale = np.exp(np.mean([np.log(m.scale) for m in maps], axis=0))
+        template = template / mean_scale
+    return maps, template
+
+
+def _fit(own: NDArray[np.float64], template: NDArray[np.float64]) -> FrameMap:
+    known = np.all(np.isfinite(own), axis=1) & np.all(np.isfinite(template), axis=1)
+    a, b = own[known], template[known]
+    centred = a - a.mean(axis=0)
+    spread = (centred**2).sum(axis=0)
+    scale = (centred * (b - b.mean(axis=0))).sum(axis=0) / np.maximum(spread, 1e-6)
+    scale = np.clip(np.where(len(a) >= 3, scale, 1.0), *_SCALE_RANGE)
+    return FrameMap(scale=scale, shift=b.mean(axis=0) - scale * a.mean(axis=0))

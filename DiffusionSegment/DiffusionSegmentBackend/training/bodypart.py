@@ -1,0 +1,152 @@
+"""Training of the body-part regressor: tied to the body frame by organs, self-supervised by distances and invariance.
+
+Losses (1) and (2) follow anatomical positional embeddings (Goncharov et al. 2024, arXiv 2409.10291): two crops of one
+scan see the same voxels; differences of predicted coordinates must equal differences of place, and both crops must
+agree. Loss (3) ties the coordinates to the common frame of `body_frame`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+from torch import Tensor
+
+from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
+from .body_frame import FrameMap, fit_body_frame, organ_centroids
+from .data import Case
+from .loop import Budget, Training
+
+_MIN_SIDE = 48
+_SAMPLED_VOXELS = 512
+_BODY_THRESHOLD = -0.9
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan with the place of each voxel in the body frame: image (1, z, y, x), coordinates (3, z, y, x) in mm."""
+
+    image: Tensor
+    coordinates: Tensor
+
+
+def train_bodypart(
+    cases: Sequence[Case], *, classes: int, budget: Budget, folder: Path, resume: bool = False
+) -> BodyPartRegressor:
+    """Train on labelled cases and return the moving average of the network (float32, evaluation mode)."""
+    network = BodyPartRegressor()
+    training = Training(network, budget, folder, resume=resume)
+    maps, _ = fit_body_frame([organ_centroids(case, classes) for case in cases])
+    scans = [_scan(case, frame) for case, frame in zip(cases, maps, strict=True)]
+    generator = torch.Generator().manual_seed(budget.seed + training.step)
+    intensity = _intensity(budget.seed + training.step)
+
+    def losses(_: float) -> dict[str, Tensor]:
+        scan = scans[int(torch.randint(len(scans), (), generator=generator))]
+        return _losses(network, scan, generator, intensity, budget)
+
+    return training.run(losses, title="body-part regressor")  # type: ignore[return-value]
+
+
+def _scan(case: Case, frame: FrameMap) -> Scan:
+    indices = np.stack(np.meshgrid(*[np.arange(n) for n in case.image.shape], indexing="ij"), axis=-1)
+    coordinates = frame.coordinates(case.grid.lps(indices)).astype(np.float32)
+    return Scan(torch.from_numpy(case.image)[None], torch.from_numpy(coordinates).movedim(-1, 0).contiguous())
+
+
+def _intensity(seed: int) -> Compose:
+    transform = Compose(
+        [
+            RandScaleIntensity(factors=0.3, prob=0.8),
+            RandShiftIntensity(offsets=0.2, prob=0.8),
+            RandAdjustContrast(prob=0.3, gamma=(0.7, 1.5)),
+            RandGaussianSmooth((0.5, 1.5), (0.5, 1.5), (0.5, 1.5), prob=0.3),
+            RandGaussianNoise(prob=0.5, std=0.1),
+        ]
+    )
+    return transform.set_random_state(seed=seed)
+
+
+def _losses(
+    network: BodyPartRegressor, scan: Scan, generator: torch.Generator, intensity: Compose, budget: Budget
+) -> dict[str, Tensor]:
+    scan = _zoomed(scan, generator)
+    size = scan.image.shape[1:]
+    first, second = (_random_box(size, network.multiple, generator) for _ in range(2))
+    predictions = [_predict(network, scan, box, intensity, budget) for box in (first, second)]
+    target = F.avg_pool3d(scan.coordinates[None], network.stride)[0].to(budget.device)
+    body = F.avg_pool3d(scan.image[None], network.stride)[0, 0].to(budget.device) > _BODY_THRESHOLD
+    frame = torch.stack(
+        [
+            _frame_loss(p, _cut(target, box, network.stride), _cut(body[None], box, network.stride)[0])
+            for p, box in zip(predictions, (first, second), strict=True)
+        ]
+    ).mean()
+    common = [(max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(first, second, strict=True)]
+    if any(low >= high for low, high in common):
+        return {"frame": frame}
+    views = [
+        _cut(
+            p, [(low - b[0], high - b[0]) for (low, high), b in zip(common, box, strict=True)], network.stride
+        ).flatten(1)
+        for p, box in zip(predictions, (first, second), strict=True)
+    ]
+    places = _cut(target, common, network.stride).flatten(1)
+    inside = _cut(body[None], common, network.stride).flatten().nonzero().flatten()
+    if len(inside) < 2:
+        return {"frame": frame}
+    chosen = inside[torch.randint(len(inside), (_SAMPLED_VOXELS,), generator=generator).to(inside.device)]
+    one, two, place = (t[:, chosen] / COORDINATE_SCALE_MM for t in (views[0], views[1], places))
+    distance = ((one - two.roll(1, dims=1)) - (place - place.roll(1, dims=1))).abs().mean()
+    return {"frame": frame, "distance": 0.5 * distance, "invariance": 0.5 * (one - two).abs().mean()}
+
+
+def _frame_loss(prediction: Tensor, target: Tensor, body: Tensor) -> Tensor:
+    error = F.smooth_l1_loss(
+        prediction / COORDINATE_SCALE_MM, target / COORDINATE_SCALE_MM, beta=0.05, reduction="none"
+    ).mean(dim=0)
+    return (error * body).sum() / body.sum().clamp(min=1)
+
+
+def _predict(
+    network: BodyPartRegressor, scan: Scan, box: list[tuple[int, int]], intensity: Compose, budget: Budget
+) -> Tensor:
+    crop = torch.as_tensor(intensity(_cut(scan.image, box, 1).clone()))
+    with budget.autocast():
+        return network.coarse(crop[None].to(budget.device))[0].float()
+
+
+def _zoomed(scan: Scan, generator: torch.Generator) -> Scan:
+    """The scan stretched by up to 15 % an axis: small and large patients have the same body coordinates."""
+    factors = [float(f) for f in 0.85 + 0.3 * torch.rand(3, generator=generator)]
+    size = [max(_MIN_SIDE, round(n * f)) for n, f in zip(scan.image.shape[1:], factors, strict=True)]
+    both = F.interpolate(torch.cat([scan.image, scan.coordinates])[None], size=size, mode="trilinear")[0]
+    return Scan(both[:1], both[1:])
+
+
+def _random_box(size: Sequence[int], multiple: int, generator: torch.Generator) -> list[tuple[int, int]]:
+    box = []
+    for n in size:
+        largest = n // multiple
+        smallest = min(largest, _MIN_SIDE // multiple)
+        side = multiple * int(torch.randint(smallest, largest + 1, (), generator=generator))
+        start = 2 * int(torch.randint(0, (n - side) // 2 + 1, (), generator=generator))
+        box.append((start, start + side))
+    return box
+
+
+def _cut(tensor: Tensor, box: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    z, y, x = (slice(low // stride, high // stride) for low, high in box)
+    return tensor[:, z, y, x]

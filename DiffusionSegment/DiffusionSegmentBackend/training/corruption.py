@@ -1,0 +1,72 @@
+"""Mistakes that a pre-segmentation makes, put in on purpose, so that the refiner learns to mend them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_MAX_SHIFT = 3
+_MAX_MARK_RADIUS = 4
+
+
+def corrupted(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One random mistake in class probabilities (classes, z, y, x): an organ dropped, merged, shifted or blurred."""
+    mistakes: list[Callable[[Tensor, torch.Generator], Tensor]] = [_dropped, _merged, _shifted, _blurred]
+    return mistakes[_integer(len(mistakes), generator)](probabilities, generator)
+
+
+def _dropped(p: Tensor, generator: torch.Generator) -> Tensor:
+    organ = _present_organ(p, generator)
+    p = p.clone()
+    p[0] += p[organ]
+    p[organ] = 0
+    return p
+
+
+def _merged(p: Tensor, generator: torch.Generator) -> Tensor:
+    organ, rival = _present_organ(p, generator), 1 + _integer(p.shape[0] - 1, generator)
+    p = p.clone()
+    if organ != rival:
+        p[rival] += p[organ]
+        p[organ] = 0
+    return p
+
+
+def _shifted(p: Tensor, generator: torch.Generator) -> Tensor:
+    amounts = [_integer(2 * _MAX_SHIFT + 1, generator) - _MAX_SHIFT for _ in range(3)]
+    return p.roll(amounts, dims=(1, 2, 3))
+
+
+def _blurred(p: Tensor, generator: torch.Generator) -> Tensor:
+    width = 3 + 2 * _integer(2, generator)
+    return F.avg_pool3d(p[None], width, stride=1, padding=width // 2, count_include_pad=False)[0]
+
+
+def _present_organ(p: Tensor, generator: torch.Generator) -> int:
+    present = (p[1:].flatten(1).amax(dim=1) > 0.5).nonzero().flatten() + 1
+    return int(present[_integer(len(present), generator)]) if len(present) else 1
+
+
+def simulated_marks(probabilities: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Mask (z, y, x) of a ball that a reader would paint: around a random voxel where the arg max is wrong."""
+    wrong = (probabilities.argmax(dim=0) != labels).nonzero()
+    mask = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
+    if len(wrong):
+        centre = wrong[_integer(len(wrong), generator)]
+        radius = 1 + _integer(_MAX_MARK_RADIUS, generator)
+        low = (centre - radius).clamp(min=0)
+        z, y, x = (slice(int(a), int(c) + radius + 1) for a, c in zip(low, centre, strict=True))
+        grids = torch.meshgrid(
+            *[torch.arange(s.start, min(s.stop, n)) for s, n in zip((z, y, x), labels.shape, strict=True)],
+            indexing="ij",
+        )
+        distance = sum((g.to(labels.device) - c) ** 2 for g, c in zip(grids, centre, strict=True))
+        mask[z, y, x] = distance <= radius**2
+    return mask
+
+
+def _integer(limit: int, generator: torch.Generator) -> int:
+    return int(torch.randint(limit, (), generator=generator))

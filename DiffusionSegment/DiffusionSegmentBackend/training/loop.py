@@ -1,0 +1,167 @@
+"""The loop under every training: budget, learning rate, moving average, log, checkpoints it resumes from."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..errors import DiffusionSegmentError, ErrorCode
+
+CHECKPOINT_FILE = "checkpoint.pt"
+LOG_FILE = "losses.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long and how fast to train. The first of `steps` and `minutes` that is used up ends the run."""
+
+    steps: int
+    minutes: float = float("inf")
+    learning_rate: float = 1e-3
+    warmup: float = 0.03
+    checkpoint_seconds: float = 120.0
+    ema_decay: float = 0.998
+    seed: int = 0
+    device: str = "cpu"
+    bf16: bool = False
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision on the training device: bfloat16 where asked for, float32 otherwise."""
+        return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+class Training:
+    """A network on its way: call `run` with a function that draws a batch and returns its losses.
+
+    The folder receives checkpoint.pt (weights, moving average, optimiser, counters, random states) at least every
+    `checkpoint_seconds`, replaced in one move, and losses.jsonl.
+    """
+
+    def __init__(self, network: nn.Module, budget: Budget, folder: Path, *, resume: bool = False) -> None:
+        self.network = network.to(budget.device)
+        self.budget = budget
+        self.folder = folder
+        self.step = 0
+        self.seconds = 0.0
+        self.average = deepcopy(network).eval().requires_grad_(False)
+        trainable = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trainable, lr=budget.learning_rate, weight_decay=1e-4)
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume and (folder / CHECKPOINT_FILE).is_file():
+            self._load()
+        else:
+            seed_everything(budget.seed)
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used up, 0..1."""
+        return min(1.0, max(self.step / self.budget.steps, self.seconds / 60.0 / self.budget.minutes))
+
+    def run(self, losses_of_step: Callable[[float], dict[str, Tensor]], *, title: str) -> nn.Module:
+        """Train until the budget is used up; `losses_of_step(progress)` gives named losses, their sum is minimised.
+
+        Returns the moving average of the network.
+        """
+        last_saved = time.monotonic()
+        with tqdm(total=100, desc=title, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+            while self.progress < 1.0:
+                began = time.monotonic()
+                values = self._step(losses_of_step)
+                self.seconds += time.monotonic() - began
+                bar.n = round(100 * self.progress, 1)
+                if self.step % 20 == 0:
+                    self._log(values)
+                    bar.set_postfix(step=self.step, **{k: f"{v:.3f}" for k, v in values.items()})
+                if time.monotonic() - last_saved > self.budget.checkpoint_seconds:
+                    self.save()
+                    last_saved = time.monotonic()
+        self.save()
+        return self.average
+
+    def _step(self, losses_of_step: Callable[[float], dict[str, Tensor]]) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.get("scale", 1.0) * self.budget.learning_rate * self._schedule()
+        self.network.train()
+        losses = losses_of_step(self.progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _schedule(self) -> float:
+        warm = min(1.0, (self.progress + 1e-3) / self.budget.warmup)
+        return warm * (1 - self.progress) ** 0.9 + 1e-3
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.budget.ema_decay, (1 + self.step) / (10 + self.step))
+        for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            slow.lerp_(fast.detach(), 1 - decay)
+        for kept, current in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(current)
+
+    def _log(self, values: dict[str, float]) -> None:
+        record = {"step": self.step, "seconds": round(self.seconds, 1), **{k: round(v, 5) for k, v in values.items()}}
+        with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint beside the old one, then replace it."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "torch_random": torch.get_rng_state(),
+            "budget": asdict(self.budget),
+        }
+        partial = self.folder / (CHECKPOINT_FILE + ".partial")
+        torch.save(state, partial)
+        os.replace(partial, self.folder / CHECKPOINT_FILE)
+
+    def _load(self) -> None:
+        path = self.folder / CHECKPOINT_FILE
+        try:
+            state = torch.load(path, map_location=self.budget.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            seed_everything(self.budget.seed + self.step)
+            torch.set_rng_state(state["torch_random"].cpu())
+        except Exception as error:
+            raise DiffusionSegmentError(
+                ErrorCode.CHECKPOINT,
+                f"{path} cannot be resumed from ({type(error).__name__}).",
+                hint="Move it away to start anew; it was not changed.",
+            ) from error
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the random states that augmentation and initialisation draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Batches of a loader, over and over."""
+    while True:
+        yield from loader

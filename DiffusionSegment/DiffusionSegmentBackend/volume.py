@@ -1,0 +1,199 @@
+"""One geometry for every volume: an array, a 4x4 matrix to LPS mm, and the exact way to the model's grid and back.
+
+Arrays are numpy's (k, j, i) or (k, j, i, components); matrices map (i, j, k, 1) to LPS millimetres. The model's grid
+lies along the volume's own axes, turned to the nearest of left, posterior, superior, so that a way there and back is a
+scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel edges aligned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DiffusionSegmentError, ErrorCode
+
+_MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan or map: `array` (k, j, i[, c]) and `index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm."""
+
+    array: NDArray
+    index_to_lps: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Distance between voxel centres along i, j, k in mm."""
+        return np.linalg.norm(self.index_to_lps[:3, :3], axis=0)
+
+    @property
+    def shape_ijk(self) -> tuple[int, int, int]:
+        """Number of voxels along i, j, k."""
+        k, j, i = self.array.shape[:3]
+        return int(i), int(j), int(k)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.index_to_lps[:3, :3]))) / 1000.0
+
+
+def check_geometry(index_to_lps: NDArray[np.float64]) -> None:
+    """Refuse a matrix that does not span space.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for non-finite entries, zero spacing or a singular direction.
+    """
+    hint = "Export the scan again, or repair its header."
+    if not np.all(np.isfinite(index_to_lps)):
+        raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The scan's geometry contains NaN or infinity.", hint=hint)
+    spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
+    if np.any(spacing < 1e-6):
+        raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The scan's voxel spacing is zero.", hint=hint)
+    if abs(np.linalg.det(index_to_lps[:3, :3] / spacing)) < _MIN_AXIS_ANGLE_VOLUME:
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The scan's direction matrix is singular: its axes do not span space.", hint=hint
+        )
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """How a volume's axes become left, posterior, superior: `axes[a]` feeds world axis a, flipped where `flips[a]`."""
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    def apply(self, array: NDArray) -> NDArray:
+        """View of (k, j, i[, c]) as canonical (z, y, x[, c])."""
+        order = [2 - self.axes[2 - a] for a in range(3)] + list(range(3, array.ndim))
+        return array.transpose(order)[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
+
+    def undo(self, array: NDArray) -> NDArray:
+        """View of canonical (z, y, x[, c]) as the volume's own (k, j, i[, c])."""
+        array = array[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
+        order = [2 - self.axes[2 - a] for a in range(3)]
+        inverse = [order.index(a) for a in range(3)] + list(range(3, array.ndim))
+        return array.transpose(inverse)
+
+
+def canonical_axes(index_to_lps: NDArray[np.float64]) -> AxisOrder:
+    """The permutation and flips that bring each voxel axis nearest to its world axis (all 48 orientations)."""
+    directions = index_to_lps[:3, :3] / np.linalg.norm(index_to_lps[:3, :3], axis=0)
+    best = max(permutations(range(3)), key=lambda p: sum(abs(directions[a, p[a]]) for a in range(3)))
+    flips = tuple(bool(directions[a, best[a]] < 0) for a in range(3))
+    return AxisOrder(axes=(best[0], best[1], best[2]), flips=(flips[0], flips[1], flips[2]))
+
+
+def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
+    """The volume with axes nearest to left, posterior, superior; no voxel changes its place in the patient."""
+    order = canonical_axes(volume.index_to_lps)
+    matrix = volume.index_to_lps.copy()
+    shape = volume.shape_ijk
+    for a in range(3):
+        column = volume.index_to_lps[:3, order.axes[a]]
+        matrix[:3, a] = -column if order.flips[a] else column
+        if order.flips[a]:
+            matrix[:3, 3] += column * (shape[order.axes[a]] - 1)
+    return Volume(order.apply(volume.array), matrix), order
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The model's grid over one scan and the exact way back.
+
+    `native_shape` and `shape` are canonical (z, y, x); spacings in mm along x, y, z; `index_to_lps` is the grid's.
+    """
+
+    order: AxisOrder
+    native_shape: tuple[int, int, int]
+    native_spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    index_to_lps: NDArray[np.float64]
+
+    def lps(self, zyx: NDArray) -> NDArray[np.float64]:
+        """LPS mm of grid indices (..., 3) given as z, y, x."""
+        xyz = np.asarray(zyx, dtype=np.float64)[..., ::-1]
+        return xyz @ self.index_to_lps[:3, :3].T + self.index_to_lps[:3, 3]
+
+    def to_grid(self, array: NDArray) -> NDArray[np.float32]:
+        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger."""
+        result = np.asarray(self.order.apply(array), dtype=np.float32)
+        for axis in range(3):
+            weights = antialiased_weights(
+                self.native_shape[axis], self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
+            )
+            result = np.moveaxis(np.tensordot(weights, result, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(result, dtype=np.float32)
+
+    def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
+        """Resample a label map by the largest share of each grid voxel."""
+        best = np.zeros(self.shape, dtype=np.float32)
+        result = np.zeros(self.shape, dtype=np.uint8)
+        shares = {int(v): self.to_grid(labels == v) for v in np.unique(labels)}
+        for value, share in shares.items():
+            result[share > best] = value
+            best = np.maximum(best, share)
+        return result
+
+    def native_slab(self, array: NDArray, z_range: tuple[int, int]) -> NDArray[np.float32]:
+        """Linear interpolation of grid values (c, z, y, x) at the canonical native slices z_range: (c, dz, ny, nx)."""
+        result = np.asarray(array, dtype=np.float32)
+        for axis in range(3):
+            start, stop = z_range if axis == 0 else (0, self.native_shape[axis])
+            low, high, weight = linear_taps(
+                start, stop, self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
+            )
+            weight = weight.reshape([-1 if a == axis + 1 else 1 for a in range(result.ndim)])
+            below = result.take(low, axis=axis + 1)
+            result = below + weight * (result.take(high, axis=axis + 1) - below)
+        return result
+
+
+def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
+    """The grid of `spacing` (x, y, z in mm) along the volume's canonical axes, covering all of it.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for a matrix that does not span space.
+    """
+    check_geometry(volume.index_to_lps)
+    turned, order = canonical(volume)
+    native_spacing = turned.spacing
+    shape_ijk = np.array(turned.shape_ijk)
+    counts = np.maximum(1, np.ceil(shape_ijk * native_spacing / np.array(spacing) - 1e-6)).astype(int)
+    ratio = np.array(spacing) / native_spacing
+    matrix = turned.index_to_lps.copy()
+    matrix[:3, :3] = turned.index_to_lps[:3, :3] * ratio
+    matrix[:3, 3] += turned.index_to_lps[:3, :3] @ (0.5 * ratio - 0.5)
+    x, y, z = (int(n) for n in counts)
+    nx, ny, nz = turned.shape_ijk
+    return Grid(
+        order=order,
+        native_shape=(nz, ny, nx),
+        native_spacing=(float(native_spacing[0]), float(native_spacing[1]), float(native_spacing[2])),
+        shape=(z, y, x),
+        spacing=spacing,
+        index_to_lps=matrix,
+    )
+
+
+def antialiased_weights(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> NDArray[np.float32]:
+    """Matrix (n_out, n_in) of a linear kernel, widened to the output's spacing where that is coarser; rows sum to 1."""
+    width = max(spacing_out / spacing_in, 1.0)
+    centre = (np.arange(n_out) + 0.5) * spacing_out / spacing_in - 0.5
+    centre = np.clip(centre, 0, n_in - 1)
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(n_in)[None, :] - centre[:, None]) / width)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def linear_taps(
+    start: int, stop: int, spacing_out: float, n_in: int, spacing_in: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Lower and upper source index and the upper one's weight for output indices start..stop-1, clamped to the edge."""
+    position = np.clip((np.arange(start, stop) + 0.5) * spacing_out / spacing_in - 0.5, 0, n_in - 1)
+    low = np.floor(position).astype(np.intp)
+    return low, np.minimum(low + 1, n_in - 1), (position - low).astype(np.float32)

@@ -1,0 +1,220 @@
+"""Reading a scan as hospitals and researchers keep it, writing maps in its geometry; each refusal in one clear line."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from .buffers import from_os_error
+from .errors import DiffusionSegmentError, ErrorCode
+from .volume import Volume, check_geometry
+
+_READABLE = "DICOM folder, NIfTI, NRRD or MHA"
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read a DICOM folder, NIfTI, NRRD, MHA or MetaImage file as (k, j, i) in the file's own values (HU for CT).
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES or GEOMETRY.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
+    image = _read_series(path) if path.is_dir() else _read_file(path)
+    _check_shape(image, path)
+    volume = _to_volume(image)
+    check_values(volume.array)
+    return volume
+
+
+def check_values(array: NDArray) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        DiffusionSegmentError: INPUT_VALUES.
+    """
+    if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
+        count = int(array.size - np.count_nonzero(np.isfinite(array)))
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"The scan holds {count} voxels that are NaN or infinite.",
+            hint="Replace them (air is -1000 HU) and run again.",
+        )
+
+
+def _read_file(path: Path) -> sitk.Image:
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        _check_header(reader, path)
+        return reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
+    if reader.GetDimension() != 3:
+        raise _not_a_volume(path, reader.GetDimension())
+    if reader.GetNumberOfComponents() != 1:
+        raise _colour(path, reader.GetNumberOfComponents())
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    reader = sitk.ImageSeriesReader()
+    series = reader.GetGDCMSeriesIDs(str(folder))
+    if not series:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
+        )
+    files = max((reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series), key=len)
+    if len(files) < 2:
+        raise _not_a_volume(folder, 2)
+    reader.SetFileNames(files)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _unreadable(folder, error) from error
+    _check_slices(list(files), folder)
+    return image
+
+
+def _check_slices(files: list[str], folder: Path) -> None:
+    """Slices of one series must lie at even distances; a missing one would bend the anatomy unseen."""
+    positions = []
+    reader = sitk.ImageFileReader()
+    for file in files:
+        reader.SetFileName(file)
+        reader.ReadImageInformation()
+        direction = np.array(reader.GetDirection()).reshape(3, 3)
+        positions.append(float(direction[:, 2] @ np.array(reader.GetOrigin())))
+    gaps = np.abs(np.diff(positions))
+    common = Counter(np.round(gaps, 2)).most_common(1)[0][0]
+    if common <= 0 or np.any(np.abs(gaps - common) > 0.1 * common + 0.01):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY,
+            f"The slices of {folder} do not lie at even distances.",
+            hint="A slice is missing or two series are mixed; export the series again.",
+        )
+
+
+def _check_shape(image: sitk.Image, path: Path) -> None:
+    if image.GetDimension() != 3 or min(image.GetSize()) < 2:
+        raise _not_a_volume(path, 2 if image.GetDimension() == 3 else image.GetDimension())
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise _colour(path, image.GetNumberOfComponentsPerPixel())
+
+
+def _to_volume(image: sitk.Image) -> Volume:
+    matrix = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    matrix[:3, :3] = direction * np.array(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    check_geometry(matrix)
+    return Volume(sitk.GetArrayFromImage(image), matrix)
+
+
+def to_image(volume: Volume) -> sitk.Image:
+    """SimpleITK image of a scalar (k, j, i) or vector (k, j, i, c) volume."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array), isVector=volume.array.ndim == 4)
+    spacing = volume.spacing
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(v) for v in volume.index_to_lps[:3, 3]])
+    image.SetDirection([float(v) for v in (volume.index_to_lps[:3, :3] / spacing).ravel()])
+    return image
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write a compressed NIfTI (or what the suffix says).
+
+    Raises:
+        DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
+    """
+    try:
+        sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+        if path.stat().st_size == 0:
+            raise OSError(28, os.strerror(28))
+    except (RuntimeError, OSError) as error:
+        raise _unwritable(error, path) from error
+
+
+def _unwritable(error: Exception, path: Path) -> DiffusionSegmentError:
+    if isinstance(error, OSError):
+        return from_os_error(error, path)
+    return _probe_write(path) or DiffusionSegmentError(
+        ErrorCode.OUTPUT_UNWRITABLE, f"{path} could not be written.", hint="Choose another folder."
+    )
+
+
+def _probe_write(path: Path) -> DiffusionSegmentError | None:
+    """ITK does not say why a write failed: write a small block ourselves and read the reason off that."""
+    trial = path.with_name(f".{path.name}.trial")
+    try:
+        with open(trial, "wb") as file:
+            file.write(b"\0" * 65536)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return from_os_error(error, path)
+    finally:
+        trial.unlink(missing_ok=True)
+    return None
+
+
+def _unreadable(path: Path, error: Exception) -> DiffusionSegmentError:
+    text = str(error)
+    if "direction" in text.lower() and ("singular" in text.lower() or "determinant" in text.lower()):
+        return DiffusionSegmentError(
+            ErrorCode.GEOMETRY,
+            f"The direction matrix of {path} is singular: its axes do not span space.",
+            hint="Export the scan again, or repair its header.",
+        )
+    if "spacing" in text.lower() and ("zero" in text.lower() or "negative" in text.lower()):
+        return DiffusionSegmentError(
+            ErrorCode.GEOMETRY,
+            f"The voxel spacing of {path} is zero or negative.",
+            hint="Export the scan again, or repair its header.",
+        )
+    return DiffusionSegmentError(
+        ErrorCode.INPUT_UNREADABLE, f"{path} is not a readable image, or is damaged.", hint=f"Give a {_READABLE}."
+    )
+
+
+def _not_a_volume(path: Path, dimension: int) -> DiffusionSegmentError:
+    return DiffusionSegmentError(
+        ErrorCode.INPUT_SHAPE,
+        f"{path} is a {dimension}D image; a 3D scan is needed.",
+        hint="Choose one time point or the whole series.",
+    )
+
+
+def _colour(path: Path, components: int) -> DiffusionSegmentError:
+    return DiffusionSegmentError(
+        ErrorCode.INPUT_SHAPE,
+        f"{path} has {components} values a voxel (colour); a scan has one.",
+        hint="Export the original scan, not a screen capture.",
+    )
+
+
+def modality_of(folder_or_file: Path) -> str | None:
+    """DICOM modality ("CT", "MR", ...) where the input carries one."""
+    path = Path(folder_or_file)
+    reader: Any = sitk.ImageFileReader()
+    if path.is_dir():
+        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
+        if not files:
+            return None
+        path = Path(files[0])
+    try:
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        return reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else None
+    except RuntimeError:
+        return None
