@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from pathlib import Path
@@ -59,9 +60,7 @@ def geometry_of(reference: VolumeReference) -> NDArray[np.float64]:
 
 def from_os_error(error: OSError, path: Path | str) -> DiffusionSegmentError:
     """The user's words for a failed write to `path`."""
-    import errno
-
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiffusionSegmentError(
             ErrorCode.DISK_FULL,
             f"The disk is full: {path} could not be written.",

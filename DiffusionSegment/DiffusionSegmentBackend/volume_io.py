@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
+from .nifti import SUFFIXES, read_nifti, write_nifti
 from .volume import Volume, check_geometry
 
 _READABLE = "DICOM folder, NIfTI, NRRD or MHA"
+_MODALITY_TAG = "0008|0060"
 
 
 def read_volume(path: Path | str) -> Volume:
@@ -27,11 +30,27 @@ def read_volume(path: Path | str) -> Volume:
     path = Path(path)
     if not path.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
-    image = _read_series(path) if path.is_dir() else _read_file(path)
-    _check_shape(image, path)
-    volume = _to_volume(image)
-    check_values(volume.array)
-    return volume
+    if path.name.endswith(SUFFIXES):
+        array, matrix = read_nifti(path)
+    else:
+        with _quiet_itk():
+            image = _read_series(path) if path.is_dir() else _read_file(path)
+        array, matrix = sitk.GetArrayFromImage(image), _matrix_of(image)
+    _check_shape(array, path)
+    check_geometry(matrix)
+    check_values(array)
+    return Volume(array, matrix)
+
+
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """ITK writes its warnings to stderr, where a user expects one line of ours."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
 def check_values(array: NDArray) -> None:
@@ -105,20 +124,19 @@ def _check_slices(files: list[str], folder: Path) -> None:
         )
 
 
-def _check_shape(image: sitk.Image, path: Path) -> None:
-    if image.GetDimension() != 3 or min(image.GetSize()) < 2:
-        raise _not_a_volume(path, 2 if image.GetDimension() == 3 else image.GetDimension())
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise _colour(path, image.GetNumberOfComponentsPerPixel())
+def _check_shape(array: NDArray, path: Path) -> None:
+    if array.dtype.names is not None:
+        raise _colour(path, len(array.dtype.names))
+    if array.ndim != 3 or min(array.shape) < 2:
+        raise _not_a_volume(path, 2 if array.ndim == 3 else array.ndim)
 
 
-def _to_volume(image: sitk.Image) -> Volume:
+def _matrix_of(image: sitk.Image) -> NDArray[np.float64]:
     matrix = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     matrix[:3, :3] = direction * np.array(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()
-    check_geometry(matrix)
-    return Volume(sitk.GetArrayFromImage(image), matrix)
+    return matrix
 
 
 def to_image(volume: Volume) -> sitk.Image:
@@ -138,7 +156,10 @@ def write_volume(volume: Volume, path: Path) -> None:
         DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
     """
     try:
-        sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+        if path.name.endswith(SUFFIXES):
+            write_nifti(volume, path)
+        else:
+            sitk.WriteImage(to_image(volume), str(path), useCompression=True)
         if path.stat().st_size == 0:
             raise OSError(28, os.strerror(28))
     except (RuntimeError, OSError) as error:
@@ -203,18 +224,18 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
     )
 
 
-def modality_of(folder_or_file: Path) -> str | None:
+def modality_of(path: Path) -> str | None:
     """DICOM modality ("CT", "MR", ...) where the input carries one."""
-    path = Path(folder_or_file)
-    reader: Any = sitk.ImageFileReader()
-    if path.is_dir():
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-        if not files:
+    with _quiet_itk():
+        if path.is_dir():
+            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
+            if not files:
+                return None
+            path = Path(files[0])
+        reader = sitk.ImageFileReader()
+        try:
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+        except RuntimeError:
             return None
-        path = Path(files[0])
-    try:
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        return reader.GetMetaData("0008|0060").strip() if reader.HasMetaDataKey("0008|0060") else None
-    except RuntimeError:
-        return None
+    return reader.GetMetaData(_MODALITY_TAG).strip() if reader.HasMetaDataKey(_MODALITY_TAG) else None
