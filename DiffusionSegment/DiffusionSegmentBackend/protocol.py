@@ -176,7 +176,7 @@ def decode(line: bytes | str) -> Message:
 
 
 def _thaw(key: str, value: Any) -> Any:
-    if key in _VOLUME_FIELDS and value is not None:
+    if key in _VOLUME_FIELDS and isinstance(value, dict):
         known = {item.name for item in fields(VolumeReference)}
         named: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
         return VolumeReference(**named)

@@ -31,6 +31,6 @@ class Backbone(nn.Module):
         return self.head(self.unet(torch.cat([x_t, coordinates], dim=1), log_snr)[0])
 
     def features(self, image: Tensor, coordinates: Tensor) -> list[Tensor]:
-        """Pyramid, finest first, (B, channels[l], z / 2^l, ...), of a clean image said to be at the feature timestep."""
+        """Pyramid, finest first, (B, channels[l], z / 2^l, ...), of a clean image told the feature timestep."""
         level = self.feature_log_snr.expand(image.shape[0])  # type: ignore[operator]
         return self.unet(torch.cat([image, coordinates], dim=1), level)

@@ -1,0 +1,241 @@
+"""The warm process behind the panel: requests as JSON lines on stdin, answers on stdout, everything else on stderr.
+
+One reader (the main thread) sees every message at once, a cancel too; one permanent thread does all inference, because
+cuDNN keeps its plans by thread. The process leaves when stdin closes, so it never outlives the program that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import Any, BinaryIO
+
+from . import __version__
+from .buffers import geometry_of, open_buffer, write_buffer
+from .errors import Cancelled, DiffusionSegmentError, ErrorCode
+from .protocol import (
+    MAX_LINE_BYTES,
+    PROTOCOL_VERSION,
+    Cancel,
+    CancelledNotice,
+    Error,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Progress,
+    Result,
+    Segment,
+    Shutdown,
+    decode,
+    encode,
+)
+
+Engine = Callable[[Segment, Callable[[str, int, int], None]], Any]
+_GRACE_SECONDS = 1.0
+
+
+@dataclass
+class Outbox:
+    """Writes messages, one whole line at a time, from any thread."""
+
+    stream: BinaryIO
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def send(self, message: Message) -> None:
+        """Write and flush; a reader that is gone is no error, stdin will close too."""
+        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
+            self.stream.write(encode(message))
+            self.stream.flush()
+
+
+class Worker:
+    """Runs requests of one client. `engine` turns a request into a `pipeline.segment.Segmentation`."""
+
+    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._queue: Queue[Segment | None] = Queue()
+        self._current: str | None = None
+        self._cancelled = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._serve, name="inference", daemon=True)
+
+    def run(self, stream: BinaryIO) -> None:
+        """Read messages until the stream ends or `shutdown` comes."""
+        self._thread.start()
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            if not line.strip():
+                continue
+            try:
+                message = decode(line)
+            except DiffusionSegmentError as error:
+                self._outbox.send(_error(error))
+                continue
+            if isinstance(message, Shutdown):
+                break
+            self._take(message)
+        self._cancelled.set()
+        self._queue.put(None)
+        self._thread.join(_GRACE_SECONDS)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Ping):
+            self._outbox.send(Pong(id=message.id))
+        elif isinstance(message, Cancel):
+            with self._lock:
+                if message.id == self._current:
+                    self._cancelled.set()
+        elif isinstance(message, Segment):
+            with self._lock:
+                free = self._current is None
+                if free:
+                    self._current = message.id
+                    self._cancelled.clear()
+            if free:
+                self._queue.put(message)
+            else:
+                busy = DiffusionSegmentError(ErrorCode.BUSY, "A segmentation is running.", hint="Cancel it or wait.")
+                self._outbox.send(_error(busy, message.id))
+
+    def _serve(self) -> None:
+        while (request := self._queue.get()) is not None:
+            answer = self._answer(request)
+            with self._lock:
+                self._current = None
+            self._outbox.send(answer)
+
+    def _answer(self, request: Segment) -> Message:
+        def progress(stage: str, done: int, total: int) -> None:
+            if self._cancelled.is_set():
+                raise Cancelled
+            self._outbox.send(Progress(id=request.id, stage=stage, done=done, total=total))
+
+        try:
+            result = deliver(request, self._engine(request, progress))
+            progress("deliver", 1, 1)
+        except Cancelled:
+            _remove_buffers(request)
+            return CancelledNotice(id=request.id)
+        except DiffusionSegmentError as error:
+            _remove_buffers(request)
+            return _error(error, request.id)
+        except MemoryError:
+            low = DiffusionSegmentError(ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs.")
+            return _error(low, request.id)
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            _remove_buffers(request)
+            reason = DiffusionSegmentError(
+                ErrorCode.INTERNAL,
+                f"The segmentation failed ({type(error).__name__}).",
+                hint="The log has the details.",
+            )
+            return _error(reason, request.id)
+        return result
+
+
+_MAPS = ("labels", "uncertainty", "mutual_information", "bodypart")
+
+
+def deliver(request: Segment, segmentation: Any) -> Result:
+    """Write the maps of a segmentation into the request's folder and name them.
+
+    Raises:
+        DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
+    """
+    geometry = geometry_of(request.volume)
+    buffers = {
+        name: write_buffer(_buffer_path(request, name), getattr(segmentation, name), geometry)
+        for name in _MAPS
+        if getattr(segmentation, name) is not None
+    }
+    return Result(id=request.id, report=segmentation.report, **buffers)
+
+
+def _buffer_path(request: Segment, name: str) -> Path:
+    return Path(request.output_folder) / f"{Path(request.id).name}-{name}.raw"
+
+
+def _remove_buffers(request: Segment) -> None:
+    for name in _MAPS:
+        _buffer_path(request, name).unlink(missing_ok=True)
+
+
+def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error:
+    return Error(code=error.code.value, message=error.message, hint=error.hint, id=request_id)
+
+
+class PipelineEngine:
+    """The real engine: keeps the last model warm between requests."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, str] | None = None
+        self._model: Any = None
+
+    def __call__(self, request: Segment, progress: Callable[[str, int, int], None]) -> Any:
+        """Segment the request's volume."""
+        progress("load", 0, 1)
+        try:
+            from .pipeline.model import load_model
+            from .pipeline.segment import SegmentOptions, segment
+            from .volume import Volume
+        except ModuleNotFoundError as error:
+            raise DiffusionSegmentError(
+                ErrorCode.NO_TORCH, f"The Python package {error.name} is missing.", hint="Install it and try again."
+            ) from error
+        if self._key != (request.model, request.device):
+            self._model = load_model(request.model, request.device)
+            self._key = (request.model, request.device)
+        progress("load", 1, 1)
+        options = SegmentOptions(
+            samples=request.samples,
+            steps=request.steps,
+            seed=request.seed,
+            sampler=request.sampler,
+            organs=request.organs,
+            bodypart=request.bodypart,
+            force=request.force,
+        )
+        volume = Volume(open_buffer(request.volume), geometry_of(request.volume))
+        return segment(volume, self._model, options, progress=progress)
+
+
+def main(engine: Engine | None = None) -> None:
+    """Serve on stdin and stdout. Stray prints go to stderr, so that stdout carries the protocol only."""
+    outbox = Outbox(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    outbox.send(
+        Hello(
+            pid=os.getpid(),
+            protocol=PROTOCOL_VERSION,
+            version=__version__,
+            device="auto",
+            torch=_torch_version(),
+            models=_installed_models(),
+        )
+    )
+    Worker(engine or PipelineEngine(), outbox).run(sys.stdin.buffer)
+    os._exit(0)
+
+
+def _torch_version() -> str:
+    """Version of the installed torch, without the seconds that its import takes; empty without torch."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return ""
+
+
+def _installed_models() -> tuple[str, ...]:
+    folder = Path(__file__).resolve().parents[1] / "Resources" / "Models"
+    return tuple(sorted(p.parent.name for p in folder.glob("*/model.json")))

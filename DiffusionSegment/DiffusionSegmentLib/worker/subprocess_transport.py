@@ -1,0 +1,94 @@
+"""The worker as a plain subprocess, for scripts and tests without Qt. Events wait until `poll` is called."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, Queue
+from typing import IO
+
+from .transport_protocol import BACKEND_ENTRY, LOG_LINES, ignoreFinished, ignoreOutput
+
+_CHUNK = 65536
+
+
+class SubprocessTransport:
+    """Runs `command` (default: this Python with the bundled worker)."""
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self.onOutput: Callable[[bytes], None] = ignoreOutput
+        self.onFinished: Callable[[int], None] = ignoreFinished
+        self._command = list(command) if command else [sys.executable, "-u", str(BACKEND_ENTRY), "worker"]
+        self._events: Queue[bytes | int] = Queue()
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process and the threads that read from it."""
+        process = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self._process = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        threading.Thread(target=self._readOutput, args=(process, process.stdout), daemon=True).start()
+        threading.Thread(target=self._readLog, args=(process.stderr,), daemon=True).start()
+
+    def _readOutput(self, process: subprocess.Popen[bytes], stream: IO[bytes]) -> None:
+        while chunk := stream.read(_CHUNK):
+            self._events.put(chunk)
+        self._events.put(process.wait())
+
+    def _readLog(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            self._log.append(line.decode(errors="replace").rstrip())
+
+    def poll(self, seconds: float = 0.0) -> bool:
+        """Hand over what has arrived, waiting up to `seconds` for the first piece; False when nothing came."""
+        try:
+            event = self._events.get(timeout=seconds) if seconds > 0 else self._events.get_nowait()
+        except Empty:
+            return False
+        while True:
+            if isinstance(event, bytes):
+                self.onOutput(event)
+            else:
+                self.onFinished(event)
+            try:
+                event = self._events.get_nowait()
+            except Empty:
+                return True
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; a process that is gone is told by `onFinished`."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError, ValueError):
+                self._process.stdin.write(data)
+
+    def closeInput(self) -> None:
+        """Close standard input."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def waitForFinished(self, seconds: float) -> bool:
+        """Whether the process ended within that time."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+
+    def log(self) -> str:
+        """The last lines of standard error."""
+        return "\n".join(self._log)

@@ -1,0 +1,78 @@
+"""The worker as a QProcess of Slicer's own Python: events arrive through Qt's event loop."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import qt
+
+from .transport_protocol import BACKEND_ENTRY, LOG_LINES, ignoreFinished, ignoreOutput
+
+
+def slicerPython() -> str:
+    """PythonSlicer where it is on the path, as inside Slicer; else this interpreter."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+class QProcessTransport:
+    """Runs `command` (default: Slicer's Python with the bundled worker)."""
+
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        self.onOutput: Callable[[bytes], None] = ignoreOutput
+        self.onFinished: Callable[[int], None] = ignoreFinished
+        self._command = list(command) if command else [slicerPython(), "-u", str(BACKEND_ENTRY), "worker"]
+        self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._process = qt.QProcess()
+        environment = qt.QProcessEnvironment.systemEnvironment()
+        for name, value in (
+            ("PYTHONUTF8", "1"),
+            ("PYTHONUNBUFFERED", "1"),
+            ("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
+        ):
+            environment.insert(name, value)
+        self._process.setProcessEnvironment(environment)
+        self._process.readyReadStandardOutput.connect(self._onReadyOutput)
+        self._process.readyReadStandardError.connect(self._onReadyLog)
+        self._process.finished.connect(self._onProcessFinished)
+
+    def start(self) -> None:
+        """Start the process; a program that cannot be started counts as one that ended at once."""
+        self._process.start(self._command[0], self._command[1:])
+        if not self._process.waitForStarted(5000):
+            self._log.append(f"{self._command[0]} could not be started.")
+            self.onFinished(-1)
+
+    def _onReadyOutput(self) -> None:
+        self.onOutput(self._process.readAllStandardOutput().data())
+
+    def _onReadyLog(self) -> None:
+        text = self._process.readAllStandardError().data().decode(errors="replace")
+        self._log.extend(text.splitlines())
+
+    def _onProcessFinished(self, exitCode: int) -> None:
+        self.onFinished(int(exitCode))
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to standard input."""
+        self._process.write(data)
+
+    def closeInput(self) -> None:
+        """Close standard input."""
+        self._process.closeWriteChannel()
+
+    def waitForFinished(self, seconds: float) -> bool:
+        """Whether the process ended within that time."""
+        if self._process.state() == qt.QProcess.NotRunning:
+            return True
+        return bool(self._process.waitForFinished(int(seconds * 1000)))
+
+    def kill(self) -> None:
+        """End the process."""
+        self._process.kill()
+
+    def log(self) -> str:
+        """The last lines of standard error."""
+        return "\n".join(self._log)

@@ -1,0 +1,43 @@
+"""What the client needs of a process: bytes in, bytes out, an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+BACKEND_ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegmentBackend" / "__main__.py"
+LOG_LINES = 200
+
+
+class Transport(Protocol):
+    """A running worker process. The callables set before `start` are called on the caller's own thread."""
+
+    onOutput: Callable[[bytes], None]
+    onFinished: Callable[[int], None]
+
+    def start(self) -> None:
+        """Start the process."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to its standard input."""
+
+    def closeInput(self) -> None:
+        """Close its standard input: a healthy worker leaves."""
+
+    def waitForFinished(self, seconds: float) -> bool:
+        """Whether the process ended within that time."""
+
+    def kill(self) -> None:
+        """End the process we started, now."""
+
+    def log(self) -> str:
+        """The last lines of its standard error."""
+
+
+def ignoreOutput(_: bytes) -> None:
+    """Receiver of a transport that nobody listens to."""
+
+
+def ignoreFinished(_: int) -> None:
+    """Receiver of a transport that nobody listens to."""

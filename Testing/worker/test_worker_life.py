@@ -1,0 +1,261 @@
+"""The worker process and its client: every state, cancel, crash, broken messages, no files left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from DiffusionSegmentBackend.buffers import open_buffer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentLib.worker.client import WorkerClient, WorkerState
+from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
+from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+
+COMMAND = [sys.executable, "-u", str(Path(__file__).with_name("engine_process.py"))]
+ARRAY = np.arange(-30, 30, dtype=np.int16).reshape(3, 4, 5)
+GEOMETRY = np.diag([1.0, 2.0, 3.0, 1.0])
+
+
+class Session:
+    """A client whose events are collected, on a subprocess transport that is polled."""
+
+    def __init__(self, command: list[str] | None = None) -> None:
+        self.transports: list[SubprocessTransport] = []
+        self.events: list[tuple[str, Any]] = []
+        self.client = WorkerClient(lambda: self._create(command or COMMAND))
+        self.client.stateChanged.connect(lambda state: self.events.append(("state", state)))
+        self.client.progress.connect(lambda message: self.events.append(("progress", message)))
+        self.client.finished.connect(lambda result: self.events.append(("finished", result)))
+        self.client.cancelled.connect(lambda requestId: self.events.append(("cancelled", requestId)))
+        self.client.failed.connect(lambda requestId, error: self.events.append(("failed", error)))
+
+    def _create(self, command: list[str]) -> SubprocessTransport:
+        self.transports.append(SubprocessTransport(command))
+        return self.transports[-1]
+
+    def segment(self, **options: Any) -> str:
+        return self.client.segment(ARRAY, GEOMETRY, **options)
+
+    def until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"waited in vain: {self.events}"
+            for transport in self.transports[-1:]:
+                transport.poll(0.02)
+
+    def first(self, kind: str) -> Any:
+        self.until(lambda: any(name == kind for name, _ in self.events))
+        return next(value for name, value in self.events if name == kind)
+
+    @property
+    def states(self) -> list[WorkerState]:
+        return [value for name, value in self.events if name == "state"]
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    created = Session()
+    yield created
+    created.client.close()
+
+
+def isAlive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def test_a_click_starts_the_worker_and_brings_the_result(session: Session) -> None:
+    session.segment(seed=7)
+    result = session.first("finished")
+    np.testing.assert_array_equal(open_buffer(result.labels), ARRAY > 0)
+    np.testing.assert_allclose(np.reshape(result.labels.ijk_to_lps, (4, 4)), GEOMETRY)
+    assert result.report["seed"] == 7
+    assert session.states == [WorkerState.STARTING, WorkerState.BUSY, WorkerState.READY]
+    assert any(name == "progress" for name, _ in session.events)
+
+
+def test_the_second_click_uses_the_warm_worker(session: Session) -> None:
+    session.segment()
+    session.first("finished")
+    assert session.client.hello is not None
+    pid = session.client.hello.pid
+    session.events.clear()
+    session.segment()
+    session.first("finished")
+    assert session.client.hello.pid == pid
+    assert session.states == [WorkerState.BUSY, WorkerState.READY]
+
+
+def test_cancel_answers_within_one_step_and_leaves_no_file(session: Session) -> None:
+    session.segment(steps=500)
+    session.first("progress")
+    began = time.monotonic()
+    session.client.cancel()
+    assert session.client.state is WorkerState.CANCELLING
+    session.first("cancelled")
+    assert time.monotonic() - began < 0.5
+    assert session.client.state is WorkerState.READY
+    assert session.client._folder is not None
+    assert list(session.client._folder.iterdir()) == []
+
+
+def test_a_request_during_a_run_is_refused(session: Session) -> None:
+    session.segment(steps=100)
+    with pytest.raises(DiffusionSegmentError) as caught:
+        session.segment()
+    assert caught.value.code is ErrorCode.BUSY
+
+
+def test_a_killed_worker_is_told_in_words_and_the_next_click_works(session: Session) -> None:
+    session.segment(steps=500)
+    session.first("progress")
+    assert session.client.hello is not None
+    os.kill(session.client.hello.pid, signal.SIGKILL)
+    error = session.first("failed")
+    assert error.code is ErrorCode.WORKER_DIED
+    assert "Segment once more" in error.hint
+    session.until(lambda: session.client.state is WorkerState.READY)
+    session.segment()
+    session.first("finished")
+
+
+def test_a_worker_that_dies_by_itself_every_time_does_not_restart_for_ever(session: Session) -> None:
+    for _ in range(2):
+        session.events.clear()
+        session.segment(organs=("crash",))
+        assert session.first("failed").code is ErrorCode.WORKER_DIED
+        session.until(lambda: session.client.state is WorkerState.READY)
+    assert len(session.transports) == 3
+
+
+def test_a_worker_that_cannot_start_fails_once() -> None:
+    session = Session([sys.executable, "-c", "raise SystemExit(5)"])
+    session.segment()
+    error = session.first("failed")
+    assert error.code is ErrorCode.WORKER_DIED
+    assert "could not be started" in error.message
+    assert session.client.state is WorkerState.FAILED
+    session.client.close()
+
+
+@pytest.mark.parametrize(
+    ("mishap", "code"),
+    [("refuse", ErrorCode.MODALITY), ("bug", ErrorCode.INTERNAL), ("memory", ErrorCode.OUT_OF_MEMORY)],
+)
+def test_failures_carry_their_code_and_the_worker_lives_on(session: Session, mishap: str, code: ErrorCode) -> None:
+    session.segment(organs=(mishap,))
+    error = session.first("failed")
+    assert error.code is code
+    assert error.hint
+    session.segment()
+    session.first("finished")
+
+
+def test_stray_prints_and_tracebacks_go_to_the_log(session: Session) -> None:
+    session.segment(organs=("bug",))
+    session.first("failed")
+    session.until(lambda: "ZeroDivisionError" in session.client.log())
+    assert "stray print" in session.client.log()
+
+
+def test_close_ends_the_process_and_removes_the_files(session: Session) -> None:
+    session.segment(steps=500)
+    session.first("progress")
+    assert session.client.hello is not None
+    pid, folder = session.client.hello.pid, session.client._folder
+    began = time.monotonic()
+    session.client.close()
+    assert time.monotonic() - began < 2.5
+    assert not isAlive(pid)
+    assert folder is not None
+    assert not folder.exists()
+    assert session.client.state is WorkerState.STOPPED
+
+
+def test_the_sessions_files_are_private() -> None:
+    folder = createSessionFolder()
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.rmdir()
+
+
+def test_folders_of_dead_sessions_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (tmp_path / f"diffusionsegment-{pid}-x").mkdir()
+    sweepStaleFolders()
+    assert [p.name for p in tmp_path.iterdir()] == [f"diffusionsegment-{os.getpid()}-x"]
+
+
+def talk(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Send raw lines to a worker, close its input, and read all it says."""
+    done = subprocess.run(COMMAND, input=b"\n".join(lines) + b"\n", capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_lines_that_are_no_messages_are_answered_and_survived() -> None:
+    lines = [
+        b"rubbish",
+        b"[1]",
+        b'{"type":"dance"}',
+        b'{"type":"segment","id":"1"}',
+        b"\xff\xfe",
+        b'{"type":"ping","id":"p"}',
+    ]
+    answers = talk(lines)
+    assert [a["type"] for a in answers] == ["hello", *["error"] * 5, "pong"]
+    assert {a["code"] for a in answers if a["type"] == "error"} == {"PROTOCOL"}
+
+
+def test_a_buffer_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.raw").write_bytes(b"1234")
+    volume = {"path": str(tmp_path / "v.raw"), "shape": [3, 4, 5], "dtype": "int16", "ijk_to_lps": [1.0] * 16}
+    request = {"type": "segment", "id": "1", "volume": volume, "output_folder": str(tmp_path)}
+    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+    process.stdin.close()
+    assert process.wait(5) == 0
+    assert answers[1]["type"] == "error"
+    assert answers[1]["code"] == "PROTOCOL"
+    assert "wrong size" in answers[1]["message"]
+
+
+def test_ping_is_answered_during_a_run(session: Session) -> None:
+    session.segment(steps=500)
+    session.first("progress")
+    heard: list[bytes] = []
+    transport = session.transports[-1]
+    receive = transport.onOutput
+    transport.onOutput = lambda chunk: (heard.append(chunk), receive(chunk))[1]
+    transport.write(b'{"type":"ping","id":"alive"}\n')
+    session.until(lambda: b'"alive"' in b"".join(heard), seconds=1)
+
+
+def test_hello_comes_before_torch_is_loaded() -> None:
+    entry = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSegmentBackend" / "__main__.py"
+    process = subprocess.Popen([sys.executable, str(entry), "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    began = time.monotonic()
+    hello = json.loads(process.stdout.readline())
+    assert time.monotonic() - began < 3
+    assert hello["pid"] == process.pid
+    assert hello["models"] == ["abdomen-ct"]
+    assert "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text()
+    process.stdin.close()
+    assert process.wait(5) == 0
