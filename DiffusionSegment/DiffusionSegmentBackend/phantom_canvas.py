@@ -33,10 +33,18 @@ class Canvas:
     """Hounsfield units and labels on a voxel grid, with the body coordinates of every voxel.
 
     `axes` are the undisturbed coordinates (x, y, z) of the grid's columns, rows and slices; `warp` is the largest bend of
-    the smooth displacement field that makes every patient a little different.
+    the smooth displacement field that makes every patient a little different. `rng` shapes the anatomy, `noise` what
+    depends on the grid, so that one anatomy can be drawn at several spacings.
     """
 
-    def __init__(self, axes: tuple[NDArray, NDArray, NDArray], *, warp_mm: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        axes: tuple[NDArray, NDArray, NDArray],
+        *,
+        warp_mm: float,
+        rng: np.random.Generator,
+        noise: np.random.Generator,
+    ) -> None:
         self.axes = axes
         self.shape = (len(axes[2]), len(axes[1]), len(axes[0]))
         spacing = [float(axis[1] - axis[0]) if len(axis) > 1 else 1.0 for axis in axes]
@@ -49,7 +57,7 @@ class Canvas:
         self.z = bends[2] + z[:, None, None]
         self.hu = np.full(self.shape, -1000.0, dtype=np.float32)
         self.labels = np.zeros(self.shape, dtype=np.uint8)
-        self.texture = smooth_noise(self.shape, rng, sigma=[3.5 / s for s in reversed(spacing)])
+        self.texture = smooth_noise(self.shape, noise, sigma=[3.5 / s for s in reversed(spacing)])
 
     def region(self, low: ArrayLike, high: ArrayLike) -> Region:
         """The voxels that can lie between the corners `low` and `high` (x, y, z), halo included; may be empty."""

@@ -1,0 +1,121 @@
+"""Maps over the CT in the slice views: uncertainty, mutual information, body coordinates; colours, threshold, legend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import slicer
+import vtk
+
+_COLOURS_NAME = "DiffusionSegment doubt"
+_BODY_COLOURS_NAME = "DiffusionSegment body coordinates"
+_OPACITY = 0.7
+
+
+class OverlayKind(Enum):
+    """What is laid over the CT. Saved scenes keep the name, so members are never renamed."""
+
+    NONE = "None"
+    UNCERTAINTY = "Uncertainty"
+    MUTUAL_INFORMATION = "Mutual information"
+    BODY_RIGHT_LEFT = "Body: right to left"
+    BODY_ANTERIOR_POSTERIOR = "Body: anterior to posterior"
+    BODY_INFERIOR_SUPERIOR = "Body: inferior to superior"
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """Title of the legend, its unit, range of values, and whether values below the threshold are left out."""
+
+    title: str
+    low: float
+    high: float
+    threshold: float | None
+    labelFormat: str
+
+
+STYLES = {
+    OverlayKind.UNCERTAINTY: OverlayStyle("Uncertainty", 0.0, 0.6, 0.15, "%.2f"),
+    OverlayKind.MUTUAL_INFORMATION: OverlayStyle("Mutual information", 0.0, 0.1, 0.01, "%.2f"),
+    OverlayKind.BODY_RIGHT_LEFT: OverlayStyle("Right - left (mm)", -200.0, 200.0, None, "%.0f"),
+    OverlayKind.BODY_ANTERIOR_POSTERIOR: OverlayStyle("Anterior - posterior (mm)", -150.0, 150.0, None, "%.0f"),
+    OverlayKind.BODY_INFERIOR_SUPERIOR: OverlayStyle("Inferior - superior (mm)", -250.0, 250.0, None, "%.0f"),
+}
+_DOUBT_STOPS = ((0.0, 0.16, 0.04, 0.33), (0.35, 0.55, 0.12, 0.50), (0.65, 0.93, 0.41, 0.22), (1.0, 0.99, 0.97, 0.55))
+_BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.15, 0.15))
+
+
+def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> None:
+    """Give a map its colours, range and threshold."""
+    style = STYLES[kind]
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    doubt = style.threshold is not None
+    name, stops = (_COLOURS_NAME, _DOUBT_STOPS) if doubt else (_BODY_COLOURS_NAME, _BODY_STOPS)
+    wasModified = display.StartModify()
+    display.SetAndObserveColorNodeID(_colourNode(node.GetScene(), name, stops).GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(style.low, style.high)
+    display.SetInterpolate(1)
+    if style.threshold is not None:
+        setThreshold(node, style.threshold)
+    display.EndModify(wasModified)
+
+
+def setThreshold(node: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
+    """Leave out what lies below `threshold`, so that the CT stays visible where the model is sure."""
+    display = node.GetDisplayNode()
+    display.AutoThresholdOff()
+    display.SetThreshold(threshold, 1e30)
+    display.ApplyThresholdOn()
+
+
+def showOverlay(
+    scene: slicer.vtkMRMLScene,
+    background: slicer.vtkMRMLScalarVolumeNode | None,
+    overlay: slicer.vtkMRMLScalarVolumeNode | None,
+    kind: OverlayKind,
+    *,
+    opacity: float = _OPACITY,
+) -> None:
+    """Lay `overlay` over `background` in every slice view, with its legend alone; None takes it away."""
+    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+        if background is not None:
+            composite.SetBackgroundVolumeID(background.GetID())
+        composite.SetForegroundVolumeID(overlay.GetID() if overlay is not None else None)
+        composite.SetForegroundOpacity(opacity if overlay is not None else 0.0)
+    for legend in _nodes(scene, "vtkMRMLColorLegendDisplayNode"):
+        legend.SetVisibility(overlay is not None and legend.GetDisplayableNode() is overlay)
+    if overlay is not None:
+        _showLegend(overlay, STYLES[kind])
+
+
+def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> None:
+    legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
+    if legend is None:
+        legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
+    legend.SetTitleText(style.title)
+    legend.SetLabelFormat(style.labelFormat)
+    legend.SetMaxNumberOfColors(256)
+    legend.SetNumberOfLabels(4)
+    legend.SetPosition(0.97, 0.5)
+    legend.SetSize(0.12, 0.5)
+    legend.VisibilityOn()
+
+
+def _colourNode(
+    scene: slicer.vtkMRMLScene, name: str, stops: tuple[tuple[float, float, float, float], ...]
+) -> slicer.vtkMRMLProceduralColorNode:
+    node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)
+        function = vtk.vtkDiscretizableColorTransferFunction()
+        for stop in stops:
+            function.AddRGBPoint(*stop)
+        node.SetAndObserveColorTransferFunction(function)
+    return node
+
+
+def _nodes(scene: slicer.vtkMRMLScene, className: str) -> list[slicer.vtkMRMLNode]:
+    return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]

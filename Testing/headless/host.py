@@ -1,0 +1,37 @@
+"""What scene and views expect of the application: a scene, its logics, default nodes. Real slicer-core classes only."""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+
+
+class HeadlessSlicer:
+    """One MRML scene with application, colour, volume, segmentation and subject hierarchy logic."""
+
+    def __init__(self) -> None:
+        self.scene = slicer.vtkMRMLScene()
+        crosshair = slicer.vtkMRMLCrosshairNode()
+        crosshair.SetCrosshairName("default")
+        self.scene.AddNode(crosshair)
+        self.logic = slicer.vtkSlicerApplicationLogic()
+        self.logic.SetMRMLScene(self.scene)
+        self.logic.SetSliceLogics(vtk.vtkCollection())
+        self.logic.SetViewLogics(vtk.vtkCollection())
+        self.moduleLogics = {
+            "Colors": slicer.vtkMRMLColorLogic(),
+            "Volumes": slicer.vtkSlicerVolumesLogic(),
+            "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
+            "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic(),
+        }
+        for name, logic in self.moduleLogics.items():
+            logic.SetMRMLApplicationLogic(self.logic)
+            logic.SetMRMLScene(self.scene)
+            self.logic.SetModuleLogic(name, logic)
+        self.moduleLogics["Colors"].AddDefaultColorNodes()
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
+        for factory in (
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+        ):
+            factory.GetInstance().SetMRMLApplicationLogic(self.logic)

@@ -1,0 +1,156 @@
+"""One picture of a result: axial, coronal, sagittal and 3D, outlines, uncertainty, legend.
+
+Drawn by Slicer's own views where off-screen OpenGL works, by matplotlib (slices only) where it does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from DiffusionSegmentBackend.volume import Volume, canonical
+from DiffusionSegmentBackend.volume_io import read_volume
+from matplotlib.patches import Patch
+
+MODEL = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "Models" / "abdomen-ct" / "model.json"
+_PANEL = (800, 640)
+_WINDOW = (-125, 275)
+_NO_GL = "Note: off-screen OpenGL is missing, so matplotlib draws the picture. On Debian: make system-packages"
+
+
+def drawResult(ct: Path, result: Path, picture: Path) -> None:
+    """Draw the scan `ct` with the maps of the folder `result` into the PNG file `picture`."""
+    views = _slicerViews(ct, result) if offscreenWorks() else None
+    if views is None:
+        print(_NO_GL, file=sys.stderr)
+        views = _plainViews(ct, result)
+    _compose(views, result, picture)
+
+
+def offscreenWorks() -> bool:
+    """Try to draw in a process of its own, because VTK ends the process where it cannot."""
+    trial = (
+        "import headless.views, vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.Render(); "
+        "print(w.SupportsOpenGL())"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", trial],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            cwd=Path(__file__).resolve().parents[1],
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0 and done.stdout.strip().endswith("1")
+
+
+def _slicerViews(ct: Path, result: Path) -> dict[str, np.ndarray]:
+    from .slicer_picture import slicerViews
+
+    return slicerViews(ct, result, MODEL, size=_PANEL, window=_WINDOW)
+
+
+def focus(labels: np.ndarray) -> tuple[int, int, int]:
+    """The voxel (k, j, i) through which slices show most organs: the busiest slice along each axis."""
+    if not labels.any():
+        k, j, i = (n // 2 for n in labels.shape)
+        return k, j, i
+    best = []
+    for axis in range(3):
+        flat = np.moveaxis(labels, axis, 0).reshape(labels.shape[axis], -1)
+        organs = [len(np.unique(row)) + np.count_nonzero(row) / row.size for row in flat]
+        best.append(int(np.argmax(organs)))
+    return best[0], best[1], best[2]
+
+
+def _plainViews(ct: Path, result: Path) -> dict[str, np.ndarray]:
+    scan = canonical(read_volume(ct))[0]
+    labels, doubt = (
+        canonical(Volume(read_volume(result / f"{name}.nii.gz").array, read_volume(ct).index_to_lps))[0].array
+        for name in ("segmentation", "uncertainty")
+    )
+    grey = np.clip((scan.array - _WINDOW[0]) / (_WINDOW[1] - _WINDOW[0]), 0, 1)
+    colours = np.array([(0, 0, 0), *(item["colour"] for item in _definitions())]) / 255.0
+    views = {}
+    for axis, name in enumerate(("Axial", "Coronal", "Sagittal")):
+        place = focus(labels)[axis]
+        image, organ, unsure = (np.take(a, place, axis=axis) for a in (grey, labels, doubt))
+        rgb = np.repeat(image[..., None], 3, axis=-1)
+        edge = (organ != np.roll(organ, 1, 0)) | (organ != np.roll(organ, 1, 1))
+        rgb[edge] = colours[organ[edge]]
+        rgb[unsure > 0.15] = 0.4 * rgb[unsure > 0.15] + 0.6 * np.array([0.93, 0.41, 0.22])
+        views[name] = rgb if axis == 0 else rgb[::-1]
+    return views
+
+
+def _definitions() -> list[dict[str, Any]]:
+    return json.loads(MODEL.read_text(encoding="utf-8"))["labels"]
+
+
+def _compose(views: dict[str, np.ndarray], result: Path, picture: Path) -> None:
+    report = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    figure, axes = plt.subplots(2, 2, figsize=(16, 13.6), dpi=100, facecolor="black")
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.945, bottom=0.10, wspace=0.01, hspace=0.01)
+    for place, name in zip(axes.ravel(), ("Axial", "3D", "Coronal", "Sagittal"), strict=True):
+        place.set_axis_off()
+        if name in views:
+            place.imshow(views[name])
+            place.text(0.012, 0.975, name, transform=place.transAxes, color="white", fontsize=13, va="top")
+    provenance = report["provenance"]
+    figure.text(
+        0.01,
+        0.965,
+        f"{provenance['model']} {provenance['version']}, {provenance['samples']} samples of "
+        f"{provenance['steps']} steps, seed {provenance['seed']}. Not for diagnosis.",
+        color="white",
+        fontsize=14,
+    )
+    colours = {item["name"]: np.array(item["colour"]) / 255 for item in _definitions()}
+    patches = [
+        Patch(
+            color=colours[o["name"]],
+            label=f"{o['title']} {o['volume_ml']:.0f} mL"
+            if o["volume_ml"] >= 10
+            else f"{o['title']} {o['volume_ml']:.1f} mL",
+        )
+        for o in report["organs"]
+        if o["volume_ml"] > 0
+    ]
+    if patches:
+        figure.legend(
+            handles=patches,
+            loc="lower center",
+            ncols=5,
+            frameon=False,
+            labelcolor="white",
+            fontsize=12,
+            bbox_to_anchor=(0.5, 0.005),
+        )
+    figure.savefig(picture, facecolor="black")
+    plt.close(figure)
+
+
+def main() -> None:
+    """`python -m headless.picture CT RESULT -o PNG`."""
+    parser = argparse.ArgumentParser(description="Draw a result.")
+    parser.add_argument("ct", type=Path)
+    parser.add_argument("result", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    drawResult(options.ct, options.result, options.output)
+
+
+if __name__ == "__main__":
+    main()
