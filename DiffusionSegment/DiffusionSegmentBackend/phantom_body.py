@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_canvas import Canvas, Field, Region, capsule, cut, ellipsoid, ripple, union
+from .phantom_canvas import Canvas, Field, Region, capsule, ellipsoid, ripple, union
 
 _HEIGHTS = (-170.0, -120.0, -60.0, 0.0, 60.0, 120.0, 180.0)
 _TRUNK_WIDTH = (148.0, 140.0, 130.0, 130.0, 134.0, 138.0, 136.0)
-_TRUNK_DEPTH = (84.0, 80.0, 78.0, 82.0, 88.0, 92.0, 92.0)
-_TRUNK_CENTRE = (6.0, 4.0, 0.0, 0.0, 3.0, 8.0, 12.0)
+_TRUNK_DEPTH = (86.0, 84.0, 83.0, 87.0, 92.0, 95.0, 95.0)
+_TRUNK_CENTRE = (8.0, 6.0, 4.0, 5.0, 7.0, 11.0, 14.0)
 _SPINE_DEPTH = (46.0, 34.0, 27.0, 33.0, 40.0, 49.0, 56.0)
 _VERTEBRA_MM = 33.0
 
@@ -95,7 +95,7 @@ def draw_back(canvas: Canvas, trunk: Trunk, tissues: Tissues) -> None:
     inside = trunk.muscle[at.box] + 2
     for side in (-1, 1):
         erector = _oval(at, side * 33, spine_y + 37, 31, 21) + 1.2 * np.sin(at.x / 4 + at.z / 15)
-        square = np.maximum(_oval(at, side * 66, spine_y + 18, 20, 9), np.abs(at.z + 45) - 55)
+        square = np.maximum(_oval(at, side * 64, spine_y + 28, 20, 8), np.abs(at.z + 45) - 55)
         canvas.paint(at, np.maximum(erector, inside), tissues.muscle - 4, texture=9.0)
         canvas.paint(at, np.maximum(square, inside), tissues.muscle, texture=5.0)
         points = [(side * x, y, z) for x, y, z in ((26, 36, 30), (34, 30, 0), (42, 24, -50), (52, 18, -110), (62, 8, -190))]
@@ -136,12 +136,12 @@ def draw_ribs(canvas: Canvas, trunk: Trunk, tissues: Tissues, rng: np.random.Gen
     around = np.where(front > 0, 1 + np.arcsin(front) / (np.pi / 2), 1 - np.arcsin(back) / (np.pi / 2))
     pitch = 29.0
     phase = (at.z + 52 * around + rng.uniform(0, pitch)) % pitch - pitch / 2
-    rib = (np.sqrt(((muscle + 7.5) / 4) ** 2 + (phase / 7.5) ** 2) - 1) * 4.5
+    rib = (np.sqrt(((muscle + 8) / 3.6) ** 2 + (phase / 6.8) ** 2) - 1) * 4.2
     margin = -28 + 45 * np.maximum(around - 0.9, 0) + 62 * np.maximum(around - 1.4, 0) + 60 * np.clip(0.35 - around, 0, 1)
     rib = np.maximum(np.maximum(rib, margin - at.z), 40 - np.hypot(at.x, at.y - 60))
     cartilage = around > 1.62
     canvas.paint(at, rib, np.where(cartilage, 105.0, tissues.bone + 330).astype(np.float32))
-    canvas.paint(at, rib + 2.0, np.where(cartilage, 95.0, tissues.bone).astype(np.float32), texture=15.0)
+    canvas.paint(at, rib + 1.5, np.where(cartilage, 95.0, tissues.bone).astype(np.float32), texture=15.0)
     for side in (-1, 1):
         wing = canvas.region((-135, -60, -400), (135, 110, -75))
         blade = _leaf(wing, side)
@@ -149,13 +149,14 @@ def draw_ribs(canvas: Canvas, trunk: Trunk, tissues: Tissues, rng: np.random.Gen
         canvas.paint(wing, blade + 2.2, tissues.bone, texture=20.0)
 
 
-def draw_chest(canvas: Canvas, trunk: Trunk, tissues: Tissues, dome: tuple[Region, Field], rng: np.random.Generator) -> None:
-    """Lung bases above the diaphragm, whose underside is `dome`, with vessels, mediastinum and heart."""
-    at, below = dome
+def draw_chest(
+    canvas: Canvas, trunk: Trunk, tissues: Tissues, at: Region, below: Field, rng: np.random.Generator
+) -> None:
+    """Lung bases above the diaphragm, whose underside is `below` in `at`, with vessels, mediastinum and heart."""
     recess = 26 + 62 * trunk.front[at.box] ** 1.5
     chest = np.maximum(trunk.cavity[at.box] + 1.0, recess - at.z)
     column = np.sqrt((at.x / 30) ** 2 + ((at.y - _along_spine(at) + 12) / 34) ** 2) * 30 - 30
-    heart = ellipsoid(at, (24, -46, 172), (66, 46, 46), tilt=0.35) + ripple(at, rng, amplitude=3, wavelength=(60, 120))
+    heart = ellipsoid(at, (20, -38, 156), (68, 50, 48), tilt=0.3) + ripple(at, rng, amplitude=3, wavelength=(60, 120))
     lung = np.maximum(chest, -np.minimum(union(below - 3, column, blend_mm=8), heart - 4))
     sheet = np.maximum(np.maximum(below - 3.5, -below), np.maximum(trunk.cavity[at.box], recess - 10 - at.z))
     canvas.paint(at, sheet, tissues.muscle - 5, label=None)
@@ -165,9 +166,8 @@ def draw_chest(canvas: Canvas, trunk: Trunk, tissues: Tissues, dome: tuple[Regio
             tip = np.array([side * rng.uniform(45, 120), rng.uniform(-50, 75), rng.uniform(30, 150)])
             root = np.array([side * 38.0, 12.0, 200.0])
             vessel, distance = canvas.tube([tip, 0.4 * tip + 0.6 * root + rng.normal(0, 8, 3), root], (0.9, 1.6, 3.5))
-            here = tuple(slice(v.start - a.start, v.stop - a.start) for v, a in zip(vessel.box, at.box, strict=True))
-            if all(s.start >= 0 for s in here) and distance.size and lung[here].shape == distance.shape:
-                canvas.paint(vessel, np.maximum(distance, lung[here]), 30.0)
+            air = np.where(canvas.hu[vessel.box] < -600, np.float32(-9), np.float32(9))
+            canvas.paint(vessel, np.maximum(distance, air), 30.0)
     inside = np.maximum(heart, trunk.cavity[at.box] + 6)
     canvas.paint(at, np.maximum(inside, 3 - below), tissues.muscle + 45, texture=4.0)
     chamber = np.maximum(inside + np.where(at.x > 15, 11, 4), 8 - below)
@@ -176,13 +176,15 @@ def draw_chest(canvas: Canvas, trunk: Trunk, tissues: Tissues, dome: tuple[Regio
 
 def draw_table(canvas: Canvas, trunk: Trunk) -> None:
     """The curved top of the scanner's table below the patient: two thin shells around foam."""
+    body = trunk.skin < 0
+    if not body.any():
+        return
     at = canvas.whole()
-    lowest = float(np.interp(0, _HEIGHTS, _TRUNK_DEPTH)) + 34
-    sag = at.y - (lowest - (at.x / 62) ** 2)
-    outside = trunk.skin + 0.0
-    for thickness, hu in ((11.0, -860.0), (0.0, -120.0)):
-        shell = np.abs(sag - 6) - thickness if thickness else np.abs(np.abs(sag - 6) - 11) - 1.0
-        canvas.paint(at, np.maximum(shell, -outside), hu)
+    lowest = float(canvas.y.max(initial=-400.0, where=body))
+    depth = at.y - (lowest + 4 - (at.x / 55) ** 2)
+    foam, shell = np.abs(depth - 12) - 12, np.abs(np.abs(depth - 12) - 12) - 1.2
+    canvas.paint(at, np.maximum(foam, -trunk.skin), -880.0)
+    canvas.paint(at, np.maximum(shell, -trunk.skin), 10.0)
 
 
 def left_dome(at: Region) -> Field:
@@ -207,4 +209,4 @@ def _leaf(at: Region, side: int) -> Field:
     flat = Region(at.box, at.x - side * 0.05 * down, at.y, np.zeros_like(at.z))
     plate = capsule(flat, start, end, 6.5, 5.0)
     crest = at.z + 88 + 0.012 * (at.y - 30) ** 2
-    return cut(np.maximum(plate, crest), np.float32(-60) - 0 * plate, blend_mm=1.0)
+    return np.maximum(plate, crest)

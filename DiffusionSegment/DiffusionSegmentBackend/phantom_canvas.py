@@ -95,8 +95,8 @@ class Canvas:
         `flat` below 1 flattens the tube from front to back.
         """
         path, thickness = smooth_path(np.asarray(points, float), np.asarray(radii, float), step_mm=step_mm)
-        margin = thickness[:, None]
-        whole = self.region((path - margin).min(axis=0), (path + margin).max(axis=0))
+        widest = thickness.max()
+        whole = self.region(path.min(axis=0) - widest, path.max(axis=0) + widest)
         distance = np.full(whole.x.shape, _FAR, dtype=np.float32)
         for index in range(len(path) - 1):
             ends, widths = path[index : index + 2], thickness[index : index + 2]

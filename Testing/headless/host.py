@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import slicer
 import vtk
 
@@ -15,11 +17,13 @@ class HeadlessSlicer:
         crosshair.SetCrosshairName("default")
         self.scene.AddNode(crosshair)
         self.logic = slicer.vtkSlicerApplicationLogic()
+        self.logic.SetHomeDirectory(str(Path(slicer.__file__).parent))
+        self.logic.SetShareDirectory(str(Path(slicer.__file__).parent))
         self.logic.SetMRMLScene(self.scene)
         self.logic.SetSliceLogics(vtk.vtkCollection())
         self.logic.SetViewLogics(vtk.vtkCollection())
         self.moduleLogics = {
-            "Colors": slicer.vtkMRMLColorLogic(),
+            "Colors": slicer.vtkSlicerColorLogic(),
             "Volumes": slicer.vtkSlicerVolumesLogic(),
             "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
             "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic(),

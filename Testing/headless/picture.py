@@ -17,7 +17,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from DiffusionSegmentBackend.volume import Volume, canonical
+from DiffusionSegmentBackend.volume import canonical
 from DiffusionSegmentBackend.volume_io import read_volume
 from matplotlib.patches import Patch
 
@@ -76,23 +76,27 @@ def focus(labels: np.ndarray) -> tuple[int, int, int]:
 
 
 def _plainViews(ct: Path, result: Path) -> dict[str, np.ndarray]:
-    scan = canonical(read_volume(ct))[0]
-    labels, doubt = (
-        canonical(Volume(read_volume(result / f"{name}.nii.gz").array, read_volume(ct).index_to_lps))[0].array
-        for name in ("segmentation", "uncertainty")
-    )
-    grey = np.clip((scan.array - _WINDOW[0]) / (_WINDOW[1] - _WINDOW[0]), 0, 1)
+    """Slices with outlines and uncertainty as RGB arrays, voxels made square."""
+    scan, order = canonical(read_volume(ct))
+    labels, doubt = (order.apply(read_volume(result / f"{n}.nii.gz").array) for n in ("segmentation", "uncertainty"))
     colours = np.array([(0, 0, 0), *(item["colour"] for item in _definitions())]) / 255.0
+    step_mm = scan.spacing.min()
     views = {}
-    for axis, name in enumerate(("Axial", "Coronal", "Sagittal")):
-        place = focus(labels)[axis]
-        image, organ, unsure = (np.take(a, place, axis=axis) for a in (grey, labels, doubt))
-        rgb = np.repeat(image[..., None], 3, axis=-1)
+    for axis, (name, place) in enumerate(zip(("Axial", "Coronal", "Sagittal"), focus(labels), strict=True)):
+        across, up = ((0, 1), (0, 2), (1, 2))[axis]
+        zoom = (scan.spacing[up] / step_mm, scan.spacing[across] / step_mm)
+        grey, organ, unsure = (_stretched(np.take(a, place, axis=axis), zoom) for a in (scan.array, labels, doubt))
+        rgb = np.repeat(np.clip((grey - _WINDOW[0]) / (_WINDOW[1] - _WINDOW[0]), 0, 1)[..., None], 3, axis=-1)
+        rgb[unsure > 0.2] = 0.5 * rgb[unsure > 0.2] + 0.5 * np.array([0.93, 0.41, 0.22])
         edge = (organ != np.roll(organ, 1, 0)) | (organ != np.roll(organ, 1, 1))
-        rgb[edge] = colours[organ[edge]]
-        rgb[unsure > 0.15] = 0.4 * rgb[unsure > 0.15] + 0.6 * np.array([0.93, 0.41, 0.22])
+        rgb[edge & (organ > 0)] = colours[organ[edge & (organ > 0)]]
         views[name] = rgb if axis == 0 else rgb[::-1]
     return views
+
+
+def _stretched(image: np.ndarray, zoom: tuple[float, float]) -> np.ndarray:
+    rows, columns = (np.arange(int(n * z)) // z for n, z in zip(image.shape, zoom, strict=True))
+    return image[rows.astype(int)][:, columns.astype(int)]
 
 
 def _definitions() -> list[dict[str, Any]]:
