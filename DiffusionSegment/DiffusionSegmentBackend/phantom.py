@@ -41,7 +41,7 @@ def make_phantom(
     spacing_mm: tuple[float, float, float] = (1.5, 1.5, 3.0),
     size_mm: tuple[float, float, float] = (360.0, 270.0, 330.0),
 ) -> Phantom:
-    """Draw the patient of `seed` on a grid of `spacing_mm` that covers `size_mm`, both (x, y, z), around the upper abdomen.
+    """Draw the patient of `seed` on a grid of `spacing_mm` that covers `size_mm` (x, y, z) of the abdomen.
 
     Raises:
         ValueError: for spacings or sizes that are not positive, or a size below one voxel.
@@ -100,7 +100,9 @@ def _diaphragm(canvas: Canvas, at: Region, right_dome: Field) -> tuple[Region, F
     return above, dome
 
 
-def _scan(hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rng: np.random.Generator) -> NDArray[np.int16]:
+def _scan(
+    hu: NDArray[np.float32], spacing_mm: tuple[float, float, float], rng: np.random.Generator
+) -> NDArray[np.int16]:
     """Blur by the scanner's point spread and add correlated noise of 8-20 HU."""
     steps = np.array(spacing_mm[::-1])
     kernel_mm = rng.uniform(0.6, 1.0)

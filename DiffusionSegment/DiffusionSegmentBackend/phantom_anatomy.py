@@ -1,7 +1,7 @@
 """The phantom's abdominal organs. Positions, sizes and values follow published normal ranges of adults.
 
-Millimetres in the frame of `phantom_canvas`: x left, y back, z up, origin on the aorta between the kidneys. Each function
-draws one group of organs; what is drawn later lies in front of what is there already.
+Millimetres in the frame of `phantom_canvas`: x left, y back, z up, origin on the aorta between the kidneys. Each
+function draws one group of organs; what is drawn later lies in front of what is there already.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class Organ(IntEnum):
 def draw_bowel(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
     """Small-bowel loops in mesenteric fat, then the colon as a frame around them."""
     fluid = rng.choice([25.0, 35.0, 45.0, 180.0], p=[0.3, 0.3, 0.2, 0.2])
-    centres = [
-        (x, y, z) for z in np.arange(-170, -8, 25.0) for y in (-62, -36, -12) for x in np.arange(-70, 90, 34.0)
-    ]
+    centres = [(x, y, z) for z in np.arange(-170, -8, 25.0) for y in (-62, -36, -12) for x in np.arange(-70, 90, 34.0)]
     for centre in rng.permutation(np.array(centres)):
         if rng.random() < 0.12 or (centre[2] > -40 and centre[0] < -20):
             continue
@@ -61,7 +59,7 @@ def draw_liver(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> tu
     size = float(np.clip(rng.normal(1.0, 0.05), 0.88, 1.1))
     tip, reach = rng.uniform(-12, 12), rng.uniform(-14, 12)
     at = canvas.region((-150, -100, -70), (95, 110, 150))
-    right = ellipsoid(at, (-70, 2, 42), (74 * size, 82 * size, 84 * size))
+    right = ellipsoid(at, (-70, 2, 42), (76 * size, 84 * size, 86 * size))
     left = ellipsoid(at, (reach - 6, -44, 76), (66 * size, 36, 34 * size), tilt=0.12)
     hull = union(right, left, blend_mm=24) + ripple(at, rng, amplitude=2.5, wavelength=(70, 150))
     below = (at.x + 36) * 0.66 - (at.z - 12 - tip) * 0.75 + 0.1 * (at.y + 20)
@@ -69,7 +67,9 @@ def draw_liver(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> tu
     lobes = union(lobes, ellipsoid(at, (-17, -6, 78), (13, 15, 24)), blend_mm=6)
     lobes = lobes + (hull - union(right, left, blend_mm=24))
     wander = ripple(at, rng, amplitude=5, wavelength=(30, 60))
-    fissure = np.maximum(np.abs(at.x + 12 + 0.2 * at.y + wander) - 1.2 + 0.05 * (at.y + 50), at.z - 78 + 0.3 * (at.y + 50))
+    fissure = np.maximum(
+        np.abs(at.x + 12 + 0.2 * at.y + wander) - 1.2 + 0.05 * (at.y + 50), at.z - 78 + 0.3 * (at.y + 50)
+    )
     porta = ellipsoid(at, (-26, -24, 52), (22, 11, 12))
     kidney = ellipsoid(at, (-68, 36, -10), (30, 32, 54), tilt=0.17)
     for gap in (fissure, porta, kidney):
@@ -82,13 +82,15 @@ def draw_liver(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> tu
 
 def draw_stomach(canvas: Canvas, rng: np.random.Generator) -> None:
     """The stomach from cardia to pylorus with wall, contents and a gas bubble in front."""
-    fill = rng.uniform(0.75, 1.12)
+    fill = rng.uniform(0.78, 1.15)
     shift = rng.normal(0, 5, 3)
-    points = [(50, 24, 88), (56, 0, 82), (58, -32, 58), (44, -56, 34), (12, -64, 22), (-20, -52, 26)]
-    radii = np.array([29, 36, 33, 27, 21, 8]) * (fill, fill, fill, fill, fill, 1.0)
+    points = [(52, 22, 90), (58, -4, 82), (60, -40, 58), (44, -62, 32), (10, -64, 20), (-20, -52, 26)]
+    radii = np.array([32, 37, 33, 27, 21, 8]) * (fill, fill, fill, fill, fill, 1.0)
     at, shape = canvas.tube(np.array(points) + shift, radii)
-    shape = np.maximum(shape + ripple(at, rng, amplitude=2.5, wavelength=(35, 80)), left_dome(at) + 5)
+    below_dome = left_dome(at) + 5 - 2 * np.clip(70 - at.z, 0, None)
+    shape = np.maximum(shape + ripple(at, rng, amplitude=2.5, wavelength=(35, 80)), below_dome)
     folds = ripple(at, rng, amplitude=2.0, wavelength=(14, 26))
+    canvas.paint(at, shape - 2, -98.0)
     canvas.paint(at, shape, rng.normal(84, 6), label=Organ.STOMACH, texture=4.0)
     fluid = rng.choice([12.0, 30.0, 55.0, 190.0], p=[0.3, 0.3, 0.25, 0.15])
     lumen = shape + 4.5 + folds
@@ -103,7 +105,7 @@ def draw_spleen(canvas: Canvas, rng: np.random.Generator) -> None:
     centre = np.array([88, 34, 60]) + rng.normal(0, 4, 3)
     at = canvas.region(centre - 60, centre + 60)
     shape = ellipsoid(at, centre, (34 * size, 46 * size, 52 * size), tilt=-0.2, bend=-0.002)
-    hollow = ellipsoid(at, centre + (-38, -16, -4), (26, 36, 42))
+    hollow = ellipsoid(at, centre + np.array((-38, -16, -4)), (26, 36, 42))
     shape = cut(shape, hollow, blend_mm=8) + ripple(at, rng, amplitude=1.8, wavelength=(40, 80))
     shape = np.maximum(shape, left_dome(at) + 4)
     canvas.paint(at, shape - 2.5, -95.0)
@@ -119,16 +121,20 @@ def draw_kidneys(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> 
         at = canvas.region(centre - 75, centre + 75)
         bean = ellipsoid(at, centre, (28 * size, 27 * size, 54 * size), tilt=-side * 0.17, bend=-side * 0.0026)
         shape = bean + ripple(at, rng, amplitude=1.2, wavelength=(25, 60))
-        sinus = ellipsoid(at, centre + (-side * 16, -4, 0), (13, 8, 20), tilt=-side * 0.17)
+        sinus = ellipsoid(at, centre + np.array((-side * 16, -4, 0)), (13, 8, 20), tilt=-side * 0.17)
         sinus = sinus + ripple(at, rng, amplitude=3.0, wavelength=(12, 20))
         tissue = cut(shape, sinus, blend_mm=3)
         canvas.paint(at, shape - 4, tissues.fat)
         canvas.paint(at, tissue, cortex, label=label, texture=5.0)
         pyramids = np.maximum(tissue + 7, ripple(at, rng, amplitude=9, wavelength=(16, 24)) - 0.5)
         canvas.paint(at, pyramids, cortex - rng.uniform(20, 45), label=None, texture=5.0)
-        pelvis = ellipsoid(at, centre + (-side * 19, 0, -4), (9, 5, 9))
+        pelvis = ellipsoid(at, centre + np.array((-side * 19, 0, -4)), (9, 5, 9))
         canvas.paint(at, pelvis, rng.normal(14, 5))
-        vein = [tuple(centre + (-side * 14, -6, 4)), (side * 36, 2, 6 + height * 0.5), (-8 - 12 * (side < 0), -13, 10)]
+        vein = [
+            tuple(centre + np.array((-side * 14, -6, 4))),
+            (side * 36, 2, 6 + height * 0.5),
+            (-8 - 12 * (side < 0), -13, 10),
+        ]
         canvas.paint(*canvas.tube(vein, (3.0, 4.5, 4.5)), tissues.vein)
 
 
@@ -138,9 +144,9 @@ def draw_pancreas(canvas: Canvas, rng: np.random.Generator) -> None:
     at, shape = canvas.tube(loop, (10, 11, 11, 10, 9, 9))
     _draw_gut(canvas, at, shape, wall=90, wall_mm=2.5, fluid=rng.normal(25, 8), gas=rng.random() < 0.3)
     size = float(np.clip(rng.normal(1.0, 0.07), 0.85, 1.15))
-    points = np.array([(-34, -14, -14), (-32, -21, 6), (-15, -30, 20), (6, -32, 32), (34, -18, 42), (64, 8, 52)], float)
+    points = np.array([(-34, -14, -14), (-32, -21, 6), (-15, -30, 20), (6, -32, 32), (34, -10, 41), (62, 9, 51)], float)
     points[3:] += rng.normal(0, 3, 3)
-    at, shape = canvas.tube(points, np.array([9, 16, 11, 11, 12.5, 10]) * size, flat=0.9)
+    at, shape = canvas.tube(points, np.array([10, 17, 12, 11.5, 13, 10.5]) * size, flat=0.9)
     shape = shape + ripple(at, rng, amplitude=2.6, wavelength=(10, 18))
     canvas.paint(at, shape - 1.5, -70.0)
     canvas.paint(at, shape, rng.normal(94, 9), label=Organ.PANCREAS, texture=7.0)
@@ -158,7 +164,7 @@ def draw_gallbladder(canvas: Canvas, rng: np.random.Generator) -> None:
 def draw_vessels(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
     """Vena cava, portal and splenic vein, aorta, and the unlabelled vessels that join them."""
     portal = [(-62, -14, 66), (-42, -22, 60), (-22, -22, 50), (-8, -22, 38), (-7, -25, 20)]
-    splenic = [(-8, -21, 38), (14, -19, 42), (40, -4, 49), (72, 24, 60)]
+    splenic = [(-8, -21, 38), (14, -19, 42), (40, 2, 48), (70, 24, 58)]
     iliac = [(2, 0, -78), (24, 2, -112), (46, 6, -180)]
     for side in (-1, 1):
         left = [(side * x + 2, y, z) for x, y, z in iliac]
@@ -167,11 +173,15 @@ def draw_vessels(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> 
     canvas.paint(*canvas.tube([(-7, -27, 20), (-6, -34, -30), (-12, -40, -80)], (5, 4.5, 2)), tissues.portal)
     cava = [(-18, 8, -84), (-22, 2, -40), (-26, -2, 10), (-28, -1, 60), (-26, 1, 95), (-20, -12, 124)]
     wide = rng.uniform(0.88, 1.12)
-    _draw_vessel(canvas, cava, np.array([10, 11, 12, 12.5, 12.5, 12]) * wide, tissues.vein, Organ.INFERIOR_VENA_CAVA, 0.75)
+    _draw_vessel(
+        canvas, cava, np.array([10, 11, 12, 12.5, 12.5, 12]) * wide, tissues.vein, Organ.INFERIOR_VENA_CAVA, 0.75
+    )
     label = Organ.PORTAL_AND_SPLENIC_VEIN
     _draw_vessel(canvas, splenic, np.array([6, 5.5, 5, 4]), tissues.portal, label)
     _draw_vessel(canvas, portal, np.array([5.5, 7.5, 8.4, 8, 6]), tissues.portal, label)
-    _draw_vessel(canvas, [(-44, -22, 61), (-34, -34, 72), (-22, -46, 80)], np.array([5, 4.5, 3.5]), tissues.portal, label)
+    _draw_vessel(
+        canvas, [(-44, -22, 61), (-34, -34, 72), (-22, -46, 80)], np.array([5, 4.5, 3.5]), tissues.portal, label
+    )
     canvas.paint(*canvas.tube([(2, -6, 24), (1, -24, 8), (0, -32, -40)], (3.5, 3.5, 2)), tissues.artery)
     canvas.paint(*canvas.tube([(4, -2, 38), (2, -18, 44), (-16, -22, 48)], (3.5, 3, 2)), tissues.artery)
     canvas.paint(*canvas.tube([(2, -18, 44), (26, -10, 52), (60, 10, 60)], (3, 2.5, 2)), tissues.artery)
@@ -181,7 +191,7 @@ def draw_vessels(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> 
     if rng.random() < 0.5:
         for _ in range(rng.integers(2, 7)):
             spot = np.array([3 + rng.uniform(-8, 8), 7, rng.uniform(-75, 0)])
-            canvas.paint(*canvas.tube([spot, spot + (2, 1, 5)], (1.5, 1.2)), 480.0, label=None)
+            canvas.paint(*canvas.tube([spot, spot + np.array((2, 1, 5))], (1.5, 1.2)), 480.0, label=None)
 
 
 def draw_esophagus(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -220,9 +230,7 @@ def _limb(at: Region, apex: np.ndarray, end: np.ndarray) -> Field:
     return np.maximum(sheet, sheet + 2.6 * (dz / 13) ** 2 - 0.4)
 
 
-def _draw_vessel(
-    canvas: Canvas, points: Points, radii: np.ndarray, hu: float, label: Organ, flat: float = 1.0
-) -> None:
+def _draw_vessel(canvas: Canvas, points: Points, radii: np.ndarray, hu: float, label: Organ, flat: float = 1.0) -> None:
     at, shape = canvas.tube(points, radii, flat=flat)
     canvas.paint(at, shape, hu, label=label, texture=2.0)
 
@@ -278,7 +286,9 @@ def _draw_liver_vessels(
         for end in ends:
             tip = np.array(end) + rng.normal(0, 9, 3)
             fork = 0.45 * root + 0.55 * tip + rng.normal(0, 6, 3)
-            branches = [([root, fork, tip], (radius, radius * 0.7, 1.2))]
+            branches: list[tuple[list[np.ndarray], tuple[float, ...]]] = [
+                ([root, fork, tip], (radius, radius * 0.7, 1.2))
+            ]
             branches += [([fork, fork + rng.normal(0, 22, 3)], (radius * 0.55, 0.9)) for _ in range(4)]
             for points, radii in branches:
                 at, shape = canvas.tube(points, radii)

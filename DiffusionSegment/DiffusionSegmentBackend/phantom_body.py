@@ -1,4 +1,7 @@
-"""The phantom's frame: trunk wall, fat, muscles, spine, ribs, lungs, heart and table. Millimetres, frame of phantom_canvas."""
+"""The phantom's frame: trunk wall, fat, muscles, spine, ribs, lungs, heart and table.
+
+Millimetres in the body frame of `phantom_canvas`.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +46,10 @@ class Tissues:
 
 @dataclass(frozen=True)
 class Trunk:
-    """Distances that everything else refers to, over the whole canvas: `muscle` to the outside of the muscular wall,
-    `cavity` to its inside, `skin` to the body's surface; `front` and `back` are 1 straight ahead and behind, 0 at the sides.
+    """Distances that everything else refers to, over the whole canvas.
+
+    `muscle` to the outside of the muscular wall, `cavity` to its inside, `skin` to the body's surface; `front` and
+    `back` are 1 straight ahead and behind, 0 at the sides.
     """
 
     muscle: Field
@@ -98,7 +103,9 @@ def draw_back(canvas: Canvas, trunk: Trunk, tissues: Tissues) -> None:
         square = np.maximum(_oval(at, side * 64, spine_y + 28, 20, 8), np.abs(at.z + 45) - 55)
         canvas.paint(at, np.maximum(erector, inside), tissues.muscle - 4, texture=9.0)
         canvas.paint(at, np.maximum(square, inside), tissues.muscle, texture=5.0)
-        points = [(side * x, y, z) for x, y, z in ((26, 36, 30), (34, 30, 0), (42, 24, -50), (52, 18, -110), (62, 8, -190))]
+        points = [
+            (side * x, y, z) for x, y, z in ((26, 36, 30), (34, 30, 0), (42, 24, -50), (52, 18, -110), (62, 8, -190))
+        ]
         canvas.paint(*canvas.tube(points, (3, 11, 18, 22, 22)), tissues.muscle + 2, texture=5.0)
         crus = [(side * 14, 20, -40), (side * 17, 20, 20), (side * 20, 26, 70), (side * 30, 36, 105)]
         canvas.paint(*canvas.tube(crus, (3, 5.5, 4.5, 2.5)), tissues.muscle, texture=3.0)
@@ -137,7 +144,9 @@ def draw_ribs(canvas: Canvas, trunk: Trunk, tissues: Tissues, rng: np.random.Gen
     pitch = 29.0
     phase = (at.z + 52 * around + rng.uniform(0, pitch)) % pitch - pitch / 2
     rib = (np.sqrt(((muscle + 8) / 3.6) ** 2 + (phase / 6.8) ** 2) - 1) * 4.2
-    margin = -28 + 45 * np.maximum(around - 0.9, 0) + 62 * np.maximum(around - 1.4, 0) + 60 * np.clip(0.35 - around, 0, 1)
+    margin = (
+        -28 + 45 * np.maximum(around - 0.9, 0) + 62 * np.maximum(around - 1.4, 0) + 60 * np.clip(0.35 - around, 0, 1)
+    )
     rib = np.maximum(np.maximum(rib, margin - at.z), 40 - np.hypot(at.x, at.y - 60))
     cartilage = around > 1.62
     canvas.paint(at, rib, np.where(cartilage, 105.0, tissues.bone + 330).astype(np.float32))
@@ -180,11 +189,12 @@ def draw_table(canvas: Canvas, trunk: Trunk) -> None:
     if not body.any():
         return
     at = canvas.whole()
-    lowest = float(canvas.y.max(initial=-400.0, where=body))
-    depth = at.y - (lowest + 4 - (at.x / 55) ** 2)
-    foam, shell = np.abs(depth - 12) - 12, np.abs(np.abs(depth - 12) - 12) - 1.2
+    across, down, _ = canvas.axes
+    lowest = down[body.any(axis=(0, 2))].max()
+    depth = np.broadcast_to((down[:, None] - (lowest + 3 - (across / 48) ** 2)).astype(np.float32), canvas.shape)
+    foam, shell = np.abs(depth - 12) - 12, np.abs(np.abs(depth - 12) - 12) - 1.6
     canvas.paint(at, np.maximum(foam, -trunk.skin), -880.0)
-    canvas.paint(at, np.maximum(shell, -trunk.skin), 10.0)
+    canvas.paint(at, np.maximum(shell, -trunk.skin), 40.0)
 
 
 def left_dome(at: Region) -> Field:
@@ -199,7 +209,8 @@ def _along_spine(at: Region) -> Field:
 
 def _oval(at: Region, x: float, y: Field, width: float, depth: float) -> Field:
     """Distance to an upright pillar with an oval cross-section."""
-    return (np.sqrt(((at.x - x) / width) ** 2 + ((at.y - y) / depth) ** 2) - 1) * min(width, depth)
+    reach = np.sqrt(((at.x - x) / width) ** 2 + ((at.y - y) / depth) ** 2)
+    return ((reach - 1) * min(width, depth)).astype(np.float32)
 
 
 def _leaf(at: Region, side: int) -> Field:

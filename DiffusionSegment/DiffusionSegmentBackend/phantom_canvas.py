@@ -32,9 +32,9 @@ class Region:
 class Canvas:
     """Hounsfield units and labels on a voxel grid, with the body coordinates of every voxel.
 
-    `axes` are the undisturbed coordinates (x, y, z) of the grid's columns, rows and slices; `warp` is the largest bend of
-    the smooth displacement field that makes every patient a little different. `rng` shapes the anatomy, `noise` what
-    depends on the grid, so that one anatomy can be drawn at several spacings.
+    `axes` are the undisturbed coordinates (x, y, z) of the grid's columns, rows and slices; `warp_mm` bounds the smooth
+    displacement field that makes every patient a little different. `rng` shapes the anatomy, `noise` what depends on
+    the grid, so that one anatomy can be drawn at several spacings.
     """
 
     def __init__(

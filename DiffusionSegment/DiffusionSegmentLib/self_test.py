@@ -1,4 +1,4 @@
-"""What "Reload and Test" and ctest run inside Slicer: a small volume goes to the real worker and its answer comes back."""
+"""What "Reload and Test" and ctest run inside Slicer: a small volume goes to the real worker, its answer comes back."""
 
 import time
 

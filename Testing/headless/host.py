@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import slicer
 import vtk
 
@@ -13,17 +11,16 @@ class HeadlessSlicer:
 
     def __init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
+        self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
         crosshair = slicer.vtkMRMLCrosshairNode()
         crosshair.SetCrosshairName("default")
         self.scene.AddNode(crosshair)
         self.logic = slicer.vtkSlicerApplicationLogic()
-        self.logic.SetHomeDirectory(str(Path(slicer.__file__).parent))
-        self.logic.SetShareDirectory(str(Path(slicer.__file__).parent))
         self.logic.SetMRMLScene(self.scene)
         self.logic.SetSliceLogics(vtk.vtkCollection())
         self.logic.SetViewLogics(vtk.vtkCollection())
         self.moduleLogics = {
-            "Colors": slicer.vtkSlicerColorLogic(),
+            "Colors": slicer.vtkMRMLColorLogic(),
             "Volumes": slicer.vtkSlicerVolumesLogic(),
             "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
             "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic(),

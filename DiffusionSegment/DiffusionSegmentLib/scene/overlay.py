@@ -1,4 +1,4 @@
-"""Maps over the CT in the slice views: uncertainty, mutual information, body coordinates; colours, threshold, legend."""
+"""Maps over the CT in the slice views: uncertainty, mutual information, body coordinates, each with its legend."""
 
 from __future__ import annotations
 

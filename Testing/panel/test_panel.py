@@ -1,0 +1,245 @@
+"""The panel from click to nodes: what is displayed, what the scene holds, what happens when things go wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import slicer
+from headless.views import SliceView
+from slicer.util import arrayFromVolume
+
+if TYPE_CHECKING:
+    from .conftest import PanelUser
+
+SLOW, REFUSED, KILLED = 99, 13, 66
+
+
+def test_nothing_heavy_is_imported_and_nothing_runs_on_entering(user: PanelUser) -> None:
+    assert "torch" not in sys.modules
+    assert "monai" not in sys.modules
+    assert user.widget.logic.client.state.value == "Stopped"
+
+
+def test_without_input_the_button_says_why_it_is_disabled(user: PanelUser) -> None:
+    assert not user.ui.segmentButton.enabled
+    assert user.ui.segmentButton.toolTip == "Choose an input volume first."
+    user.addVolume()
+    assert user.ui.segmentButton.enabled
+
+
+def test_a_click_puts_segments_and_overlay_into_the_scene(user: PanelUser) -> None:
+    volume = user.addVolume()
+    user.segment()
+    (segmentation,) = user.segmentations()
+    assert [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)] == ["Spleen", "Liver"]
+    overlay = slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")
+    assert arrayFromVolume(overlay).shape == arrayFromVolume(volume).shape
+    assert user.widget._parameterNode.segmentation is segmentation
+
+
+def test_the_table_shows_the_organs_that_were_found(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    table = user.ui.resultTable
+    texts = [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]
+    assert texts == [["Spleen", "212 mL", "180 to 240", "93 %"], ["Liver", "1512 mL", "1400 to 1600", "97 %"]]
+
+
+def test_the_liver_row_carries_the_livers_colour_on_the_screen(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    user.application.process()
+    pixels = user.grab(user.ui.resultTable).reshape(-1, 3).astype(int)
+    assert (np.abs(pixels - (221, 130, 101)).max(axis=1) < 4).sum() > 60
+
+
+def test_message_and_progress_are_visible_when_they_should_be(user: PanelUser) -> None:
+    user.addVolume()
+    user.widget._parameterNode.seed = SLOW
+    assert not user.ui.progressBar.visible
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.stageLabel.text == "Drawing samples")
+    assert user.ui.progressBar.visible
+    assert user.ui.progressBar.maximum == 500
+    user.click(user.ui.segmentButton)
+    user.until(lambda: not user.ui.progressBar.visible)
+    user.widget._parameterNode.seed = 0
+    user.segment()
+    assert "2 organs" in user.ui.messageLabel.text
+    assert "Spleen or stomach?" in user.ui.messageLabel.text
+
+
+def test_the_button_cancels_and_nothing_changes(user: PanelUser) -> None:
+    user.addVolume()
+    user.widget._parameterNode.seed = SLOW
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    user.click(user.ui.segmentButton)
+    assert user.ui.segmentButton.text == "Cancel"
+    user.until(lambda: user.ui.stageLabel.text == "Drawing samples")
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.segmentButton.text == "Segment", seconds=1.0)
+    assert user.ui.messageLabel.text == "Cancelled. Nothing was changed."
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+
+
+def test_a_refusal_is_told_in_the_panel_with_its_next_step(user: PanelUser) -> None:
+    user.addVolume()
+    user.widget._parameterNode.seed = REFUSED
+    user.segment()
+    assert user.ui.messageLabel.text == "⚠ This is MR. Choose a CT."
+    assert "MODALITY" in user.ui.messageLabel.toolTip
+    assert user.segmentations() == []
+
+
+def test_a_killed_worker_is_told_and_the_next_click_works(user: PanelUser) -> None:
+    user.addVolume()
+    user.widget._parameterNode.seed = SLOW
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.stageLabel.text == "Drawing samples")
+    os.kill(user.widget.logic.client.hello.pid, signal.SIGKILL)
+    user.until(lambda: "stopped unexpectedly" in user.ui.messageLabel.text)
+    user.widget._parameterNode.seed = 0
+    user.until(lambda: user.ui.segmentButton.text == "Segment")
+    user.segment()
+    assert len(user.segmentations()) == 1
+
+
+def test_a_worker_that_cannot_be_started_is_told(user: PanelUser) -> None:
+    user.useWorker(["/nonexistent/python"])
+    user.addVolume()
+    user.segment()
+    assert "could not be started" in user.ui.messageLabel.text
+
+
+def test_an_empty_volume_is_refused_before_anything_starts(user: PanelUser) -> None:
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
+    user.ui.inputSelector.setCurrentNode(empty)
+    user.click(user.ui.segmentButton)
+    assert "Nothing is empty" in user.ui.messageLabel.text
+    assert user.ui.segmentButton.text == "Segment"
+
+
+def test_a_second_run_uses_the_nodes_of_the_first(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    user.segment()
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+
+
+def test_closing_the_scene_during_a_run_drops_the_result(user: PanelUser) -> None:
+    user.addVolume()
+    user.widget._parameterNode.seed = SLOW
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.stageLabel.text == "Drawing samples")
+    slicer.mrmlScene.Clear(False)
+    user.until(lambda: user.widget.logic.client.state.value == "Ready")
+    assert user.segmentations() == []
+    assert user.ui.segmentButton.text == "Segment"
+    user.addVolume()
+    user.segment()
+    assert len(user.segmentations()) == 1
+
+
+def test_removing_the_input_during_a_run_cancels_with_a_notice(user: PanelUser) -> None:
+    volume = user.addVolume()
+    user.widget._parameterNode.seed = SLOW
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.stageLabel.text == "Drawing samples")
+    slicer.mrmlScene.RemoveNode(volume)
+    user.until(lambda: user.ui.segmentButton.text == "Segment")
+    assert "input volume was removed" in user.ui.messageLabel.text
+    assert user.segmentations() == []
+
+
+def test_settings_reach_the_widgets_and_the_parameter_node(user: PanelUser) -> None:
+    node = user.widget._parameterNode
+    user.ui.samplesBox.setValue(5)
+    user.ui.overlaySelector.setCurrentIndex(user.ui.overlaySelector.findText("Mutual information"))
+    assert node.samples == 5
+    assert node.overlay.name == "MUTUAL_INFORMATION"
+    before = user.grab(user.ui.opacitySlider)
+    node.opacity = 0.1
+    user.application.process()
+    assert not np.array_equal(user.grab(user.ui.opacitySlider), before)
+    assert user.ui.opacitySlider.property("value") == pytest.approx(0.1)
+
+
+def test_overlay_choice_opacity_and_threshold_change_the_slice_view(user: PanelUser, axialView: SliceView) -> None:
+    view = axialView
+    user.addVolume()
+    user.segment()
+    view.showAt((7.0, -8.0, 9.0), fieldOfView=40)
+    shown = view.grab()
+    assert (np.ptp(shown.astype(int), axis=2) > 60).sum() > 2000
+    user.ui.thresholdSlider.setProperty("value", 0.99)
+    clear = view.grab()
+    assert (np.ptp(clear.astype(int), axis=2) > 60).sum() < (np.ptp(shown.astype(int), axis=2) > 60).sum() / 2
+    user.ui.thresholdSlider.setProperty("value", 0.0)
+    user.ui.opacitySlider.setProperty("value", 0.0)
+    assert not np.array_equal(view.grab(), shown)
+    user.ui.overlaySelector.setCurrentIndex(0)
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    assert composite.GetForegroundVolumeID() is None
+
+
+def test_body_coordinates_are_offered_when_they_were_made(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    index = user.ui.overlaySelector.findText("Body: right to left")
+    user.ui.overlaySelector.setCurrentIndex(index)
+    assert "not made" in user.ui.messageLabel.text
+    user.widget._parameterNode.bodypart = True
+    user.segment()
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    overlay = slicer.mrmlScene.GetFirstNodeByName("CT body: right to left")
+    assert overlay is not None
+    assert composite is None or composite.GetForegroundVolumeID() == overlay.GetID()
+
+
+def test_show_in_3d_makes_surfaces(user: PanelUser) -> None:
+    user.addVolume()
+    assert not user.ui.surfaceButton.enabled
+    user.segment()
+    user.click(user.ui.surfaceButton)
+    (segmentation,) = user.segmentations()
+    assert segmentation.GetClosedSurfaceInternalRepresentation("liver").GetNumberOfPoints() > 10
+
+
+def test_leaving_ends_the_worker_process(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    pid = user.widget.logic.client.hello.pid
+    user.widget.cleanup()
+    status = Path(f"/proc/{pid}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+@pytest.mark.slow
+def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) -> None:
+    from DiffusionSegmentBackend.phantom import make_phantom
+
+    phantom = make_phantom(seed=2, spacing_mm=(3.0, 3.0, 3.0))
+    user.useWorker(None)
+    user.addVolume(phantom.image, name="Phantom")
+    node = slicer.mrmlScene.GetFirstNodeByName("Phantom")
+    from DiffusionSegmentLib.scene.volumes import RAS_FROM_LPS, toMatrix
+
+    node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ phantom.index_to_lps))
+    user.widget._parameterNode.samples = 1
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.segmentButton.text == "Segment", seconds=300)
+    (segmentation,) = user.segmentations()
+    names = [
+        segmentation.GetSegmentation().GetNthSegment(n).GetName()
+        for n in range(segmentation.GetSegmentation().GetNumberOfSegments())
+    ]
+    assert {"Liver", "Spleen", "Right kidney", "Left kidney", "Aorta"} <= set(names)
+    user.save("panel", tmp_path)
+    assert user.grab().std() > 10

@@ -1,0 +1,169 @@
+"""Stand-ins for the ctk and qMRML widgets that the panel uses, with their properties, signals and plausible looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore, QtWidgets
+from shiboken6 import isValid
+
+from .qt_module import PythonQtObject
+
+
+class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
+    """A header that hides and shows what lies below it."""
+
+    contentsCollapsed = QtCore.Signal(bool)
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._header = QtWidgets.QToolButton(self)
+        self._header.setToolButtonStyle(QtCore.Qt.ToolButtonTextBesideIcon)
+        self._header.setArrowType(QtCore.Qt.DownArrow)
+        self._header.clicked.connect(lambda: self._setCollapsed(not self._collapsed))
+        self._collapsed = False
+
+    def event(self, event: QtCore.QEvent) -> bool:
+        """Keep room for the header; hide children that arrive while collapsed."""
+        if event.type() in (QtCore.QEvent.Resize, QtCore.QEvent.LayoutRequest, QtCore.QEvent.Show):
+            self._header.setGeometry(0, 0, self.size.width(), 24)
+            layout = self.layout()
+            if layout is not None:
+                layout.setContentsMargins(9, 30, 9, 6)
+            self._apply()
+        return super().event(event)
+
+    def _apply(self) -> None:
+        for child in self.children():
+            if isinstance(child, QtWidgets.QWidget) and child is not self._header:
+                child.setVisible(not self._collapsed)
+        QtWidgets.QWidget.setMaximumHeight(self, 24 if self._collapsed else 16777215)
+        QtWidgets.QWidget.setMinimumHeight(self, 24)
+
+    def _setCollapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        self._header.setArrowType(QtCore.Qt.RightArrow if collapsed else QtCore.Qt.DownArrow)
+        self._apply()
+        self.contentsCollapsed.emit(collapsed)
+
+    def _setText(self, text: str) -> None:
+        self._header.setText(text)
+        self._header.setSizePolicy(QtWidgets.QSizePolicy.Expanding, QtWidgets.QSizePolicy.Fixed)
+
+    text = QtCore.Property(str, lambda self: self._header.text(), _setText)
+    collapsed = QtCore.Property(bool, lambda self: self._collapsed, _setCollapsed)
+
+
+class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):
+    """A slider with a spin box."""
+
+    valueChanged = QtCore.Signal(float)
+    _STEPS = 1000
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._slider = QtWidgets.QSlider(QtCore.Qt.Horizontal)
+        self._slider.setRange(0, self._STEPS)
+        self._box = QtWidgets.QDoubleSpinBox()
+        self._box.setDecimals(2)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._box)
+        self._slider.valueChanged.connect(self._onSlider)
+        self._box.valueChanged.connect(self._onBox)
+
+    def _onSlider(self, position: int) -> None:
+        span = self._box.maximum() - self._box.minimum()
+        self._box.setValue(self._box.minimum() + span * position / self._STEPS)
+
+    def _onBox(self, value: float) -> None:
+        span = (self._box.maximum() - self._box.minimum()) or 1
+        self._slider.blockSignals(True)
+        self._slider.setValue(round((value - self._box.minimum()) / span * self._STEPS))
+        self._slider.blockSignals(False)
+        self.valueChanged.emit(value)
+
+    value = QtCore.Property(float, lambda self: self._box.value(), lambda self, v: self._box.setValue(v))
+    minimum = QtCore.Property(float, lambda self: self._box.minimum(), lambda self, v: self._box.setMinimum(v))
+    maximum = QtCore.Property(float, lambda self: self._box.maximum(), lambda self, v: self._box.setMaximum(v))
+    singleStep = QtCore.Property(float, lambda self: self._box.singleStep(), lambda self, v: self._box.setSingleStep(v))
+
+
+class qMRMLWidget(PythonQtObject, QtWidgets.QWidget):
+    """A widget that knows the scene and passes it on to its node selectors."""
+
+    def setMRMLScene(self, scene: Any) -> None:
+        """Give the scene to every node selector inside."""
+        for child in self.findChildren(QtWidgets.QWidget):
+            if isinstance(child, qMRMLNodeComboBox):
+                child.setMRMLScene(scene)
+
+
+class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
+    """Lists the scene's nodes of the given classes; follows nodes that come and go."""
+
+    currentNodeChanged = QtCore.Signal(object)
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._types: list[str] = []
+        self._scene: Any = None
+        self._ids: list[str | None] = []
+        self._none = True
+        self._unused = False
+        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
+
+    def setMRMLScene(self, scene: Any) -> None:
+        """Observe the scene."""
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, self._onSceneEvent)
+        self._refresh()
+
+    def _onSceneEvent(self, *_: Any) -> None:
+        """A scene may outlive its widgets."""
+        if isValid(self):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        chosen = self._ids[self.currentIndex] if 0 <= self.currentIndex < len(self._ids) else None
+        nodes = [
+            self._scene.GetNthNodeByClass(n, name)
+            for name in self._types
+            for n in range(self._scene.GetNumberOfNodesByClass(name))
+        ]
+        self.blockSignals(True)
+        self.clear()
+        self._ids = [None, *(node.GetID() for node in nodes)]
+        self.addItems(["None", *(node.GetName() for node in nodes)])
+        self.setCurrentIndex(self._ids.index(chosen) if chosen in self._ids else 0)
+        self.blockSignals(False)
+        if chosen not in self._ids:
+            self.currentNodeChanged.emit(None)
+
+    def currentNode(self) -> Any:
+        """The chosen node, or None."""
+        index = self.currentIndex
+        node_id = self._ids[index] if 0 <= index < len(self._ids) else None
+        return self._scene.GetNodeByID(node_id) if node_id else None
+
+    def setCurrentNode(self, node: Any) -> None:
+        """Choose a node."""
+        self._refresh()
+        wanted = node.GetID() if node is not None else None
+        self.setCurrentIndex(self._ids.index(wanted) if wanted in self._ids else 0)
+
+    def _setTypes(self, names: list[str]) -> None:
+        self._types = list(names)
+
+    def _setUnused(self, value: bool) -> None:
+        self._unused = value
+
+    nodeTypes = QtCore.Property("QStringList", lambda self: self._types, _setTypes)
+    noneEnabled = QtCore.Property(bool, lambda self: self._none, lambda self, v: None)
+    addEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
+    removeEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
+
+
+CUSTOM = {cls.__name__: cls for cls in (ctkCollapsibleButton, ctkSliderWidget, qMRMLWidget, qMRMLNodeComboBox)}
