@@ -81,7 +81,6 @@ def test_left_and_right_front_and_back_top_and_bottom(phantom: Phantom) -> None:
     assert left[Organ.GALLBLADDER] < left[Organ.INFERIOR_VENA_CAVA] < left[Organ.AORTA] < left[Organ.STOMACH]
     for kidney in (Organ.RIGHT_KIDNEY, Organ.LEFT_KIDNEY):
         assert back[kidney] > back[Organ.PANCREAS] > back[Organ.GALLBLADDER]
-    assert back[Organ.PORTAL_AND_SPLENIC_VEIN] > back[Organ.PANCREAS]
     assert up[Organ.ESOPHAGUS] > up[Organ.LIVER] > up[Organ.RIGHT_KIDNEY]
     assert up[Organ.LEFT_ADRENAL_GLAND] > up[Organ.LEFT_KIDNEY]
 
@@ -140,7 +139,7 @@ def test_small_and_odd_volumes() -> None:
 
 
 @pytest.mark.parametrize(
-    "spacing_mm, size_mm", [((0, 1, 1), (9, 9, 9)), ((1, 1, -1), (9, 9, 9)), ((5, 5, 5), (3, 9, 9))]
+    ("spacing_mm", "size_mm"), [((0, 1, 1), (9, 9, 9)), ((1, 1, -1), (9, 9, 9)), ((5, 5, 5), (3, 9, 9))]
 )
 def test_impossible_grids_are_refused(spacing_mm: tuple, size_mm: tuple) -> None:
     with pytest.raises(ValueError, match="not possible"):

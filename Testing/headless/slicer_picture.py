@@ -18,6 +18,7 @@ from .host import HeadlessSlicer
 from .views import SliceView, ThreeDView
 
 _OUTLINE_WIDTH = 3
+_LEGEND_MM = 30.0
 
 
 def putVolume(scene: slicer.vtkMRMLScene, volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -53,6 +54,7 @@ def slicerViews(
     styleOverlay(overlay, OverlayKind.UNCERTAINTY)
     setThreshold(overlay, 0.2)
     showOverlay(host.scene, node, overlay, OverlayKind.UNCERTAINTY)
+    _onlyIn(views["Axial"], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
     k, j, i = focus(labels)
     ras = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
     drawn = {}
@@ -63,6 +65,13 @@ def slicerViews(
     return drawn
 
 
+def _onlyIn(view: SliceView, legend: slicer.vtkMRMLColorLegendDisplayNode) -> None:
+    """One legend is enough for four views."""
+    legend.SetViewNodeIDs([view.node.GetID()])
+    legend.GetLabelTextProperty().SetFontSize(14)
+    legend.GetTitleTextProperty().SetFontSize(16)
+
+
 def _bounds(node: slicer.vtkMRMLScalarVolumeNode) -> list[float]:
     bounds = [0.0] * 6
     node.GetRASBounds(bounds)
@@ -70,8 +79,10 @@ def _bounds(node: slicer.vtkMRMLScalarVolumeNode) -> list[float]:
 
 
 def _centred(ras: np.ndarray, node: slicer.vtkMRMLScalarVolumeNode, orientation: str) -> tuple[float, float, float]:
-    """The slice through `ras`, the middle of the scan in the other two directions."""
+    """The slice through `ras`, the middle of the scan in the other two directions; room for the legend when axial."""
     bounds = _bounds(node)
+    if orientation == "Axial":
+        bounds[0], bounds[1] = bounds[0] - _LEGEND_MM, bounds[1] - _LEGEND_MM
     normal = {"Sagittal": 0, "Coronal": 1, "Axial": 2}[orientation]
     r, a, s = (float(ras[n]) if n == normal else (bounds[2 * n] + bounds[2 * n + 1]) / 2 for n in range(3))
     return r, a, s

@@ -53,19 +53,19 @@ class _ImageLayer:
     """Draws the blended slice image; in the application a widget does this."""
 
     def __init__(self, renderer: vtk.vtkRenderer) -> None:
-        self._renderer = renderer
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)
         self._actor = vtk.vtkActor2D()
         self._actor.SetMapper(self._mapper)
         self._actor.GetProperty().SetDisplayLocationToBackground()
+        # Two-dimensional actors are drawn in the order of their adding: the image comes first, or outlines hide it.
+        renderer.AddViewProp(self._actor)
+        self._actor.VisibilityOff()
 
     def show(self, connection: vtk.vtkAlgorithmOutput | None) -> None:
         """Draw what the slice logic gives."""
         self._mapper.SetInputConnection(connection)
-        if not self._renderer.HasViewProp(self._actor):
-            self._renderer.AddViewProp(self._actor)
         self._actor.SetVisibility(connection is not None)
 
 

@@ -111,9 +111,10 @@ def _placeBeside(
 ) -> None:
     """Under the same study as the input volume, where the scene keeps a subject hierarchy."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
-    if hierarchy is None:
+    inputItem = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
+    if not inputItem:
         return
-    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(inputNode))
+    parent = hierarchy.GetItemParent(inputItem)
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node)
         if item:
