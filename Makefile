@@ -1,17 +1,17 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv by themselves.
 
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
-TORCH := torch==2.13.0
-export PYTHONPATH := DiffusionSegment:Testing
 export QT_QPA_PLATFORM ?= offscreen
 
 .PHONY: demo test lint system-packages clean
 
 demo: $(STAMP)
-	$(PY) -m headless.demo $(if $(CT),"$(CT)")
+	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
 test: $(STAMP) lint
 	$(PY) -m pytest
@@ -24,17 +24,19 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
-	  { echo "Python's venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	  { echo "Python's venv is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[test]'
 	touch $(STAMP)
 
-# What drawing without a display and Qt without a screen need on Debian and Ubuntu.
+# Drawing without a display (OSMesa, EGL), Qt without a screen (the others), and CMake for the packaging tests.
 system-packages:
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends \
+	apt-get install -y -qq --no-install-recommends cmake make python3-venv \
 	  libosmesa6 libegl1 libgl1 libglib2.0-0 libxkbcommon0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
+# Keeps .venv, which takes long to download; `rm -rf .venv` starts afresh.
 clean:
-	rm -rf $(VENV) build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find DiffusionSegment Testing -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,9 @@ def break_empty(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("damage", [break_missing_label, break_unknown_value, break_geometry, break_empty])
-def test_broken_training_data_names_the_case_and_the_reason(data: Path, tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+def test_broken_training_data_names_the_case_and_the_reason(
+    data: Path, tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
     shutil.copytree(data, tmp_path / "data")
     reason = damage(tmp_path / "data")
     with pytest.raises(DiffusionSegmentError, match=f"case_1.*{reason}") as caught:

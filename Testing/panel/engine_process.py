@@ -43,39 +43,35 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
         uncertainty=doubt,
         mutual_information=doubt / 10,
         bodypart=coordinates if request.bodypart else None,
-        report={
-            "organs": [
-                {
-                    "name": "spleen",
-                    "title": "Spleen",
-                    "value": 1,
-                    "volume_ml": 212.4,
-                    "volume_interval_ml": [180.0, 240.0],
-                    "confidence": 0.93,
-                },
-                {
-                    "name": "liver",
-                    "title": "Liver",
-                    "value": 6,
-                    "volume_ml": 1512.0,
-                    "volume_interval_ml": [1400.0, 1600.0],
-                    "confidence": 0.97,
-                },
-                {
-                    "name": "pancreas",
-                    "title": "Pancreas",
-                    "value": 11,
-                    "volume_ml": 0.0,
-                    "volume_interval_ml": [0.0, 2.0],
-                    "confidence": 0.0,
-                },
-            ],
-            "review": [{"organ": "spleen", "sentence": "Spleen or stomach? 4.1 mL, 38 % likely wrong."}],
-            "warnings": [],
-            "timings_s": {"total": 1.0},
-            "provenance": {"model": request.model, "seed": request.seed, "samples": request.samples},
-        },
+        report=report(request),
     )
+
+
+def organ(
+    name: str, title: str, value: int, volume: float, low: float, high: float, confidence: float
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": title,
+        "value": value,
+        "volume_ml": volume,
+        "volume_interval_ml": [low, high],
+        "confidence": confidence,
+    }
+
+
+def report(request: Segment) -> dict[str, Any]:
+    return {
+        "organs": [
+            organ("spleen", "Spleen", 1, 212.4, 180.0, 240.0, 0.93),
+            organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
+            organ("pancreas", "Pancreas", 11, 0.0, 0.0, 2.0, 0.0),
+        ],
+        "review": [{"organ": "spleen", "sentence": "Spleen or stomach? 4.1 mL, 38 % likely wrong."}],
+        "warnings": [],
+        "timings_s": {"total": 1.0},
+        "provenance": {"model": request.model, "seed": request.seed, "samples": request.samples},
+    }
 
 
 if __name__ == "__main__":

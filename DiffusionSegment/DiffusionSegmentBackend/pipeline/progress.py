@@ -10,7 +10,7 @@ STAGES = ("load", "prepare", "bodypart", "features", "refine", "restore")
 class Progress(Protocol):
     """Called after every unit of work; a tile of a denoising step is the largest."""
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, /) -> None:
         """`done` of `total` units of `stage` are finished."""
 
 

@@ -1,0 +1,106 @@
+"""The packaged extension holds every file that it needs: CMake runs for real, against a stand-in for Slicer's build."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "DiffusionSegment"
+STUB = Path(__file__).parent / "slicer_stub"
+INSTALLED = Path("lib/Slicer/qt-scripted-modules")
+
+with_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
+
+
+def needed_files() -> set[str]:
+    """What the module needs at run time, relative to its folder: all Python but the tests, all resources."""
+    python = (path for path in MODULE.rglob("*.py") if "Testing" not in path.relative_to(MODULE).parts)
+    resources = (path for path in (MODULE / "Resources").rglob("*") if path.is_file())
+    return {path.relative_to(MODULE).as_posix() for path in (*python, *resources) if "__pycache__" not in path.parts}
+
+
+def listed_files() -> list[str]:
+    """What DiffusionSegment/CMakeLists.txt lists, in its order."""
+    text = (MODULE / "CMakeLists.txt").read_text()
+    lists = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
+    return " ".join(lists).replace("${MODULE_NAME}", MODULE.name).split()
+
+
+def configure(source: Path, build: Path) -> subprocess.CompletedProcess[str]:
+    command = ["cmake", "-S", str(source), "-B", str(build), f"-DSlicer_DIR={STUB}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    outcome = configure(ROOT, folder)
+    assert outcome.returncode == 0, outcome.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    subprocess.run(["cmake", "--install", str(build), "--prefix", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_the_lists_are_what_is_on_disk() -> None:
+    listed = listed_files()
+    assert sorted(needed_files() - set(listed)) == [], "on disk, but not in DiffusionSegment/CMakeLists.txt"
+    assert sorted(set(listed) - needed_files()) == [], "in DiffusionSegment/CMakeLists.txt, but not needed"
+    assert len(listed) == len(set(listed)), "listed twice"
+
+
+@with_cmake
+def test_every_file_of_the_module_is_installed_and_nothing_else(installed: Path) -> None:
+    there = {
+        path.relative_to(installed / INSTALLED).as_posix()
+        for path in installed.rglob("*")
+        if path.is_file() and path.is_relative_to(installed / INSTALLED)
+    }
+    assert there == set(listed_files())
+
+
+@with_cmake
+def test_licence_and_readme_are_packaged(installed: Path) -> None:
+    assert {path.name for path in (installed / "share").iterdir()} == {"LICENSE.txt", "README.md"}
+
+
+@with_cmake
+def test_the_tests_that_run_inside_slicer_are_registered(build: Path) -> None:
+    listing = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, text=True, check=True).stdout
+    assert "py_DiffusionSegment\n" in listing
+    assert "py_DiffusionSegmentSelfTest\n" in listing
+
+
+@with_cmake
+def test_the_installed_command_line_starts(installed: Path) -> None:
+    """Runs from the install tree alone, as the packaged extension does."""
+    command = [sys.executable, "-I", str(installed / INSTALLED / "DiffusionSegmentBackend" / "__main__.py"), "--help"]
+    outcome = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "segment" in outcome.stdout
+
+
+@with_cmake
+@pytest.mark.parametrize("listed", ["DiffusionSegmentLib/gone.py", "../outside.py"])
+def test_a_wrong_entry_fails_to_configure(tmp_path: Path, listed: str) -> None:
+    """The stand-in is as strict as Slicer: a file that does not exist, or lies elsewhere, stops the build."""
+    source = tmp_path / "source"
+    shutil.copytree(MODULE, source / "DiffusionSegment", ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    shutil.copytree(ROOT / "Testing", source / "Testing", ignore=lambda folder, names: set(names) - {"CMakeLists.txt"})
+    shutil.copy(ROOT / "CMakeLists.txt", source)
+    lists = source / "DiffusionSegment" / "CMakeLists.txt"
+    kept = [line for line in lists.read_text().splitlines() if not line.strip().endswith(".safetensors")]
+    lists.write_text("\n".join(kept).replace("set(MODULE_PYTHON_RESOURCES", f"set(MODULE_PYTHON_RESOURCES\n  {listed}"))
+    outcome = configure(source, tmp_path / "build")
+    assert outcome.returncode != 0
+    assert listed in outcome.stderr

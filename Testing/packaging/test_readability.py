@@ -1,0 +1,74 @@
+"""Files and functions stay short enough to be read, and nothing in them belongs to one person's machine."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("DiffusionSegment", "Testing")
+FILE_LINES, FUNCTION_LINES, LINE_LENGTH = 400, 50, 120
+TEXT = {".cmake", ".css", ".html", ".json", ".md", ".py", ".s4ext", ".svg", ".toml", ".txt", ".ui", ".yml", ""}
+NOT_OURS = {".git", ".hypothesis", ".venv", "__pycache__", "build", "demo-output"}
+MACHINE_PATH = re.compile(r"(?<![\w./:<{}$-])/(?:work|home|root|Users|mnt|scratch)/\w+")
+
+
+def python_files() -> list[Path]:
+    return [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def too_long(path: Path) -> Iterator[str]:
+    """What in a Python file is beyond the budgets."""
+    text = path.read_text()
+    lines = text.splitlines()
+    if len(lines) > FILE_LINES:
+        yield f"{path}: {len(lines)} lines"
+    for number, line in enumerate(lines, start=1):
+        if len(line) > LINE_LENGTH:
+            yield f"{path}:{number}: {len(line)} characters"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length > FUNCTION_LINES:
+                yield f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+def own_texts() -> Iterator[Path]:
+    for folder, names, files in os.walk(ROOT):
+        names[:] = sorted(name for name in names if name not in NOT_OURS and not name.endswith(("_cache", ".egg-info")))
+        yield from (Path(folder, name) for name in sorted(files) if Path(name).suffix in TEXT)
+
+
+def test_files_functions_and_lines_are_short() -> None:
+    assert [text for path in python_files() for text in too_long(path)] == []
+
+
+def test_module_file_is_a_shell() -> None:
+    assert len((ROOT / "DiffusionSegment" / "DiffusionSegment.py").read_text().splitlines()) <= 150
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in own_texts()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1)
+        for match in MACHINE_PATH.finditer(line)
+    ]
+    assert found == []
+
+
+def test_names_say_what_is_inside() -> None:
+    vague = {"utils", "util", "helpers", "helper", "misc", "common"}
+    assert [path for path in python_files() if path.stem in vague or vague.intersection(path.parent.parts)] == []
+
+
+def test_the_budgets_see_a_breach(tmp_path: Path) -> None:
+    file = tmp_path / "long.py"
+    file.write_text("def f():\n" + "    x = 1\n" * 400 + "y = '" + "z" * 120 + "'\n")
+    assert len(list(too_long(file))) == 3
+    name = "home"
+    assert MACHINE_PATH.search(f"open('/{name}/somebody/scan.nii')")
+    assert not MACHINE_PATH.search(f"https://example.org/{name}/page")
