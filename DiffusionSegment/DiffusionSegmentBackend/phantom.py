@@ -78,7 +78,7 @@ def _draw(canvas: Canvas, rng: np.random.Generator) -> None:
     body.draw_chest(canvas, trunk, tissues, above, dome, rng)
     body.draw_wall(canvas, trunk, tissues)
     body.draw_back(canvas, trunk, tissues)
-    body.draw_spine(canvas, trunk, tissues, rng)
+    body.draw_spine(canvas, tissues, rng)
     body.draw_ribs(canvas, trunk, tissues, rng)
     anatomy.draw_vessels(canvas, tissues, rng)
     anatomy.draw_esophagus(canvas, rng)

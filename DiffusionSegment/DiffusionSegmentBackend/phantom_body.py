@@ -111,7 +111,7 @@ def draw_back(canvas: Canvas, trunk: Trunk, tissues: Tissues) -> None:
         canvas.paint(*canvas.tube(crus, (3, 5.5, 4.5, 2.5)), tissues.muscle, texture=3.0)
 
 
-def draw_spine(canvas: Canvas, trunk: Trunk, tissues: Tissues, rng: np.random.Generator) -> None:
+def draw_spine(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> None:
     """Vertebral bodies with cortex, discs, canal with thecal sac, arches with spinous and transverse processes."""
     at = canvas.region((-50, -20, -400), (50, 130, 400))
     phase = (at.z + rng.uniform(0, _VERTEBRA_MM)) % _VERTEBRA_MM - _VERTEBRA_MM / 2

@@ -72,12 +72,6 @@ def velocity(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return signal.sqrt() * noise - (1 - signal).sqrt() * x0
 
 
-def x0_from_velocity(x_t: Tensor, v: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x0 = sqrt(alpha_bar) x_t - sqrt(1 - alpha_bar) v."""
-    signal = _per_sample(alpha_bar, x_t)
-    return signal.sqrt() * x_t - (1 - signal).sqrt() * v
-
-
 def _per_sample(alpha_bar: Tensor, like: Tensor) -> Tensor:
     alpha_bar = alpha_bar.to(device=like.device, dtype=like.dtype)
     return alpha_bar.reshape(-1, *([1] * (like.ndim - 1))) if alpha_bar.ndim else alpha_bar

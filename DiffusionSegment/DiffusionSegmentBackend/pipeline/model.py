@@ -77,6 +77,8 @@ def load_model(name_or_folder: str, device: str = "auto") -> Model:
     description = read_description(find_model(name_or_folder))
     place = choose_device(device)
     networks = {name: load_network(description, name).to(place) for name in NETWORKS}
+    for network in networks.values():
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Model(
         description=description,
         device=place,

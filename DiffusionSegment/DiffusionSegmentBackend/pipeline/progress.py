@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-STAGES = ("load", "prepare", "bodypart", "features", "refine", "restore")
-
 
 class Progress(Protocol):
     """Called after every unit of work; a tile of a denoising step is the largest."""

@@ -106,9 +106,7 @@ def _allOrNothing(scene: slicer.vtkMRMLScene) -> Iterator[None]:
         raise
 
 
-def _placeBeside(
-    scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, nodes: list[slicer.vtkMRMLNode]
-) -> None:
+def _placeBeside(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, nodes: list[slicer.vtkMRMLNode]) -> None:
     """Under the same study as the input volume, where the scene keeps a subject hierarchy."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     inputItem = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0

@@ -227,8 +227,6 @@ class WorkerClient:
 def _diedError(exitCode: int, started: bool) -> DiffusionSegmentError:
     if started:
         message = f"The segmentation process stopped unexpectedly (exit status {exitCode})."
-        return DiffusionSegmentError(
-            ErrorCode.WORKER_DIED, message, hint="Click Segment once more."
-        )
+        return DiffusionSegmentError(ErrorCode.WORKER_DIED, message, hint="Click Segment once more.")
     message = f"The segmentation process could not be started (exit status {exitCode})."
     return DiffusionSegmentError(ErrorCode.WORKER_DIED, message, hint="The log says why; is PyTorch installed?")
