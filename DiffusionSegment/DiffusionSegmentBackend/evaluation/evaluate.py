@@ -18,7 +18,7 @@ from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.data import CaseFiles
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
-from .metrics import dice_by_label, errors_in_most_uncertain
+from .metrics import centroid_values, dice_by_label, errors_in_most_uncertain
 
 _SHARES = (0.01, 0.02, 0.05)
 _AIR_HU = -120
@@ -48,12 +48,13 @@ def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) 
             v: {name: _rounded(np.nanmean([case["dice"][v][n] for case in cases])) for n, name in enumerate(names)}
             for v in variants
         },
+        "bodypart_spread_mm": _spread([case["bodypart_at_centroids"] for case in cases]),
         "volume_interval_coverage": _rounded(np.mean([hit for case in cases for hit in case["interval_hits"]])),
         "errors_in_most_uncertain": {
             str(share): _rounded(np.mean([case["errors_in_most_uncertain"][str(share)] for case in cases]))
             for share in _SHARES
         },
-        "by_case": [{**case, "dice": {v: [_rounded(d) for d in case["dice"][v]] for v in variants}} for case in cases],
+        "by_case": [_without_nan(case) for case in cases],
     }
 
 
@@ -71,6 +72,9 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     return {
         "name": scan.name,
         "dice": {name: dice_by_label(predicted, truth, classes).tolist() for name, predicted in labels.items()},
+        "bodypart_at_centroids": np.round(
+            centroid_values(prediction.coordinates_mm.numpy(), grid.labels_to_grid(truth), classes), 1
+        ).tolist(),
         "interval_hits": _interval_hits(prediction, truth, grid, volume),
         "errors_in_most_uncertain": _error_shares(prediction, labels["ensemble"], truth, grid, volume),
         "seconds": watch.seconds,
@@ -98,9 +102,25 @@ def _error_shares(
     return {str(share): _rounded(errors_in_most_uncertain(doubt, wrong, share=share)) for share in _SHARES}
 
 
+def _spread(rows: list[list[list[float]]]) -> list[float] | None:
+    """Deviation over patients of the body coordinate at an organ's centroid, median over organs: x, y, z in mm."""
+    if len(rows) < 2:
+        return None
+    return [_rounded(v) for v in np.nanmedian(np.nanstd(np.array(rows, dtype=float), axis=0, ddof=1), axis=0)]
+
+
 def _mean(rows: list[list[float]], average: Any) -> float:
     return _rounded(average(np.asarray(rows, dtype=float)))
 
 
 def _rounded(value: Any) -> float:
     return round(float(value), 4)
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: an organ that the truth does not show becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return (None if np.isnan(value) else _rounded(value)) if isinstance(value, float) else value

@@ -16,6 +16,17 @@ def dice_by_label(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classe
         return np.where(counts[1] > 0, 2 * counts[2] / (counts[0] + counts[1]), np.nan)
 
 
+def centroid_values(field: NDArray[np.float32], labels: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
+    """Values of `field` (channels, z, y, x) at the centroids of labels 1..classes-1, NaN for one that is absent."""
+    values = np.full((classes - 1, field.shape[0]), np.nan)
+    for value in range(1, classes):
+        voxels = np.argwhere(labels == value)
+        if len(voxels):
+            z, y, x = np.round(voxels.mean(axis=0)).astype(int)
+            values[value - 1] = field[:, z, y, x]
+    return values
+
+
 def errors_in_most_uncertain(uncertainty: NDArray[np.float32], wrong: NDArray[np.bool_], *, share: float) -> float:
     """Share of the wrong voxels that lie among the `share` most uncertain voxels; all arrays cover the same voxels."""
     count = max(1, round(share * uncertainty.size))

@@ -127,6 +127,7 @@ def save_network(folder: Path, name: str, network: nn.Module, *, architecture: d
     path = folder / f"{name}.safetensors"
     partial = path.with_suffix(".partial")
     save_file(weights, partial)
+    partial.chmod(0o644)
     os.replace(partial, path)
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     raw.setdefault("networks", {})[name] = {

@@ -1,0 +1,41 @@
+"""Measures, checked by hand-made cases and against MONAI."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.evaluation.metrics import centroid_values, dice_by_label, errors_in_most_uncertain
+from monai.metrics import DiceMetric
+
+
+def test_dice_is_monais() -> None:
+    rng = np.random.default_rng(0)
+    predicted, truth = rng.integers(0, 4, (2, 12, 13, 14)).astype(np.uint8)
+    ours = dice_by_label(predicted, truth, 4)
+    one_hot = [torch.nn.functional.one_hot(torch.from_numpy(a).long(), 4).movedim(-1, 0)[None] for a in (predicted, truth)]
+    theirs = DiceMetric(include_background=False, reduction="none")(*one_hot)[0]
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+
+
+def test_an_organ_that_is_not_there_has_no_dice_and_a_missed_one_has_none_of_it() -> None:
+    truth = np.array([[0, 1], [1, 1]], np.uint8)
+    assert dice_by_label(np.zeros_like(truth), truth, 3)[0] == 0
+    assert np.isnan(dice_by_label(truth * 2, truth, 3)[1])
+
+
+def test_errors_are_found_where_doubt_is_highest() -> None:
+    doubt = np.arange(100, dtype=np.float32)
+    wrong = doubt >= 95
+    assert errors_in_most_uncertain(doubt, wrong, share=0.05) == 1
+    assert errors_in_most_uncertain(-doubt, wrong, share=0.05) == 0
+    assert errors_in_most_uncertain(doubt, wrong, share=0.02) == pytest.approx(0.4)
+
+
+def test_values_are_read_at_centroids() -> None:
+    labels = np.zeros((5, 5, 5), np.uint8)
+    labels[1:4, 2, 2] = 1
+    field = np.stack(np.indices(labels.shape)).astype(np.float32)
+    values = centroid_values(field, labels, 3)
+    np.testing.assert_array_equal(values[0], (2, 2, 2))
+    assert np.isnan(values[1]).all()
