@@ -35,7 +35,7 @@ class DiffusionSegment(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("Diffusion Segment (AI)")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["DiffusionSegment maintainers"]
         self.parent.helpText = _(
             "Segments organs in CT with generative diffusion models (not diffusion MRI) and shows where the result is "

@@ -16,6 +16,10 @@ class Device(Enum):
     CPU = "cpu"
     CUDA = "cuda"
 
+    def label(self) -> str:
+        """The text in the panel."""
+        return self.value
+
 
 @parameterNodeWrapper
 class Parameters:

@@ -13,7 +13,9 @@ def test_dice_is_monais() -> None:
     rng = np.random.default_rng(0)
     predicted, truth = rng.integers(0, 4, (2, 12, 13, 14)).astype(np.uint8)
     ours = dice_by_label(predicted, truth, 4)
-    one_hot = [torch.nn.functional.one_hot(torch.from_numpy(a).long(), 4).movedim(-1, 0)[None] for a in (predicted, truth)]
+    one_hot = [
+        torch.nn.functional.one_hot(torch.from_numpy(a).long(), 4).movedim(-1, 0)[None] for a in (predicted, truth)
+    ]
     theirs = DiceMetric(include_background=False, reduction="none")(*one_hot)[0]
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
 

@@ -133,15 +133,22 @@ def _connector(widget: Any, kind: type) -> tuple[Any, Callable[[], Any], Callabl
     if widget.inherits("qMRMLNodeComboBox"):
         return widget.currentNodeChanged, widget.currentNode, widget.setCurrentNode
     if widget.inherits("QComboBox"):
-
-        def show(value: Any) -> None:
-            text = value.value if isinstance(value, enum.Enum) else str(value)
-            widget.setCurrentIndex(widget.findText(text))
-
-        def read() -> Any:
-            return kind(widget.currentText)
-
-        return widget.currentIndexChanged, read, show
+        return _enumConnector(widget, kind)
     if widget.inherits("QCheckBox"):
         return widget.toggled, lambda: widget.checked, widget.setChecked
     return widget.valueChanged, lambda: widget.value, lambda value: widget.setProperty("value", value)
+
+
+def _enumConnector(widget: Any, kind: type) -> tuple[Any, Callable[[], Any], Callable[[Any], None]]:
+    """As in Slicer: the box is filled anew with the members' labels; other types need a fixed list of choices."""
+    if not issubclass(kind, enum.Enum):
+        raise RuntimeError("ComboBoxToStringableConnector requires the Choice annotation to be used.")
+    members = list(kind)
+    widget.clear()
+    for member in members:
+        widget.addItem(member.label() if hasattr(member, "label") else member.name)
+    return (
+        widget.currentIndexChanged,
+        lambda: members[widget.currentIndex],
+        lambda value: widget.setCurrentIndex(members.index(value)),
+    )

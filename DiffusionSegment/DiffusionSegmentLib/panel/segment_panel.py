@@ -8,7 +8,7 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol import Progress, Result
 
-from ..parameters import Device, Parameters
+from ..parameters import Parameters
 from ..scene.overlay import STYLES, OverlayKind, setThreshold, showOverlay
 from ..scene.result import SceneResult, putResult
 from ..scene.segmentation import showSurfaces
@@ -34,10 +34,7 @@ class SegmentPanel:
         self._models = {path.parent.name: path for path in sorted(modelsFolder.glob("*/model.json"))}
         for name in self._models:
             ui.modelSelector.addItem(name)
-        for kind in OverlayKind:
-            ui.overlaySelector.addItem(kind.value)
-        for device in Device:
-            ui.deviceSelector.addItem(device.value)
+        ui.modelSelector.currentIndexChanged.connect(self.onModelChosen)
         ui.segmentButton.clicked.connect(self.onSegmentButton)
         ui.surfaceButton.clicked.connect(self.onSurfaceButton)
         client.stateChanged.connect(self._onState)
@@ -59,9 +56,16 @@ class SegmentPanel:
         self._parameters = parameters
         self.update()
 
+    def onModelChosen(self, index: int) -> None:
+        """Remember the model; its list is not known before run time, so no connector of the parameter node fits."""
+        if self._parameters is not None and index >= 0:
+            self._parameters.model = list(self._models)[index]
+
     def update(self) -> None:
         """Bring button and overlay to what parameters and worker say."""
         button, parameters = self._ui.segmentButton, self._parameters
+        if parameters is not None and parameters.model in self._models:
+            self._ui.modelSelector.currentIndex = list(self._models).index(parameters.model)
         if self.running:
             cancelling = self._client.state is WorkerState.CANCELLING
             button.text = wording.CANCELLING if cancelling else wording.CANCEL

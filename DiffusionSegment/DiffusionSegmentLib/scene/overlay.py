@@ -23,6 +23,10 @@ class OverlayKind(Enum):
     BODY_ANTERIOR_POSTERIOR = "Body: anterior to posterior"
     BODY_INFERIOR_SUPERIOR = "Body: inferior to superior"
 
+    def label(self) -> str:
+        """The text in the panel."""
+        return self.value
+
 
 @dataclass(frozen=True)
 class OverlayStyle:
