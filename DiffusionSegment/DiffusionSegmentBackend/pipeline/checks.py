@@ -9,7 +9,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
-_MIN_ORGAN_ML = 20.0
+_MIN_ORGAN_ML = 50.0
 _FORCE_HINT = "If you are sure, run again with --force."
 
 
@@ -34,7 +34,7 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
 
 
 def check_anatomy(organ_ml: float, *, title: str) -> None:
-    """Refuse a scan in which less than 20 mL of all organs together were found.
+    """Refuse a scan in which less than 50 mL of all organs together were found.
 
     Raises:
         DiffusionSegmentError: BODY_PART_MISMATCH.

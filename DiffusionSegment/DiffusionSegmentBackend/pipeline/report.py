@@ -19,6 +19,7 @@ from .sampling import SamplingPlan
 from .uncertainty import volume_interval_ml
 
 _EDGE_SHARE = 0.02
+_USUAL_CONFIDENCE = 0.85
 
 
 def build_report(
@@ -43,10 +44,12 @@ def build_report(
         _organ(label, prediction[label.value], best == label.value, counts[label.value] * volume.voxel_ml, voxel_ml)
         for label in chosen
     ]
+    confidence = float(prediction.max(axis=0)[best > 0].mean()) if (best > 0).any() else 0.0
     return {
         "organs": organs,
         "review": [asdict(region) for region in regions_to_review(prediction, grid, offset, model.description)],
-        "warnings": _warnings(labels, organs),
+        "confidence": round(confidence, 4),
+        "warnings": _doubts(confidence, model.description.title) + _warnings(labels, organs),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": {
@@ -78,6 +81,16 @@ def _organ(
         "volume_interval_ml": [round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)],
         "confidence": round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
     }
+
+
+def _doubts(confidence: float, title: str) -> list[str]:
+    """A scan unlike those of the training gives organs that the model itself does not believe in."""
+    if confidence >= _USUAL_CONFIDENCE:
+        return []
+    return [
+        f"The organs look unusual to {title} (mean confidence {100 * confidence:.0f} %): "
+        "check that the scan shows this part of the body."
+    ]
 
 
 def _warnings(labels: NDArray[np.uint8], organs: list[dict[str, Any]]) -> list[str]:

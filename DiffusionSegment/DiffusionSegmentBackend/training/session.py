@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
 from ..pipeline.model import find_model, save_network
@@ -33,27 +31,6 @@ def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
         raw["networks"], raw["quality"] = {}, {}
         (folder / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     return read_description(folder)
-
-
-def copy_network(source: Path, folder: Path, name: str) -> None:
-    """Take one trained network over from another model folder.
-
-    Raises:
-        DiffusionSegmentError: WEIGHTS_MISSING when it is not there.
-    """
-    listed = read_description(source).networks.get(name)
-    if listed is None:
-        raise DiffusionSegmentError(
-            ErrorCode.WEIGHTS_MISSING, f"{source} has no {name}.", hint=f"Train the {name} first."
-        )
-    shutil.copyfile(source / listed.file, folder / listed.file)
-    raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    raw.setdefault("networks", {})[name] = {
-        "file": listed.file,
-        "sha256": listed.sha256,
-        "architecture": listed.architecture,
-    }
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
 def load_cases(data: Sequence[Path], description: ModelDescription, *, part: str = "train") -> list[Case]:
