@@ -76,7 +76,7 @@ def draw_liver(canvas: Canvas, tissues: Tissues, rng: np.random.Generator) -> tu
         lobes = cut(lobes, gap, blend_mm=5)
     hu = rng.normal(106, 9)
     canvas.paint(at, lobes, hu, label=Organ.LIVER, texture=4.0)
-    _draw_liver_vessels(canvas, tissues, (at, lobes), hu, rng)
+    _draw_liver_vessels(canvas, tissues, hu, rng)
     return at, hull
 
 
@@ -275,9 +275,7 @@ def _draw_colon(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.paint(at, np.maximum(shape + 4, bubbles), -420.0)
 
 
-def _draw_liver_vessels(
-    canvas: Canvas, tissues: Tissues, liver: tuple[Region, Field], hu: float, rng: np.random.Generator
-) -> None:
+def _draw_liver_vessels(canvas: Canvas, tissues: Tissues, hu: float, rng: np.random.Generator) -> None:
     """Hepatic veins that join the vena cava below the diaphragm, and branches of the portal vein."""
     cava, gate = np.array([-26.0, -2.0, 100.0]), np.array([-50.0, -18.0, 64.0])
     hepatic = [(-110, 20, 60), (-74, -36, 68), (-10, -56, 84)]
