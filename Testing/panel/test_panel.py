@@ -249,3 +249,9 @@ def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) ->
     assert {"Liver", "Spleen", "Right kidney", "Left kidney", "Aorta"} <= set(names)
     user.save("panel", tmp_path)
     assert user.grab().std() > 10
+
+
+def test_the_model_box_lists_what_is_installed_and_follows_the_parameter_node(user: PanelUser) -> None:
+    installed = sorted(path.parent.name for path in user.module.MODELS_FOLDER.glob("*/model.json"))
+    assert [user.ui.modelSelector.itemText(n) for n in range(user.ui.modelSelector.count)] == installed
+    assert user.ui.modelSelector.currentText == user.widget._parameterNode.model
