@@ -22,7 +22,7 @@ from DiffusionSegmentBackend.volume_io import read_volume
 from matplotlib.patches import Patch
 
 MODEL = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "Models" / "abdomen-ct" / "model.json"
-_PANEL = (800, 640)
+_PANEL = (800, 560)
 _WINDOW = (-125, 275)
 _NO_GL = "Note: off-screen OpenGL is missing, so matplotlib draws the picture. On Debian: make system-packages"
 
@@ -105,7 +105,7 @@ def _definitions() -> list[dict[str, Any]]:
 
 def _compose(views: dict[str, np.ndarray], result: Path, picture: Path) -> None:
     report = json.loads((result / "report.json").read_text(encoding="utf-8"))
-    figure, axes = plt.subplots(2, 2, figsize=(16, 13.6), dpi=100, facecolor="black")
+    figure, axes = plt.subplots(2, 2, figsize=(16, 12.2), dpi=100, facecolor="black")
     figure.subplots_adjust(left=0.005, right=0.995, top=0.945, bottom=0.10, wspace=0.01, hspace=0.01)
     for place, name in zip(axes.ravel(), ("Axial", "3D", "Coronal", "Sagittal"), strict=True):
         place.set_axis_off()

@@ -18,7 +18,11 @@ from .host import HeadlessSlicer
 from .views import SliceView, ThreeDView
 
 _OUTLINE_WIDTH = 3
-_LEGEND_MM = 30.0
+_LEGEND_SHARE = 0.06
+_MARGIN = 1.06
+_TISSUE_HU = -200
+_TISSUE_SHARE = 0.06
+_NORMAL = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
 
 
 def putVolume(scene: slicer.vtkMRMLScene, volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -56,10 +60,16 @@ def slicerViews(
     showOverlay(host.scene, node, overlay, OverlayKind.UNCERTAINTY)
     _onlyIn(views["Axial"], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
     k, j, i = focus(labels)
-    ras = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
+    place = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
+    low, high = _bodyBox(scan)
     drawn = {}
     for name, view in views.items():
-        view.showAt(_centred(ras, node, name), fieldOfView=_fieldOfView(node, name, size))
+        normal = _NORMAL[name]
+        centre = np.where(np.arange(3) == normal, place, (low + high) / 2)
+        width = _fieldOfView(high - low, normal, size)
+        if name == "Axial":
+            centre[0] -= _LEGEND_SHARE * width
+        view.showAt((float(centre[0]), float(centre[1]), float(centre[2])), fieldOfView=width)
         drawn[name] = view.grab()
     drawn["3D"] = solid.grab()
     return drawn
@@ -72,25 +82,20 @@ def _onlyIn(view: SliceView, legend: slicer.vtkMRMLColorLegendDisplayNode) -> No
     legend.GetTitleTextProperty().SetFontSize(16)
 
 
-def _bounds(node: slicer.vtkMRMLScalarVolumeNode) -> list[float]:
-    bounds = [0.0] * 6
-    node.GetRASBounds(bounds)
-    return bounds
+def _bodyBox(scan: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest RAS corner of the planes that show more than a little tissue."""
+    tissue = scan.array > _TISSUE_HU
+    ranges = []
+    for axis in range(3):
+        share = tissue.mean(axis=tuple(a for a in range(3) if a != axis))
+        shown = np.flatnonzero(share > _TISSUE_SHARE)
+        ranges.append((shown[0], shown[-1]) if len(shown) else (0, tissue.shape[axis] - 1))
+    corners = np.array([(i, j, k, 1) for k in ranges[0] for j in ranges[1] for i in ranges[2]])
+    ras = (corners @ (RAS_FROM_LPS @ scan.index_to_lps).T)[:, :3]
+    return ras.min(axis=0), ras.max(axis=0)
 
 
-def _centred(ras: np.ndarray, node: slicer.vtkMRMLScalarVolumeNode, orientation: str) -> tuple[float, float, float]:
-    """The slice through `ras`, the middle of the scan in the other two directions; room for the legend when axial."""
-    bounds = _bounds(node)
-    if orientation == "Axial":
-        bounds[0], bounds[1] = bounds[0] - _LEGEND_MM, bounds[1] - _LEGEND_MM
-    normal = {"Sagittal": 0, "Coronal": 1, "Axial": 2}[orientation]
-    r, a, s = (float(ras[n]) if n == normal else (bounds[2 * n] + bounds[2 * n + 1]) / 2 for n in range(3))
-    return r, a, s
-
-
-def _fieldOfView(node: slicer.vtkMRMLScalarVolumeNode, orientation: str, size: tuple[int, int]) -> float:
-    """Width in mm that shows the whole scan in a view of `size` pixels."""
-    bounds = _bounds(node)
-    extent = [bounds[2 * n + 1] - bounds[2 * n] for n in range(3)]
-    across, up = {"Axial": (0, 1), "Coronal": (0, 2), "Sagittal": (1, 2)}[orientation]
-    return max(extent[across], extent[up] * size[0] / size[1])
+def _fieldOfView(extent: np.ndarray, normal: int, size: tuple[int, int]) -> float:
+    """Width in mm that shows a box of `extent` (R, A, S) in a view of `size` pixels along `normal`."""
+    across, up = (axis for axis in range(3) if axis != normal)
+    return float(max(extent[across], extent[up] * size[0] / size[1])) * _MARGIN

@@ -96,16 +96,18 @@ def _doubts(confidence: float, title: str) -> list[str]:
 def _warnings(labels: NDArray[np.uint8], organs: list[dict[str, Any]]) -> list[str]:
     """Organs cut off by the first or last slices of any axis, and organs not found."""
     warnings = []
-    for organ in organs:
-        mask = labels == organ["value"]
-        total = np.count_nonzero(mask)
-        faces = [mask.take(n, axis=axis) for axis in range(3) for n in (0, -1)]
-        if total and max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * total:
-            warnings.append(f"{organ['title']} reaches the edge of the scan: its volume may be incomplete.")
+    cut = [organ["title"].lower() for organ in organs if _reaches_edge(labels == organ["value"])]
+    if cut:
+        warnings.append(f"At the edge of the scan, volume perhaps incomplete: {', '.join(cut)}.")
     missing = [organ["title"].lower() for organ in organs if organ["volume_ml"] == 0]
     if missing:
         warnings.append(f"Not found: {', '.join(missing)}.")
     return warnings
+
+
+def _reaches_edge(mask: NDArray[np.bool_]) -> bool:
+    faces = [mask.take(n, axis=axis) for axis in range(3) for n in (0, -1)]
+    return max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * np.count_nonzero(mask)
 
 
 def peak_memory_mb() -> float:
