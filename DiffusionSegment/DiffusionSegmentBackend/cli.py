@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--seed", type=int, default=0)
     phantom.set_defaults(run=_run_phantom)
     worker = commands.add_parser("worker", help="serve requests as JSON lines on standard input and output")
+    worker.add_argument("--idle-seconds", type=float, metavar="S", help="leave after so long without a run")
     worker.set_defaults(run=_run_worker)
     return parser
 
@@ -215,7 +216,7 @@ def _run_phantom(options: argparse.Namespace) -> None:
     write_phantom(options.output, seed=options.seed)
 
 
-def _run_worker(_: argparse.Namespace) -> None:
+def _run_worker(options: argparse.Namespace) -> None:
     from .worker import main as serve
 
-    serve()
+    serve(idle_seconds=options.idle_seconds)

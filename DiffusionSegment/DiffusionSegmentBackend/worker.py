@@ -11,10 +11,10 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any, BinaryIO
 
 from . import __version__
@@ -50,18 +50,30 @@ class Outbox:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, message: Message) -> None:
+        """Encode, write and flush.
+
+        Raises:
+            TypeError, ValueError: the message cannot be told in JSON.
+        """
+        self.send_line(encode(message))
+
+    def send_line(self, line: bytes) -> None:
         """Write and flush; a reader that is gone is no error, stdin will close too."""
         with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
-            self.stream.write(encode(message))
+            self.stream.write(line)
             self.stream.flush()
 
 
 class Worker:
-    """Runs requests of one client. `engine` turns a request into a `pipeline.segment.Segmentation`."""
+    """Runs requests of one client. `engine` turns a request into a `pipeline.segment.Segmentation`.
 
-    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+    After `idle_seconds` without a run the process leaves: only its end gives all memory of a graphics card back.
+    """
+
+    def __init__(self, engine: Engine, outbox: Outbox, *, idle_seconds: float | None = None) -> None:
         self._engine = engine
         self._outbox = outbox
+        self._idle_seconds = idle_seconds
         self._queue: Queue[Segment | None] = Queue()
         self._current: str | None = None
         self._cancelled = threading.Event()
@@ -71,9 +83,7 @@ class Worker:
     def run(self, stream: BinaryIO) -> None:
         """Read messages until the stream ends or `shutdown` comes."""
         self._thread.start()
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            if not line.strip():
-                continue
+        for line in _lines(stream):
             try:
                 message = decode(line)
             except DiffusionSegmentError as error:
@@ -106,40 +116,69 @@ class Worker:
                 self._outbox.send(_error(busy, message.id))
 
     def _serve(self) -> None:
-        while (request := self._queue.get()) is not None:
+        while (request := self._next()) is not None:
             answer = self._answer(request)
             with self._lock:
                 self._current = None
-            self._outbox.send(answer)
+            self._outbox.send_line(answer)
 
-    def _answer(self, request: Segment) -> Message:
+    def _next(self) -> Segment | None:
+        while True:
+            try:
+                return self._queue.get(timeout=self._idle_seconds)
+            except Empty:
+                with self._lock:
+                    if self._current is None:
+                        # The reader sits in a read that nothing can interrupt.
+                        os._exit(0)
+
+    def _answer(self, request: Segment) -> bytes:
+        """The line that ends the run, whatever happens in it: a client without one would wait for ever."""
+
         def progress(stage: str, done: int, total: int) -> None:
             if self._cancelled.is_set():
                 raise Cancelled
             self._outbox.send(Progress(id=request.id, stage=stage, done=done, total=total))
 
+        answer: Message
         try:
             result = deliver(request, self._engine(request, progress))
             progress("deliver", 1, 1)
+            return encode(result)
         except Cancelled:
-            _remove_buffers(request)
-            return CancelledNotice(id=request.id)
-        except DiffusionSegmentError as error:
-            _remove_buffers(request)
-            return _error(error, request.id)
-        except MemoryError:
-            low = DiffusionSegmentError(ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs.")
-            return _error(low, request.id)
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            _remove_buffers(request)
-            reason = DiffusionSegmentError(
-                ErrorCode.INTERNAL,
-                f"The segmentation failed ({type(error).__name__}).",
-                hint="The log has the details.",
-            )
-            return _error(reason, request.id)
-        return result
+            answer = CancelledNotice(id=request.id)
+        except (Exception, SystemExit) as error:
+            answer = _error(_told(error), request.id)
+        _remove_buffers(request)
+        return encode(answer)
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The stream's lines but empty ones; of one that is too long only the beginning, which is still too long."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        rest = line
+        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
+            rest = stream.readline(MAX_LINE_BYTES + 1)
+        if line.strip():
+            yield line
+
+
+def _told(error: BaseException) -> DiffusionSegmentError:
+    """The user's words for a failed run; what nobody foresaw is printed to the log."""
+    if isinstance(error, DiffusionSegmentError):
+        return error
+    if isinstance(error, MemoryError):
+        return DiffusionSegmentError(
+            ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs, or crop the scan."
+        )
+    # By its name, because torch may not be there to compare with.
+    if type(error).__name__ == "OutOfMemoryError":
+        return DiffusionSegmentError(
+            ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
+        )
+    traceback.print_exception(error, file=sys.stderr)
+    reason = f"The segmentation failed ({type(error).__name__})."
+    return DiffusionSegmentError(ErrorCode.INTERNAL, reason, hint="The log has the details.")
 
 
 _MAPS = ("labels", "uncertainty", "mutual_information", "bodypart")
@@ -166,7 +205,8 @@ def _buffer_path(request: Segment, name: str) -> Path:
 
 def _remove_buffers(request: Segment) -> None:
     for name in _MAPS:
-        _buffer_path(request, name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _buffer_path(request, name).unlink(missing_ok=True)
 
 
 def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error:
@@ -192,6 +232,8 @@ class PipelineEngine:
                 ErrorCode.NO_TORCH, f"The Python package {error.name} is missing.", hint="Install it and try again."
             ) from error
         if self._key != (request.model, request.device):
+            # Let go first: two models at once may not fit into memory.
+            self._key = self._model = None
             self._model = load_model(request.model, request.device)
             self._key = (request.model, request.device)
         progress("load", 1, 1)
@@ -208,8 +250,11 @@ class PipelineEngine:
         return segment(volume, self._model, options, progress=progress)
 
 
-def main(engine: Engine | None = None) -> None:
-    """Serve on stdin and stdout. Stray prints go to stderr, so that stdout carries the protocol only."""
+def main(engine: Engine | None = None, *, idle_seconds: float | None = None) -> None:
+    """Serve on stdin and stdout, for ever or until idle for so long.
+
+    Stray prints go to stderr, so that stdout carries the protocol only.
+    """
     outbox = Outbox(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     outbox.send(
@@ -222,7 +267,7 @@ def main(engine: Engine | None = None) -> None:
             models=_installed_models(),
         )
     )
-    Worker(engine or PipelineEngine(), outbox).run(sys.stdin.buffer)
+    Worker(engine or PipelineEngine(), outbox, idle_seconds=idle_seconds).run(sys.stdin.buffer)
     os._exit(0)
 
 

@@ -1,6 +1,6 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses a mishap: 13 is refused, 66 kills the worker, 99 is slow.
+The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol import Segment
 
-REFUSED, KILLED, SLOW = 13, 66, 99
+REFUSED, UNREADABLE, KILLED, SLOW = 13, 44, 66, 99
 
 
 def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
@@ -43,7 +43,7 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
         uncertainty=doubt,
         mutual_information=doubt / 10,
         bodypart=coordinates if request.bodypart else None,
-        report=report(request),
+        report={"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request),
     )
 
 

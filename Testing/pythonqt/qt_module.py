@@ -1,7 +1,7 @@
 """The module `qt` as PythonQt offers it, made from PySide6: properties are attributes, enumerations are flat.
 
-Strict where PythonQt is strict: a scoped enumeration such as `qt.Qt.CheckState.Checked` is an error, a property is not
-callable, a property that does not exist cannot be set by a misspelt name of an existing one's case.
+Strict where PythonQt is: a scoped enumeration such as `qt.QHeaderView.ResizeMode.Stretch` is an error, a property
+is not callable, and a name that is no property cannot be set, so that a misspelt one does not pass unseen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,20 @@ class PythonQtObject:
             if not _get(self, "setProperty")(name, value):
                 raise AttributeError(f"cannot write property {name!r}")
             return
+        # Subclasses written in Python may keep what they like; Qt's own classes may not.
+        if type(self).__dict__.get("_isQtsOwn") and not name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no property {name!r}")
         super().__setattr__(name, value)
+
+
+class ScopedEnum:
+    """Stands where PySide6 has an enumeration inside a class; PythonQt has its members in the class itself."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, member: str) -> Any:
+        raise AttributeError(f"PythonQt knows no {self._name}.{member}; write it without {self._name}")
 
 
 class FlatEnums:
@@ -53,7 +66,8 @@ def _flattened(cls: type) -> dict[str, Any]:
     for name in dir(cls):
         member = getattr(cls, name, None)
         if isinstance(member, type) and issubclass(member, enum.Enum):
-            members.update({str(item.name): item for item in member if not hasattr(cls, str(item.name))})
+            members.update({str(item.name): item for item in member})
+            members[name] = ScopedEnum(name)
     return members
 
 
@@ -73,6 +87,6 @@ def _pythonQtClass(name: str, cls: type) -> type:
     if not issubclass(cls, QtCore.QObject) or cls is QtCore.QObject:
         return cls
     try:
-        return type(name, (PythonQtObject, cls), _flattened(cls))
+        return type(name, (PythonQtObject, cls), {**_flattened(cls), "_isQtsOwn": True})
     except TypeError:
         return cls

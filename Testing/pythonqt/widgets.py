@@ -11,7 +11,7 @@ from .qt_module import PythonQtObject
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
-    """A header that hides and shows what lies below it."""
+    """A header that hides and shows what lies below it; what the program itself has hidden stays so, as with ctk's."""
 
     contentsCollapsed = QtCore.Signal(bool)
 
@@ -22,6 +22,7 @@ class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
         self._header.setArrowType(QtCore.Qt.DownArrow)
         self._header.clicked.connect(lambda: self._setCollapsed(not self._collapsed))
         self._collapsed = False
+        self._hiddenHere: list[QtWidgets.QWidget] = []
 
     def event(self, event: QtCore.QEvent) -> bool:
         """Keep room for the header; hide children that arrive while collapsed."""
@@ -34,9 +35,14 @@ class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
         return super().event(event)
 
     def _apply(self) -> None:
-        for child in self.children():
-            if isinstance(child, QtWidgets.QWidget) and child is not self._header:
-                child.setVisible(not self._collapsed)
+        if self._collapsed:
+            for child in self.children():
+                if isinstance(child, QtWidgets.QWidget) and child is not self._header and not child.isHidden():
+                    self._hiddenHere.append(child)
+                    child.setVisible(False)
+        else:
+            while self._hiddenHere:
+                self._hiddenHere.pop().setVisible(True)
         QtWidgets.QWidget.setMaximumHeight(self, 24 if self._collapsed else 16777215)
         QtWidgets.QWidget.setMinimumHeight(self, 24)
 

@@ -1,6 +1,7 @@
 """The real worker process around a small engine, so that its life can be tested in milliseconds.
 
-The engine thresholds the volume in `steps` slow steps; `organs` names a mishap on the way.
+The engine thresholds the volume in `steps` slow steps; `organs` names a mishap on the way. An argument is the idle
+time in seconds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ from DiffusionSegmentBackend.protocol import Segment
 STEP_SECONDS = 0.02
 
 
+class TooLittleMemoryAtTheEnd:
+    """A result of which the first maps can be written, the last not."""
+
+    def __init__(self, labels: np.ndarray, zeros: np.ndarray, report: dict[str, Any]) -> None:
+        self.labels, self.uncertainty, self.report = labels, zeros, report
+
+    @property
+    def mutual_information(self) -> np.ndarray:
+        raise MemoryError
+
+
 def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
     array = open_buffer(request.volume)
     steps = request.steps or 1
@@ -39,18 +51,27 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
             raise ZeroDivisionError("a bug")
         if mishap == "memory":
             raise MemoryError
+        if mishap == "exit":
+            raise SystemExit(3)
         if mishap == "refuse":
             raise DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Use a CT.")
     labels = (array > 0).astype(np.uint8)
     zeros = np.zeros(array.shape, np.float32)
+    report: dict[str, Any] = {"organs": [], "review": [], "seed": request.seed}
+    if mishap == "unspeakable":
+        report["confidence"] = float("nan")
+    if mishap == "numpy":
+        report["confidence"] = np.float32(0.5)
+    if mishap == "late memory":
+        return TooLittleMemoryAtTheEnd(labels, zeros, report)
     return SimpleNamespace(
         labels=labels,
         uncertainty=zeros + 0.5,
         mutual_information=zeros,
         bodypart=None,
-        report={"organs": [], "review": [], "seed": request.seed},
+        report=report,
     )
 
 
 if __name__ == "__main__":
-    worker.main(engine)
+    worker.main(engine, idle_seconds=float(sys.argv[1]) if len(sys.argv) > 1 else None)

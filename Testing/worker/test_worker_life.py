@@ -8,64 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentLib.worker.client import WorkerClient, WorkerState
+from DiffusionSegmentLib.worker.client import WorkerState
 from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
-from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+
+if TYPE_CHECKING:
+    from .conftest import Session
 
 COMMAND = [sys.executable, "-u", str(Path(__file__).with_name("engine_process.py"))]
-ARRAY = np.arange(-30, 30, dtype=np.int16).reshape(3, 4, 5)
-GEOMETRY = np.diag([1.0, 2.0, 3.0, 1.0])
-
-
-class Session:
-    """A client whose events are collected, on a subprocess transport that is polled."""
-
-    def __init__(self, command: list[str] | None = None) -> None:
-        self.transports: list[SubprocessTransport] = []
-        self.events: list[tuple[str, Any]] = []
-        self.client = WorkerClient(lambda: self._create(command or COMMAND))
-        self.client.stateChanged.connect(lambda state: self.events.append(("state", state)))
-        self.client.progress.connect(lambda message: self.events.append(("progress", message)))
-        self.client.finished.connect(lambda result: self.events.append(("finished", result)))
-        self.client.cancelled.connect(lambda requestId: self.events.append(("cancelled", requestId)))
-        self.client.failed.connect(lambda requestId, error: self.events.append(("failed", error)))
-
-    def _create(self, command: list[str]) -> SubprocessTransport:
-        self.transports.append(SubprocessTransport(command))
-        return self.transports[-1]
-
-    def segment(self, **options: Any) -> str:
-        return self.client.segment(ARRAY, GEOMETRY, **options)
-
-    def until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, f"waited in vain: {self.events}"
-            for transport in self.transports[-1:]:
-                transport.poll(0.02)
-
-    def first(self, kind: str) -> Any:
-        self.until(lambda: any(name == kind for name, _ in self.events))
-        return next(value for name, value in self.events if name == kind)
-
-    @property
-    def states(self) -> list[WorkerState]:
-        return [value for name, value in self.events if name == "state"]
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    created = Session()
-    yield created
-    created.client.close()
 
 
 def isAlive(pid: int) -> bool:
@@ -76,8 +33,8 @@ def isAlive(pid: int) -> bool:
 def test_a_click_starts_the_worker_and_brings_the_result(session: Session) -> None:
     session.segment(seed=7)
     result = session.first("finished")
-    np.testing.assert_array_equal(open_buffer(result.labels), ARRAY > 0)
-    np.testing.assert_allclose(np.reshape(result.labels.ijk_to_lps, (4, 4)), GEOMETRY)
+    np.testing.assert_array_equal(open_buffer(result.labels), session.array > 0)
+    np.testing.assert_allclose(np.reshape(result.labels.ijk_to_lps, (4, 4)), session.geometry)
     assert result.report["seed"] == 7
     assert session.states == [WorkerState.STARTING, WorkerState.BUSY, WorkerState.READY]
     assert any(name == "progress" for name, _ in session.events)
@@ -137,14 +94,13 @@ def test_a_worker_that_dies_by_itself_every_time_does_not_restart_for_ever(sessi
     assert len(session.transports) == 3
 
 
-def test_a_worker_that_cannot_start_fails_once() -> None:
-    session = Session([sys.executable, "-c", "raise SystemExit(5)"])
+def test_a_worker_that_cannot_start_fails_once(openSession: Callable[[list[str]], Session]) -> None:
+    session = openSession([sys.executable, "-c", "raise SystemExit(5)"])
     session.segment()
     error = session.first("failed")
     assert error.code is ErrorCode.WORKER_DIED
     assert "could not be started" in error.message
     assert session.client.state is WorkerState.FAILED
-    session.client.close()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def _warnings(labels: NDArray[np.uint8], organs: list[dict[str, Any]]) -> list[s
 
 def _reaches_edge(mask: NDArray[np.bool_]) -> bool:
     faces = [mask.take(n, axis=axis) for axis in range(3) for n in (0, -1)]
-    return max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * np.count_nonzero(mask)
+    return bool(max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * np.count_nonzero(mask))
 
 
 def peak_memory_mb() -> float:

@@ -7,10 +7,20 @@ import qt
 from ..scene.terminology import ModelDescription
 
 COLUMNS = ("Organ", "Volume", "90 % interval", "Confidence")
+_ROW_PIXELS = 22
+_MOST_ROWS = 14
 
 
-def fillResultTable(table: Any, report: dict[str, Any], model: ModelDescription) -> None:
-    """Show the report's organs, those found, in the order of the model."""
+def clearResultTable(ui: Any) -> None:
+    """No result: a line of text takes the table's place."""
+    ui.resultTable.setRowCount(0)
+    ui.resultTable.visible = False
+    ui.emptyLabel.visible = True
+
+
+def fillResultTable(ui: Any, report: dict[str, Any], model: ModelDescription) -> None:
+    """Show the report's organs, those found, in the order of the model, in as many rows as they need."""
+    table = ui.resultTable
     colours = {definition.name: definition.colour for definition in model.labels}
     organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
     table.setColumnCount(len(COLUMNS))
@@ -34,6 +44,10 @@ def fillResultTable(table: Any, report: dict[str, Any], model: ModelDescription)
     header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
     for column in range(1, len(COLUMNS)):
         header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+
+    table.setFixedHeight(_ROW_PIXELS * (min(len(organs), _MOST_ROWS) + 1) + 6)
+    table.visible = bool(organs)
+    ui.emptyLabel.visible = not organs
 
 
 def _millilitres(volume: float) -> str:

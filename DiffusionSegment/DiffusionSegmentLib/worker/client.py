@@ -31,9 +31,10 @@ from DiffusionSegmentBackend.protocol import (
 
 from .session_folder import createSessionFolder
 from .signal import Signal
-from .transport_protocol import Transport
+from .transport_protocol import Transport, ignoreFinished, ignoreOutput
 
 _CLOSE_SECONDS = 1.0
+_GIVE_UP_SECONDS = 0.2
 
 
 class WorkerState(Enum):
@@ -52,7 +53,7 @@ class WorkerClient:
 
     Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `finished(Result)`, `cancelled(requestId)`,
     `failed(requestId | None, DiffusionSegmentError)`. The worker starts with the first request, and once more by itself
-    after a crash.
+    after a crash. One that left because it was idle starts with the next request.
     """
 
     def __init__(self, createTransport: Callable[[], Transport]) -> None:
@@ -65,11 +66,17 @@ class WorkerClient:
         self.hello: Hello | None = None
         self._createTransport = createTransport
         self._transport: Transport | None = None
+        self._ended: Transport | None = None
         self._lines = LineBuffer()
         self._folder: Path | None = None
         self._request: Segment | None = None
         self._counter = 0
         self._restarted = False
+
+    @property
+    def running(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._request is not None
 
     def segment(self, array: np.ndarray, ijkToLPS: np.ndarray, **options: Any) -> str:
         """Ask for a segmentation of `array` (k, j, i) in HU; `options` are fields of `protocol.Segment`.
@@ -106,18 +113,13 @@ class WorkerClient:
             self.cancelled.emit(requestId)
 
     def log(self) -> str:
-        """The last lines that the worker printed."""
-        return self._transport.log() if self._transport is not None else ""
+        """The last lines that the worker printed, and before them those of one that has just ended."""
+        logs = [transport.log() for transport in (self._ended, self._transport) if transport is not None]
+        return "\n".join(text for text in logs if text)
 
     def close(self) -> None:
         """End the worker: close its input, wait a second, then kill it; remove the session's files."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.onFinished = lambda _: None
-            transport.onOutput = lambda _: None
-            transport.closeInput()
-            if not transport.waitForFinished(_CLOSE_SECONDS):
-                self._killWorker(transport)
+        self._detach(_CLOSE_SECONDS)
         self._request = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -129,6 +131,19 @@ class WorkerClient:
         for reference in (result.labels, result.uncertainty, result.mutual_information, result.bodypart):
             if reference is not None:
                 Path(reference.path).unlink(missing_ok=True)
+
+    def _detach(self, patienceSeconds: float) -> None:
+        """Part from the process: hear no more of it, let it leave, and kill it after that time."""
+        transport, self._transport = self._transport, None
+        if transport is None:
+            return
+        transport.onFinished = ignoreFinished
+        transport.onOutput = ignoreOutput
+        transport.closeInput()
+        if not transport.waitForFinished(patienceSeconds):
+            self._killWorker(transport)
+        # Kept, because this may be called from a signal of the very process.
+        self._ended = transport
 
     def _start(self) -> None:
         self._lines = LineBuffer()
@@ -145,13 +160,21 @@ class WorkerClient:
             self._transport.write(encode(message))
 
     def _onOutput(self, chunk: bytes) -> None:
+        transport = self._transport
         try:
-            messages = [decode(line) for line in self._lines.feed(chunk)]
+            for line in self._lines.feed(chunk):
+                if self._transport is not transport:
+                    return
+                self._receive(decode(line))
         except DiffusionSegmentError as error:
-            self.failed.emit(self._forgetRequest(), error)
-            return
-        for message in messages:
-            self._receive(message)
+            self._giveUp(error)
+
+    def _giveUp(self, error: DiffusionSegmentError) -> None:
+        """End a worker with which there is no understanding; the next request starts another."""
+        self._detach(_GIVE_UP_SECONDS)
+        requestId = self._forgetRequest()
+        self._setState(WorkerState.FAILED)
+        self.failed.emit(requestId, error)
 
     def _receive(self, message: Message) -> None:
         if isinstance(message, Hello):
@@ -163,17 +186,19 @@ class WorkerClient:
             self._onResult(message)
         elif isinstance(message, CancelledNotice):
             self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
+        elif isinstance(message, Error) and message.id is None:
+            self._giveUp(_errorOf(message))
         elif isinstance(message, Error):
-            error = DiffusionSegmentError(ErrorCode(message.code), message.message, hint=message.hint)
-            self._endRequest(message.id, lambda: self.failed.emit(message.id, error))
+            self._endRequest(message.id, lambda: self.failed.emit(message.id, _errorOf(message)))
 
     def _onHello(self, message: Hello) -> None:
         self.hello = message
         if message.protocol != PROTOCOL_VERSION:
-            error = DiffusionSegmentError(
-                ErrorCode.PROTOCOL, "The worker belongs to another version.", hint="Restart Slicer."
+            self._giveUp(
+                DiffusionSegmentError(
+                    ErrorCode.PROTOCOL, "The worker belongs to another version.", hint="Restart Slicer."
+                )
             )
-            self.failed.emit(self._forgetRequest(), error)
             return
         if self._request is None:
             self._setState(WorkerState.READY)
@@ -184,8 +209,12 @@ class WorkerClient:
     def _onResult(self, message: Result) -> None:
         if self._request is None or message.id != self._request.id:
             self.release(message)
-            return
-        self._endRequest(message.id, lambda: self.finished.emit(message))
+        elif self.state is WorkerState.CANCELLING:
+            # It was on its way when the user cancelled.
+            self.release(message)
+            self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
+        else:
+            self._endRequest(message.id, lambda: self.finished.emit(message))
 
     def _endRequest(self, requestId: str | None, tell: Callable[[], None]) -> None:
         if self._request is not None and requestId == self._request.id:
@@ -201,8 +230,14 @@ class WorkerClient:
         return request.id
 
     def _onFinished(self, exitCode: int) -> None:
-        started, requestId = self.hello is not None, self._forgetRequest()
-        self._transport = None if started else self._transport
+        started = self.hello is not None
+        self._ended, self._transport = self._transport, None
+        if exitCode == 0 and started and self._onIdleEnd():
+            return
+        requestId = self._forgetRequest()
+        if requestId is not None and self._folder is not None:
+            for path in self._folder.glob(f"{requestId}-*"):
+                path.unlink(missing_ok=True)
         if started and not self._restarted:
             self._restarted = True
             self._start()
@@ -211,17 +246,36 @@ class WorkerClient:
         if requestId is not None or not started:
             self.failed.emit(requestId, _diedError(exitCode, started))
 
+    def _onIdleEnd(self) -> bool:
+        """The worker left of its own will; a request that crossed with that goes to a new one. False: not for long."""
+        if self._request is None:
+            self._setState(WorkerState.STOPPED)
+            return True
+        if self._restarted:
+            return False
+        self._restarted = True
+        self._start()
+        return True
+
     def _killWorker(self, transport: Transport) -> None:
         """A launcher may stand between us and the real process, whose pid only its hello tells."""
         transport.kill()
         if self.hello is not None:
             with contextlib.suppress(OSError):
                 os.kill(self.hello.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        transport.waitForFinished(_CLOSE_SECONDS)
 
     def _setState(self, state: WorkerState) -> None:
         if state is not self.state:
             self.state = state
             self.stateChanged.emit(state)
+
+
+def _errorOf(message: Error) -> DiffusionSegmentError:
+    """The worker's error; a code that this version does not know becomes INTERNAL."""
+    known = message.code in {code.value for code in ErrorCode}
+    code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
+    return DiffusionSegmentError(code, message.message, hint=message.hint)
 
 
 def _diedError(exitCode: int, started: bool) -> DiffusionSegmentError:

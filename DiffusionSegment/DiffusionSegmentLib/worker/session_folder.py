@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,9 +27,8 @@ def sweepStaleFolders() -> None:
 
 
 def _processExists(pid: int) -> bool:
-    if os.name == "nt":
-        # os.kill(pid, 0) would end the process on Windows; a folder in use cannot be removed there anyway.
-        return False
+    if sys.platform == "win32":
+        return _windowsProcessExists(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -36,3 +36,18 @@ def _processExists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _windowsProcessExists(pid: int) -> bool:
+    """`os.kill(pid, 0)` would end the process on Windows; a handle to it opens only while it lives."""
+    import ctypes
+
+    queryLimitedInformation, stillActive = 0x1000, 259
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(queryLimitedInformation, False, pid)
+    if not handle:
+        return False
+    status = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(status))
+    kernel.CloseHandle(handle)
+    return status.value == stillActive

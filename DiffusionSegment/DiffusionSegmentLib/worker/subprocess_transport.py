@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 from typing import IO
 
-from .transport_protocol import BACKEND_ENTRY, LOG_LINES, ignoreFinished, ignoreOutput
+from .transport_protocol import LOG_LINES, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
 
 _CHUNK = 65536
+_LOG_SECONDS = 1.0
 
 
 class SubprocessTransport:
@@ -22,25 +23,33 @@ class SubprocessTransport:
     def __init__(self, command: Sequence[str] | None = None) -> None:
         self.onOutput: Callable[[bytes], None] = ignoreOutput
         self.onFinished: Callable[[int], None] = ignoreFinished
-        self._command = list(command) if command else [sys.executable, "-u", str(BACKEND_ENTRY), "worker"]
+        self._command = list(command) if command else [sys.executable, *WORKER_ARGUMENTS]
         self._events: Queue[bytes | int] = Queue()
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process and the threads that read from it."""
-        process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+        """Start the process and the threads that read from it; one that cannot be started ends at once."""
+        try:
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            )
+        except OSError as error:
+            self._log.append(str(error))
+            self._events.put(-1)
+            return
         self._process = process
         assert process.stdout is not None
         assert process.stderr is not None
-        threading.Thread(target=self._readOutput, args=(process, process.stdout), daemon=True).start()
-        threading.Thread(target=self._readLog, args=(process.stderr,), daemon=True).start()
+        log = threading.Thread(target=self._readLog, args=(process.stderr,), daemon=True)
+        log.start()
+        threading.Thread(target=self._readOutput, args=(process, process.stdout, log), daemon=True).start()
 
-    def _readOutput(self, process: subprocess.Popen[bytes], stream: IO[bytes]) -> None:
+    def _readOutput(self, process: subprocess.Popen[bytes], stream: IO[bytes], log: threading.Thread) -> None:
         while chunk := stream.read(_CHUNK):
             self._events.put(chunk)
+        # The end is told when its reasons can be read; a grandchild may hold the log open, though.
+        log.join(_LOG_SECONDS)
         self._events.put(process.wait())
 
     def _readLog(self, stream: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import qt
 
-from .transport_protocol import BACKEND_ENTRY, LOG_LINES, ignoreFinished, ignoreOutput
+from .transport_protocol import LOG_LINES, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
 
 
 def slicerPython() -> str:
@@ -23,8 +23,9 @@ class QProcessTransport:
     def __init__(self, command: Sequence[str] | None = None) -> None:
         self.onOutput: Callable[[bytes], None] = ignoreOutput
         self.onFinished: Callable[[int], None] = ignoreFinished
-        self._command = list(command) if command else [slicerPython(), "-u", str(BACKEND_ENTRY), "worker"]
+        self._command = list(command) if command else [slicerPython(), *WORKER_ARGUMENTS]
         self._log: deque[str] = deque(maxlen=LOG_LINES)
+        self._logRest = b""
         self._process = qt.QProcess()
         environment = qt.QProcessEnvironment.systemEnvironment()
         for name, value in (
@@ -49,10 +50,12 @@ class QProcessTransport:
         self.onOutput(self._process.readAllStandardOutput().data())
 
     def _onReadyLog(self) -> None:
-        text = self._process.readAllStandardError().data().decode(errors="replace")
-        self._log.extend(text.splitlines())
+        # Pieces end anywhere, also within a character.
+        *lines, self._logRest = (self._logRest + self._process.readAllStandardError().data()).split(b"\n")
+        self._log.extend(line.decode(errors="replace").rstrip() for line in lines)
 
     def _onProcessFinished(self, exitCode: int) -> None:
+        self._onReadyLog()
         self.onFinished(int(exitCode))
 
     def write(self, data: bytes) -> None:
@@ -75,4 +78,4 @@ class QProcessTransport:
 
     def log(self) -> str:
         """The last lines of standard error."""
-        return "\n".join(self._log)
+        return "\n".join([*self._log, *([self._logRest.decode(errors="replace")] if self._logRest else [])])

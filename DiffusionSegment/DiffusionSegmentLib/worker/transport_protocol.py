@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 BACKEND_ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegmentBackend" / "__main__.py"
+# An idle worker gives its memory back; ten minutes outlast the review of one result.
+WORKER_ARGUMENTS = ("-u", str(BACKEND_ENTRY), "worker", "--idle-seconds", "600")
 LOG_LINES = 200
 
 

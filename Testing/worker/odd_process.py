@@ -1,0 +1,34 @@
+"""A worker that misbehaves: says hello, takes one request, and then does what its argument names."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def say(**message: object) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def main(fault: str) -> None:
+    protocol = 99 if fault == "foreign" else 1
+    say(type="hello", pid=os.getpid(), protocol=protocol, version="0", device="auto", torch="")
+    request = json.loads(sys.stdin.readline() or "null")
+    if fault == "rubbish":
+        print("this is no message", flush=True)
+    if fault == "new code":
+        say(type="error", id=request["id"], code="TROUBLE_OF_TOMORROW", message="Trouble.", hint="Wait.")
+    if fault == "deaf":
+        time.sleep(60)
+    if fault == "crossing":
+        sys.stdin.readline()
+        empty = {"path": "/nonexistent", "shape": [1, 1, 1], "dtype": "uint8", "ijk_to_lps": [0.0] * 16}
+        maps = dict.fromkeys(("labels", "uncertainty", "mutual_information"), empty)
+        say(type="result", id=request["id"], report={}, **maps)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
