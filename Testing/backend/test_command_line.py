@@ -47,7 +47,7 @@ def test_segment_writes_every_file_in_the_scans_geometry(scan: Path, tmp_path: P
         assert written.array.shape == source.array.shape
         np.testing.assert_allclose(written.index_to_lps, source.index_to_lps, atol=1e-3)
     assert read_volume(tmp_path / "out" / "segmentation.nii.gz").array.dtype == np.uint8
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert {"organs", "review", "warnings", "timings_s", "peak_memory_mb", "provenance"} <= set(report)
 
 
@@ -83,7 +83,7 @@ def test_a_device_that_is_not_there(scan: Path, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(scan: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("kept")
     refused(run("segment", scan, "-o", tmp_path / place), 2, "OUTPUT_UNWRITABLE")
-    assert (tmp_path / "file").read_text() == "kept"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
 
 
 def test_a_full_disk_leaves_nothing_half_written(scan: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_older_result_survives_a_failed_run(scan: Path, tmp_path: Path) -> No
     bad = tmp_path / "bad.nii.gz"
     bad.write_text("text")
     refused(run("segment", bad, "-o", tmp_path / "out"), 2, "INPUT_UNREADABLE")
-    assert (tmp_path / "out" / "report.json").read_text() == "old"
+    assert (tmp_path / "out" / "report.json").read_text(encoding="utf-8") == "old"
 
 
 def test_weights_that_were_changed_are_not_used(scan: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_evaluate_scores_each_stage_on_labelled_scans(tmp_path: Path, phantom_ct
         1,
     )
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert set(metrics["mean_dice"]) == {"probe", "refiner", "ensemble"}
     assert metrics["cases"] == 1
     assert metrics["organ_dice"]["ensemble"]["liver"] > 0.3

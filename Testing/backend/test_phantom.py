@@ -44,7 +44,7 @@ def centre(phantom: Phantom, organ: Organ) -> np.ndarray:
 
 
 def test_labels_are_those_of_the_model() -> None:
-    labels = json.loads(MODEL.read_text())["labels"]
+    labels = json.loads(MODEL.read_text(encoding="utf-8"))["labels"]
     assert {organ.name.lower(): organ.value for organ in Organ} == {entry["name"]: entry["value"] for entry in labels}
 
 

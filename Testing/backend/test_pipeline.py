@@ -192,7 +192,9 @@ def test_restore_puts_a_block_back_where_it_was() -> None:
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
     share = torch.from_numpy(grid.to_grid(labels == 1))
     probabilities = torch.stack([1 - share, share])[:, 2:18, 3:18, 3:18]
-    assert np.array_equal(restore_labels(probabilities, (2, 3, 3), grid), labels)
+    restored = restore_labels(probabilities, (2, 3, 3), grid)
+    assert 2 * np.count_nonzero(restored & labels) / (restored.sum() + labels.sum()) > 0.95
+    np.testing.assert_allclose(np.argwhere(restored).mean(axis=0), np.argwhere(labels).mean(axis=0), atol=0.05)
 
 
 def test_body_box_leaves_the_air_out() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import real_data
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import Model
 from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
 from DiffusionSegmentBackend.volume_io import read_volume
@@ -30,13 +31,20 @@ def test_a_dicom_folder_from_a_hospital_within_time_and_memory(tmp_path: Path) -
     command = [sys.executable, str(ENTRY), "segment", str(scan), "-o", str(tmp_path / "out"), "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["timings_s"]["total"] < 120
     assert report["peak_memory_mb"] < 6000
     volumes = {organ["name"]: organ["volume_ml"] for organ in report["organs"]}
     assert 700 < volumes["liver"] < 3000
     labels = read_volume(tmp_path / "out" / "segmentation.nii.gz")
     assert labels.array.shape == (41, 512, 512)
+
+
+def test_a_head_is_refused_by_the_abdomen_model(model: Model) -> None:
+    assert DATA is not None
+    with pytest.raises(DiffusionSegmentError) as caught:
+        segment(read_volume(DATA / "headneck_ct" / "images" / "pt_201.nii.gz"), model, SegmentOptions())
+    assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
 
 
 def test_the_bundled_model_finds_the_large_organs_of_a_validation_case(model: Model) -> None:

@@ -40,7 +40,7 @@ def test_four_commands_train_a_model_that_loads(data: Path, tmp_path: Path) -> N
     for network in ORDER:
         options = TrainOptions(network=network, data=(data,), output=tmp_path, steps=3, patch=48, finetune=True)
         train(options)
-        record = json.loads((tmp_path / "training" / f"{network}.json").read_text())
+        record = json.loads((tmp_path / "training" / f"{network}.json").read_text(encoding="utf-8"))
         assert record["steps_done"] == 3
         assert record["cases"] == ["case_0", "case_1"]
     assert load_model(str(tmp_path), "cpu").description.networks.keys() == set(ORDER)
@@ -59,7 +59,7 @@ def fit(training: Training) -> torch.nn.Module:
 
 def test_the_loop_learns_and_logs(tmp_path: Path) -> None:
     fit(tiny_training(tmp_path, steps=200, resume=False))
-    losses = [json.loads(line)["mse"] for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    losses = [json.loads(line)["mse"] for line in (tmp_path / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
     assert losses[-1] < 0.1 * losses[0]
 
 

@@ -18,19 +18,19 @@ OPTIONAL = {"build_dependencies", "build_subdirectory", "enabled", "scm_revision
 @pytest.fixture(scope="module")
 def cmake() -> dict[str, str]:
     """The EXTENSION_* fields, found as the catalog's own check finds them: one call, one quoted string."""
-    text = (ROOT / "CMakeLists.txt").read_text()
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     return {name.lower(): value for name, value in re.findall(r'set\(EXTENSION_(\w+) "([^"\n]*)"\)', text)}
 
 
 @pytest.fixture(scope="module")
 def s4ext() -> dict[str, str]:
-    lines = (ROOT / "extension.s4ext").read_text().splitlines()
+    lines = (ROOT / "extension.s4ext").read_text(encoding="utf-8").splitlines()
     return dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
 
 
 @pytest.fixture(scope="module")
 def catalog() -> dict:
-    return json.loads((ROOT / "docs" / "DiffusionSegment.json").read_text())
+    return json.loads((ROOT / "docs" / "DiffusionSegment.json").read_text(encoding="utf-8"))
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 
 def test_the_project_is_called_as_the_catalog_entry() -> None:
-    names = re.findall(r"project\((\w+)\)", (ROOT / "CMakeLists.txt").read_text())
+    names = re.findall(r"project\((\w+)\)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
     assert names == ["DiffusionSegment"]
     assert (ROOT / "docs" / f"{names[0]}.json").is_file()
 
@@ -88,7 +88,7 @@ def test_icons_have_the_size_that_slicer_shows() -> None:
 
 
 def test_licence_is_the_full_apache_2() -> None:
-    text = (ROOT / "LICENSE.txt").read_text()
+    text = (ROOT / "LICENSE.txt").read_text(encoding="utf-8")
     assert "Apache License" in text
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text

@@ -27,7 +27,7 @@ def needed_files() -> set[str]:
 
 def listed_files() -> list[str]:
     """What DiffusionSegment/CMakeLists.txt lists, in its order."""
-    text = (MODULE / "CMakeLists.txt").read_text()
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     lists = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
     return " ".join(lists).replace("${MODULE_NAME}", MODULE.name).split()
 
@@ -99,7 +99,9 @@ def test_a_wrong_entry_fails_to_configure(tmp_path: Path, listed: str) -> None:
     shutil.copytree(ROOT / "Testing", source / "Testing", ignore=lambda folder, names: set(names) - {"CMakeLists.txt"})
     shutil.copy(ROOT / "CMakeLists.txt", source)
     lists = source / "DiffusionSegment" / "CMakeLists.txt"
-    kept = [line for line in lists.read_text().splitlines() if not line.strip().endswith(".safetensors")]
+    kept = [
+        line for line in lists.read_text(encoding="utf-8").splitlines() if not line.strip().endswith(".safetensors")
+    ]
     lists.write_text("\n".join(kept).replace("set(MODULE_PYTHON_RESOURCES", f"set(MODULE_PYTHON_RESOURCES\n  {listed}"))
     outcome = configure(source, tmp_path / "build")
     assert outcome.returncode != 0

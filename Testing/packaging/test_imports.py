@@ -33,7 +33,7 @@ APART = [("worker", "training"), ("worker", "evaluation")]
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:
     """Full names of all that a file imports, also inside functions; names from a package count as its modules."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -22,7 +22,7 @@ def python_files() -> list[Path]:
 
 def too_long(path: Path) -> Iterator[str]:
     """What in a Python file is beyond the budgets."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     if len(lines) > FILE_LINES:
         yield f"{path}: {len(lines)} lines"
@@ -47,7 +47,7 @@ def test_files_functions_and_lines_are_short() -> None:
 
 
 def test_module_file_is_a_shell() -> None:
-    assert len((ROOT / "DiffusionSegment" / "DiffusionSegment.py").read_text().splitlines()) <= 150
+    assert len((ROOT / "DiffusionSegment" / "DiffusionSegment.py").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_no_path_of_somebodys_machine() -> None:

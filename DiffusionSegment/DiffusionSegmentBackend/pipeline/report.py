@@ -19,7 +19,7 @@ from .sampling import SamplingPlan
 from .uncertainty import volume_interval_ml
 
 _EDGE_SHARE = 0.02
-_USUAL_CONFIDENCE = 0.85
+_USUAL_CONFIDENCE = 0.9
 
 
 def build_report(

@@ -191,7 +191,7 @@ def predict(
         )
     if not force:
         voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
-        check_anatomy(float((stage1.pre.argmax(dim=0) > 0).sum()) * voxel_ml, title=model.description.title)
+        check_anatomy(stage1.pre, voxel_ml=voxel_ml, title=model.description.title)
     with watch.stage("refine"):
         statistics = refine(stage1, model, plan, samples=samples, progress=progress)
     crop = (slice(None), *(slice(0, n) for n in inside))

@@ -77,7 +77,7 @@ def _split(folder: Path, part: str) -> set[str] | None:
     for place in (folder, folder.resolve().parent):
         path = place / "splits.json"
         if path.is_file():
-            splits = json.loads(path.read_text())
+            splits = json.loads(path.read_text(encoding="utf-8"))
             splits = splits.get(folder.resolve().name, splits)
             if part in splits:
                 return set(splits[part])
