@@ -121,6 +121,8 @@ def _compose(views: dict[str, np.ndarray], result: Path, picture: Path) -> None:
         color="white",
         fontsize=14,
     )
+    if "3D" not in views:
+        figure.text(0.75, 0.7, "Orange: uncertainty above 0.2", color=(0.93, 0.41, 0.22), fontsize=14, ha="center")
     colours = {item["name"]: np.array(item["colour"]) / 255 for item in _definitions()}
     patches = [
         Patch(
