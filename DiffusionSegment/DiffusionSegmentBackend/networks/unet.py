@@ -8,6 +8,8 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
+from .group_norm import GroupNorm
+
 _NORM_GROUPS = 8
 _TIME_FREQUENCIES = 16
 
@@ -41,7 +43,7 @@ class TimedBlock(nn.Module):
 
 def convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Module:
     """3x3x3 convolution, group norm, leaky ReLU (MONAI)."""
-    return Convolution(
+    block = Convolution(
         3,
         in_channels,
         out_channels,
@@ -49,9 +51,11 @@ def convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.M
         kernel_size=3,
         adn_ordering="NA",
         act=("leakyrelu", {"inplace": True}),
-        norm=("group", {"num_groups": min(_NORM_GROUPS, out_channels)}),
+        norm=("group", {"num_groups": 1}),
         bias=False,
     )
+    block.get_submodule("adn").N = GroupNorm(min(_NORM_GROUPS, out_channels), out_channels)
+    return block
 
 
 class PyramidUNet(nn.Module):
