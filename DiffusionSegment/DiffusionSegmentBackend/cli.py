@@ -1,4 +1,4 @@
-"""The command line: `diffusion-segment segment | evaluate | train | models | check | phantom | worker`."""
+"""The command line: `diffusion-segment segment | evaluate | features | train | ... | worker`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
+from .training_cli import add_training_commands
 
 DEFAULT_MODEL = "abdomen-ct"
 
@@ -55,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_segment(commands)
     _add_evaluate(commands)
-    _add_train(commands)
+    _add_features(commands)
+    add_training_commands(commands)
     models = commands.add_parser("models", help="list the installed models")
     models.set_defaults(run=_run_models)
     check = commands.add_parser("check", help="check the installation: torch, devices, weights")
@@ -88,6 +90,7 @@ def _add_segment(commands: Any) -> None:
     _add_run_options(parser)
     parser.add_argument("--organs", help="names, separated by commas (default: all)")
     parser.add_argument("--bodypart", action="store_true", help="also write the body coordinates")
+    parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
     parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
     parser.set_defaults(run=_run_segment)
 
@@ -102,32 +105,14 @@ def _add_evaluate(commands: Any) -> None:
     parser.set_defaults(run=_run_evaluate)
 
 
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train one network of a model")
-    parser.add_argument("network", choices=("bodypart", "backbone", "probe", "refiner"))
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="folder with images/ and labels/; may be given several times",
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
-    parser.add_argument("--base", default=DEFAULT_MODEL, help="model whose model.json a new folder starts from")
-    parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
-    parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
-    parser.add_argument("--seed", type=int, default=0)
+def _add_features(commands: Any) -> None:
+    parser = commands.add_parser("features", help="write the backbone's dense features of one scan")
+    parser.add_argument("input", metavar="INPUT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
+    parser.add_argument("--t", type=int, help="read features of x_t at this step of 1000 (default: the clean scan)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
-    parser.add_argument("--finetune", action="store_true", help="probe: train the backbone along with it")
-    parser.add_argument("--no-coordinates", action="store_true", help="backbone: without body coordinates")
-    parser.add_argument("--scheme", default="recycling", choices=("recycling", "standard"), help="refiner")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.set_defaults(run=_run_train)
+    parser.set_defaults(run=_run_features)
 
 
 def _segment_options(options: argparse.Namespace, **more: Any) -> Any:
@@ -154,6 +139,7 @@ def _run_segment(options: argparse.Namespace) -> None:
         model_name=options.model,
         device=options.device,
         options=_segment_options(options, organs=organs, bodypart=options.bodypart, force=options.force),
+        presegmentation=options.presegmentation,
     )
 
 
@@ -171,28 +157,11 @@ def _run_evaluate(options: argparse.Namespace) -> None:
     )
 
 
-def _run_train(options: argparse.Namespace) -> None:
-    from .training.command import TrainOptions, train
+def _run_features(options: argparse.Namespace) -> None:
+    from .feature_files import write_features_of
 
-    train(
-        TrainOptions(
-            network=options.network,
-            data=tuple(options.data),
-            output=options.output,
-            base=options.base,
-            steps=options.steps,
-            minutes=options.minutes,
-            learning_rate=options.learning_rate,
-            batch=options.batch,
-            patch=options.patch,
-            seed=options.seed,
-            device=options.device,
-            bf16=options.bf16,
-            finetune=options.finetune,
-            use_coordinates=not options.no_coordinates,
-            scheme=options.scheme,
-            resume=options.resume,
-        )
+    write_features_of(
+        options.input, options.output, model_name=options.model, timestep=options.t, device=options.device
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from . import __version__
@@ -44,7 +45,15 @@ class ProgressBar:
             self._bar.close()
 
 
-def segment_file(source: str, folder: Path, *, model_name: str, device: str, options: SegmentOptions) -> dict[str, Any]:
+def segment_file(
+    source: str,
+    folder: Path,
+    *,
+    model_name: str,
+    device: str,
+    options: SegmentOptions,
+    presegmentation: Path | None = None,
+) -> dict[str, Any]:
     """Segment one scan on disk into `folder` and print a summary; returns the report.
 
     Raises:
@@ -52,7 +61,9 @@ def segment_file(source: str, folder: Path, *, model_name: str, device: str, opt
     """
     check_writable(folder)
     volume = read_volume(source)
-    options = _with_modality(options, modality_of(Path(source)))
+    options = replace(options, modality=modality_of(Path(source)))
+    if presegmentation is not None:
+        options = replace(options, presegmentation=_label_map(presegmentation, volume))
     model = load_model(model_name, device)
     bar = ProgressBar()
     try:
@@ -64,8 +75,20 @@ def segment_file(source: str, folder: Path, *, model_name: str, device: str, opt
     return result.report
 
 
-def _with_modality(options: SegmentOptions, modality: str | None) -> SegmentOptions:
-    return replace(options, modality=modality)
+def _label_map(path: Path, scan: Volume) -> NDArray[np.uint8]:
+    """A label map on disk that lies where the scan lies.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY, or what is wrong with the file.
+    """
+    labels = read_volume(path)
+    if labels.array.shape != scan.array.shape or not np.allclose(labels.index_to_lps, scan.index_to_lps, atol=0.01):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY,
+            f"{path} and the scan differ in geometry.",
+            hint="Resample the label map to the scan.",
+        )
+    return labels.array
 
 
 def _summarise(report: dict[str, Any], folder: Path) -> None:

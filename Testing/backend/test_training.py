@@ -6,21 +6,30 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.pipeline.model import load_model
-from DiffusionSegmentBackend.training.body_frame import fit_body_frame
-from DiffusionSegmentBackend.training.command import TrainOptions, train
+from DiffusionSegmentBackend.pipeline.description import read_description
+from DiffusionSegmentBackend.pipeline.model import find_model, load_model
+from DiffusionSegmentBackend.training.body_frame import fit_body_frame, fit_to_frame, organ_centroids
+from DiffusionSegmentBackend.training.bodypart import framed_scans, free_scans
+from DiffusionSegmentBackend.training.command import Companion, TrainOptions, train
 from DiffusionSegmentBackend.training.corruption import corrupted, simulated_marks
+from DiffusionSegmentBackend.training.cross_fitting import calibrate, presegment_fold
+from DiffusionSegmentBackend.training.data import find_cases, load_case
+from DiffusionSegmentBackend.training.folds import Fold
 from DiffusionSegmentBackend.training.loop import Budget, Training
+from DiffusionSegmentBackend.training.losses import SegmentationLoss, marginalised
 from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentBackend.volume_io import read_volume, write_volume
 
 ORDER = ("bodypart", "backbone", "probe", "refiner")
+TINY_CHANNELS = [8, 8, 16]
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +110,20 @@ def break_geometry(folder: Path) -> str:
     return "geometry"
 
 
+def break_annotation(folder: Path) -> str:
+    (folder / "annotated.json").write_text('{"case_1": ["Liver", "Tail"]}', encoding="utf-8")
+    return "Tail"
+
+
 def break_empty(folder: Path) -> str:
     phantom = make_phantom(seed=1, spacing_mm=(3.0, 3.0, 3.0))
     write_volume(Volume(phantom.labels * 0, phantom.index_to_lps), folder / "labels" / "case_1.nii.gz")
     return "empty"
 
 
-@pytest.mark.parametrize("damage", [break_missing_label, break_unknown_value, break_geometry, break_empty])
+@pytest.mark.parametrize(
+    "damage", [break_missing_label, break_unknown_value, break_geometry, break_annotation, break_empty]
+)
 def test_broken_training_data_names_the_case_and_the_reason(
     data: Path, tmp_path: Path, damage: Callable[[Path], str]
 ) -> None:
@@ -125,7 +141,7 @@ def test_body_frame_undoes_size_and_position() -> None:
     patients[2][4] = np.nan
     maps, _ = fit_body_frame(patients)
     moved = np.stack([m.coordinates(p) for m, p in zip(maps, patients, strict=True)])
-    assert np.nanmax(np.nanstd(moved, axis=0)) < 1e-6
+    assert np.nanmax(np.nanstd(moved, axis=0)) < 2.0
 
 
 def test_corruption_keeps_probabilities_and_changes_the_map() -> None:
@@ -148,3 +164,116 @@ def test_simulated_marks_lie_where_the_prediction_is_wrong() -> None:
     marks = simulated_marks(p, labels, torch.Generator().manual_seed(0))
     assert marks[6, 6, 6]
     assert marks.sum() < 400
+
+
+def test_a_frame_of_the_model_file_is_met_by_every_patient() -> None:
+    template = np.random.default_rng(0).normal(scale=80, size=(7, 3))
+    own = template / 1.1 - 30
+    own[3] = np.nan
+    (frame,) = fit_to_frame([own], template)
+    moved = frame.coordinates(own)
+    assert np.nanmax(np.abs(moved - template)) < 4.0
+    (nowhere,) = fit_to_frame([np.full((7, 3), np.nan)], template)
+    assert np.isnan(nowhere.shift).all()
+
+
+def test_a_scan_without_organs_trains_differences_only(data: Path) -> None:
+    description = read_description(find_model("abdomen-ct"))
+    case = load_case(find_cases(data)[0], description)
+    tied, free = framed_scans([case], description.labels)[0], free_scans([case])[0]
+    assert tied.tied
+    assert not free.tied
+    ratio = (tied.coordinates[2, -1] - tied.coordinates[2, 0]) / (free.coordinates[2, -1] - free.coordinates[2, 0])
+    assert 0.7 < float(ratio.mean()) < 1.4
+
+
+def test_organs_not_drawn_count_as_background() -> None:
+    logits = torch.tensor([[1.0, 2.0, 3.0]])[:, :, None, None, None].expand(1, 3, 2, 2, 2)
+    drawn = torch.tensor([[True, True, False]])
+    p = marginalised(logits, drawn).softmax(dim=1)[0, :, 0, 0, 0]
+    full = torch.tensor([1.0, 2.0, 3.0]).softmax(dim=0)
+    torch.testing.assert_close(p, torch.stack([full[0] + full[2], full[1], torch.tensor(0.0)]))
+    labels = torch.zeros(1, 1, 2, 2, 2, dtype=torch.long)
+    confident = torch.tensor([[0.0, -9.0, 9.0]])[:, :, None, None, None].expand(1, 3, 2, 2, 2)
+    loss = SegmentationLoss()
+    assert float(loss(confident, labels, drawn)) < 0.1 < float(loss(confident, labels))
+
+
+def test_partial_labels_are_read_by_name(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "data")
+    (tmp_path / "data" / "annotated.json").write_text('{"case_1": ["Liver", "LeftKidney"]}', encoding="utf-8")
+    description = read_description(find_model("abdomen-ct"))
+    cases = [load_case(files, description) for files in find_cases(tmp_path / "data")]
+    assert cases[0].drawn == frozenset(range(1, 14))
+    assert cases[1].drawn == frozenset({3, 6})
+
+
+def test_a_case_is_cut_to_the_body_and_keeps_its_place(data: Path) -> None:
+    description = read_description(find_model("abdomen-ct"))
+    files = find_cases(data)[0]
+    case = load_case(files, description)
+    assert case.image.size < np.prod(case.grid.shape)
+    found = organ_centroids(case, 14)
+    label = read_volume(files.label)
+    k, j, i = np.argwhere(label.array == 6).mean(axis=0)
+    np.testing.assert_allclose(found[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
+
+
+def test_folds_share_out_every_case_once() -> None:
+    cases = [SimpleNamespace(name=str(n)) for n in range(7)]
+    held = [Fold.parse(f"{n}/3").held_out(cases) for n in (1, 2, 3)]  # type: ignore[arg-type]
+    assert sorted(case.name for fold in held for case in fold) == [str(n) for n in range(7)]
+    for n, out in enumerate(held, start=1):
+        kept = Fold(n, 3).training(cases)  # type: ignore[arg-type]
+        assert len(kept) + len(out) == 7
+        assert not {c.name for c in kept} & {c.name for c in out}
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/2", "3/2", "a/b", "1/2/3"])
+def test_a_fold_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DiffusionSegmentError, match="fold"):
+        Fold.parse(text)
+
+
+def test_one_case_cannot_be_cross_fitted() -> None:
+    with pytest.raises(DiffusionSegmentError, match="1 case cannot be split into 2 folds") as caught:
+        Fold(1, 2).training([SimpleNamespace(name="only")])  # type: ignore[list-item]
+    assert caught.value.code is ErrorCode.TRAINING_DATA
+
+
+@pytest.mark.slow
+def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Path) -> None:
+    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        started = {**raw, "name": name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
+        (folder / "model.json").write_text(json.dumps(started), encoding="utf-8")
+    shared: dict[str, Any] = {
+        "data": (data,),
+        "output": tmp_path / "one",
+        "companions": (Companion(output=tmp_path / "two", data=data),),
+        "steps": 2,
+        "patch": 32,
+    }
+    for network in ("bodypart", "backbone", "probe"):
+        train(TrainOptions(network=network, finetune=True, **shared))
+    train(TrainOptions(network="probe", go_on=True, fold=Fold(1, 2), **shared))
+    for folder in ("one", "two"):
+        options = {"data": (data,), "output": tmp_path / folder, "steps": 2, "patch": 32}
+        train(TrainOptions(network="refiner", scheme="self-conditioning", **options))  # type: ignore[arg-type]
+    first, second = (load_model(str(tmp_path / name), "cpu") for name in ("one", "two"))
+    for one, other in ((first.backbone, second.backbone), (first.bodypart, second.bodypart)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert not (tmp_path / "two" / "backbone.safetensors").exists()
+    low, high = first.description.anatomy.body_z_mm or (0, 0)
+    assert low < high
+
+    presegment_fold(str(tmp_path / "one"), [data], tmp_path / "pre", fold=Fold(1, 2))
+    assert [p.name for p in (tmp_path / "pre").iterdir()] == ["case_0.npz"]
+    with pytest.raises(DiffusionSegmentError, match="case_1"):
+        calibrate(tmp_path / "one", [data], tmp_path / "pre")
+    presegment_fold(str(tmp_path / "one"), [data], tmp_path / "pre", fold=Fold(2, 2))
+    temperature = calibrate(tmp_path / "one", [data], tmp_path / "pre")
+    probe = load_model(str(tmp_path / "one"), "cpu").probe
+    assert float(probe.temperature) == pytest.approx(temperature, rel=1e-2)  # type: ignore[arg-type]

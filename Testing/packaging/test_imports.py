@@ -25,10 +25,11 @@ LEVELS = [
     {"pipeline"},
     {"result_folder"},
     {"worker", "training", "evaluation"},
-    {"cli", "commands", "__main__"},
+    {"studies"},
+    {"cli", "commands", "feature_files", "training_cli", "__main__"},
 ]
 # Siblings on one level that must not know each other.
-APART = [("worker", "training"), ("worker", "evaluation")]
+APART = [("worker", "training"), ("worker", "evaluation"), ("worker", "studies")]
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:

@@ -9,28 +9,73 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..diffusion.schedule import Schedule, log_snr
+from ..diffusion.schedule import Schedule, add_noise, log_snr
 from .unet import PyramidUNet
 
 
 class Backbone(nn.Module):
-    """Time-conditioned U-Net on x_t and three body coordinates that predicts the velocity v."""
+    """Time-conditioned U-Net on x_t and three body coordinates that predicts the velocity v.
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64, 128, 192), feature_timestep: int = 10) -> None:
+    `use_coordinates` = False blanks the coordinates, in training and ever after: the ablation of the paper.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 64, 128, 192),
+        feature_timestep: int = 10,
+        use_coordinates: bool = True,
+    ) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        self.feature_timestep = feature_timestep
+        self.use_coordinates = use_coordinates
         self.multiple = 2 ** (len(channels) - 1)
         self.unet = PyramidUNet(4, channels, timed=True)
         self.head = nn.Conv3d(channels[0], 1, 1)
         self.register_buffer("feature_log_snr", log_snr(Schedule("linear").at(feature_timestep)), persistent=False)
 
+    @property
+    def architecture(self) -> dict[str, object]:
+        """The arguments that build this network again."""
+        return {
+            "channels": list(self.channels),
+            "feature_timestep": self.feature_timestep,
+            "use_coordinates": self.use_coordinates,
+        }
+
     def forward(self, x_t: Tensor, coordinates: Tensor, log_snr: Tensor) -> Tensor:
         """x_t (B, 1, z, y, x), coordinates (B, 3, ...) normalised, log-SNR (B,) -> velocity (B, 1, z, y, x)."""
-        return self.head(self.unet(torch.cat([x_t, coordinates], dim=1), log_snr)[0])
+        return self.head(self.pyramid(x_t, coordinates, log_snr)[0])
+
+    def pyramid(self, x_t: Tensor, coordinates: Tensor, log_snr: Tensor) -> list[Tensor]:
+        """The decoder's features, finest first, (B, channels[l], z / 2^l, y / 2^l, x / 2^l)."""
+        known = coordinates if self.use_coordinates else torch.zeros_like(coordinates)
+        return self.unet(torch.cat([x_t, known], dim=1), log_snr)
 
     def features(self, image: Tensor, coordinates: Tensor) -> list[Tensor]:
-        """Pyramid, finest first, (B, channels[l], z / 2^l, ...), of a clean image told the feature timestep."""
+        """Pyramid of a clean image (B, 1, z, y, x) in -1..1, told the feature timestep."""
         level = self.feature_log_snr.expand(image.shape[0])  # type: ignore[operator]
-        return self.unet(torch.cat([image, coordinates], dim=1), level)
+        return self.pyramid(image, coordinates, level)
+
+    def noisy_features(self, image: Tensor, coordinates: Tensor, *, timestep: int, noise: Tensor) -> list[Tensor]:
+        """Pyramid of x_t at `timestep` of 1000, as in the paper; `noise` is standard normal of the image's shape."""
+        alpha_bar = Schedule("linear").at(timestep).to(image.device).expand(image.shape[0])
+        return self.pyramid(add_noise(image, noise, alpha_bar), coordinates, log_snr(alpha_bar))
+
+
+def voxel_descriptors(pyramid: Sequence[Tensor]) -> Tensor:
+    """The pyramid's levels brought to the finest grid by nearest index and joined: (B, sum of channels, z, y, x)."""
+    size = pyramid[0].shape[2:]
+    return torch.cat([pyramid[0], *(F.interpolate(level, size=size, mode="nearest") for level in pyramid[1:])], dim=1)
+
+
+def descriptors_at(pyramid: Sequence[Tensor], voxels: Tensor) -> Tensor:
+    """Descriptors (N, sum of channels) of voxels (N, 3) = z, y, x of the first batch element: vox2vec's, by index."""
+    parts = []
+    for level, features in enumerate(pyramid):
+        z, y, x = (voxels // 2**level).unbind(dim=1)
+        parts.append(features[0, :, z, y, x].T)
+    return torch.cat(parts, dim=1)

@@ -18,19 +18,28 @@ COORDINATE_SCALE_MM = 100.0
 
 
 class BodyPartRegressor(nn.Module):
-    """Dense body coordinates at `stride` times the model's spacing, interpolated back to its grid."""
+    """Dense body coordinates at `stride` times the model's spacing, interpolated back to its grid.
+
+    Every level of the decoder adds its share: group norm takes a feature's mean over the scan away, and with few
+    channels a group little is left to tell a neck from an abdomen; the coarse levels have many.
+    """
 
     def __init__(self, channels: Sequence[int] = (16, 32, 64, 96), stride: int = 2) -> None:
         super().__init__()
         self.stride = stride
         self.multiple = stride * 2 ** (len(channels) - 1)
         self.unet = PyramidUNet(1, channels, timed=False)
-        self.head = nn.Conv3d(channels[0], 3, 1)
+        self.heads = nn.ModuleList(nn.Conv3d(width, 3, 1) for width in channels)
 
     def coarse(self, image: Tensor) -> Tensor:
         """Image (B, 1, z, y, x) in -1..1, sides multiples of `multiple` -> mm (B, 3, z/stride, y/stride, x/stride)."""
-        features = self.unet(F.avg_pool3d(image, self.stride))[0]
-        return self.head(features).float() * COORDINATE_SCALE_MM
+        pyramid = self.unet(F.avg_pool3d(image, self.stride))
+        total = self.heads[0](pyramid[0]).float()
+        for head, features in zip(self.heads[1:], pyramid[1:], strict=True):
+            total = total + F.interpolate(
+                head(features).float(), size=total.shape[2:], mode="trilinear", align_corners=False
+            )
+        return total * COORDINATE_SCALE_MM
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, 1, z, y, x) in -1..1 of any size -> body coordinates in mm (B, 3, z, y, x)."""

@@ -13,10 +13,12 @@ from .unet import convolution
 class Probe(nn.Module):
     """Feature-pyramid head after vox2vec's (Goncharov et al. 2023): 1x1x1 per level, summed coarse to fine.
 
-    One 3x3x3 block at the finest level lets neighbours agree. `temperature` divides the logits (Guo et al. 2017).
+    One 3x3x3 block at the finest level lets neighbours agree. Channels drop out in training; sampled at inference,
+    that is the uncertainty of Gal and Ghahramani 2016, here for comparison only.
+    `temperature` divides the logits (Guo et al. 2017).
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, *, hidden: int = 32) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, *, hidden: int = 32, dropout: float = 0.1) -> None:
         super().__init__()
         self.classes = classes
         self.levels = nn.ModuleList(nn.Conv3d(width, hidden, 1) for width in channels)
@@ -25,6 +27,7 @@ class Probe(nn.Module):
         )
         self.upsample = nn.Upsample(scale_factor=2)
         self.smooth = convolution(hidden, hidden)
+        self.dropout = nn.Dropout3d(dropout)
         self.head = nn.Conv3d(hidden, classes, 1)
         self.register_buffer("temperature", torch.ones(()))
 
@@ -33,4 +36,4 @@ class Probe(nn.Module):
         x = self.levels[-1](pyramid[-1])
         for level in reversed(range(len(self.mix))):
             x = self.upsample(self.mix[level](x)) + self.levels[level](pyramid[level])
-        return self.head(self.smooth(x)) / self.temperature
+        return self.head(self.dropout(self.smooth(x))) / self.temperature

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from .description import ModelDescription
 
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
-_MIN_ORGAN_ML = 50.0
-_MIN_CONFIDENCE = 0.88
+_BODY_THRESHOLD = -0.9
 _FORCE_HINT = "If you are sure, run again with --force."
 
 
@@ -35,21 +35,53 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
         )
 
 
-def check_anatomy(pre: Tensor, *, voxel_ml: float, title: str) -> None:
+def middle_of_body(coordinates_mm: Tensor, image: Tensor) -> float:
+    """Median inferior-superior body coordinate in mm over tissue of coordinates (3, z, y, x), image (z, y, x)."""
+    body = image > _BODY_THRESHOLD
+    return float(coordinates_mm[2][body].median()) if bool(body.any()) else float("nan")
+
+
+def check_body_part(coordinates_mm: Tensor, image: Tensor, description: ModelDescription) -> None:
+    """Refuse a scan whose middle lies where none of the model's training scans had theirs.
+
+    Raises:
+        DiffusionSegmentError: BODY_PART_MISMATCH, naming how far off the scan is.
+    """
+    span = description.anatomy.body_z_mm
+    if span is None:
+        return
+    middle = middle_of_body(coordinates_mm, image)
+    if span[0] <= middle <= span[1]:
+        return
+    direction, distance = ("above", middle - span[1]) if middle > span[1] else ("below", span[0] - middle)
+    where = f"lies {distance / 10:.0f} cm {direction} what" if np.isfinite(distance) else "shows no body that"
+    raise DiffusionSegmentError(
+        ErrorCode.BODY_PART_MISMATCH,
+        f"The scan {where} {description.title} was trained on.",
+        hint=f"Choose a model for this body part. {_FORCE_HINT}",
+    )
+
+
+def organ_confidence(probabilities: Tensor) -> float:
+    """Mean probability of the most likely class over voxels where it is an organ; (classes, z, y, x) -> 0..1."""
+    best = probabilities.max(dim=0)
+    found = best.indices > 0
+    return float(best.values[found].mean()) if found.any() else 0.0
+
+
+def check_anatomy(pre: Tensor, *, voxel_ml: float, description: ModelDescription) -> None:
     """Refuse a scan that does not show the model's organs, from its pre-segmentation (classes, z, y, x).
 
-    Less than 50 mL of organs, or organs that the model does not believe in: in abdomens its mean confidence over them
-    was 0.93 and more, in heads, chests and water at most 0.86.
+    Too little of any organ, or organs that the model does not believe in; both limits stand in model.json.
 
     Raises:
         DiffusionSegmentError: BODY_PART_MISMATCH.
     """
-    best = pre.max(dim=0)
-    found = best.indices > 0
-    confidence = float(best.values[found].mean()) if found.any() else 0.0
-    if float(found.sum()) * voxel_ml < _MIN_ORGAN_ML or confidence < _MIN_CONFIDENCE:
+    organ_ml = float((pre.argmax(dim=0) > 0).sum()) * voxel_ml
+    limits = description.anatomy
+    if organ_ml < limits.least_organ_ml or organ_confidence(pre) < limits.least_confidence:
         raise DiffusionSegmentError(
             ErrorCode.BODY_PART_MISMATCH,
-            f"The scan shows none of the organs of {title}, or looks unlike all that the model knows.",
+            f"The scan shows none of the organs of {description.title}, or looks unlike all that the model knows.",
             hint=f"Choose a model for this body part. {_FORCE_HINT}",
         )

@@ -11,24 +11,30 @@ from ..errors import DiffusionSegmentError, ErrorCode
 
 DESCRIPTION_FILE = "model.json"
 NETWORKS = ("bodypart", "backbone", "probe", "refiner")
+DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 
 
 @dataclass(frozen=True)
 class Label:
-    """One organ: the voxel value, a machine name, a name for people."""
+    """One organ: the voxel value, a machine name, a name for people, and its place in the body frame in mm if known."""
 
     value: int
     name: str
     title: str
+    body_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """Weights of one network: file beside model.json, its sha256, and the arguments of its class."""
+    """Weights of one network: file, its sha256, and the arguments of its class.
+
+    The file lies beside model.json, or in the folder of the sibling `model` that shares this network.
+    """
 
     file: str
     sha256: str
     architecture: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,22 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Anatomy:
+    """What makes a scan another anatomy: few mL of organs, little confidence in them, a middle outside `body_z_mm`.
+
+    Below `usual_confidence` the report warns. `body_z_mm` is the range, over the training scans and a margin, of the
+    median inferior-superior body coordinate.
+    """
+
+    least_organ_ml: float = 50.0
+    least_confidence: float = 0.88
+    usual_confidence: float = 0.9
+    body_z_mm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class ModelDescription:
-    """The content of model.json. `window` is in HU, `spacing_mm` along x, y, z."""
+    """The content of model.json. `window` is in HU, `spacing_mm` along x, y, z, `channels` is the backbone's width."""
 
     name: str
     title: str
@@ -55,6 +75,8 @@ class ModelDescription:
     labels: tuple[Label, ...]
     networks: dict[str, NetworkFile]
     defaults: Defaults
+    anatomy: Anatomy
+    channels: tuple[int, ...]
     raw: dict[str, Any]
     folder: Path
 
@@ -62,6 +84,13 @@ class ModelDescription:
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.labels) + 1
+
+    def file_of(self, network: str) -> Path | None:
+        """Where the weights of a network lie, if the model lists them."""
+        listed = self.networks.get(network)
+        if listed is None:
+            return None
+        return (self.folder.parent / listed.model if listed.model else self.folder) / listed.file
 
     def label_named(self, name: str) -> Label:
         """The organ of that name.
@@ -101,7 +130,7 @@ def read_description(folder: Path) -> ModelDescription:
 
 
 def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
-    labels = tuple(Label(int(i["value"]), str(i["name"]), str(i["title"])) for i in raw["labels"])
+    labels = tuple(_label(item) for item in raw["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ...")
     x, y, z = (float(v) for v in raw["spacing_mm"])
@@ -109,11 +138,11 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
     if min(x, y, z) <= 0 or not low < high:
         raise ValueError("spacing_mm and window must be positive")
     networks = {
-        str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})))
+        str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})), n.get("model"))
         for key, n in raw.get("networks", {}).items()
     }
-    if any("/" in n.file or "\\" in n.file or n.file.startswith(".") for n in networks.values()):
-        raise ValueError("network files lie beside model.json")
+    if not all(_is_plain_name(name) for n in networks.values() for name in (n.file, n.model or "none")):
+        raise ValueError("network files lie beside model.json, or beside that of a sibling model")
     return ModelDescription(
         name=str(raw["name"]),
         title=str(raw["title"]),
@@ -124,6 +153,25 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         labels=labels,
         networks=networks,
         defaults=Defaults(**raw.get("defaults", {})),
+        anatomy=_anatomy(raw.get("anatomy", {})),
+        channels=tuple(int(c) for c in raw.get("channels", DEFAULT_CHANNELS)),
         raw=raw,
         folder=folder,
     )
+
+
+def _label(item: dict[str, Any]) -> Label:
+    place = item.get("body_mm")
+    x, y, z = place if place is not None else (0.0, 0.0, 0.0)
+    known = None if place is None else (float(x), float(y), float(z))
+    return Label(int(item["value"]), str(item["name"]), str(item["title"]), known)
+
+
+def _anatomy(item: dict[str, Any]) -> Anatomy:
+    known = dict(item)
+    span = known.pop("body_z_mm", None)
+    return Anatomy(**known, body_z_mm=None if span is None else (float(span[0]), float(span[1])))
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and not name.startswith(".") and not set(name) & set("/\\:")

@@ -96,7 +96,7 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
         DiffusionSegmentError: WEIGHTS_MISSING or WEIGHTS_CORRUPT.
     """
     listed = description.networks.get(name)
-    path = description.folder / listed.file if listed else None
+    path = description.file_of(name)
     if listed is None or path is None or not path.is_file():
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_MISSING,
@@ -135,6 +135,14 @@ def save_network(folder: Path, name: str, network: nn.Module, *, architecture: d
         "sha256": sha256_of(path),
         "architecture": architecture,
     }
+    write_description(folder, raw)
+
+
+def share_network(folder: Path, name: str, owner: Path) -> None:
+    """Let the model in `folder` use the network `name` of its sibling in `owner`: one file for both."""
+    entry = read_description(owner).raw["networks"][name]
+    raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    raw.setdefault("networks", {})[name] = {**entry, "model": entry.get("model", owner.name)}
     write_description(folder, raw)
 
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..volume import Grid, Volume
-from .description import Label
+from .checks import organ_confidence
+from .description import Label, ModelDescription
 from .model import Model, weights_sha256
 from .review import regions_to_review
 from .sampling import SamplingPlan
 from .uncertainty import volume_interval_ml
 
 _EDGE_SHARE = 0.02
-_USUAL_CONFIDENCE = 0.9
 
 
 def build_report(
@@ -44,12 +44,12 @@ def build_report(
         _organ(label, prediction[label.value], best == label.value, counts[label.value] * volume.voxel_ml, voxel_ml)
         for label in chosen
     ]
-    confidence = float(prediction.max(axis=0)[best > 0].mean()) if (best > 0).any() else 0.0
+    confidence = organ_confidence(torch.from_numpy(prediction))
     return {
         "organs": organs,
         "review": [asdict(region) for region in regions_to_review(prediction, grid, offset, model.description)],
         "confidence": round(confidence, 4),
-        "warnings": _doubts(confidence, model.description.title) + _warnings(labels, organs),
+        "warnings": _doubts(confidence, model.description) + _warnings(labels, organs),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": {
@@ -83,12 +83,12 @@ def _organ(
     }
 
 
-def _doubts(confidence: float, title: str) -> list[str]:
+def _doubts(confidence: float, description: ModelDescription) -> list[str]:
     """A scan unlike those of the training gives organs that the model itself does not believe in."""
-    if confidence >= _USUAL_CONFIDENCE:
+    if confidence >= description.anatomy.usual_confidence:
         return []
     return [
-        f"The organs look unusual to {title} (mean confidence {100 * confidence:.0f} %): "
+        f"The organs look unusual to {description.title} (mean confidence {100 * confidence:.0f} %): "
         "check that the scan shows this part of the body."
     ]
 

@@ -6,7 +6,7 @@ chain. Steps are outermost, tiles inside; one noise field covers the volume, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +20,10 @@ from ..diffusion.schedule import Schedule, add_noise
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """abar at the start and after each step: `steps` + 1 falling noise levels, the last one clean."""
+    """abar at the start and after each step: `steps` + 1 falling noise levels, the last one clean.
+
+    `abar_start` = 1 leaves the pre-segmentation without noise: one pass of a deterministic refiner.
+    """
 
     schedule: str
     sampler: str
@@ -42,13 +45,14 @@ def coded(probabilities: Tensor) -> Tensor:
     return 2 * probabilities - 1
 
 
-def draw_sample(
-    pre: Tensor, predict_x0: Callable[[Tensor, float], Tensor], plan: SamplingPlan, *, sample: int
-) -> Tensor:
-    """Probabilities (classes, z, y, x) of one sample.
+PredictX0 = Callable[[Tensor, float, Tensor | None], Tensor]
 
-    `pre` is the pre-segmentation (classes, z, y, x); `predict_x0(x_t, alpha_bar)` gives probabilities of the clean
-    label map. The last estimate of x_0 is the sample, as in Fu et al. 2023.
+
+def sample_steps(pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int) -> Iterator[Tensor]:
+    """The estimate of x_0, probabilities (classes, z, y, x), after each step of one sample.
+
+    `pre` is the pre-segmentation (classes, z, y, x); `predict_x0(x_t, alpha_bar, previous)` gives probabilities of the
+    clean label map, `previous` being its answer to the step before.
     """
     classes, shape = pre.shape[0], (pre.shape[1], pre.shape[2], pre.shape[3])
     alpha_bars = plan.alpha_bars
@@ -57,10 +61,16 @@ def draw_sample(
         return noise_field(shape, channels=classes, seed=plan.seed, sample=sample, step=step)
 
     x_t = add_noise(coded(pre), noise(0), torch.tensor(alpha_bars[0]))
-    x0 = pre
+    x0: Tensor | None = None
     for step, (now, after) in enumerate(pairwise(alpha_bars), start=1):
-        x0 = predict_x0(x_t, now)
+        x0 = predict_x0(x_t, now, x0)
+        yield x0
         if step < plan.steps:
             fresh = noise(step) if plan.sampler == "ddpm" else x_t
             x_t = reverse_step(plan.sampler, x_t, coded(x0), alpha_bar_t=now, alpha_bar_s=after, noise=fresh)
-    return x0
+
+
+def draw_sample(pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int) -> Tensor:
+    """Probabilities (classes, z, y, x) of one sample: the last estimate of x_0, as in Fu et al. 2023."""
+    *_, last = sample_steps(pre, predict_x0, plan, sample=sample)
+    return last

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diffusion.reverse import SAMPLERS
-from ..diffusion.schedule import SCHEDULES, log_snr
+from ..diffusion.schedule import SCHEDULES
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..networks.refiner import no_constraints
 from ..volume import Grid, Volume, model_grid
-from .checks import check_anatomy, check_modality
+from .checks import check_anatomy, check_body_part, check_modality
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
 from .model import Model
 from .prepare import windowed
 from .progress import Progress, silent
+from .refinement import x0_predictor
 from .report import build_report
 from .restore import restore_labels, restore_map
 from .sampling import SamplingPlan, draw_sample
@@ -40,7 +40,11 @@ ENSEMBLE_WEIGHT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions:
-    """What may be asked of a run; None takes the model's own default. `abar_start` is alpha_bar at T', 0..1."""
+    """What may be asked of a run; None takes the model's own default. `abar_start` is alpha_bar at T', 0..1.
+
+    `presegmentation` holds labels of the model in the scan's geometry (k, j, i), from any source: the samples start
+    from it instead of the probe's (Guo et al. 2022 take any network's).
+    """
 
     samples: int | None = None
     steps: int | None = None
@@ -52,6 +56,7 @@ class SegmentOptions:
     bodypart: bool = False
     force: bool = False
     modality: str | None = None
+    presegmentation: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,16 @@ def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: 
                 check_modality(volume.array, expected=model.description.modality, stated=options.modality)
             grid = model_grid(volume, spacing=model.description.spacing_mm)
             image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
-        prediction = predict(image, model, plan, samples=samples, watch=watch, progress=progress, force=options.force)
+        prediction = predict(
+            image,
+            model,
+            plan,
+            samples=samples,
+            watch=watch,
+            progress=progress,
+            force=options.force,
+            given=_given(options, volume, grid, model),
+        )
         with watch.stage("restore"):
             progress("restore", 0, 3)
             kept = keep_organs(prediction.ensemble, wanted)
@@ -151,8 +165,12 @@ def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
     for name, value, low, high in (("samples", samples, 1, 64), ("steps", plan.steps, 1, 100)):
         if not low <= value <= high:
             raise DiffusionSegmentError(ErrorCode.OPTION, f"{name} is {value}.", hint=f"Choose {low} to {high}.")
-    if not 0 <= plan.abar_start < 1:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"abar_start is {plan.abar_start}.", hint="Choose 0 to below 1.")
+    if not 0 <= plan.abar_start < 1 and (plan.abar_start, plan.steps, samples) != (1, 1, 1):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"abar_start is {plan.abar_start}.",
+            hint="Choose 0 to below 1, or 1 with one sample of one step for a deterministic refiner.",
+        )
     if not 0 <= plan.seed < 2**63:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"The seed is {plan.seed}.", hint="Choose 0 or more.")
     for name, text, known in (("sampler", plan.sampler, SAMPLERS), ("schedule", plan.schedule, SCHEDULES)):
@@ -172,15 +190,18 @@ def predict(
     watch: Stopwatch,
     progress: Progress = silent,
     force: bool = False,
+    given: Tensor | None = None,
 ) -> Prediction:
-    """All networks on a scan (z, y, x) in -1..1 on the model's grid.
+    """All networks on a scan (z, y, x) in -1..1 on the model's grid; samples start from labels `given` there, if any.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH when the pre-segmentation hardly shows an organ, unless `force`.
+        DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless `force`.
     """
     with watch.stage("bodypart"):
         progress("bodypart", 0, 1)
         coordinates_mm = body_coordinates(image, model)
+    if not force:
+        check_body_part(coordinates_mm, image, model.description)
     box = body_box(image, least=TILE_SIDE)
     inside = tuple(s.stop - s.start for s in box)
     tile_image = padded(image[box][None], least=TILE_SIDE, value=-1.0)[0]
@@ -191,9 +212,10 @@ def predict(
         )
     if not force:
         voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
-        check_anatomy(stage1.pre, voxel_ml=voxel_ml, title=model.description.title)
+        check_anatomy(stage1.pre, voxel_ml=voxel_ml, description=model.description)
+    start = stage1 if given is None else replace(stage1, pre=_one_hot(given[box], stage1, model.description.classes))
     with watch.stage("refine"):
-        statistics = refine(stage1, model, plan, samples=samples, progress=progress)
+        statistics = refine(start, model, plan, samples=samples, progress=progress)
     crop = (slice(None), *(slice(0, n) for n in inside))
     refined, pre = statistics.mean[crop], stage1.pre[crop]
     return Prediction(
@@ -206,29 +228,45 @@ def predict(
     )
 
 
+def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
+    """The labels that a run was given, on the model's grid.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for another shape, OPTION for a label that the model does not know.
+    """
+    labels = options.presegmentation
+    if labels is None:
+        return None
+    if labels.shape != volume.array.shape:
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY,
+            f"The pre-segmentation has the shape {labels.shape}, the scan {volume.array.shape}.",
+            hint="Resample the label map to the scan.",
+        )
+    if labels.max(initial=0) >= model.description.classes or labels.min(initial=0) < 0:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The pre-segmentation has labels beyond {model.description.classes - 1}, the last of the model.",
+            hint="Number its organs as `model.json` does.",
+        )
+    return torch.from_numpy(grid.labels_to_grid(labels.astype(np.uint8)))
+
+
+def _one_hot(labels: Tensor, stage1: Stage1, classes: int) -> Tensor:
+    """Labels (z, y, x) as probabilities (classes, z, y, x) of the tiles' volume; what was padded is background."""
+    whole = torch.zeros(stage1.pre.shape[1:], dtype=torch.long)
+    z, y, x = labels.shape
+    whole[:z, :y, :x] = labels.long()
+    return torch.nn.functional.one_hot(whole, classes).movedim(-1, 0).float()
+
+
 def refine(
     stage1: Stage1, model: Model, plan: SamplingPlan, *, samples: int, progress: Progress = silent
 ) -> SampleStatistics:
     """K samples of S steps each from the noised pre-segmentation, all on the same features."""
-    classes = model.description.classes
-    statistics = SampleStatistics.empty(classes, stage1.tiling.shape)
+    statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
     total = samples * plan.steps * len(stage1.tiling.tiles)
-    done = 0
-
-    def predict_x0(x_t: Tensor, alpha_bar: float) -> Tensor:
-        level = log_snr(torch.tensor([alpha_bar])).to(model.device)
-
-        def tile(index: int, place: tuple[slice, slice, slice]) -> Tensor:
-            nonlocal done
-            progress("refine", done, total)
-            done += 1
-            state = x_t[(slice(None), *place)][None].to(model.device, memory_format=torch.channels_last_3d)
-            coordinates = stage1.coordinates[(slice(None), *place)][None].to(model.device)
-            pyramid = [feature.float() for feature in stage1.features[index]]
-            return model.refiner(pyramid, coordinates, state, no_constraints(state), level).softmax(dim=1)[0]
-
-        return stage1.tiling.blend(tile, channels=classes)
-
+    predict_x0 = x0_predictor(stage1, model.refiner, model.device, progress=progress, total=total)
     for sample in range(samples):
         statistics.add(draw_sample(stage1.pre, predict_x0, plan, sample=sample))
     progress("refine", total, total)

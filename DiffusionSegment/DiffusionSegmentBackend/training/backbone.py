@@ -1,57 +1,96 @@
-"""Diffusion pretraining of the backbone: denoise CT patches given their body coordinates; labels are not used.
-
-Li et al. 2025 (arXiv 2501.19265): x_t and the coordinates enter together. Target is the velocity (Salimans and Ho
-2022), which stays well scaled at the small t where features are read.
-"""
+"""Pretraining of the backbone without labels: by diffusion, or by one of the objectives it is compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..diffusion.noise import training_noise
-from ..diffusion.schedule import Schedule, add_noise, log_snr, velocity
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
+from .contrastive import ContrastiveObjective, crop_pairs
 from .data import Case
 from .loop import Budget, Training
+from .objectives import DiffusionObjective, RestorativeObjective, StudentObjective
 from .patches import patch_batches
+
+OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
+_BODY_THRESHOLD = -0.95
 
 
 def train_backbone(
     cases: Sequence[Case],
     *,
-    classes: int,
     budget: Budget,
     folder: Path,
     resume: bool = False,
     patch: int = 64,
     batch: int = 2,
-    use_coordinates: bool = True,
+    objective: str = "diffusion",
+    start: Backbone | None = None,
 ) -> Backbone:
-    """Pretrain and return the moving average. `classes` only balances where patches are cut.
+    """Pretrain and return the moving average; labels are not read.
 
-    `use_coordinates` = False blanks the coordinates: the ablation of the paper.
+    `start` gives the first weights (and, for "student", the teacher); without it they are random.
+
+    Raises:
+        DiffusionSegmentError: OPTION for an unknown objective or a student without a teacher.
     """
-    network = Backbone().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    objectives = {"diffusion": DiffusionObjective, "restorative": RestorativeObjective, "student": StudentObjective}
+    if objective not in OBJECTIVES or (objective == "student" and start is None):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The backbone cannot be trained for '{objective}' here.",
+            hint=f"Choose {', '.join(OBJECTIVES)}; a student needs a trained backbone in the folder.",
+        )
+    torch.manual_seed(budget.seed)
+    backbone = start.requires_grad_(True) if start is not None else Backbone()
+    if objective == "contrastive":
+        return _contrastive(cases, backbone, budget, folder, resume=resume, patch=patch)
+    network = objectives[objective](backbone)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
-    batches = patch_batches(cases, classes=classes, patch=patch, batch=batch, augment=True, seed=seed)
-    schedule = Schedule("linear")
+    batches = patch_batches(
+        [body_as_label(case) for case in cases], classes=2, patch=patch, batch=batch, augment=True, seed=seed
+    )
     generator = torch.Generator().manual_seed(seed)
 
     def losses(_: float) -> dict[str, Tensor]:
         item = next(batches)
-        x0 = item["image"].to(budget.device, memory_format=torch.channels_last_3d)
-        coordinates = item["coordinates"].to(budget.device) * float(use_coordinates)
-        t = torch.randint(1, schedule.timesteps + 1, (x0.shape[0],), generator=generator)
-        alpha_bar = schedule.at(t).to(budget.device)
-        noise = training_noise(x0, generator)
+        image = item["image"].to(budget.device, memory_format=torch.channels_last_3d)
         with budget.autocast():
-            predicted = network(add_noise(x0, noise, alpha_bar), coordinates, log_snr(alpha_bar))
-        return {"velocity": F.mse_loss(predicted.float(), velocity(x0, noise, alpha_bar))}
+            found: dict[str, Tensor] = network(image, item["coordinates"].to(budget.device), generator)
+        return found
 
-    return training.run(losses, title="backbone")  # type: ignore[return-value]
+    trained = training.run(losses, title=f"backbone, {objective}")
+    return trained.backbone  # type: ignore[return-value]
+
+
+def _contrastive(
+    cases: Sequence[Case], backbone: Backbone, budget: Budget, folder: Path, *, resume: bool, patch: int
+) -> Backbone:
+    network = ContrastiveObjective(backbone)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    training = Training(network, budget, folder, resume=resume)
+    pairs = crop_pairs(cases, patch=patch, seed=budget.seed + training.step)
+
+    def losses(_: float) -> dict[str, Tensor]:
+        crops, voxels = next(pairs)
+        with budget.autocast():
+            found: dict[str, Tensor] = network(
+                crops.to(budget.device, memory_format=torch.channels_last_3d), voxels.to(budget.device)
+            )
+        return found
+
+    trained = training.run(losses, title="backbone, contrastive")
+    return trained.backbone  # type: ignore[return-value]
+
+
+def body_as_label(case: Case) -> Case:
+    """The case with 1 wherever there is tissue: where patches are cut must not depend on labels."""
+    return replace(case, labels=(case.image > _BODY_THRESHOLD).astype(np.uint8))

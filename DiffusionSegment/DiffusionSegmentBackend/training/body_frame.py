@@ -1,6 +1,7 @@
 """The common body frame: one affine map a patient, fitted so that organ centroids of all patients meet.
 
-A generalised Procrustes fit with a scale and a shift an axis (Gower 1975, restricted to axis-parallel maps).
+A generalised Procrustes fit with a scale and a shift an axis (Gower 1975, restricted to axis-parallel maps). Models of
+different body parts share the frame: their model.json gives the place of each organ in it (`body_mm`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .data import Case
 _SCALE_RANGE = (0.75, 1.33)
 _ROUNDS = 20
 _MIN_VOXELS = 5
+_SCALE_PRIOR_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,16 @@ def organ_centroids(case: Case, classes: int) -> NDArray[np.float64]:
     for value in range(1, classes):
         voxels = np.argwhere(case.labels == value)
         if len(voxels) >= _MIN_VOXELS:
-            centroids[value - 1] = case.grid.lps(voxels.mean(axis=0))
+            centroids[value - 1] = case.lps(voxels.mean(axis=0))
     return centroids
+
+
+def fit_to_frame(centroids: Sequence[NDArray[np.float64]], template: NDArray[np.float64]) -> list[FrameMap]:
+    """One map a patient from centroid tables (organs, 3) onto the places (organs, 3) that the frame gives the organs.
+
+    A patient of whom no organ is known gets scale 1 and an undefined shift (NaN).
+    """
+    return [_fit(own, template) for own in centroids]
 
 
 def fit_body_frame(centroids: Sequence[NDArray[np.float64]]) -> tuple[list[FrameMap], NDArray[np.float64]]:
@@ -59,8 +69,11 @@ def fit_body_frame(centroids: Sequence[NDArray[np.float64]]) -> tuple[list[Frame
 def _fit(own: NDArray[np.float64], template: NDArray[np.float64]) -> FrameMap:
     known = np.all(np.isfinite(own), axis=1) & np.all(np.isfinite(template), axis=1)
     a, b = own[known], template[known]
+    if not len(a):
+        return FrameMap(scale=np.ones(3), shift=np.full(3, np.nan))
     centred = a - a.mean(axis=0)
-    spread = (centred**2).sum(axis=0)
-    scale = (centred * (b - b.mean(axis=0))).sum(axis=0) / np.maximum(spread, 1e-6)
+    # Organs in one line say little about the scale across it: a prior of 1 holds it there.
+    prior = len(a) * _SCALE_PRIOR_MM**2
+    scale = ((centred * (b - b.mean(axis=0))).sum(axis=0) + prior) / ((centred**2).sum(axis=0) + prior)
     scale = np.clip(np.where(len(a) >= 3, scale, 1.0), *_SCALE_RANGE)
     return FrameMap(scale=scale, shift=b.mean(axis=0) - scale * a.mean(axis=0))

@@ -2,7 +2,8 @@
 
 Losses (1) and (2) follow anatomical positional embeddings (Goncharov et al. 2024, arXiv 2409.10291): two crops of one
 scan see the same voxels; differences of predicted coordinates must equal differences of place, and both crops must
-agree. Loss (3) ties the coordinates to the common frame of `body_frame`.
+agree. Loss (3) ties the coordinates to the common frame of `body_frame`; scans without organs, a chest between head
+and abdomen say, have (1) and (2) alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from monai.transforms import (
     RandScaleIntensity,
     RandShiftIntensity,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
-from .body_frame import FrameMap, fit_body_frame, organ_centroids
+from ..pipeline.description import Label
+from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
 from .data import Case
 from .loop import Budget, Training
 
@@ -36,34 +39,67 @@ _BODY_THRESHOLD = -0.9
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan with the place of each voxel in the body frame: image (1, z, y, x), coordinates (3, z, y, x) in mm."""
+    """A scan with the place of each voxel: image (1, z, y, x), coordinates (3, z, y, x) in mm.
+
+    `tied` says that the coordinates are those of the body frame; otherwise only their differences mean something.
+    """
 
     image: Tensor
     coordinates: Tensor
+    tied: bool = True
 
 
 def train_bodypart(
-    cases: Sequence[Case], *, classes: int, budget: Budget, folder: Path, resume: bool = False
+    groups: Sequence[Sequence[Scan]],
+    *,
+    budget: Budget,
+    folder: Path,
+    resume: bool = False,
+    start: BodyPartRegressor | None = None,
 ) -> BodyPartRegressor:
-    """Train on labelled cases and return the moving average of the network (float32, evaluation mode)."""
-    network = BodyPartRegressor()
+    """Train on groups of scans, each group drawn equally often; returns the moving average (float32, evaluation mode).
+
+    `start` gives the first weights instead of random ones.
+    """
+    network = start.requires_grad_(True) if start is not None else BodyPartRegressor()
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
-    maps, _ = fit_body_frame([organ_centroids(case, classes) for case in cases])
-    scans = [_scan(case, frame) for case, frame in zip(cases, maps, strict=True)]
     generator = torch.Generator().manual_seed(budget.seed + training.step)
     intensity = _intensity(budget.seed + training.step)
 
     def losses(_: float) -> dict[str, Tensor]:
-        scan = scans[int(torch.randint(len(scans), (), generator=generator))]
+        group = groups[int(torch.randint(len(groups), (), generator=generator))]
+        scan = group[int(torch.randint(len(group), (), generator=generator))]
         return _losses(network, scan, generator, intensity, budget)
 
     return training.run(losses, title="body-part regressor")  # type: ignore[return-value]
 
 
+def framed_scans(cases: Sequence[Case], labels: Sequence[Label]) -> list[Scan]:
+    """Scans with body coordinates from their organs: in the frame of model.json, or one fitted to these cases alone.
+
+    A case of whom no organ was drawn is kept without a tie to the frame.
+    """
+    classes = len(labels) + 1
+    centroids = [organ_centroids(case, classes) for case in cases]
+    if all(label.body_mm is not None for label in labels):
+        maps = fit_to_frame(centroids, np.array([label.body_mm for label in labels], dtype=float))
+    else:
+        maps, _ = fit_body_frame(centroids)
+    return [_scan(case, frame) for case, frame in zip(cases, maps, strict=True)]
+
+
+def free_scans(cases: Sequence[Case]) -> list[Scan]:
+    """Scans without labels: their LPS coordinates stand for differences of place only."""
+    return [_scan(case, FrameMap(np.ones(3), np.full(3, np.nan))) for case in cases]
+
+
 def _scan(case: Case, frame: FrameMap) -> Scan:
     indices = np.stack(np.meshgrid(*[np.arange(n) for n in case.image.shape], indexing="ij"), axis=-1)
-    coordinates = frame.coordinates(case.grid.lps(indices)).astype(np.float32)
-    return Scan(torch.from_numpy(case.image)[None], torch.from_numpy(coordinates).movedim(-1, 0).contiguous())
+    tied = bool(np.isfinite(frame.shift).all())
+    place = frame if tied else FrameMap(frame.scale, np.zeros(3))
+    coordinates = place.coordinates(case.lps(indices)).astype(np.float32)
+    return Scan(torch.from_numpy(case.image)[None], torch.from_numpy(coordinates).movedim(-1, 0).contiguous(), tied)
 
 
 def _intensity(seed: int) -> Compose:
@@ -93,7 +129,7 @@ def _losses(
             _frame_loss(p, _cut(target, box, network.stride), _cut(body[None], box, network.stride)[0])
             for p, box in zip(predictions, (first, second), strict=True)
         ]
-    ).mean()
+    ).mean() * float(scan.tied)
     common = [(max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(first, second, strict=True)]
     if any(low >= high for low, high in common):
         return {"frame": frame}
@@ -123,9 +159,9 @@ def _frame_loss(prediction: Tensor, target: Tensor, body: Tensor) -> Tensor:
 def _predict(
     network: BodyPartRegressor, scan: Scan, box: list[tuple[int, int]], intensity: Compose, budget: Budget
 ) -> Tensor:
-    crop = torch.as_tensor(intensity(_cut(scan.image, box, 1).clone()))
+    crop = convert_to_tensor(intensity(_cut(scan.image, box, 1).clone()), track_meta=False)
     with budget.autocast():
-        return network.coarse(crop[None].to(budget.device))[0].float()
+        return network.coarse(crop[None].to(budget.device, memory_format=torch.channels_last_3d))[0].float()
 
 
 def _zoomed(scan: Scan, generator: torch.Generator) -> Scan:
@@ -133,7 +169,7 @@ def _zoomed(scan: Scan, generator: torch.Generator) -> Scan:
     factors = [float(f) for f in 0.85 + 0.3 * torch.rand(3, generator=generator)]
     size = [max(_MIN_SIDE, round(n * f)) for n, f in zip(scan.image.shape[1:], factors, strict=True)]
     both = F.interpolate(torch.cat([scan.image, scan.coordinates])[None], size=size, mode="trilinear")[0]
-    return Scan(both[:1], both[1:])
+    return Scan(both[:1], both[1:], scan.tied)
 
 
 def _random_box(size: Sequence[int], multiple: int, generator: torch.Generator) -> list[tuple[int, int]]:

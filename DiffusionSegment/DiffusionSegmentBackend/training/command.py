@@ -1,29 +1,46 @@
-"""`diffusion-segment train`: one network after the other into one model folder."""
+"""`diffusion-segment train`: one network after the other into one model folder, or into several that share them."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.probe import Probe
-from ..pipeline.description import ModelDescription
-from ..pipeline.model import choose_device, load_network, save_network
+from ..pipeline.description import DESCRIPTION_FILE, ModelDescription
+from ..pipeline.model import choose_device, load_network, save_network, share_network
 from .backbone import train_backbone
-from .bodypart import train_bodypart
+from .bodypart import framed_scans, free_scans, train_bodypart
 from .data import Case
+from .folds import ALL_CASES, Fold
 from .loop import Budget
-from .presegmentations import presegment
-from .probe import train_probe
-from .refiner import RefinerRecipe, train_refiner
-from .session import TRAINING_FOLDER, add_coordinates, load_cases, start_model_folder, store
+from .presegmentations import presegment, read_presegmentations
+from .probe import Task, train_probe
+from .refiner import train_refiner
+from .schemes import RefinerRecipe
+from .session import (
+    TRAINING_FOLDER,
+    add_coordinates,
+    load_cases,
+    load_scans,
+    start_model_folder,
+    store,
+    store_body_range,
+)
 
 _STEPS = {"bodypart": 1400, "backbone": 20_000, "probe": 20_000, "refiner": 10_000}
 _LEARNING_RATE = {"bodypart": 2e-3, "backbone": 1e-3, "probe": 2e-3, "refiner": 1.5e-3}
 _EMA_DECAY = {"bodypart": 0.99, "backbone": 0.998, "probe": 0.998, "refiner": 0.998}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Companion:
+    """Another model trained along, which will share body-part network and backbone: its folder and its data."""
+
+    output: Path
+    data: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +51,10 @@ class TrainOptions:
     data: tuple[Path, ...]
     output: Path
     base: str = "abdomen-ct"
+    companions: tuple[Companion, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
+    fold: Fold = ALL_CASES
+    presegmentations: Path | None = None
     steps: int | None = None
     minutes: float | None = None
     learning_rate: float | None = None
@@ -43,6 +64,8 @@ class TrainOptions:
     device: str = "auto"
     bf16: bool = False
     finetune: bool = False
+    go_on: bool = False
+    objective: str = "diffusion"
     use_coordinates: bool = True
     scheme: str = "recycling"
     resume: bool = False
@@ -61,99 +84,159 @@ class TrainOptions:
             device=choose_device(self.device).type,
         )
 
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints and the log go."""
+        return self.output / TRAINING_FOLDER / self.network
+
+
+@dataclass(frozen=True)
+class ModelInTraining:
+    """A model's folder, its description when the run began, and its labelled cases."""
+
+    folder: Path
+    description: ModelDescription
+    cases: list[Case]
+
 
 def train(options: TrainOptions) -> None:
     """Train the named network; those that it builds on must already be in the folder.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA, CHECKPOINT, WEIGHTS_MISSING, NO_DEVICE.
+        DiffusionSegmentError: TRAINING_DATA, CHECKPOINT, WEIGHTS_MISSING, NO_DEVICE, OPTION.
     """
-    description = start_model_folder(options.output, base=options.base)
-    cases = load_cases(options.data, description)
-    trainers = {"bodypart": _bodypart, "backbone": _backbone, "probe": _probe, "refiner": _refiner}
+    places = [(options.output, options.data), *((c.output, (c.data,)) for c in options.companions)]
+    models = []
+    for folder, data in places:
+        description = start_model_folder(folder, base=options.base)
+        models.append(ModelInTraining(folder, description, options.fold.training(load_cases(data, description))))
+    free = load_scans(options.unlabelled, models[0].description)
     if options.network != "bodypart":
-        add_coordinates(cases, cast(BodyPartRegressor, load_network(description, "bodypart")))
-    trainers[options.network](options, description, cases)
+        regressor = cast(BodyPartRegressor, load_network(models[0].description, "bodypart"))
+        for cases in (*(model.cases for model in models), free):
+            add_coordinates(cases, regressor)
+    if options.network == "bodypart":
+        _bodypart(options, models, free)
+    elif options.network == "backbone":
+        _backbone(options, models, free)
+    elif options.network == "probe":
+        _probe(options, models)
+    else:
+        _refiner(options, models[0])
 
 
-def _folder(options: TrainOptions) -> Path:
-    return options.output / TRAINING_FOLDER / options.network
+def _bodypart(options: TrainOptions, models: list[ModelInTraining], free: list[Case]) -> None:
+    groups = [framed_scans(model.cases, model.description.labels) for model in models]
+    groups += [free_scans(free)] if free else []
+    start = cast(BodyPartRegressor, load_network(models[0].description, "bodypart")) if options.go_on else None
+    network = train_bodypart(groups, budget=options.budget, folder=options.folder, resume=options.resume, start=start)
+    _store(options, "bodypart", network, models, free, architecture={}, record={"go_on": options.go_on})
+    _share("bodypart", models)
+    for model in models:
+        store_body_range(model.folder, model.cases, network)
 
 
-def _bodypart(options: TrainOptions, description: ModelDescription, cases: list[Case]) -> None:
-    network = train_bodypart(
-        cases, classes=description.classes, budget=options.budget, folder=_folder(options), resume=options.resume
-    )
-    store(options.output, "bodypart", network, architecture={}, budget=options.budget, cases=cases, options={})
-
-
-def _backbone(options: TrainOptions, description: ModelDescription, cases: list[Case]) -> None:
+def _backbone(options: TrainOptions, models: list[ModelInTraining], free: list[Case]) -> None:
+    if options.go_on or options.objective == "student":
+        start = cast(Backbone, load_network(models[0].description, "backbone"))
+    else:
+        start = Backbone(models[0].description.channels, use_coordinates=options.use_coordinates)
     network = train_backbone(
-        cases,
-        classes=description.classes,
+        [case for model in models for case in model.cases] + free,
         budget=options.budget,
-        folder=_folder(options),
+        folder=options.folder,
         resume=options.resume,
         patch=options.patch,
         batch=options.batch,
-        use_coordinates=options.use_coordinates,
+        objective=options.objective,
+        start=start,
     )
-    record = {"coordinates": options.use_coordinates}
-    store(options.output, "backbone", network, architecture={}, budget=options.budget, cases=cases, options=record)
+    record = {"objective": options.objective, "coordinates": network.use_coordinates, "go_on": options.go_on}
+    _store(options, "backbone", network, models, free, architecture=network.architecture, record=record)
+    _share("backbone", models)
 
 
-def _probe(options: TrainOptions, description: ModelDescription, cases: list[Case]) -> None:
+def _probe(options: TrainOptions, models: list[ModelInTraining]) -> None:
+    tasks = [
+        Task(
+            model.description.name,
+            model.cases,
+            model.description.classes,
+            probe=cast(Probe, load_network(model.description, "probe")) if options.go_on else None,
+        )
+        for model in models
+    ]
     trained = train_probe(
-        cases,
-        backbone=cast(Backbone, load_network(description, "backbone")),
-        classes=description.classes,
+        tasks,
+        backbone=cast(Backbone, load_network(models[0].description, "backbone")),
         budget=options.budget,
-        folder=_folder(options),
+        folder=options.folder,
         resume=options.resume,
         patch=options.patch,
         batch=options.batch,
         finetune=options.finetune,
     )
-    architecture = {"channels": list(trained.backbone.channels), "classes": description.classes}
-    store(
-        options.output,
-        "probe",
-        trained.probe,
-        architecture=architecture,
-        budget=options.budget,
-        cases=cases,
-        options={"finetune": options.finetune},
-    )
+    record = {"finetune": options.finetune, "together": [task.name for task in tasks], "go_on": options.go_on}
+    for model, task in zip(models, tasks, strict=True):
+        architecture = {"channels": list(trained.backbone.channels), "classes": task.classes}
+        _store(options, "probe", trained.probes[task.name], [model], [], architecture=architecture, record=record)
     if options.finetune:
-        save_network(options.output, "backbone", trained.backbone, architecture={})
+        save_network(options.output, "backbone", trained.backbone, architecture=trained.backbone.architecture)
+    for name in ("bodypart", "backbone"):
+        _share(name, models)
 
 
-def _refiner(options: TrainOptions, description: ModelDescription, cases: list[Case]) -> None:
-    backbone = cast(Backbone, load_network(description, "backbone"))
-    probe = cast(Probe, load_network(description, "probe"))
+def _refiner(options: TrainOptions, model: ModelInTraining) -> None:
+    backbone = cast(Backbone, load_network(model.description, "backbone"))
+    probe = cast(Probe, load_network(model.description, "probe"))
     budget = options.budget
-    presegmentations = presegment(cases, backbone, probe, device=budget.device, bf16=options.bf16)
-    defaults = description.defaults
+    if options.presegmentations is not None:
+        priors = read_presegmentations(options.presegmentations, model.cases, model.description.classes)
+    else:
+        priors = presegment(model.cases, backbone, probe, device=budget.device, bf16=options.bf16)
+    defaults = model.description.defaults
     recipe = RefinerRecipe(scheme=options.scheme, schedule=defaults.schedule, abar_start=defaults.abar_start)
     network = train_refiner(
-        cases,
-        presegmentations,
+        model.cases,
+        priors,
         backbone=backbone,
-        classes=description.classes,
+        classes=model.description.classes,
         budget=budget,
-        folder=_folder(options),
+        folder=options.folder,
         recipe=recipe,
         resume=options.resume,
         patch=options.patch,
         batch=options.batch,
     )
-    architecture = {"feature_channels": list(backbone.channels[:2]), "classes": description.classes}
+    record = {**asdict(recipe), "out_of_fold": options.presegmentations is not None}
+    _store(options, "refiner", network, [model], [], architecture=network.architecture, record=record)
+
+
+def _store(
+    options: TrainOptions,
+    name: str,
+    network: Any,
+    models: list[ModelInTraining],
+    free: list[Case],
+    *,
+    architecture: dict[str, Any],
+    record: dict[str, Any],
+) -> None:
+    cases = [case for model in models for case in model.cases] + free
     store(
-        options.output,
-        "refiner",
+        models[0].folder,
+        name,
         network,
         architecture=architecture,
-        budget=budget,
+        budget=options.budget,
         cases=cases,
-        options=json.loads(json.dumps(recipe.__dict__)),
+        options={**record, "fold": str(options.fold)},
+        checkpoints=options.folder,
     )
+
+
+def _share(name: str, models: list[ModelInTraining]) -> None:
+    """Companions use the first model's file, which must therefore lie beside them under its own name."""
+    for model in models[1:]:
+        if (models[0].folder / DESCRIPTION_FILE).is_file():
+            share_network(model.folder, name, models[0].folder)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription
+from ..pipeline.features import body_box
 from ..pipeline.prepare import windowed
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
@@ -22,32 +24,45 @@ _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One scan and its label map on disk."""
+    """One scan and its label map on disk; `organs` are the names of those drawn in it, None for all of the model's."""
 
     name: str
     image: Path
     label: Path
+    organs: tuple[str, ...] | None = None
 
 
 @dataclass
 class Case:
-    """One scan on the model's grid: image (z, y, x) in -1..1, labels uint8, body coordinates (3, z, y, x) if known."""
+    """One scan on the model's grid, cut to the body, which begins at voxel `offset` (z, y, x) of `grid`.
+
+    Image (z, y, x) in -1..1, labels uint8, body coordinates in mm (3, z, y, x) in half precision if known. `drawn`
+    names the label values that the reader drew; any other organ is not absent, its voxels are unknown.
+    """
 
     name: str
     image: NDArray[np.float32]
     labels: NDArray[np.uint8]
     grid: Grid
-    coordinates: NDArray[np.float32] | None = None
+    offset: tuple[int, int, int] = (0, 0, 0)
+    coordinates: NDArray[np.float16] | None = None
+    drawn: frozenset[int] | None = None
+
+    def lps(self, indices: NDArray) -> NDArray[np.float64]:
+        """LPS in mm (..., 3) of voxels (..., 3) = z, y, x of the image."""
+        return self.grid.lps(indices + np.array(self.offset))
 
 
 def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
     """Cases of `folder`/images and /labels; those named under `part` where a splits.json lies in or above the folder.
 
+    An annotated.json in the folder (case -> names of the organs drawn) marks partial labels.
+
     Raises:
         DiffusionSegmentError: TRAINING_DATA when there are no images or a label map is missing.
     """
-    images = sorted(p for p in (folder / "images").glob("*") if p.name.endswith(_SUFFIXES))
-    names = _split(folder, part)
+    images = sorted(p for p in (folder / "images").glob("*") if is_scan(p))
+    names, annotated = _split(folder, part), _annotated(folder)
     found = []
     for image in images:
         name = _stem(image)
@@ -58,7 +73,7 @@ def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
             raise DiffusionSegmentError(
                 ErrorCode.TRAINING_DATA, f"Case {name} has no label map.", hint=f"Put one into {folder / 'labels'}."
             )
-        found.append(CaseFiles(name, image, label))
+        found.append(CaseFiles(name, image, label, annotated.get(name)))
     if not found:
         raise DiffusionSegmentError(
             ErrorCode.TRAINING_DATA,
@@ -66,6 +81,11 @@ def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
             hint="It needs a folder 'images' and a folder 'labels' with files of the same names.",
         )
     return found
+
+
+def is_scan(path: Path) -> bool:
+    """Whether a file is named like a scan."""
+    return path.name.endswith(_SUFFIXES)
 
 
 def _stem(path: Path) -> str:
@@ -84,21 +104,72 @@ def _split(folder: Path, part: str) -> set[str] | None:
     return None
 
 
+def _annotated(folder: Path) -> dict[str, tuple[str, ...]]:
+    path = folder / "annotated.json"
+    if not path.is_file():
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return {str(case): tuple(str(organ) for organ in organs) for case, organs in raw.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DiffusionSegmentError(
+            ErrorCode.TRAINING_DATA,
+            f"{path} is not a table of cases and their organs.",
+            hint='Write it as {"case": ["organ", ...]}.',
+        ) from error
+
+
+def drawn_values(files: CaseFiles, description: ModelDescription) -> frozenset[int]:
+    """The label values that were drawn in a case; names match whatever their case and punctuation.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA for a name that the model file does not have.
+    """
+    known = {_plain(label.name): label.value for label in description.labels}
+    if files.organs is None:
+        return frozenset(known.values())
+    unknown = [organ for organ in files.organs if _plain(organ) not in known]
+    if unknown:
+        raise DiffusionSegmentError(
+            ErrorCode.TRAINING_DATA,
+            f"Case {files.name}: annotated.json names {', '.join(unknown)}, which the model file does not.",
+            hint="Use the names of model.json.",
+        )
+    return frozenset(known[_plain(organ)] for organ in files.organs)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def load_scan(path: Path, description: ModelDescription) -> Case:
+    """Read a scan without labels, resample it to the model's grid and cut it to the body."""
+    volume = read_volume(path)
+    return _case(path.name, volume, None, description, frozenset())
+
+
 def load_case(files: CaseFiles, description: ModelDescription) -> Case:
-    """Read one case and resample it to the model's grid.
+    """Read one case, resample it to the model's grid and cut it to the body.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA for different geometries, an unknown label value or an empty label map.
     """
+    drawn = drawn_values(files, description)
     image, label = read_volume(files.image), read_volume(files.label)
     _check_pair(files.name, image, label, description)
-    grid = model_grid(image, spacing=description.spacing_mm)
-    return Case(
-        name=files.name,
-        image=windowed(grid.to_grid(image.array), description.window),
-        labels=grid.labels_to_grid(label.array),
-        grid=grid,
-    )
+    return _case(files.name, image, label, description, drawn)
+
+
+def _case(
+    name: str, volume: Volume, label: Volume | None, description: ModelDescription, drawn: frozenset[int]
+) -> Case:
+    grid = model_grid(volume, spacing=description.spacing_mm)
+    image = windowed(grid.to_grid(volume.array), description.window)
+    labels = grid.labels_to_grid(label.array) if label is not None else np.zeros(image.shape, np.uint8)
+    box = body_box(torch.from_numpy(image), least=1)
+    corner = (box[0].start, box[1].start, box[2].start)
+    cut = (np.ascontiguousarray(image[box]), np.ascontiguousarray(labels[box]))
+    return Case(name, cut[0], cut[1], grid, offset=corner, drawn=drawn)
 
 
 def _check_pair(name: str, image: Volume, label: Volume, description: ModelDescription) -> None:
@@ -120,6 +191,7 @@ def patch_transform(
 ) -> Any:
     """MONAI transform from a cached case to a list of class-balanced, augmented patches."""
     from monai.transforms import (
+        CastToTyped,
         Compose,
         RandAdjustContrastd,
         RandAffined,
@@ -145,6 +217,7 @@ def patch_transform(
             ratios=[1.0] * classes,
         )
     ]
+    steps.append(CastToTyped(keys, dtype=torch.float32))
     if augment:
         steps += [
             RandAffined(

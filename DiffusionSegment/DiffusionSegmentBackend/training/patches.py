@@ -30,6 +30,7 @@ def patch_batches(
 ) -> Iterator[dict[str, Tensor]]:
     """Batches with "image" (B, 1, ...), "coordinates" (B, 3, ...) normalised, "labels" (B, 1, ...) long, sides `patch`.
 
+    "drawn" (B, classes) bool says which classes were drawn; background always counts.
     `prior` holds a map (channels, z, y, x) a case that is cut and turned along with the image.
     """
     set_track_meta(False)
@@ -50,19 +51,21 @@ def patch_batches(
     )
     while True:
         for item in loader:
-            yield {**{key: item[key].float() for key in keys}, "labels": item["labels"].long()}
+            yield {**{key: item[key].float() for key in keys}, "labels": item["labels"].long(), "drawn": item["drawn"]}
 
 
 def _item(case: Case, classes: int, patch: int, prior: NDArray[np.float16] | None) -> dict[str, object]:
     missing = [(0, max(0, patch - n)) for n in case.image.shape]
     image = np.pad(case.image, missing, constant_values=-1.0)
     labels = np.pad(case.labels, missing)
-    coordinates = case.coordinates if case.coordinates is not None else np.zeros((3, *case.image.shape), np.float32)
-    scaled = np.pad(coordinates / COORDINATE_SCALE_MM, [(0, 0), *missing], mode="edge")
+    coordinates = case.coordinates if case.coordinates is not None else np.zeros((3, *case.image.shape), np.float16)
+    scaled = np.pad(coordinates, [(0, 0), *missing], mode="edge")
+    scaled /= np.float16(COORDINATE_SCALE_MM)
     item: dict[str, object] = {
         "image": torch.from_numpy(image[None]),
-        "coordinates": torch.from_numpy(scaled.astype(np.float32)),
+        "coordinates": torch.from_numpy(scaled),
         "labels": torch.from_numpy(labels[None]),
+        "drawn": torch.tensor([case.drawn is None or value in case.drawn or value == 0 for value in range(classes)]),
         "class_indices": map_classes_to_indices(
             labels[None],
             num_classes=classes,
@@ -72,5 +75,5 @@ def _item(case: Case, classes: int, patch: int, prior: NDArray[np.float16] | Non
         ),
     }
     if prior is not None:
-        item["prior"] = torch.from_numpy(np.pad(prior, [(0, 0), *missing]).astype(np.float32))
+        item["prior"] = torch.from_numpy(np.pad(prior, [(0, 0), *missing]))
     return item

@@ -1,14 +1,18 @@
-"""The probe's probabilities on training cases, as the refiner's training recycles them."""
+"""The probe's probabilities on training cases, as the refiner's training recycles them, in memory and on disk."""
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
@@ -34,7 +38,7 @@ def presegment(
         if case.coordinates is None:
             raise ValueError(f"case {case.name} has no body coordinates")
         image = padded(torch.from_numpy(case.image)[None], least=side, value=-1.0)
-        coordinates = padded(normalised(torch.from_numpy(case.coordinates)), least=side, value=0.0)
+        coordinates = padded(normalised(torch.from_numpy(case.coordinates).float()), least=side, value=0.0)
         tiling = Tiling((image.shape[1], image.shape[2], image.shape[3]), side, overlap)
 
         def predict(
@@ -52,4 +56,42 @@ def presegment(
         with torch.inference_mode():
             z, y, x = case.image.shape
             results.append(tiling.blend(predict, channels=probe.classes)[:, :z, :y, :x].numpy().astype(np.float16))
+    return results
+
+
+def write_presegmentations(folder: Path, cases: Sequence[Case], probabilities: Sequence[NDArray[np.float16]]) -> None:
+    """One compressed file a case, each moved into place when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case, values in zip(cases, probabilities, strict=True):
+        partial = folder / f"{case.name}.partial.npz"
+        np.savez_compressed(partial, probabilities=values)
+        os.replace(partial, folder / f"{case.name}.npz")
+
+
+def read_presegmentations(folder: Path, cases: Sequence[Case], classes: int) -> list[NDArray[np.float16]]:
+    """The files of `write_presegmentations` for these cases.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA, naming the case that is missing, unreadable or of another shape.
+    """
+    results = []
+    for case in cases:
+        path = folder / f"{case.name}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                values = stored["probabilities"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DiffusionSegmentError(
+                ErrorCode.TRAINING_DATA,
+                f"Case {case.name} has no readable pre-segmentation ({path}).",
+                hint="Write it with `diffusion-segment presegment`.",
+            ) from error
+        if values.shape != (classes, *case.image.shape):
+            raise DiffusionSegmentError(
+                ErrorCode.TRAINING_DATA,
+                f"Case {case.name}: its pre-segmentation has the shape {values.shape}, "
+                f"the model needs {(classes, *case.image.shape)}.",
+                hint="Write it with the same model file.",
+            )
+        results.append(values.astype(np.float16))
     return results

@@ -1,12 +1,13 @@
 """Training of the probe on the backbone's features, frozen as in Li et al. 2025, or with the backbone fine-tuned.
 
 Fine-tuning follows vox2vec (Goncharov et al. 2023): the head learns first, the backbone joins in after a share of the
-run.
+run. Several models can be fine-tuned together on one shared backbone, each with its own probe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,24 +23,35 @@ from .patches import patch_batches
 _FROZEN_SHARE = 0.05
 
 
-class ProbedBackbone(nn.Module):
-    """Backbone and probe as one trainable network."""
+@dataclass(frozen=True)
+class Task:
+    """One model's share of a training: its cases, number of classes, part of the steps, and a probe to start from."""
 
-    def __init__(self, backbone: Backbone, probe: Probe) -> None:
+    name: str
+    cases: Sequence[Case]
+    classes: int
+    weight: float = 1.0
+    probe: Probe | None = None
+
+
+class ProbedBackbone(nn.Module):
+    """One backbone and a probe for each task, as one trainable network."""
+
+    def __init__(self, backbone: Backbone, probes: dict[str, Probe]) -> None:
         super().__init__()
         self.backbone = backbone
-        self.probe = probe
+        self.probes = nn.ModuleDict(probes)
 
-    def forward(self, image: Tensor, coordinates: Tensor) -> Tensor:
-        """Image (B, 1, ...) in -1..1, coordinates (B, 3, ...) normalised -> logits (B, classes, ...)."""
-        return self.probe(self.backbone.features(image, coordinates))
+    def forward(self, image: Tensor, coordinates: Tensor, task: str) -> Tensor:
+        """Image (B, 1, ...) in -1..1, coordinates (B, 3, ...) normalised -> logits (B, classes, ...) of the task."""
+        logits: Tensor = self.probes[task](self.backbone.features(image, coordinates))
+        return logits
 
 
 def train_probe(
-    cases: Sequence[Case],
+    tasks: Sequence[Task],
     *,
     backbone: Backbone,
-    classes: int,
     budget: Budget,
     folder: Path,
     resume: bool = False,
@@ -47,22 +59,33 @@ def train_probe(
     batch: int = 2,
     finetune: bool = False,
 ) -> ProbedBackbone:
-    """Train and return the moving averages of probe and backbone; the latter is unchanged unless `finetune`."""
+    """Train and return the moving averages of probes and backbone; the latter is unchanged unless `finetune`."""
     backbone.requires_grad_(finetune)
-    network = ProbedBackbone(backbone, Probe(backbone.channels, classes))
+    torch.manual_seed(budget.seed)
+    probes = {
+        task.name: task.probe.requires_grad_(True) if task.probe else Probe(backbone.channels, task.classes)
+        for task in tasks
+    }
+    warm = all(task.probe is not None for task in tasks)
+    network = ProbedBackbone(backbone, probes)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
-    batches = patch_batches(
-        cases, classes=classes, patch=patch, batch=batch, augment=True, seed=budget.seed + training.step
-    )
+    seed = budget.seed + training.step
+    batches = [
+        patch_batches(task.cases, classes=task.classes, patch=patch, batch=batch, augment=True, seed=seed + n)
+        for n, task in enumerate(tasks)
+    ]
+    weights = torch.tensor([task.weight for task in tasks])
+    generator = torch.Generator().manual_seed(seed)
     loss = SegmentationLoss()
 
     def losses(progress: float) -> dict[str, Tensor]:
-        item = next(batches)
-        backbone.requires_grad_(finetune and progress >= _FROZEN_SHARE)
+        n = int(torch.multinomial(weights, 1, generator=generator))
+        item = next(batches[n])
+        backbone.requires_grad_(finetune and (warm or progress >= _FROZEN_SHARE))
         image = item["image"].to(budget.device, memory_format=torch.channels_last_3d)
         with budget.autocast():
-            logits = network(image, item["coordinates"].to(budget.device))
-        return {"dice_ce": loss(logits, item["labels"].to(budget.device))}
+            logits = network(image, item["coordinates"].to(budget.device), tasks[n].name)
+        return {tasks[n].name: loss(logits, item["labels"].to(budget.device), item["drawn"].to(budget.device))}
 
     return training.run(losses, title="probe and backbone" if finetune else "probe")  # type: ignore[return-value]

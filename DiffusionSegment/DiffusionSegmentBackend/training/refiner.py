@@ -1,9 +1,4 @@
-"""Training of the refiner by recycling: x_t is built from predictions, as at inference, never from the ground truth.
-
-Fu et al. 2023 (arXiv 2308.16355) replace the ground truth inside x_t by the model's own prediction. Here that is
-the pre-segmentation of the run to come (Guo et al. 2022), the refiner's own answer to it, or a corrupted one, in the
-proportion 2 : 1 : 1; t is drawn up to and including T'. The scheme "standard" noises the ground truth instead.
-"""
+"""Training of the refiner on the frozen backbone's features, under one of the schemes of `schemes`."""
 
 from __future__ import annotations
 
@@ -13,40 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..diffusion.noise import training_noise
-from ..diffusion.schedule import Schedule, add_noise, log_snr
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone
 from ..networks.refiner import Refiner, no_constraints
 from ..pipeline.sampling import coded
-from .corruption import corrupted, simulated_marks
+from .corruption import simulated_marks
 from .data import Case
 from .loop import Budget, Training
 from .losses import SegmentationLoss
 from .patches import patch_batches
+from .schemes import RefinerRecipe, one_hot, source_of
 
-SCHEMES = ("recycling", "standard")
 _MARKED_SHARE = 0.25
-_START_SHARE = 0.3
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefinerRecipe:
-    """How x_t is made: scheme, schedule and the noise level alpha_bar at T', 0..1."""
-
-    scheme: str = "recycling"
-    schedule: str = "cosine"
-    abar_start: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise DiffusionSegmentError(
-                ErrorCode.OPTION, f"There is no scheme '{self.scheme}'.", hint=f"Choose {' or '.join(SCHEMES)}."
-            )
 
 
 def train_refiner(
@@ -64,11 +41,13 @@ def train_refiner(
 ) -> Refiner:
     """Train on the frozen backbone's features and return the moving average.
 
-    `presegmentations` holds the probe's probabilities (classes, z, y, x) of each case on the model's grid.
+    `presegmentations` holds the probe's probabilities (classes, z, y, x) of each case on the model's grid; best are
+    those of probes that never saw the case, because such mistakes are the ones of new patients.
     """
     recipe = recipe or RefinerRecipe()
     backbone = backbone.to(budget.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    network = Refiner(backbone.channels[:2], classes)
+    torch.manual_seed(budget.seed)
+    network = Refiner(backbone.channels[:2], classes, self_conditioning=recipe.scheme == "self-conditioning")
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
@@ -76,7 +55,7 @@ def train_refiner(
         cases, classes=classes, patch=patch, batch=batch, augment=True, seed=seed, prior=presegmentations
     )
     step = RefinerStep(network, backbone, budget, recipe, torch.Generator().manual_seed(seed))
-    return training.run(lambda _: step.losses(next(batches)), title="refiner")  # type: ignore[return-value]
+    return training.run(lambda _: step.losses(next(batches)), title=f"refiner, {recipe.scheme}")  # type: ignore[return-value]
 
 
 @dataclass
@@ -95,58 +74,44 @@ class RefinerStep:
         image = item["image"].contiguous(memory_format=torch.channels_last_3d)
         with torch.no_grad(), self.budget.autocast():
             pyramid = self.backbone.features(image, item["coordinates"])[:2]
-        source = self._source(item, pyramid)
-        constraints, marked, truth = self._marks(source, item["labels"])
-        source = torch.where(marked, truth, source)
-        alpha_bar = self._alpha_bar(image.shape[0])
-        x_t = add_noise(coded(source), training_noise(source, self.generator), alpha_bar)
-        logits = self._predict(pyramid, item["coordinates"], x_t, constraints, alpha_bar)
-        return {"dice_ce": SegmentationLoss()(logits, item["labels"])}
 
-    def _source(self, item: dict[str, Tensor], pyramid: list[Tensor]) -> Tensor:
-        """What x_t is built from: probabilities (B, classes, z, y, x)."""
-        if self.recipe.scheme == "standard":
-            return one_hot(item["labels"], self.network.classes)
-        prior = item["prior"]
-        prior = prior / prior.sum(dim=1, keepdim=True).clamp(min=1e-3)
-        choice = float(torch.rand((), generator=self.generator))
-        if choice < 0.5:
-            return prior
-        if choice < 0.75:
-            return torch.stack([corrupted(p, self.generator) for p in prior])
-        start = Schedule(self.recipe.schedule).at(Schedule(self.recipe.schedule).step_of(self.recipe.abar_start))
-        alpha_bar = start.expand(prior.shape[0]).to(prior.device)
-        x_t = add_noise(coded(prior), training_noise(prior, self.generator), alpha_bar)
-        with torch.no_grad():
-            return (
-                self._predict(pyramid, item["coordinates"], x_t, no_constraints(x_t), alpha_bar).float().softmax(dim=1)
-            )
+        def predict(x_t: Tensor, alpha_bar: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits = self._predict(pyramid, item["coordinates"], x_t, no_constraints(x_t), alpha_bar, None)
+                return logits.float().softmax(dim=1)
+
+        alpha_bar = self.recipe.noise_levels(image.shape[0], self.generator).to(self.budget.device)
+        source = source_of(self.recipe, item["labels"], item["prior"], alpha_bar, predict, self.generator)
+        constraints, marked, truth = self._marks(source.probabilities, item["labels"], item["drawn"])
+        clean = torch.where(marked, truth, source.probabilities)
+        x_t = add_noise(coded(clean), training_noise(clean, self.generator), alpha_bar)
+        logits = self._predict(pyramid, item["coordinates"], x_t, constraints, alpha_bar, source.previous)
+        return {"dice_ce": SegmentationLoss()(logits, item["labels"], item["drawn"])}
 
     def _predict(
-        self, pyramid: list[Tensor], coordinates: Tensor, x_t: Tensor, constraints: Tensor, alpha_bar: Tensor
+        self,
+        pyramid: list[Tensor],
+        coordinates: Tensor,
+        x_t: Tensor,
+        constraints: Tensor,
+        alpha_bar: Tensor,
+        previous: Tensor | None,
     ) -> Tensor:
+        x_t = x_t.contiguous(memory_format=torch.channels_last_3d)
         with self.budget.autocast():
-            return self.network(pyramid, coordinates, x_t, constraints, log_snr(alpha_bar))
+            return self.network(pyramid, coordinates, x_t, constraints, log_snr(alpha_bar), previous)
 
-    def _alpha_bar(self, count: int) -> Tensor:
-        """Noise levels up to and including T', which has a share of its own because every run starts there."""
-        schedule = Schedule(self.recipe.schedule)
-        start = schedule.step_of(self.recipe.abar_start)
-        t = torch.randint(1, start + 1, (count,), generator=self.generator)
-        at_start = torch.rand(count, generator=self.generator) < _START_SHARE
-        return schedule.at(torch.where(at_start, torch.full_like(t, start), t)).to(self.budget.device)
+    def _marks(self, source: Tensor, labels: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Simulated corrections: the constraint channels, the marked voxels (B, 1, ...), and the truth one-hot.
 
-    def _marks(self, source: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Simulated corrections: the constraint channels, the marked voxels (B, 1, ...), and the truth one-hot."""
+        Where an organ was not drawn nobody knows that its prediction is wrong, so nobody corrects it.
+        """
         truth = one_hot(labels, self.network.classes)
+        known = drawn[:, :, None, None, None]
+        source = torch.cat([source[:, :1] + (source * ~known).sum(dim=1, keepdim=True), (source * known)[:, 1:]], dim=1)
         marked = torch.zeros_like(labels, dtype=torch.bool)
         for n in range(labels.shape[0]):
             if float(torch.rand((), generator=self.generator)) < _MARKED_SHARE:
                 marked[n, 0] = simulated_marks(source[n], labels[n, 0], self.generator)
         constraints = torch.cat([marked.float(), marked * labels / self.network.classes], dim=1)
         return constraints, marked, truth
-
-
-def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Labels (B, 1, z, y, x) -> float (B, classes, z, y, x)."""
-    return F.one_hot(labels[:, 0], classes).movedim(-1, 1).float()

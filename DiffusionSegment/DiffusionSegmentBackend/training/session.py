@@ -10,16 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
+from ..pipeline.checks import middle_of_body
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
-from ..pipeline.model import find_model, save_network
-from .data import Case, find_cases, load_case
-from .loop import Budget
+from ..pipeline.model import find_model, save_network, write_description
+from .data import Case, find_cases, is_scan, load_case, load_scan
+from .loop import CHECKPOINT_FILE, Budget
 
 TRAINING_FOLDER = "training"
+_RANGE_MARGIN_MM = 30.0
 
 
 def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
@@ -47,7 +50,27 @@ def load_cases(data: Sequence[Path], description: ModelDescription, *, part: str
 def add_coordinates(cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
     """Fill in each case's body coordinates in mm, computed once on the whole scan."""
     for case in cases:
-        case.coordinates = whole_volume_coordinates(regressor, torch.from_numpy(case.image)).numpy()
+        found = whole_volume_coordinates(regressor, torch.from_numpy(case.image))
+        case.coordinates = found.numpy().astype(np.float16)
+
+
+def load_scans(places: Sequence[Path], description: ModelDescription) -> list[Case]:
+    """All scans without labels in the folders: files, and DICOM series in folders of their own."""
+    paths = [path for place in places for path in sorted(place.iterdir()) if path.is_dir() or is_scan(path)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(lambda path: load_scan(path, description), paths))
+
+
+def store_body_range(folder: Path, cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
+    """Write into model.json where the middles of the training scans lie in the body, and a margin."""
+    middles = [
+        middle_of_body(whole_volume_coordinates(regressor, image), image)
+        for image in (torch.from_numpy(case.image) for case in cases)
+    ]
+    raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    span = [round(min(middles) - _RANGE_MARGIN_MM, 1), round(max(middles) + _RANGE_MARGIN_MM, 1)]
+    raw.setdefault("anatomy", {})["body_z_mm"] = span
+    write_description(folder, raw)
 
 
 def store(
@@ -59,10 +82,11 @@ def store(
     budget: Budget,
     cases: Sequence[Case],
     options: dict[str, Any],
+    checkpoints: Path,
 ) -> None:
     """Write the weights into the model folder, and beside them how they came about."""
     save_network(folder, name, network, architecture=architecture)
-    progress = torch.load(folder / TRAINING_FOLDER / name / "checkpoint.pt", weights_only=True, map_location="cpu")
+    progress = torch.load(checkpoints / CHECKPOINT_FILE, weights_only=True, map_location="cpu")
     record = {
         "network": name,
         "steps_done": progress["step"],
@@ -74,4 +98,6 @@ def store(
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     }
-    (folder / TRAINING_FOLDER / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    place = folder / TRAINING_FOLDER / f"{name}.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,47 @@
+"""The refiner over a whole volume: one estimate of x_0 from the noisy state, tile by tile on features computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..diffusion.schedule import log_snr
+from ..networks.refiner import Refiner, no_constraints
+from .features import Stage1
+from .progress import Progress, silent
+from .sampling import PredictX0, coded
+
+
+def x0_predictor(
+    stage1: Stage1, refiner: Refiner, device: torch.device, *, progress: Progress = silent, total: int = 0
+) -> PredictX0:
+    """What `sample_steps` calls: (x_t, alpha_bar, previous x_0) -> probabilities (classes, z, y, x) on the CPU.
+
+    `total` is the number of tiles of the whole run, for the progress.
+    """
+    done = 0
+
+    def predict_x0(x_t: Tensor, alpha_bar: float, previous: Tensor | None) -> Tensor:
+        level = log_snr(torch.tensor([alpha_bar])).to(device)
+        shown = coded(previous) if previous is not None and refiner.self_conditioning else None
+
+        def tile(index: int, place: tuple[slice, slice, slice]) -> Tensor:
+            nonlocal done
+            progress("refine", done, total)
+            done += 1
+            cut = (slice(None), *place)
+            state = x_t[cut][None].to(device, memory_format=torch.channels_last_3d)
+            pyramid = [feature.float() for feature in stage1.features[index]]
+            logits = refiner(
+                pyramid,
+                stage1.coordinates[cut][None].to(device),
+                state,
+                no_constraints(state),
+                level,
+                None if shown is None else shown[cut][None].to(device),
+            )
+            return logits.softmax(dim=1)[0]
+
+        return stage1.tiling.blend(tile, channels=refiner.classes)
+
+    return predict_x0

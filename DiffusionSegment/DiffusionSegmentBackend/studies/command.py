@@ -1,0 +1,211 @@
+"""`diffusion-segment study`: one claim measured on labelled scans, one result file for the evidence page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.backbone import Backbone
+from ..networks.bodypart import BodyPartRegressor
+from ..pipeline.description import ModelDescription, read_description
+from ..pipeline.model import load_model, load_network
+from ..training.data import Case
+from ..training.presegmentations import read_presegmentations
+from ..training.session import TRAINING_FOLDER, add_coordinates, load_cases
+from .bodypart import bodypart_rows, recognition_rows
+from .frozen_features import LABELLED, TIMESTEPS, Cohort, cross_validation_jobs, measure, split_job
+from .recycling import recycling_rows
+from .refinement import RefinerUnderTest
+from .result_file import ORGAN_GROUPS, StudyRow, write_study
+from .starts import start_rows
+from .uncertainty import uncertainty_rows
+from .voxel_features import FeatureSource
+
+_FOLDS = 5
+_DROPPED_ORGAN = "spleen"
+
+
+def run_study(
+    study: str, models: Sequence[Path], data: Sequence[Path], output: Path, *, predictions: Path | None = None
+) -> None:
+    """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
+    """
+    descriptions = [read_description(folder) for folder in models]
+    studies = {
+        "features": lambda: _features(descriptions, data, predictions),
+        "recycling": lambda: _recycling(descriptions, data, _needed(predictions, study)),
+        "starts": lambda: _starts(descriptions[0], data, _needed(predictions, study)),
+        "uncertainty": lambda: _uncertainty(descriptions[0], data),
+        "bodypart": lambda: _bodypart(descriptions, data),
+    }
+    rows, described = studies[study]()
+    paths = " ".join(str(path) for path in models)
+    folders = " ".join(f"--data {path}" for path in data)
+    more = f" --predictions {predictions}" if predictions else ""
+    command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
+    write_study(output, rows, command=command, seed=0, **described)
+
+
+def _needed(predictions: Path | None, study: str) -> Path:
+    if predictions is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The study '{study}' needs out-of-fold pre-segmentations.",
+            hint="Name their folder with --predictions; `study features` writes them.",
+        )
+    return predictions
+
+
+def _cohort(description: ModelDescription, data: Sequence[Path]) -> Cohort:
+    """Training and validation cases with coordinates."""
+    training = load_cases(data, description)
+    validation = load_cases(data, description, part="validation")
+    cases = training + validation
+    add_coordinates(cases, cast(BodyPartRegressor, load_network(description, "bodypart")))
+    return Cohort(cases, len(validation), tuple(label.name for label in description.labels))
+
+
+def _groups(organs: Sequence[str]) -> dict[str, Any]:
+    groups = {name: [o for o in members if o in organs] for name, members in ORGAN_GROUPS.items()}
+    return {"groups": groups} if all(groups.values()) else {}
+
+
+def _features(
+    descriptions: Sequence[ModelDescription], data: Sequence[Path], predictions: Path | None
+) -> tuple[list[StudyRow], dict[str, Any]]:
+    cohort = _cohort(descriptions[0], data)
+    rows = []
+    for n, description in enumerate(descriptions):
+        backbone = cast(Backbone, load_network(description, "backbone"))
+        source = FeatureSource(backbone.to(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
+        jobs = cross_validation_jobs(cohort, folds=_FOLDS)
+        jobs += [split_job(cohort, f"{count} labelled", labelled=count) for count in LABELLED]
+        found = measure(source, cohort, jobs, predictions=predictions if n == 0 else None)
+        rows += [replace(row, name=f"{description.folder.name}, {row.name}") for row in found]
+        if n == 0:
+            for t in TIMESTEPS:
+                (row,) = measure(replace(source, timestep=t), cohort, [split_job(cohort, "t")])
+                rows.append(replace(row, name=f"{description.folder.name}, x_t at t = {t}", x=t, series="x_t"))
+    described = {
+        "order": 20,
+        "title": "Frozen features",
+        "question": "What do frozen features know, by the way they were pretrained?",
+        "protocol": f"Pointwise probes (1x1x1, as vox2vec's) on frozen features; {_FOLDS}-fold cross-validation over "
+        f"{len(cohort.cases)} cases; rows of x_t and of few labels: training cases, tested on {cohort.validation} "
+        "validation cases. Dice on the model's grid, over every second voxel along z and y.",
+        "budget": _budget(descriptions[0], "backbone"),
+        "reference": f"{descriptions[0].folder.name}, nonlinear",
+        "plot": {"x_label": "t of 1000", "log_x": True, "y": "dice", "y_label": "mean Dice"},
+        **_groups(cohort.organs),
+    }
+    return rows, described
+
+
+def _recycling(
+    descriptions: Sequence[ModelDescription], data: Sequence[Path], predictions: Path
+) -> tuple[list[StudyRow], dict[str, Any]]:
+    cohort = _cohort(descriptions[0], data)
+    cases = [cohort.cases[i] for i in cohort.split[1]]
+    priors = read_presegmentations(predictions, cases, descriptions[0].classes)
+    models = [(RefinerUnderTest.load(d), *_scheme(d)) for d in descriptions]
+    rows = recycling_rows(models, cases, priors, cohort.organs)
+    described = {
+        "order": 30,
+        "title": "Recycling, and the honesty test",
+        "question": "Does Dice fall over the steps, and does diffusion beat a deterministic refiner?",
+        "protocol": f"Refiners of one size on one frozen backbone, trained on {len(cohort.split[0])} cases with "
+        f"out-of-fold pre-segmentations, tested on {len(cases)} validation cases, on the model's grid; K = 1 unless "
+        "said. 'Ensemble' is the mean of the last step and the pre-segmentation.",
+        "budget": _budget(descriptions[0], "refiner"),
+        "reference": _reference(rows),
+        "plot": {"x_label": "reverse step", "log_x": False, "y": "dice", "y_label": "mean Dice"},
+    }
+    return rows, described
+
+
+def _reference(rows: Sequence[StudyRow]) -> str:
+    """The deterministic refiner where there is one, else the pre-segmentation."""
+    return next((row.name for row in rows if row.name.startswith("deterministic")), rows[0].name)
+
+
+def _starts(
+    description: ModelDescription, data: Sequence[Path], predictions: Path
+) -> tuple[list[StudyRow], dict[str, Any]]:
+    cohort = _cohort(description, data)
+    cases = [cohort.cases[i] for i in cohort.split[1]]
+    priors = read_presegmentations(predictions, cases, description.classes)
+    dropped = cohort.organs.index(_DROPPED_ORGAN) + 1 if _DROPPED_ORGAN in cohort.organs else 1
+    rows = start_rows(RefinerUnderTest.load(description), cases, priors, cohort.organs, dropped=dropped)
+    described = {
+        "order": 40,
+        "title": "Starting from the pre-segmentation",
+        "question": "Where to start, how many steps, how many samples?",
+        "protocol": f"One refiner, {len(cases)} validation cases, out-of-fold pre-segmentations, DDIM, on the model's "
+        f"grid. Last column: Dice of the {cohort.organs[dropped - 1].replace('_', ' ')} when it was taken out of the "
+        "pre-segmentation.",
+        "budget": _budget(description, "refiner"),
+        "plot": {"x_label": "steps S", "log_x": True, "y": "dice", "y_label": "mean Dice"},
+    }
+    return rows, described
+
+
+def _uncertainty(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    model = load_model(str(description.folder), "auto")
+    cases = load_cases(data, description, part="validation")
+    add_coordinates(cases, model.bodypart)
+    rows = uncertainty_rows(model, cases)
+    described = {
+        "order": 50,
+        "title": f"Uncertainty of {description.name}",
+        "question": "Does the uncertainty say where the model is wrong?",
+        "protocol": f"{len(cases)} validation cases on the model's grid, inside the body; band ECE within 5 mm of true "
+        "boundaries; AURC by the largest probability; shares and rank correlation by entropy.",
+        "budget": _budget(description, "probe"),
+        "reference": "probe, softmax",
+    }
+    return rows, described
+
+
+def _bodypart(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    regressor = cast(BodyPartRegressor, load_network(descriptions[0], "bodypart"))
+    groups: list[tuple[ModelDescription, list[Case]]] = [
+        (d, load_cases([place], d, part="validation")) for d, place in zip(descriptions, data, strict=True)
+    ]
+    rows = bodypart_rows(regressor, groups) + recognition_rows(regressor, groups)
+    described = {
+        "order": 10,
+        "title": "Body-part regression",
+        "question": "Do predicted body coordinates agree over patients, and do they tell body parts apart?",
+        "protocol": "Validation cases. Spread: standard deviation over patients of the coordinate at an organ's "
+        "centroid, median over organs. Order: body voxels whose coordinate grows over 12 mm along its axis. Changes: "
+        "median over body voxels and cases after cutting off a quarter, noise of 30 HU, and 1.25 times the spacing.",
+        "budget": _budget(descriptions[0], "bodypart"),
+    }
+    return rows, described
+
+
+def _scheme(description: ModelDescription) -> tuple[str, float]:
+    """What `train` wrote down about the refiner."""
+    options = _record(description, "refiner").get("options", {})
+    return str(options.get("scheme", "recycling")), float(options.get("abar_start", description.defaults.abar_start))
+
+
+def _budget(description: ModelDescription, network: str) -> str:
+    record = _record(description, network)
+    if not record:
+        return "not recorded"
+    return f"{record['steps_done']} steps, {record['training_seconds'] / 60:.0f} minutes a training"
+
+
+def _record(description: ModelDescription, network: str) -> dict[str, Any]:
+    path = description.folder / TRAINING_FOLDER / f"{network}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

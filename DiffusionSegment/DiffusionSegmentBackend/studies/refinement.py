@@ -1,0 +1,144 @@
+"""Chains of refiners on given pre-segmentations: Dice after every step, for any start, sampler, number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ..evaluation.metrics import dice_by_label
+from ..networks.backbone import Backbone
+from ..networks.bodypart import normalised
+from ..networks.refiner import Refiner
+from ..pipeline.description import ModelDescription
+from ..pipeline.features import Stage1, padded
+from ..pipeline.model import load_network
+from ..pipeline.refinement import x0_predictor
+from ..pipeline.sampling import SamplingPlan, sample_steps
+from ..pipeline.tiling import Tiling
+from ..training.data import Case
+
+_SIDE = 64
+_OVERLAP = 0.25
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One way to run a refiner: where x_t starts (alpha_bar), how many steps and samples, which sampler."""
+
+    name: str
+    abar_start: float
+    steps: int
+    sampler: str = "ddim"
+    samples: int = 1
+
+    def plan(self, schedule: str) -> SamplingPlan:
+        """The pipeline's own plan."""
+        return SamplingPlan(
+            schedule=schedule, sampler=self.sampler, steps=self.steps, abar_start=self.abar_start, seed=0
+        )
+
+
+@dataclass(frozen=True)
+class RefinerUnderTest:
+    """A backbone and a refiner of one model folder, on the CPU."""
+
+    name: str
+    description: ModelDescription
+    backbone: Backbone
+    refiner: Refiner
+
+    @classmethod
+    def load(cls, description: ModelDescription) -> RefinerUnderTest:
+        """Both networks, channels last."""
+        backbone = cast(Backbone, load_network(description, "backbone"))
+        refiner = cast(Refiner, load_network(description, "refiner"))
+        for network in (backbone, refiner):
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return cls(description.folder.name, description, backbone, refiner)
+
+
+def shared_stage(case: Case, backbone: Backbone, prior: NDArray[np.float16]) -> Stage1:
+    """Features of all tiles and the given pre-segmentation (classes, z, y, x), which replaces the probe's."""
+    assert case.coordinates is not None
+    image = padded(torch.from_numpy(case.image)[None], least=_SIDE, value=-1.0)[0]
+    coordinates = normalised(padded(torch.from_numpy(case.coordinates).float(), least=_SIDE, value=0.0))
+    pre = padded(torch.from_numpy(prior).float(), least=_SIDE, value=0.0)
+    pre[0] += 1 - pre.sum(dim=0)
+    tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), _SIDE, _OVERLAP)
+    features = []
+    for place in tiling.tiles:
+        tile = image[place][None, None].contiguous(memory_format=torch.channels_last_3d)
+        pyramid = backbone.features(tile, coordinates[(slice(None), *place)][None])
+        features.append([level.half() for level in pyramid[:2]])
+    return Stage1(coordinates, tiling, features, pre)
+
+
+def run_chain(stage1: Stage1, model: RefinerUnderTest, chain: Chain) -> list[Tensor]:
+    """Mean over samples of the probabilities (classes, z, y, x) after each step."""
+    predict = x0_predictor(stage1, model.refiner, torch.device("cpu"))
+    plan = chain.plan(model.description.defaults.schedule)
+    total: list[Tensor] = []
+    for sample in range(chain.samples):
+        for n, x0 in enumerate(sample_steps(stage1.pre, predict, plan, sample=sample)):
+            if n < len(total):
+                total[n] += x0
+            else:
+                total.append(x0.clone())
+    return [t / chain.samples for t in total]
+
+
+def dice_of(probabilities: Tensor, case: Case) -> NDArray[np.float64]:
+    """Dice (classes - 1,) on the model's grid."""
+    z, y, x = case.labels.shape
+    predicted = probabilities[:, :z, :y, :x].argmax(dim=0).numpy().astype(np.uint8)
+    return dice_by_label(predicted, case.labels, probabilities.shape[0])
+
+
+def chain_scores(
+    models: Sequence[tuple[RefinerUnderTest, Sequence[Chain]]],
+    cases: Sequence[Case],
+    priors: Sequence[NDArray[np.float16]],
+    *,
+    bf16: bool = True,
+) -> dict[tuple[str, str], list[list[NDArray[np.float64]]]]:
+    """(model, chain) -> for each step, for each case, Dice of (the chain, the chain ensembled with the prior).
+
+    Every entry is an array (2, classes - 1).
+    """
+    scores: dict[tuple[str, str], list[list[NDArray[np.float64]]]] = {}
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        for case, prior in tqdm(list(zip(cases, priors, strict=True)), desc="cases"):
+            stages: dict[str, Stage1] = {}
+            for model, chains in tqdm(models, desc="models", leave=False):
+                key = model.description.networks["backbone"].sha256
+                if key not in stages:
+                    stages[key] = shared_stage(case, model.backbone, prior)
+                for chain in chains:
+                    steps = run_chain(stages[key], model, chain)
+                    entry = scores.setdefault((model.name, chain.name), [[] for _ in steps])
+                    for n, probabilities in enumerate(steps):
+                        both = (probabilities + stages[key].pre) / 2
+                        entry[n].append(np.stack([dice_of(probabilities, case), dice_of(both, case)]))
+    return scores
+
+
+def organ_dropped(prior: NDArray[np.float16], value: int) -> NDArray[np.float16]:
+    """The pre-segmentation with one organ given to the background."""
+    dropped = prior.copy()
+    dropped[0] += dropped[value]
+    dropped[value] = 0
+    return dropped
+
+
+def with_prior(stage1: Stage1, prior: NDArray[np.float16]) -> Stage1:
+    """The same features under another pre-segmentation."""
+    pre = padded(torch.from_numpy(prior).float(), least=_SIDE, value=0.0)
+    pre[0] += 1 - pre.sum(dim=0)
+    return replace(stage1, pre=pre)

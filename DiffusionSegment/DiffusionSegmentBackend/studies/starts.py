@@ -1,0 +1,68 @@
+"""Where to start and how many steps to take: abar at T' x S, the number of samples K, and a dropped organ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..evaluation.metrics import dice_by_label
+from ..training.data import Case
+from .refinement import Chain, RefinerUnderTest, organ_dropped, run_chain, shared_stage, with_prior
+from .result_file import StudyRow, organ_table
+
+STARTS = (0.69, 0.48, 0.20, 0.06, 0.02, 0.0)
+STEPS = (1, 2, 3, 5, 10)
+SAMPLES = (1, 2, 4, 8, 16)
+
+
+def start_chains() -> list[Chain]:
+    """The grid of starts and steps, and the growing number of samples at the default start."""
+    grid = [Chain(f"abar {a:g}, S = {s}", a, s) for a in STARTS for s in STEPS]
+    return grid + [Chain(f"abar 0.2, S = 2, K = {k}", 0.2, 2, samples=k) for k in SAMPLES[1:]]
+
+
+def start_rows(
+    model: RefinerUnderTest,
+    cases: Sequence[Case],
+    priors: Sequence[NDArray[np.float16]],
+    organs: Sequence[str],
+    *,
+    dropped: int,
+    chains: Sequence[Chain] | None = None,
+) -> list[StudyRow]:
+    """A row a chain: Dice of its last step, and the Dice that organ `dropped` gets back when x_T' lacks it."""
+    chains = start_chains() if chains is None else chains
+    rows = {chain.name: StudyRow(chain.name, dice={}, x=chain.steps, series=_series(chain)) for chain in chains}
+    recovered: dict[str, list[float]] = {chain.name: [] for chain in chains}
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for case, prior in tqdm(list(zip(cases, priors, strict=True)), desc="cases"):
+            stage = shared_stage(case, model.backbone, prior)
+            lacking = with_prior(stage, organ_dropped(prior, dropped))
+            for chain in tqdm(chains, desc="chains", leave=False):
+                labels = _labels(run_chain(stage, model, chain)[-1], case)
+                table = organ_table(dice_by_label(labels, case.labels, len(organs) + 1), organs)
+                kept = rows[chain.name].dice
+                assert kept is not None
+                kept[case.name] = table
+                if chain.steps <= 2 and chain.samples == 1:
+                    again = _labels(run_chain(lacking, model, chain)[-1], case)
+                    recovered[chain.name].append(float(dice_by_label(again, case.labels, len(organs) + 1)[dropped - 1]))
+    for name, values in recovered.items():
+        if values:
+            rows[name].numbers[f"Dice of the dropped {organs[dropped - 1].replace('_', ' ')}"] = round(
+                float(np.nanmean(values)), 4
+            )
+    return list(rows.values())
+
+
+def _series(chain: Chain) -> str | None:
+    return f"abar {chain.abar_start:g}" if chain.samples == 1 else None
+
+
+def _labels(probabilities: torch.Tensor, case: Case) -> NDArray[np.uint8]:
+    z, y, x = case.labels.shape
+    return probabilities[:, :z, :y, :x].argmax(dim=0).numpy().astype(np.uint8)

@@ -1,0 +1,165 @@
+"""Uncertainty that means something: samples and ensemble against softmax, temperature, augmentation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
+from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..evaluation.calibration import (
+    area_under_risk_coverage,
+    band_ece,
+    brier,
+    negative_log_likelihood,
+    rank_correlation,
+)
+from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
+from ..networks.bodypart import normalised
+from ..pipeline.features import first_stage, padded
+from ..pipeline.model import Model
+from ..pipeline.progress import silent
+from ..pipeline.sampling import SamplingPlan
+from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, refine
+from ..pipeline.tiling import Tiling
+from ..pipeline.uncertainty import entropy, volume_interval_ml
+from ..training.data import Case
+from .result_file import StudyRow, organ_table
+
+_BODY_THRESHOLD = -0.95
+_SHARES = (0.01, 0.02, 0.05)
+_PASSES = 8
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def uncertainty_rows(model: Model, cases: Sequence[Case], *, samples: int = 8, seed: int = 0) -> list[StudyRow]:
+    """One row a method, over all cases on the model's grid."""
+    organs = [label.name for label in model.description.labels]
+    collected: dict[str, list[dict[str, Any]]] = {}
+    for case in tqdm(cases, desc="cases"):
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
+            maps = method_maps(model, case, samples=samples, seed=seed)
+        for name, probabilities in maps.items():
+            collected.setdefault(name, []).append(case_measures(probabilities.numpy(), case, model))
+    return [_row(name, cases, measured, organs) for name, measured in collected.items()]
+
+
+def method_maps(model: Model, case: Case, *, samples: int, seed: int) -> dict[str, Tensor]:
+    """Probabilities (classes, z, y, x) of every method for one case."""
+    assert case.coordinates is not None
+    image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
+    coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
+    stage = first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
+    defaults = model.description.defaults
+    plan = SamplingPlan(
+        schedule=defaults.schedule,
+        sampler=defaults.sampler,
+        steps=defaults.steps,
+        abar_start=defaults.abar_start,
+        seed=seed,
+    )
+    mean = refine(stage, model, plan, samples=samples).mean
+    temperature = float(model.probe.temperature)  # type: ignore[arg-type]
+    raw = (stage.pre.clamp(min=1e-8).log() * temperature).softmax(dim=0)
+    crop = (slice(None), *(slice(0, n) for n in case.image.shape))
+    found = {
+        "probe, softmax": raw,
+        "probe, temperature": stage.pre,
+        f"probe, {_PASSES} augmentations": _augmented(model, image, coordinates, seed),
+        f"probe, {_PASSES} dropouts": _dropped_out(model, image, coordinates, seed),
+        f"diffusion, K = {samples}": mean,
+        "diffusion + probe": ENSEMBLE_WEIGHT * mean + (1 - ENSEMBLE_WEIGHT) * stage.pre,
+    }
+    return {name: values[crop].float() for name, values in found.items()}
+
+
+def _probe_pass(model: Model, image: Tensor, coordinates: Tensor) -> Tensor:
+    shape = (image.shape[0], image.shape[1], image.shape[2])
+    known = normalised(coordinates)
+
+    def tile(_: int, place: tuple[slice, slice, slice]) -> Tensor:
+        cut = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
+        pyramid = model.backbone.features(cut, known[(slice(None), *place)][None].to(model.device))
+        return model.probe(pyramid).float().softmax(dim=1)[0]
+
+    return Tiling(shape, TILE_SIDE, TILE_OVERLAP).blend(tile, channels=model.description.classes)
+
+
+def _augmented(model: Model, image: Tensor, coordinates: Tensor, seed: int) -> Tensor:
+    """Test-time augmentation of intensities, as in training; anatomy has a left and a right, so nothing is mirrored."""
+    vary = Compose(
+        [
+            RandScaleIntensity(factors=0.15, prob=1.0),
+            RandShiftIntensity(offsets=0.1, prob=1.0),
+            RandGaussianNoise(prob=1.0, std=0.05),
+        ]
+    ).set_random_state(seed=seed)
+    passes = [
+        _probe_pass(model, convert_to_tensor(vary(image[None].clone()), track_meta=False)[0], coordinates)
+        for _ in range(_PASSES)
+    ]
+    return torch.stack(passes).mean(dim=0)
+
+
+def _dropped_out(model: Model, image: Tensor, coordinates: Tensor, seed: int) -> Tensor:
+    """Monte Carlo dropout (Gal and Ghahramani 2016) on the probe, with the rate it was trained with."""
+    torch.manual_seed(seed)
+    for module in model.probe.modules():
+        module.train(isinstance(module, nn.Dropout3d))
+    try:
+        return torch.stack([_probe_pass(model, image, coordinates) for _ in range(_PASSES)]).mean(dim=0)
+    finally:
+        model.probe.eval()
+
+
+def case_measures(probabilities: NDArray[np.float32], case: Case, model: Model) -> dict[str, Any]:
+    """All measures of one case inside its body; probabilities (classes, z, y, x)."""
+    classes = probabilities.shape[0]
+    x, y, z = model.description.spacing_mm
+    spacing = (z, y, x)
+    labels = case.labels.astype(np.int64)
+    body = case.image > _BODY_THRESHOLD
+    predicted = probabilities.argmax(axis=0).astype(np.uint8)
+    doubt = entropy(torch.from_numpy(probabilities)).numpy()
+    wrong = (predicted != case.labels)[body]
+    inside = probabilities[:, body]
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    return {
+        "dice": dice_by_label(predicted, case.labels, classes),
+        "band ECE": band_ece(probabilities, labels, spacing),
+        "Brier": brier(inside, labels[body]),
+        "NLL": negative_log_likelihood(inside, labels[body]),
+        "AURC": area_under_risk_coverage(inside.max(axis=0), ~wrong),
+        "shares": [errors_in_most_uncertain(doubt[body], wrong, share=share) for share in _SHARES],
+        "hits": [
+            low <= np.count_nonzero(labels == value) * voxel_ml <= high
+            for value in range(1, classes)
+            if (labels == value).any()
+            for low, high in [volume_interval_ml(probabilities[value], voxel_ml)]
+        ],
+        "organ_doubt": [
+            float(doubt[predicted == value].mean()) if (predicted == value).any() else np.nan
+            for value in range(1, classes)
+        ],
+    }
+
+
+def _row(name: str, cases: Sequence[Case], measured: list[dict[str, Any]], organs: list[str]) -> StudyRow:
+    numbers = {
+        key: round(float(np.mean([m[key] for m in measured])), 5) for key in ("band ECE", "Brier", "NLL", "AURC")
+    }
+    for n, share in enumerate(_SHARES):
+        numbers[f"wrong in top {100 * share:g} %"] = round(float(np.mean([m["shares"][n] for m in measured])), 4)
+    numbers["coverage of 90 % intervals"] = round(float(np.mean([hit for m in measured for hit in m["hits"]])), 4)
+    doubt = np.concatenate([m["organ_doubt"] for m in measured])
+    dice = np.concatenate([m["dice"] for m in measured])
+    numbers["rank correlation, organs"] = round(rank_correlation(doubt, dice), 4)
+    table = {case.name: organ_table(m["dice"], organs) for case, m in zip(cases, measured, strict=True)}
+    return StudyRow(name, dice=table, numbers=numbers)

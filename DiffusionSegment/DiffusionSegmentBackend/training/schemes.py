@@ -1,0 +1,126 @@
+"""What x_t is built from while a refiner is trained: the schemes that Fu et al. compare, and those of this software.
+
+Fu et al. 2023 (arXiv 2308.16355): with the ground truth inside x_t a network sees in training what it never meets at
+inference. The cure is to recycle its own prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.noise import training_noise
+from ..diffusion.schedule import Schedule, add_noise
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..pipeline.sampling import coded
+from .corruption import corrupted
+
+SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
+_START_SHARE = 0.3
+_PURE_NOISE = 1e-4
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerRecipe:
+    """How a refiner is trained: scheme, schedule, alpha_bar at T' (0..1), and the share of corrupted sources.
+
+    recycling: x_t from the pre-segmentation, the network's own answer to it or a corrupted one; t up to T'.
+    standard: x_t from the ground truth, t up to T (Ho et al. 2020).
+    self-conditioning: standard, and the network sees its first estimate in half of the steps (Chen et al. 2022).
+    one-step: x_t from the prediction at x_(t + 1) made from the ground truth (Fu et al. 2023, MICCAI workshop).
+    from-noise: x_t from the prediction at x_T, pure noise (Fu et al. 2023, the paper's recycling).
+    deterministic: no noise and one pass over the sources of "recycling": what diffusion has to beat.
+    """
+
+    scheme: str = "recycling"
+    schedule: str = "cosine"
+    abar_start: float = 0.2
+    corrupted_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, f"There is no scheme '{self.scheme}'.", hint=f"Choose {', '.join(SCHEMES)}."
+            )
+
+    @property
+    def starts_from_presegmentation(self) -> bool:
+        """Whether noise levels beyond T' never occur, because every run starts at T'."""
+        return self.scheme in ("recycling", "deterministic")
+
+    def noise_levels(self, count: int, generator: torch.Generator) -> Tensor:
+        """alpha_bar of `count` samples (count,). T' has a share of its own, because every run starts there."""
+        schedule = Schedule(self.schedule)
+        if self.scheme == "deterministic":
+            return torch.ones(count)
+        last = schedule.step_of(self.abar_start) if self.starts_from_presegmentation else schedule.timesteps
+        t = torch.randint(1, last + 1, (count,), generator=generator)
+        at_start = torch.rand(count, generator=generator) < _START_SHARE
+        return schedule.at(torch.where(at_start, torch.full_like(t, last), t))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a scheme's x_t is built from, probabilities (B, classes, z, y, x), and a first estimate if it is shown."""
+
+    probabilities: Tensor
+    previous: Tensor | None = None
+
+
+def source_of(
+    recipe: RefinerRecipe,
+    labels: Tensor,
+    prior: Tensor,
+    alpha_bar: Tensor,
+    predict: Predict,
+    generator: torch.Generator,
+) -> Source:
+    """The source of x_t under the recipe.
+
+    Labels (B, 1, z, y, x); `prior` is the pre-segmentation (B, classes, z, y, x); `alpha_bar` (B,) that of the step to
+    be trained; `predict(x_t, alpha_bar)` gives probabilities without a gradient.
+    """
+    truth = one_hot(labels, prior.shape[1])
+    if recipe.scheme == "standard":
+        return Source(truth)
+    if recipe.scheme == "self-conditioning":
+        x_t = add_noise(coded(truth), training_noise(truth, generator), alpha_bar)
+        shown = float(torch.rand((), generator=generator)) < 0.5
+        return Source(truth, coded(predict(x_t, alpha_bar)) if shown else None)
+    if recipe.scheme == "one-step":
+        earlier = _one_step_noisier(alpha_bar, recipe.schedule)
+        x_t = add_noise(coded(truth), training_noise(truth, generator), earlier)
+        return Source(predict(x_t, earlier))
+    if recipe.scheme == "from-noise":
+        noise = torch.full_like(alpha_bar, _PURE_NOISE)
+        return Source(predict(training_noise(truth, generator), noise))
+    return Source(_recycled(recipe, prior, predict, generator))
+
+
+def _recycled(recipe: RefinerRecipe, prior: Tensor, predict: Predict, generator: torch.Generator) -> Tensor:
+    prior = prior / prior.sum(dim=1, keepdim=True).clamp(min=1e-3)
+    choice = float(torch.rand((), generator=generator))
+    if choice < recipe.corrupted_share:
+        return torch.stack([corrupted(p, generator) for p in prior])
+    if choice < 0.75 or recipe.scheme == "deterministic":
+        return prior
+    schedule = Schedule(recipe.schedule)
+    start = schedule.at(schedule.step_of(recipe.abar_start)).expand(prior.shape[0]).to(prior.device)
+    return predict(add_noise(coded(prior), training_noise(prior, generator), start), start)
+
+
+def _one_step_noisier(alpha_bar: Tensor, name: str) -> Tensor:
+    schedule = Schedule(name)
+    steps = [min(schedule.timesteps, schedule.step_of(float(a)) + 1) for a in alpha_bar]
+    return schedule.at(torch.tensor(steps)).to(alpha_bar.device)
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Labels (B, 1, z, y, x) -> float (B, classes, z, y, x)."""
+    return F.one_hot(labels[:, 0], classes).movedim(-1, 1).float()

@@ -1,0 +1,179 @@
+"""The command line of researchers: `diffusion-segment train | presegment | calibrate | study | evidence`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .errors import DiffusionSegmentError, ErrorCode
+
+_NETWORKS = ("bodypart", "backbone", "probe", "refiner")
+_OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
+_SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
+_STUDIES = ("bodypart", "features", "recycling", "starts", "uncertainty")
+
+
+def add_training_commands(commands: Any) -> None:
+    """Add the commands to the subparsers of `diffusion-segment`."""
+    _add_train(commands)
+    _add_presegment(commands)
+    _add_calibrate(commands)
+    _add_study(commands)
+    _add_evidence(commands)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="DIR",
+        help="folder with images/ and labels/; may be given several times",
+    )
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train one network of a model")
+    parser.add_argument("network", choices=_NETWORKS)
+    _add_data(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--base", default="abdomen-ct", help="model whose model.json a new folder starts from")
+    parser.add_argument(
+        "--with",
+        dest="companions",
+        action="append",
+        default=[],
+        metavar="MODEL=DATA",
+        help="train the model in this folder along, on one body-part network and backbone",
+    )
+    parser.add_argument(
+        "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="bodypart, backbone: more scans"
+    )
+    parser.add_argument(
+        "--fold", default="1/1", metavar="I/N", help="hold out every N-th case, beginning with the I-th"
+    )
+    parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
+    parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
+    parser.add_argument("--go-on", action="store_true", help="start from the weights that the folder has")
+    parser.add_argument("--objective", default="diffusion", choices=_OBJECTIVES, help="backbone: what it learns from")
+    parser.add_argument("--no-coordinates", action="store_true", help="backbone: without body coordinates")
+    parser.add_argument("--finetune", action="store_true", help="probe: train the backbone along with it")
+    parser.add_argument("--scheme", default="recycling", choices=_SCHEMES, help="refiner: what x_t is built from")
+    parser.add_argument(
+        "--presegmentations", type=Path, metavar="DIR", help="refiner: those of `presegment` instead of the probe's own"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.set_defaults(run=_run_train)
+
+
+def _add_presegment(commands: Any) -> None:
+    parser = commands.add_parser("presegment", help="write the probe's probabilities of training cases")
+    _add_data(parser)
+    parser.add_argument("--model", required=True, help="name or folder")
+    parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the cases that this fold holds out")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.set_defaults(run=_run_presegment)
+
+
+def _add_calibrate(commands: Any) -> None:
+    parser = commands.add_parser("calibrate", help="fit the probe's temperature on out-of-fold probabilities")
+    _add_data(parser)
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--presegmentations", type=Path, required=True, metavar="DIR", help="those of `presegment`")
+    parser.set_defaults(run=_run_calibrate)
+
+
+def _add_study(commands: Any) -> None:
+    parser = commands.add_parser("study", help="measure a claim and write a result file for the evidence page")
+    parser.add_argument("study", choices=_STUDIES)
+    _add_data(parser)
+    parser.add_argument(
+        "--models", type=Path, nargs="+", required=True, metavar="DIR", help="the model folders to compare"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the result file")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="features: also keep out-of-fold probabilities")
+    parser.set_defaults(run=_run_study)
+
+
+def _add_evidence(commands: Any) -> None:
+    parser = commands.add_parser("evidence", help="write the evidence page and its plots from result files")
+    parser.add_argument("--results", type=Path, default=Path("docs/results"), metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/EVIDENCE.md"), metavar="FILE")
+    parser.set_defaults(run=_run_evidence)
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    from .training.command import TrainOptions, train
+    from .training.folds import Fold
+
+    train(
+        TrainOptions(
+            network=options.network,
+            data=tuple(options.data),
+            output=options.output,
+            base=options.base,
+            companions=tuple(_companion(text) for text in options.companions),
+            unlabelled=tuple(options.unlabelled),
+            fold=Fold.parse(options.fold),
+            presegmentations=options.presegmentations,
+            steps=options.steps,
+            minutes=options.minutes,
+            learning_rate=options.learning_rate,
+            batch=options.batch,
+            patch=options.patch,
+            seed=options.seed,
+            device=options.device,
+            bf16=options.bf16,
+            finetune=options.finetune,
+            go_on=options.go_on,
+            objective=options.objective,
+            use_coordinates=not options.no_coordinates,
+            scheme=options.scheme,
+            resume=options.resume,
+        )
+    )
+
+
+def _companion(text: str) -> Any:
+    from .training.command import Companion
+
+    model, found, data = text.partition("=")
+    if not (model and found and data):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"'{text}' is not MODEL=DATA.", hint="Give the model's folder, '=', the data's folder."
+        )
+    return Companion(output=Path(model), data=Path(data))
+
+
+def _run_presegment(options: argparse.Namespace) -> None:
+    from .training.cross_fitting import presegment_fold
+    from .training.folds import Fold
+
+    presegment_fold(options.model, options.data, options.output, fold=Fold.parse(options.fold), device=options.device)
+
+
+def _run_calibrate(options: argparse.Namespace) -> None:
+    from .training.cross_fitting import calibrate
+
+    print(f"Temperature {calibrate(options.model, options.data, options.presegmentations):.3f}")
+
+
+def _run_study(options: argparse.Namespace) -> None:
+    from .studies.command import run_study
+
+    run_study(options.study, options.models, options.data, options.output, predictions=options.predictions)
+
+
+def _run_evidence(options: argparse.Namespace) -> None:
+    from .evaluation.evidence.document import write_evidence
+
+    write_evidence(options.results, options.output)
