@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint system-packages clean
+.PHONY: demo test lint evidence system-packages clean
 
 demo: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -19,6 +19,10 @@ test: $(STAMP) lint
 lint: $(STAMP)
 	$(PY) -m ruff check DiffusionSegment Testing
 	$(PY) -m mypy
+
+# docs/EVIDENCE.md and its plots from the result files in docs/results.
+evidence: $(STAMP)
+	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend evidence
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -11,7 +11,7 @@ from .errors import DiffusionSegmentError, ErrorCode
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
-_STUDIES = ("bodypart", "features", "recycling", "starts", "uncertainty")
+_STUDIES = ("models", "bodypart", "features", "recycling", "starts", "uncertainty")
 
 
 def add_training_commands(commands: Any) -> None:
@@ -79,6 +79,7 @@ def _add_presegment(commands: Any) -> None:
     _add_data(parser)
     parser.add_argument("--model", required=True, help="name or folder")
     parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the cases that this fold holds out")
+    parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.set_defaults(run=_run_presegment)
@@ -89,6 +90,7 @@ def _add_calibrate(commands: Any) -> None:
     _add_data(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--presegmentations", type=Path, required=True, metavar="DIR", help="those of `presegment`")
+    parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
     parser.set_defaults(run=_run_calibrate)
 
 
@@ -158,13 +160,20 @@ def _run_presegment(options: argparse.Namespace) -> None:
     from .training.cross_fitting import presegment_fold
     from .training.folds import Fold
 
-    presegment_fold(options.model, options.data, options.output, fold=Fold.parse(options.fold), device=options.device)
+    presegment_fold(
+        options.model,
+        options.data,
+        options.output,
+        fold=Fold.parse(options.fold),
+        part=options.part,
+        device=options.device,
+    )
 
 
 def _run_calibrate(options: argparse.Namespace) -> None:
     from .training.cross_fitting import calibrate
 
-    print(f"Temperature {calibrate(options.model, options.data, options.presegmentations):.3f}")
+    print(f"Temperature {calibrate(options.model, options.data, options.presegmentations, part=options.part):.3f}")
 
 
 def _run_study(options: argparse.Namespace) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from DiffusionSegmentBackend import training_cli
 from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.refiner import Refiner
+from DiffusionSegmentBackend.training.backbone import OBJECTIVES
 from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.training.refiner import RefinerStep
 from DiffusionSegmentBackend.training.schemes import SCHEMES, RefinerRecipe, Source, one_hot, source_of
@@ -74,3 +76,9 @@ def test_noise_levels_stay_where_the_scheme_runs() -> None:
     assert float((recycled < 0.21).float().mean()) > 0.25
     assert float(RefinerRecipe(scheme="standard").noise_levels(400, generator).min()) < 0.01
     assert torch.equal(RefinerRecipe(scheme="deterministic").noise_levels(3, generator), torch.ones(3))
+
+
+def test_the_command_line_offers_what_training_knows() -> None:
+    """The parser names schemes and objectives itself, because importing torch for `--help` takes seconds."""
+    assert training_cli._SCHEMES == SCHEMES
+    assert training_cli._OBJECTIVES == OBJECTIVES

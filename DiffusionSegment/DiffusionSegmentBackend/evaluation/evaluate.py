@@ -15,17 +15,18 @@ from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.segment import Prediction, SegmentOptions, Stopwatch, plan_of, predict
 from ..pipeline.uncertainty import entropy, volume_interval_ml
-from ..training.data import CaseFiles
+from ..training.data import CaseFiles, drawn_values
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
 from .metrics import centroid_values, dice_by_label, errors_in_most_uncertain
+from .surface import surface_dice_by_label
 
 _SHARES = (0.01, 0.02, 0.05)
 _AIR_HU = -120
 
 
 def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) -> dict[str, Any]:
-    """Tables for metrics.json: per case and organ, their means and medians; Dice 0..1."""
+    """Tables for metrics.json: per case and organ, their means and medians; Dice and surface Dice 0..1."""
     cases = [_evaluate_case(model, scan, options) for scan in tqdm(scans, desc="evaluate")]
     names = [label.name for label in model.description.labels]
     variants = ("probe", "refiner", "ensemble")
@@ -44,6 +45,7 @@ def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) 
         "cases": len(cases),
         "mean_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmean) for v in variants},
         "median_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmedian) for v in variants},
+        "surface_dice_2mm": {v: _mean([case["surface_dice_2mm"][v] for case in cases], np.nanmean) for v in variants},
         "organ_dice": {
             v: {name: _rounded(np.nanmean([case["dice"][v][n] for case in cases])) for n, name in enumerate(names)}
             for v in variants
@@ -69,16 +71,28 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
         maps = {"probe": prediction.pre, "refiner": prediction.refined, "ensemble": prediction.ensemble}
         labels = {name: restore_labels(p, prediction.offset, grid) for name, p in maps.items()}
     classes = model.description.classes
+    drawn = drawn_values(scan, model.description)
+    unknown = np.array([value not in drawn for value in range(1, classes)])
+    spacing = tuple(float(np.linalg.norm(axis)) for axis in volume.index_to_lps[:3, :3].T[::-1])
+    surface = {n: surface_dice_by_label(p, truth, classes, spacing) for n, p in labels.items()}  # type: ignore[arg-type]
     return {
         "name": scan.name,
-        "dice": {name: dice_by_label(predicted, truth, classes).tolist() for name, predicted in labels.items()},
+        "dice": {n: _known(dice_by_label(p, truth, classes), unknown) for n, p in labels.items()},
+        "surface_dice_2mm": {n: _known(values, unknown) for n, values in surface.items()},
         "bodypart_at_centroids": np.round(
             centroid_values(prediction.coordinates_mm.numpy(), grid.labels_to_grid(truth), classes), 1
         ).tolist(),
         "interval_hits": _interval_hits(prediction, truth, grid, volume),
-        "errors_in_most_uncertain": _error_shares(prediction, labels["ensemble"], truth, grid, volume),
+        "errors_in_most_uncertain": _error_shares(
+            prediction, np.where(np.isin(labels["ensemble"], list(drawn)), labels["ensemble"], 0), truth, grid, volume
+        ),
         "seconds": watch.seconds,
     }
+
+
+def _known(values: NDArray[np.float64], unknown: NDArray[np.bool_]) -> list[float]:
+    """NaN for organs that nobody drew: they are not absent, their truth is unknown."""
+    return np.where(unknown, np.nan, values).tolist()
 
 
 def _interval_hits(prediction: Prediction, truth: NDArray, grid: Grid, volume: Volume) -> list[bool]:

@@ -28,23 +28,28 @@ class LinearProbe(nn.Module):
 
 
 class NonLinearProbe(nn.Module):
-    """vox2vec's non-linear head: from coarse to fine, project, add the level, one residual block of 1x1x1 layers."""
+    """vox2vec's non-linear head: from coarse to fine, project, add the level, one residual block of 1x1x1 layers.
 
-    def __init__(self, channels: Sequence[int], classes: int) -> None:
+    No level is narrower than `least`, so that raw values alone have room to be combined.
+    """
+
+    def __init__(self, channels: Sequence[int], classes: int, *, least: int = 48) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        widths = [max(least, width) for width in channels]
         self.norm = nn.BatchNorm1d(sum(channels))
-        self.bottom = _Residual(channels[-1])
+        self.enter = nn.Linear(channels[-1], widths[-1])
+        self.bottom = _Residual(widths[-1])
         levels = range(len(channels) - 1)
-        self.project = nn.ModuleList(nn.Linear(channels[n + 1], channels[n]) for n in levels)
-        self.skip = nn.ModuleList(nn.Linear(channels[n], channels[n]) for n in levels)
-        self.blocks = nn.ModuleList(_Residual(channels[n]) for n in levels)
-        self.head = nn.Linear(channels[0], classes)
+        self.project = nn.ModuleList(nn.Linear(widths[n + 1], widths[n]) for n in levels)
+        self.skip = nn.ModuleList(nn.Linear(channels[n], widths[n]) for n in levels)
+        self.blocks = nn.ModuleList(_Residual(widths[n]) for n in levels)
+        self.head = nn.Linear(widths[0], classes)
 
     def forward(self, descriptors: Tensor) -> Tensor:
         """Descriptors (N, sum of channels), finest level first -> logits (N, classes)."""
         levels = self.norm(descriptors).split(self.channels, dim=1)
-        x = self.bottom(levels[-1])
+        x = self.bottom(self.enter(levels[-1]))
         for n in reversed(range(len(self.project))):
             x = self.blocks[n](self.project[n](x) + self.skip[n](levels[n]))
         logits: Tensor = self.head(x)

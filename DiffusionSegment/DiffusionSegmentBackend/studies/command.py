@@ -15,11 +15,12 @@ from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.model import load_model, load_network
-from ..training.data import Case
+from ..training.data import Case, find_cases
 from ..training.presegmentations import read_presegmentations
 from ..training.session import TRAINING_FOLDER, add_coordinates, load_cases
 from .bodypart import bodypart_rows, recognition_rows
 from .frozen_features import LABELLED, TIMESTEPS, Cohort, cross_validation_jobs, measure, split_job
+from .model_quality import model_rows
 from .recycling import recycling_rows
 from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
@@ -44,6 +45,7 @@ def run_study(
         "features": lambda: _features(descriptions, data, predictions),
         "recycling": lambda: _recycling(descriptions, data, _needed(predictions, study)),
         "starts": lambda: _starts(descriptions[0], data, _needed(predictions, study)),
+        "models": lambda: _models(descriptions, data),
         "uncertainty": lambda: _uncertainty(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
     }
@@ -86,12 +88,15 @@ def _features(
     rows = []
     for n, description in enumerate(descriptions):
         backbone = cast(Backbone, load_network(description, "backbone"))
-        source = FeatureSource(backbone.to(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
+        backbone.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        source = FeatureSource(backbone, coordinates=backbone.use_coordinates)
         jobs = cross_validation_jobs(cohort, folds=_FOLDS)
         jobs += [split_job(cohort, f"{count} labelled", labelled=count) for count in LABELLED]
         found = measure(source, cohort, jobs, predictions=predictions if n == 0 else None)
         rows += [replace(row, name=f"{description.folder.name}, {row.name}") for row in found]
         if n == 0:
+            raw = measure(replace(source, backbone=None), cohort, jobs)
+            rows += [replace(row, name=f"no network, {row.name}") for row in raw]
             for t in TIMESTEPS:
                 (row,) = measure(replace(source, timestep=t), cohort, [split_job(cohort, "t")])
                 rows.append(replace(row, name=f"{description.folder.name}, x_t at t = {t}", x=t, series="x_t"))
@@ -99,7 +104,8 @@ def _features(
         "order": 20,
         "title": "Frozen features",
         "question": "What do frozen features know, by the way they were pretrained?",
-        "protocol": f"Pointwise probes (1x1x1, as vox2vec's) on frozen features; {_FOLDS}-fold cross-validation over "
+        "protocol": "Pointwise probes (1x1x1, as vox2vec's) on intensity, body coordinates and frozen features; 'no "
+        f"network' has the first two alone; {_FOLDS}-fold cross-validation over "
         f"{len(cohort.cases)} cases; rows of x_t and of few labels: training cases, tested on {cohort.validation} "
         "validation cases. Dice on the model's grid, over every second voxel along z and y.",
         "budget": _budget(descriptions[0], "backbone"),
@@ -189,6 +195,22 @@ def _bodypart(descriptions: Sequence[ModelDescription], data: Sequence[Path]) ->
         "centroid, median over organs. Order: body voxels whose coordinate grows over 12 mm along its axis. Changes: "
         "median over body voxels and cases after cutting off a quarter, noise of 30 HU, and 1.25 times the spacing.",
         "budget": _budget(descriptions[0], "bodypart"),
+    }
+    return rows, described
+
+
+def _models(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    rows = []
+    for description, place in zip(descriptions, data, strict=True):
+        model = load_model(str(description.folder), "auto")
+        rows += model_rows(model, find_cases(place, part="validation"))
+    described = {
+        "order": 5,
+        "title": "The shipped models",
+        "question": "How well do they segment patients they never saw?",
+        "protocol": "Validation cases in their own geometry, the models' default K, S and start; organs that were not "
+        "drawn in a case are left out of its mean. Surface Dice at 2 mm.",
+        "budget": "; ".join(f"{d.name}: {_budget(d, 'probe')}" for d in descriptions),
     }
     return rows, described
 

@@ -15,13 +15,10 @@ from ..training.data import Case
 from ..training.presegmentations import write_presegmentations
 from .frozen_probes import ProbeJob, predict_pointwise, score_pointwise, train_pointwise
 from .result_file import StudyRow, organ_table
-from .voxel_features import FeatureSource, testing_sample, training_sample, voxel_tables
+from .voxel_features import FeatureSource, training_table, whole_scan_table
 
 TIMESTEPS = (1, 10, 25, 50, 100, 250)
 LABELLED = (1, 3, 6)
-_PER_CLASS = 700
-_BACKGROUND = 12_000
-_TEST_STRIDE = 2
 
 
 @dataclass(frozen=True)
@@ -56,23 +53,31 @@ def split_job(cohort: Cohort, name: str, *, labelled: int | None = None) -> Prob
 
 
 def measure(
-    source: FeatureSource, cohort: Cohort, jobs: Sequence[ProbeJob], *, seed: int = 0, predictions: Path | None = None
+    source: FeatureSource,
+    cohort: Cohort,
+    jobs: Sequence[ProbeJob],
+    *,
+    seed: int = 0,
+    patches: int = 28,
+    predictions: Path | None = None,
 ) -> list[StudyRow]:
-    """One row a job name, Dice of all its tested cases on the model's grid.
+    """One row a job name, Dice of all its tested cases on the model's grid; probes learn from `patches` of each case.
 
     `predictions` receives the probabilities that the jobs named "nonlinear" give for the cases they test: out of fold.
     """
     cases, classes = cohort.cases, len(cohort.organs) + 1
     needed = sorted({i for job in jobs for i in (*job.train, *job.test)})
-    tables = {}
-    for i in tqdm(needed, desc="features", leave=False):
-        learn = training_sample(cases[i], per_class=_PER_CLASS, background=_BACKGROUND, seed=seed + i)
-        tables[i] = voxel_tables(cases[i], source, [learn, testing_sample(cases[i], stride=_TEST_STRIDE)])
+    tables = {
+        i: (
+            training_table(cases[i], source, classes=classes, patches=patches, seed=seed + i),
+            whole_scan_table(cases[i], source),
+        )
+        for i in tqdm(needed, desc="features", leave=False)
+    }
     rows = {job.name: StudyRow(job.name, dice={}) for job in jobs}
     for job in tqdm(jobs, desc="probes", leave=False):
         known = [tables[i][0] for i in job.train]
-        channels = source.backbone.channels
-        probe = train_pointwise(known, head=job.head, channels=channels, classes=classes, seed=seed)
+        probe = train_pointwise(known, head=job.head, channels=source.channels, classes=classes, seed=seed)
         for i in job.test:
             _record(rows[job.name], cases[i], score_pointwise(tables[i][1], probe, classes), cohort.organs)
             if predictions is not None and job.name == "nonlinear":

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..evaluation.metrics import dice_by_label
-from ..networks.backbone import descriptors_at
 from ..networks.pointwise_probe import pointwise_probe
 from ..training.data import Case
-from .voxel_features import FeatureSource, VoxelTable, tile_pyramids
+from .voxel_features import FeatureSource, VoxelTable, tiles
 
-_ITERATIONS = 500
+_ITERATIONS = 800
 _BATCH = 2048
 _LEARNING_RATE = 3e-3
+_WEIGHT_DECAY = 1e-2
 _CHUNK = 65_536
 
 
@@ -36,14 +36,14 @@ class ProbeJob:
 def train_pointwise(
     tables: Sequence[VoxelTable], *, head: str, channels: Sequence[int], classes: int, seed: int = 0
 ) -> nn.Module:
-    """Cross-entropy plus soft Dice on voxels, each weighted by how many it stands for; Adam with a cosine rate."""
+    """Cross-entropy plus soft Dice on voxels, each weighted by how many it stands for; AdamW with a cosine rate."""
     torch.manual_seed(seed)
     probe = pointwise_probe(head, channels, classes)
     descriptors = torch.cat([table.descriptors for table in tables])
     labels = torch.cat([table.labels for table in tables])
     weights = torch.cat([table.weights for table in tables])
     weights = weights / weights.mean()
-    optimizer = torch.optim.Adam(probe.parameters(), lr=_LEARNING_RATE)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _ITERATIONS)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(_ITERATIONS):
@@ -79,9 +79,8 @@ def predict_pointwise(case: Case, source: FeatureSource, probe: nn.Module, class
     found = np.zeros((classes, *case.image.shape), np.float16)
     found[0] = 1
     with torch.inference_mode():
-        for pyramid, local, place in tile_pyramids(case, source):
-            for first in range(0, len(local), _CHUNK):
-                descriptors = descriptors_at(pyramid, torch.from_numpy(local[first : first + _CHUNK])).float()
-                z, y, x = place[first : first + _CHUNK].T
-                found[:, z, y, x] = probe(descriptors).softmax(dim=1).T.half().numpy()
+        for tile, local, place in tiles(case, source):
+            logits = probe(source.descriptors(tile, local).float())
+            z, y, x = place.T
+            found[:, z, y, x] = logits.softmax(dim=1).T.half().numpy()
     return found

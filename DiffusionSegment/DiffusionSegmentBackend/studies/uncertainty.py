@@ -19,6 +19,7 @@ from ..evaluation.calibration import (
     brier,
     negative_log_likelihood,
     rank_correlation,
+    tempered,
 )
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
 from ..networks.bodypart import normalised
@@ -29,12 +30,15 @@ from ..pipeline.sampling import SamplingPlan
 from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, refine
 from ..pipeline.tiling import Tiling
 from ..pipeline.uncertainty import entropy, volume_interval_ml
+from ..training.cross_fitting import temperature_of
 from ..training.data import Case
 from .result_file import StudyRow, organ_table
 
 _BODY_THRESHOLD = -0.95
 _SHARES = (0.01, 0.02, 0.05)
 _PASSES = 8
+_RAW = "probe, softmax"
+_TEMPERED = "probe, temperature fitted on the other cases"
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -43,11 +47,18 @@ def uncertainty_rows(model: Model, cases: Sequence[Case], *, samples: int = 8, s
     """One row a method, over all cases on the model's grid."""
     organs = [label.name for label in model.description.labels]
     collected: dict[str, list[dict[str, Any]]] = {}
+    raw = []
     for case in tqdm(cases, desc="cases"):
         with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
             maps = method_maps(model, case, samples=samples, seed=seed)
+        raw.append(maps[_RAW].half().numpy())
         for name, probabilities in maps.items():
             collected.setdefault(name, []).append(case_measures(probabilities.numpy(), case, model))
+    for n, case in enumerate(cases if len(cases) > 1 else []):
+        others = [(c, r) for m, (c, r) in enumerate(zip(cases, raw, strict=True)) if m != n]
+        temperature = temperature_of([c for c, _ in others], [r for _, r in others])
+        calibrated = tempered(raw[n].astype(np.float32), temperature).astype(np.float32)
+        collected.setdefault(_TEMPERED, []).append(case_measures(calibrated, case, model))
     return [_row(name, cases, measured, organs) for name, measured in collected.items()]
 
 
@@ -70,8 +81,7 @@ def method_maps(model: Model, case: Case, *, samples: int, seed: int) -> dict[st
     raw = (stage.pre.clamp(min=1e-8).log() * temperature).softmax(dim=0)
     crop = (slice(None), *(slice(0, n) for n in case.image.shape))
     found = {
-        "probe, softmax": raw,
-        "probe, temperature": stage.pre,
+        _RAW: raw,
         f"probe, {_PASSES} augmentations": _augmented(model, image, coordinates, seed),
         f"probe, {_PASSES} dropouts": _dropped_out(model, image, coordinates, seed),
         f"diffusion, K = {samples}": mean,

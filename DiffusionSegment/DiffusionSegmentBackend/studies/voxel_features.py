@@ -1,4 +1,8 @@
-"""Frozen features of a backbone, tile by tile: a table of sampled voxels to train on, whole scans to test on."""
+"""Frozen features of a backbone: voxels of augmented patches to train probes on, whole scans, tile by tile, to test on.
+
+A voxel's descriptor begins with what needs no network, its intensity and its body coordinates: group norm takes the
+mean of a patch away, so absolute values would be lost, and every backbone has to add something to them.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +15,58 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..diffusion.noise import noise_field
+from ..diffusion.noise import noise_field, training_noise
 from ..networks.backbone import Backbone, descriptors_at
 from ..networks.bodypart import normalised
 from ..training.data import Case
+from ..training.patches import patch_batches
 
 _TILE = 64
 _MARGIN = 8
 _BODY_THRESHOLD = -0.95
+_PER_CLASS = 40
+_BACKGROUND = 250
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """A frozen backbone and the t (1..1000) at which it is read; None reads the clean scan."""
+    """A frozen backbone and the t (1..1000) at which it is read; None reads the clean scan. No backbone: raw values."""
 
-    backbone: Backbone
+    backbone: Backbone | None
     timestep: int | None = None
+    coordinates: bool = True
     bf16: bool = True
     seed: int = 0
 
-    def pyramid(self, image: Tensor, coordinates: Tensor, noise: Tensor) -> list[Tensor]:
-        """Features of one tile: image (1, 1, z, y, x), coordinates (1, 3, z, y, x), noise like the image."""
-        with torch.inference_mode(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Width of the raw values, then of each level."""
+        raw = 4 if self.coordinates else 1
+        return (raw, *(self.backbone.channels if self.backbone is not None else ()))
+
+    def descriptors(self, tile: Tile, voxels: NDArray) -> Tensor:
+        """Descriptors (N, sum of channels) in half precision of voxels (N, 3) of a tile."""
+        z, y, x = voxels.T
+        raw = torch.cat([tile.image[0], tile.coordinates[0]])[: self.channels[0], z, y, x].T
+        if self.backbone is None:
+            return raw.half()
+        return torch.cat([raw, descriptors_at(self._pyramid(tile), torch.from_numpy(voxels)).float()], dim=1).half()
+
+    def _pyramid(self, tile: Tile) -> list[Tensor]:
+        assert self.backbone is not None
+        with torch.inference_mode(), torch.autocast(tile.image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             if self.timestep is None:
-                return self.backbone.features(image, coordinates)
-            return self.backbone.noisy_features(image, coordinates, timestep=self.timestep, noise=noise)
+                return self.backbone.features(tile.image, tile.coordinates)
+            return self.backbone.noisy_features(tile.image, tile.coordinates, timestep=self.timestep, noise=tile.noise)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A piece of a scan: image and noise (1, 1, z, y, x), coordinates (1, 3, z, y, x) normalised."""
+
+    image: Tensor
+    coordinates: Tensor
+    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,8 +78,8 @@ class VoxelTable:
     weights: Tensor
 
 
-def tile_pyramids(case: Case, source: FeatureSource) -> Iterator[tuple[list[Tensor], NDArray, NDArray]]:
-    """For each tile: its pyramid, and the body voxels (N, 3) of its core, within the tile and within the case."""
+def tiles(case: Case, source: FeatureSource) -> Iterator[tuple[Tile, NDArray, NDArray]]:
+    """Tiles of a scan, and the body voxels (N, 3) of each one's core, within the tile and within the case."""
     if case.coordinates is None:
         raise ValueError(f"case {case.name} has no body coordinates")
     size = case.image.shape
@@ -63,53 +94,59 @@ def tile_pyramids(case: Case, source: FeatureSource) -> Iterator[tuple[list[Tens
     for start in np.ndindex(*[-(-n // core) for n in size]):
         place = tuple(slice(s * core, s * core + _TILE) for s in start)
         inside = np.argwhere(body[place].numpy()[(slice(_MARGIN, -_MARGIN),) * 3]) + _MARGIN
-        if not len(inside):
-            continue
-        tile = (slice(None), *place)
-        pyramid = source.pyramid(
-            image[tile][None].contiguous(memory_format=torch.channels_last_3d),
-            coordinates[tile][None],
-            noise[tile][None],
-        )
-        yield pyramid, inside, inside + np.array(start) * core - _MARGIN
+        if len(inside):
+            cut = (slice(None), *place)
+            clean = image[cut][None].contiguous(memory_format=torch.channels_last_3d)
+            yield (
+                Tile(clean, coordinates[cut][None], noise[cut][None]),
+                inside,
+                inside + np.array(start) * core - _MARGIN,
+            )
 
 
-def training_sample(case: Case, *, per_class: int, background: int, seed: int = 0) -> NDArray[np.float32]:
-    """How many voxels each chosen voxel (z, y, x) stands for; 0 for those not chosen.
-
-    Up to `per_class` voxels of each organ and `background` others, drawn at random from the body.
-    """
+def training_table(case: Case, source: FeatureSource, *, classes: int, patches: int, seed: int = 0) -> VoxelTable:
+    """Voxels of `patches` augmented patches around voxels of every class, some of each class that a patch shows."""
     random = np.random.default_rng(seed)
-    weights = np.zeros(case.labels.shape, dtype=np.float32)
-    body = case.image > _BODY_THRESHOLD
-    for value in np.unique(case.labels[body]):
-        places = np.flatnonzero((case.labels == value) & body)
-        count = min(len(places), background if value == 0 else per_class)
+    batches = patch_batches([case], classes=classes, patch=_TILE, batch=1, augment=True, seed=seed, workers=0)
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[tuple[Tensor, NDArray, NDArray]] = []
+    for _ in range(patches):
+        item = next(batches)
+        labels = item["labels"][0, 0].numpy()
+        weights = _sampled(labels, item["image"][0, 0].numpy() > _BODY_THRESHOLD, random)
+        voxels = np.argwhere(weights > 0)
+        tile = Tile(
+            item["image"].contiguous(memory_format=torch.channels_last_3d),
+            item["coordinates"],
+            training_noise(item["image"], generator),
+        )
+        parts.append((source.descriptors(tile, voxels), labels[tuple(voxels.T)], weights[tuple(voxels.T)]))
+    return _table(parts)
+
+
+def _sampled(labels: NDArray, body: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.float32]:
+    """How many voxels of its class each chosen voxel stands for; 0 for those not chosen."""
+    weights = np.zeros(labels.shape, dtype=np.float32)
+    for value in np.unique(labels[body]):
+        places = np.flatnonzero((labels == value) & body)
+        count = min(len(places), _BACKGROUND if value == 0 else _PER_CLASS)
         weights.ravel()[random.choice(places, count, replace=False)] = len(places) / count
     return weights
 
 
-def testing_sample(case: Case, *, stride: int) -> NDArray[np.float32]:
-    """1 for every `stride`-th body voxel along z and y, else 0: enough to tell Dice, a fraction of the work."""
-    weights = np.zeros(case.labels.shape, dtype=np.float32)
-    weights[::stride, ::stride] = 1
-    return weights * (case.image > _BODY_THRESHOLD)
+def whole_scan_table(case: Case, source: FeatureSource, *, stride: int = 2) -> VoxelTable:
+    """Every `stride`-th body voxel along z and y: enough to tell Dice, a fraction of the work."""
+    parts: list[tuple[Tensor, NDArray, NDArray]] = []
+    for tile, local, place in tiles(case, source):
+        chosen = (place[:, 0] % stride == 0) & (place[:, 1] % stride == 0)
+        labels = case.labels[tuple(place[chosen].T)]
+        parts.append((source.descriptors(tile, local[chosen]), labels, np.ones(len(labels), np.float32)))
+    return _table(parts)
 
 
-def voxel_tables(case: Case, source: FeatureSource, samples: Sequence[NDArray[np.float32]]) -> list[VoxelTable]:
-    """One table for each sample of voxels, in one pass over the scan."""
-    parts: list[list[tuple[Tensor, NDArray, NDArray]]] = [[] for _ in samples]
-    for pyramid, local, place in tile_pyramids(case, source):
-        z, y, x = place.T
-        for found, weights in zip(parts, samples, strict=True):
-            chosen = weights[z, y, x] > 0
-            descriptors = descriptors_at(pyramid, torch.from_numpy(local[chosen])).half()
-            found.append((descriptors, case.labels[z, y, x][chosen], weights[z, y, x][chosen]))
-    return [
-        VoxelTable(
-            torch.cat([p[0] for p in found]),
-            torch.from_numpy(np.concatenate([p[1] for p in found])).long(),
-            torch.from_numpy(np.concatenate([p[2] for p in found])),
-        )
-        for found in parts
-    ]
+def _table(parts: Sequence[tuple[Tensor, NDArray, NDArray]]) -> VoxelTable:
+    return VoxelTable(
+        torch.cat([p[0] for p in parts]),
+        torch.from_numpy(np.concatenate([p[1] for p in parts])).long(),
+        torch.from_numpy(np.concatenate([p[2] for p in parts])),
+    )

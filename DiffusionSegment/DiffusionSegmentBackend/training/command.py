@@ -9,6 +9,7 @@ from typing import Any, cast
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.probe import Probe
+from ..networks.refiner import Refiner
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription
 from ..pipeline.model import choose_device, load_network, save_network, share_network
 from .backbone import train_backbone
@@ -207,8 +208,9 @@ def _refiner(options: TrainOptions, model: ModelInTraining) -> None:
         resume=options.resume,
         patch=options.patch,
         batch=options.batch,
+        start=cast(Refiner, load_network(model.description, "refiner")) if options.go_on else None,
     )
-    record = {**asdict(recipe), "out_of_fold": options.presegmentations is not None}
+    record = {**asdict(recipe), "out_of_fold": options.presegmentations is not None, "go_on": options.go_on}
     _store(options, "refiner", network, [model], [], architecture=network.architecture, record=record)
 
 

@@ -24,10 +24,12 @@ _BODY_THRESHOLD = -0.95
 _FLOOR = 1e-6
 
 
-def presegment_fold(model_name: str, data: Sequence[Path], output: Path, *, fold: Fold, device: str = "auto") -> None:
-    """Write the probe's probabilities of the cases that `fold` holds out, or of all where it holds out none."""
+def presegment_fold(
+    model_name: str, data: Sequence[Path], output: Path, *, fold: Fold, part: str = "train", device: str = "auto"
+) -> None:
+    """Write the probe's probabilities of the cases of `part` that `fold` holds out, or of all if it holds out none."""
     model = load_model(model_name, device)
-    cases = load_cases(data, model.description)
+    cases = load_cases(data, model.description, part=part)
     chosen = fold.held_out(cases) or cases
     add_coordinates(chosen, model.bodypart)
     for case in chosen:
@@ -35,14 +37,16 @@ def presegment_fold(model_name: str, data: Sequence[Path], output: Path, *, fold
         write_presegmentations(output, [case], found)
 
 
-def calibrate(folder: Path, data: Sequence[Path], presegmentations: Path) -> float:
-    """Fit the temperature (Guo et al. 2017) on stored out-of-fold probabilities and write it into the probe.
+def calibrate(folder: Path, data: Sequence[Path], presegmentations: Path, *, part: str = "train") -> float:
+    """Fit the temperature (Guo et al. 2017) on stored probabilities of cases not trained on; write it into the probe.
+
+    The stored probabilities must have been made at temperature 1.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA when a case's probabilities are missing.
     """
     description = read_description(folder)
-    cases = load_cases(data, description)
+    cases = load_cases(data, description, part=part)
     stored = read_presegmentations(presegmentations, cases, description.classes)
     temperature = temperature_of(cases, stored)
     probe = cast(Probe, load_network(description, "probe"))

@@ -38,8 +38,9 @@ def train_refiner(
     resume: bool = False,
     patch: int = 64,
     batch: int = 2,
+    start: Refiner | None = None,
 ) -> Refiner:
-    """Train on the frozen backbone's features and return the moving average.
+    """Train on the frozen backbone's features and return the moving average; `start` gives the first weights.
 
     `presegmentations` holds the probe's probabilities (classes, z, y, x) of each case on the model's grid; best are
     those of probes that never saw the case, because such mistakes are the ones of new patients.
@@ -47,7 +48,8 @@ def train_refiner(
     recipe = recipe or RefinerRecipe()
     backbone = backbone.to(budget.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     torch.manual_seed(budget.seed)
-    network = Refiner(backbone.channels[:2], classes, self_conditioning=recipe.scheme == "self-conditioning")
+    shown = recipe.scheme == "self-conditioning"
+    network = start.requires_grad_(True) if start else Refiner(backbone.channels[:2], classes, self_conditioning=shown)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
