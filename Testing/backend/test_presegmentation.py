@@ -83,20 +83,20 @@ def test_a_label_map_that_does_not_fit_is_refused(model: Model, scan: Volume, tr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scan_from_elsewhere_in_the_body_is_refused_with_the_distance(model: Model) -> None:
+def test_a_scan_from_elsewhere_in_the_body_is_refused_with_its_share(model: Model) -> None:
     anatomy = replace(model.description.anatomy, body_z_mm=(-100.0, 100.0))
     description = replace(model.description, anatomy=anatomy)
-    image = torch.zeros(4, 4, 4)
-    coordinates = torch.zeros(3, 4, 4, 4)
-    check_body_part(coordinates, image, description)
+    image = torch.zeros(20, 4, 4)
+    coordinates = torch.zeros(3, 20, 4, 4)
     coordinates[2] = 400
-    with pytest.raises(DiffusionSegmentError, match="30 cm above") as caught:
+    coordinates[2, :3] = 50
+    check_body_part(coordinates, image, description)
+    coordinates[2, 1:3] = -300
+    with pytest.raises(DiffusionSegmentError, match="Only 5 %") as caught:
         check_body_part(coordinates, image, description)
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
-    with pytest.raises(DiffusionSegmentError, match="30 cm below"):
-        check_body_part(-coordinates, image, description)
-    with pytest.raises(DiffusionSegmentError, match="no body"):
-        check_body_part(coordinates, torch.full((4, 4, 4), -1.0), description)
+    with pytest.raises(DiffusionSegmentError, match="Only 0 %"):
+        check_body_part(coordinates, torch.full_like(image, -1.0), description)
     check_body_part(coordinates, image, replace(description, anatomy=replace(anatomy, body_z_mm=None)))
 
 

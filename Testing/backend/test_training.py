@@ -102,6 +102,12 @@ def break_unknown_value(folder: Path) -> str:
     return "77"
 
 
+def break_company(folder: Path) -> str:
+    for part, name in (("images", "case_0"), ("labels", "case_0")):
+        (folder / part / f"{name}.nii.gz").unlink()
+    return "only one"
+
+
 def break_geometry(folder: Path) -> str:
     phantom = make_phantom(seed=1, spacing_mm=(3.0, 3.0, 3.0))
     moved = phantom.index_to_lps.copy()
@@ -122,7 +128,7 @@ def break_empty(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "damage", [break_missing_label, break_unknown_value, break_geometry, break_annotation, break_empty]
+    "damage", [break_missing_label, break_unknown_value, break_geometry, break_annotation, break_empty, break_company]
 )
 def test_broken_training_data_names_the_case_and_the_reason(
     data: Path, tmp_path: Path, damage: Callable[[Path], str]
@@ -258,7 +264,8 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
     }
     for network in ("bodypart", "backbone", "probe"):
         train(TrainOptions(network=network, finetune=True, **shared))
-    train(TrainOptions(network="probe", go_on=True, fold=Fold(1, 2), **shared))
+    with pytest.raises(DiffusionSegmentError, match="only one"):
+        train(TrainOptions(network="probe", go_on=True, fold=Fold(1, 2), **shared))
     for folder in ("one", "two"):
         options = {"data": (data,), "output": tmp_path / folder, "steps": 2, "patch": 32}
         train(TrainOptions(network="refiner", scheme="self-conditioning", **options))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from .description import ModelDescription
 
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
+_MIN_SHARE_IN_REACH = 0.1
 _BODY_THRESHOLD = -0.9
 _FORCE_HINT = "If you are sure, run again with --force."
 
@@ -35,31 +36,31 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
         )
 
 
-def middle_of_body(coordinates_mm: Tensor, image: Tensor) -> float:
-    """Median inferior-superior body coordinate in mm over tissue of coordinates (3, z, y, x), image (z, y, x)."""
-    body = image > _BODY_THRESHOLD
-    return float(coordinates_mm[2][body].median()) if bool(body.any()) else float("nan")
+def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, float]) -> float:
+    """Share of tissue whose inferior-superior body coordinate lies in `span`, 0..1.
+
+    Coordinates (3, z, y, x) in mm, image (z, y, x) in -1..1; 0 where there is no tissue.
+    """
+    heights = coordinates_mm[2][image > _BODY_THRESHOLD]
+    return float(((heights >= span[0]) & (heights <= span[1])).float().mean()) if len(heights) else 0.0
 
 
 def check_body_part(coordinates_mm: Tensor, image: Tensor, description: ModelDescription) -> None:
-    """Refuse a scan whose middle lies where none of the model's training scans had theirs.
+    """Refuse a scan that hardly shows the heights at which the model's organs lie; long scans that do are welcome.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH, naming how far off the scan is.
+        DiffusionSegmentError: BODY_PART_MISMATCH, with the share of the scan at those heights.
     """
     span = description.anatomy.body_z_mm
     if span is None:
         return
-    middle = middle_of_body(coordinates_mm, image)
-    if span[0] <= middle <= span[1]:
-        return
-    direction, distance = ("above", middle - span[1]) if middle > span[1] else ("below", span[0] - middle)
-    where = f"lies {distance / 10:.0f} cm {direction} what" if np.isfinite(distance) else "shows no body that"
-    raise DiffusionSegmentError(
-        ErrorCode.BODY_PART_MISMATCH,
-        f"The scan {where} {description.title} was trained on.",
-        hint=f"Choose a model for this body part. {_FORCE_HINT}",
-    )
+    share = share_in_reach(coordinates_mm, image, span)
+    if share < _MIN_SHARE_IN_REACH:
+        raise DiffusionSegmentError(
+            ErrorCode.BODY_PART_MISMATCH,
+            f"Only {100 * share:.0f} % of this scan lies where {description.title} has its organs.",
+            hint=f"Choose a model for this body part. {_FORCE_HINT}",
+        )
 
 
 def organ_confidence(probabilities: Tensor) -> float:

@@ -50,10 +50,10 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What makes a scan another anatomy: few mL of organs, little confidence in them, a middle outside `body_z_mm`.
+    """What makes a scan another anatomy: few mL of organs, little confidence in them, hardly any body in `body_z_mm`.
 
-    Below `usual_confidence` the report warns. `body_z_mm` is the range, over the training scans and a margin, of the
-    median inferior-superior body coordinate.
+    Below `usual_confidence` the report warns. `body_z_mm` is the range of inferior-superior body coordinates in which
+    the organs of the training scans lie.
     """
 
     least_organ_ml: float = 50.0

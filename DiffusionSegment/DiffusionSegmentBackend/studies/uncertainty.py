@@ -36,21 +36,22 @@ from .result_file import StudyRow, organ_table
 
 _BODY_THRESHOLD = -0.95
 _SHARES = (0.01, 0.02, 0.05)
-_PASSES = 8
 _RAW = "probe, softmax"
 _TEMPERED = "probe, temperature fitted on the other cases"
 
 Predict = Callable[[Tensor], Tensor]
 
 
-def uncertainty_rows(model: Model, cases: Sequence[Case], *, samples: int = 8, seed: int = 0) -> list[StudyRow]:
-    """One row a method, over all cases on the model's grid."""
+def uncertainty_rows(
+    model: Model, cases: Sequence[Case], *, samples: int = 4, passes: int = 4, seed: int = 0
+) -> list[StudyRow]:
+    """One row a method, over all cases on the model's grid; as many diffusion samples as other stochastic passes."""
     organs = [label.name for label in model.description.labels]
     collected: dict[str, list[dict[str, Any]]] = {}
     raw = []
     for case in tqdm(cases, desc="cases"):
         with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
-            maps = method_maps(model, case, samples=samples, seed=seed)
+            maps = method_maps(model, case, samples=samples, passes=passes, seed=seed)
         raw.append(maps[_RAW].half().numpy())
         for name, probabilities in maps.items():
             collected.setdefault(name, []).append(case_measures(probabilities.numpy(), case, model))
@@ -62,7 +63,7 @@ def uncertainty_rows(model: Model, cases: Sequence[Case], *, samples: int = 8, s
     return [_row(name, cases, measured, organs) for name, measured in collected.items()]
 
 
-def method_maps(model: Model, case: Case, *, samples: int, seed: int) -> dict[str, Tensor]:
+def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: int) -> dict[str, Tensor]:
     """Probabilities (classes, z, y, x) of every method for one case."""
     assert case.coordinates is not None
     image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
@@ -82,8 +83,8 @@ def method_maps(model: Model, case: Case, *, samples: int, seed: int) -> dict[st
     crop = (slice(None), *(slice(0, n) for n in case.image.shape))
     found = {
         _RAW: raw,
-        f"probe, {_PASSES} augmentations": _augmented(model, image, coordinates, seed),
-        f"probe, {_PASSES} dropouts": _dropped_out(model, image, coordinates, seed),
+        f"probe, {passes} augmentations": _augmented(model, image, coordinates, passes, seed),
+        f"probe, {passes} dropouts": _dropped_out(model, image, coordinates, passes, seed),
         f"diffusion, K = {samples}": mean,
         "diffusion + probe": ENSEMBLE_WEIGHT * mean + (1 - ENSEMBLE_WEIGHT) * stage.pre,
     }
@@ -102,7 +103,7 @@ def _probe_pass(model: Model, image: Tensor, coordinates: Tensor) -> Tensor:
     return Tiling(shape, TILE_SIDE, TILE_OVERLAP).blend(tile, channels=model.description.classes)
 
 
-def _augmented(model: Model, image: Tensor, coordinates: Tensor, seed: int) -> Tensor:
+def _augmented(model: Model, image: Tensor, coordinates: Tensor, count: int, seed: int) -> Tensor:
     """Test-time augmentation of intensities, as in training; anatomy has a left and a right, so nothing is mirrored."""
     vary = Compose(
         [
@@ -113,18 +114,18 @@ def _augmented(model: Model, image: Tensor, coordinates: Tensor, seed: int) -> T
     ).set_random_state(seed=seed)
     passes = [
         _probe_pass(model, convert_to_tensor(vary(image[None].clone()), track_meta=False)[0], coordinates)
-        for _ in range(_PASSES)
+        for _ in range(count)
     ]
     return torch.stack(passes).mean(dim=0)
 
 
-def _dropped_out(model: Model, image: Tensor, coordinates: Tensor, seed: int) -> Tensor:
+def _dropped_out(model: Model, image: Tensor, coordinates: Tensor, count: int, seed: int) -> Tensor:
     """Monte Carlo dropout (Gal and Ghahramani 2016) on the probe, with the rate it was trained with."""
     torch.manual_seed(seed)
     for module in model.probe.modules():
         module.train(isinstance(module, nn.Dropout3d))
     try:
-        return torch.stack([_probe_pass(model, image, coordinates) for _ in range(_PASSES)]).mean(dim=0)
+        return torch.stack([_probe_pass(model, image, coordinates) for _ in range(count)]).mean(dim=0)
     finally:
         model.probe.eval()
 

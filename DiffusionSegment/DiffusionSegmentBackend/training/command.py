@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.probe import Probe
@@ -111,6 +112,7 @@ def train(options: TrainOptions) -> None:
     for folder, data in places:
         description = start_model_folder(folder, base=options.base)
         models.append(ModelInTraining(folder, description, options.fold.training(load_cases(data, description))))
+        _refuse_single(models[-1].cases)
     free = load_scans(options.unlabelled, models[0].description)
     if options.network != "bodypart":
         regressor = cast(BodyPartRegressor, load_network(models[0].description, "bodypart"))
@@ -124,6 +126,18 @@ def train(options: TrainOptions) -> None:
         _probe(options, models)
     else:
         _refiner(options, models[0])
+
+
+def _refuse_single(cases: list[Case]) -> None:
+    """One patient says nothing about another: a network would learn him by heart.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA.
+    """
+    if len(cases) < 2:
+        raise DiffusionSegmentError(
+            ErrorCode.TRAINING_DATA, f"Case {cases[0].name} is the only one.", hint="Give at least two cases."
+        )
 
 
 def _bodypart(options: TrainOptions, models: list[ModelInTraining], free: list[Case]) -> None:

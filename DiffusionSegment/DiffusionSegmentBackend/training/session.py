@@ -15,14 +15,12 @@ import torch
 from torch import nn
 
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
-from ..pipeline.checks import middle_of_body
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
 from ..pipeline.model import find_model, save_network, write_description
 from .data import Case, find_cases, is_scan, load_case, load_scan
 from .loop import CHECKPOINT_FILE, Budget
 
 TRAINING_FOLDER = "training"
-_RANGE_MARGIN_MM = 30.0
 
 
 def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
@@ -62,14 +60,14 @@ def load_scans(places: Sequence[Path], description: ModelDescription) -> list[Ca
 
 
 def store_body_range(folder: Path, cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
-    """Write into model.json where the middles of the training scans lie in the body, and a margin."""
-    middles = [
-        middle_of_body(whole_volume_coordinates(regressor, image), image)
-        for image in (torch.from_numpy(case.image) for case in cases)
-    ]
+    """Write into model.json at which heights of the body, percentiles 1 to 99, the organs of the training scans lie."""
+    heights = []
+    for case in cases:
+        found = whole_volume_coordinates(regressor, torch.from_numpy(case.image))[2].numpy()
+        heights.append(np.percentile(found[case.labels > 0], np.arange(101)))
+    low, high = np.percentile(np.concatenate(heights), [1, 99])
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    span = [round(min(middles) - _RANGE_MARGIN_MM, 1), round(max(middles) + _RANGE_MARGIN_MM, 1)]
-    raw.setdefault("anatomy", {})["body_z_mm"] = span
+    raw.setdefault("anatomy", {})["body_z_mm"] = [round(float(low), 1), round(float(high), 1)]
     write_description(folder, raw)
 
 
