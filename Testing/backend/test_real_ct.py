@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import real_data
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.pipeline.model import Model
+from DiffusionSegmentBackend.pipeline.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
 from DiffusionSegmentBackend.volume_io import read_volume
 
@@ -55,3 +55,17 @@ def test_the_bundled_model_finds_the_large_organs_of_a_validation_case(model: Mo
     for value, least in ((6, 0.85), (1, 0.75), (8, 0.6)):
         overlap = 2 * np.count_nonzero((labels == value) & (truth == value))
         assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > least
+
+
+def test_the_neck_model_takes_a_neck_and_refuses_an_abdomen() -> None:
+    assert DATA is not None
+    neck = load_model("headneck-ct", "cpu")
+    volume = read_volume(DATA / "headneck_ct" / "images" / "pt_201.nii.gz")
+    truth = read_volume(DATA / "headneck_ct" / "labels" / "pt_201.nii.gz").array
+    labels = segment(volume, neck, SegmentOptions(samples=1, steps=1)).labels
+    for value, least in ((1, 0.5), (7, 0.6)):
+        overlap = 2 * np.count_nonzero((labels == value) & (truth == value))
+        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > least
+    with pytest.raises(DiffusionSegmentError, match="Only 0 %") as caught:
+        segment(read_volume(DATA / "abdomen_ct" / "images" / "case_03.nii.gz"), neck, SegmentOptions())
+    assert caught.value.code is ErrorCode.BODY_PART_MISMATCH

@@ -73,8 +73,8 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     classes = model.description.classes
     drawn = drawn_values(scan, model.description)
     unknown = np.array([value not in drawn for value in range(1, classes)])
-    spacing = tuple(float(np.linalg.norm(axis)) for axis in volume.index_to_lps[:3, :3].T[::-1])
-    surface = {n: surface_dice_by_label(p, truth, classes, spacing) for n, p in labels.items()}  # type: ignore[arg-type]
+    x, y, z = (float(length) for length in np.linalg.norm(volume.index_to_lps[:3, :3], axis=0))
+    surface = {n: surface_dice_by_label(p, truth, classes, (z, y, x)) for n, p in labels.items()}
     return {
         "name": scan.name,
         "dice": {n: _known(dice_by_label(p, truth, classes), unknown) for n, p in labels.items()},

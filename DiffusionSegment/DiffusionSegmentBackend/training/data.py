@@ -215,9 +215,9 @@ def patch_transform(
             allow_smaller=True,
             warn=False,
             ratios=[1.0] * classes,
-        )
+        ),
+        CastToTyped(keys, dtype=torch.float32),
     ]
-    steps.append(CastToTyped(keys, dtype=torch.float32))
     if augment:
         steps += [
             RandAffined(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def train_refiner(
         cases, classes=classes, patch=patch, batch=batch, augment=True, seed=seed, prior=presegmentations
     )
     step = RefinerStep(network, backbone, budget, recipe, torch.Generator().manual_seed(seed))
-    return training.run(lambda _: step.losses(next(batches)), title=f"refiner, {recipe.scheme}")  # type: ignore[return-value]
+    trained = training.run(lambda _: step.losses(next(batches)), title=f"refiner, {recipe.scheme}")
+    return cast(Refiner, trained)
 
 
 @dataclass
