@@ -52,7 +52,7 @@ def write_study(path: Path, rows: Sequence[StudyRow], **described: Any) -> None:
     An answer, claims and shortfalls that a person wrote into an earlier file of this name are kept.
     """
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    spoken = {"answer": "", "claims": [], "shortfalls": []}
+    spoken = {"answer": "Not summed up yet.", "claims": [], "shortfalls": []}
     kept = {key: earlier.get(key, described.get(key, default)) for key, default in spoken.items()}
     record = {
         "kind": "evidence",

@@ -203,12 +203,11 @@ def patch_transform(
     )
 
     spatial: list[Hashable] = [*keys, "labels"]
-    size = (patch, patch, patch)
     steps: list[Any] = [
         RandCropByLabelClassesd(
             spatial,
             label_key="labels",
-            spatial_size=size,
+            spatial_size=(patch,) * 3,
             num_classes=classes,
             num_samples=patches,
             indices_key="class_indices",
@@ -225,7 +224,7 @@ def patch_transform(
                 prob=0.5,
                 rotate_range=(0.15, 0.1, 0.1),
                 scale_range=(0.15, 0.15, 0.15),
-                spatial_size=size,
+                spatial_size=(patch,) * 3,
                 mode=["bilinear"] * len(keys) + ["nearest"],
                 padding_mode="border",
                 cache_grid=True,
