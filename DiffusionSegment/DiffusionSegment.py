@@ -19,13 +19,15 @@ _FOLDER = Path(__file__).resolve().parent
 if str(_FOLDER) not in sys.path:
     sys.path.insert(0, str(_FOLDER))
 
+from DiffusionSegmentLib.panel import wording  # noqa: E402
+from DiffusionSegmentLib.panel.installation_dialog import firstUse  # noqa: E402
 from DiffusionSegmentLib.panel.segment_panel import SegmentPanel  # noqa: E402
 from DiffusionSegmentLib.parameters import Parameters  # noqa: E402
+from DiffusionSegmentLib.sample_data import registerSampleData  # noqa: E402
+from DiffusionSegmentLib.scripting import Scripting  # noqa: E402
 from DiffusionSegmentLib.self_test import runSelfTest  # noqa: E402
 from DiffusionSegmentLib.worker.client import WorkerClient  # noqa: E402
-from DiffusionSegmentLib.worker.transport import QProcessTransport  # noqa: E402
-
-MODELS_FOLDER = _FOLDER / "Resources" / "Models"
+from DiffusionSegmentLib.worker.transport import QProcessTransport, processEvents  # noqa: E402
 
 
 class DiffusionSegment(ScriptedLoadableModule):
@@ -37,14 +39,9 @@ class DiffusionSegment(ScriptedLoadableModule):
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["DiffusionSegment maintainers"]
-        self.parent.helpText = _(
-            "Segments organs in CT with generative diffusion models (not diffusion MRI) and shows where the result is "
-            "uncertain. Runs on this computer; nothing is sent over the network. For research, not for diagnosis."
-        )
-        self.parent.acknowledgementText = _(
-            "Builds on diffusion pretraining (Li et al. 2025), recycling training (Fu et al. 2023) and "
-            "pre-segmentation sampling (Guo et al. 2022)."
-        )
+        self.parent.helpText = _(wording.HELP)
+        self.parent.acknowledgementText = _(wording.ACKNOWLEDGEMENT)
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -53,10 +50,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic = None
-        self.panel = None
-        self._parameterNode = None
-        self._guiTag = None
+        self.logic = self.panel = self._parameterNode = self._guiTag = None
 
     def setup(self):
         """Build the panel; nothing heavy is imported or started."""
@@ -66,10 +60,12 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DiffusionSegmentLogic()
-        self.panel = SegmentPanel(self.ui, self.logic.client, MODELS_FOLDER)
+        self.logic.client.prepare = firstUse(uiWidget)
+        self.panel = SegmentPanel(self.ui, self.logic.client)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
 
@@ -79,6 +75,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
         if self.logic is not None:
             self.logic.client.close()
+            self.logic.close()
 
     def enter(self):
         """The user opens the module."""
@@ -105,8 +102,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParameterChanged(self, caller, event):
         """A setting changed, in the panel or by a script."""
-        self.panel.update()
-        self.panel.onOverlayChanged()
+        self.panel.onParametersChanged()
 
     def onSceneStartClose(self, caller, event):
         """Let go of the scene's nodes."""
@@ -118,17 +114,23 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onSceneEndImport(self, caller, event):
+        """A scene was loaded: go on with the result that it may hold."""
+        if self._parameterNode is not None:
+            self.panel.setParameters(self._parameterNode)
+
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
         """Tell the panel of a node that leaves the scene."""
         self.panel.onNodeRemoved(node)
 
 
-class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
-    """What scripts use: a warm worker, and typed parameters."""
+class DiffusionSegmentLogic(ScriptedLoadableModuleLogic, Scripting):
+    """What scripts use: `segment`, `segmentAsync`, typed parameters; and the panel's warm worker."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
+        Scripting.__init__(self, lambda: WorkerClient(QProcessTransport), processEvents)
         self.client = WorkerClient(QProcessTransport)
 
     def getParameterNode(self):
@@ -137,7 +139,7 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
 
 
 class DiffusionSegmentTest(ScriptedLoadableModuleTest):
-    """Reload and Test: the worker starts and says hello."""
+    """Reload and Test: the main job on the phantom."""
 
     def runTest(self):
         """Run the self-test in a clean scene."""

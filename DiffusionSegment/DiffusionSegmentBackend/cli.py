@@ -12,6 +12,8 @@ from typing import Any
 
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
+from .reporting_cli import add_reporting_commands
+from .teaching_cli import add_teaching_commands
 from .training_cli import add_training_commands
 
 DEFAULT_MODEL = "abdomen-ct"
@@ -55,9 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_segment(commands)
+    _add_correct(commands)
     _add_evaluate(commands)
     _add_features(commands)
     add_training_commands(commands)
+    add_teaching_commands(commands)
+    add_reporting_commands(commands)
     models = commands.add_parser("models", help="list the installed models")
     models.set_defaults(run=_run_models)
     check = commands.add_parser("check", help="check the installation: torch, devices, weights")
@@ -93,6 +98,17 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
     parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
     parser.set_defaults(run=_run_segment)
+
+
+def _add_correct(commands: Any) -> None:
+    parser = commands.add_parser("correct", help="apply a reader's marks to a result")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that `segment` or `correct` wrote")
+    parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help="k + 1 marks label k")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR2")
+    parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: where the report says)")
+    parser.add_argument("--lock", default="", help="names, separated by commas, that only a mark may change")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.set_defaults(run=_run_correct)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -141,6 +157,26 @@ def _run_segment(options: argparse.Namespace) -> None:
         options=_segment_options(options, organs=organs, bodypart=options.bodypart, force=options.force),
         presegmentation=options.presegmentation,
     )
+
+
+def _run_correct(options: argparse.Namespace) -> None:
+    from .commands import ProgressBar, summarise
+    from .correction_files import correct_folder
+
+    bar = ProgressBar()
+    try:
+        report = correct_folder(
+            options.folder,
+            options.corrections,
+            options.output,
+            scan=options.scan,
+            locked=tuple(name.strip() for name in options.lock.split(",") if name.strip()),
+            device=options.device,
+            progress=bar,
+        )
+    finally:
+        bar.close()
+    summarise(report, options.output)
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from .errors import DiffusionSegmentError, ErrorCode
 from .pipeline.model import list_models, load_model
 from .pipeline.segment import SegmentOptions, segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
-from .volume import Volume
+from .volume import Volume, same_geometry
 from .volume_io import modality_of, read_volume, write_volume
 
 
@@ -70,8 +70,12 @@ def segment_file(
         result = segment(volume, model, options, progress=bar)
     finally:
         bar.close()
+    named = {"input": str(Path(source).resolve())}
+    if presegmentation is not None:
+        named["presegmentation"] = str(presegmentation.resolve())
+    result.report["provenance"] |= named
     write_result(result, volume.index_to_lps, folder)
-    _summarise(result.report, folder)
+    summarise(result.report, folder)
     return result.report
 
 
@@ -82,7 +86,7 @@ def _label_map(path: Path, scan: Volume) -> NDArray[np.uint8]:
         DiffusionSegmentError: GEOMETRY, or what is wrong with the file.
     """
     labels = read_volume(path)
-    if labels.array.shape != scan.array.shape or not np.allclose(labels.index_to_lps, scan.index_to_lps, atol=0.01):
+    if not same_geometry(labels, scan):
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
             f"{path} and the scan differ in geometry.",
@@ -91,7 +95,8 @@ def _label_map(path: Path, scan: Volume) -> NDArray[np.uint8]:
     return labels.array
 
 
-def _summarise(report: dict[str, Any], folder: Path) -> None:
+def summarise(report: dict[str, Any], folder: Path) -> None:
+    """Print volumes, warnings and where to look first."""
     for organ in report["organs"]:
         low, high = organ["volume_interval_ml"]
         print(f"{organ['title']:<26}{organ['volume_ml']:>9.1f} mL   {low:.1f} to {high:.1f}")

@@ -71,6 +71,12 @@ class DiffusionSegmentError(Exception):
         return " ".join((f"{text} {self.hint}" if self.hint else text).split())
 
 
+def unknown_name(what: str, name: str, known: tuple[str, ...]) -> DiffusionSegmentError:
+    """The refusal (OPTION) of a name that is not among the two or more `known`."""
+    hint = f"Choose {', '.join(known[:-1])} or {known[-1]}."
+    return DiffusionSegmentError(ErrorCode.OPTION, f"There is no {what} '{name}'.", hint=hint)
+
+
 class Cancelled(DiffusionSegmentError):
     """The user asked to stop; nothing was written."""
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from .errors import DiffusionSegmentError, ErrorCode
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -39,22 +39,125 @@ class Message:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment(Message):
-    """Ask for a segmentation. `None` takes the model's own default; `output_folder` receives the result's buffers."""
+class Task(Message):
+    """Base of what the worker runs, one at a time; `output_folder` receives the buffers of the answer."""
+
+    id: str
+    output_folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTest(Task):
+    """Ask what the worker computes with and how fast, answered by `SelfTestReport`."""
+
+    type: ClassVar[str] = "self_test"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportModel(Task):
+    """Ask to install the model in `path`, a zip file or a folder, answered by `Imported`."""
+
+    type: ClassVar[str] = "import_model"
+    path: str
+    replace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Task):
+    """Base of what runs on a scan."""
+
+    volume: VolumeReference
+    model: str = "abdomen-ct"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment(Request):
+    """Ask for a segmentation, answered by `Result`. `None` takes the model's own default."""
 
     type: ClassVar[str] = "segment"
-    id: str
-    volume: VolumeReference
-    output_folder: str
-    model: str = "abdomen-ct"
     samples: int | None = None
     steps: int | None = None
     seed: int = 0
     sampler: str | None = None
-    device: str = "auto"
     organs: tuple[str, ...] | None = None
     bodypart: bool = False
     force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correct(Segment):
+    """Ask for a correction of what the same request as `Segment` delivered, answered by `Corrected`.
+
+    `labels` is the segmentation as it is now; `marks`, of its shape, all marks in force: 0 not marked, 1 background,
+    k + 1 label k; `locked` the label values that only a mark may touch.
+    """
+
+    type: ClassVar[str] = "correct"
+    labels: VolumeReference
+    marks: VolumeReference
+    locked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternatives(Segment):
+    """Ask for the K samples behind what the same request as `Segment` delivered, answered by `Hypotheses`."""
+
+    type: ClassVar[str] = "alternatives"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar(Request):
+    """Ask how similar every voxel's features are to those at `point_lps` (mm), answered by `Similarity`."""
+
+    type: ClassVar[str] = "similar"
+    point_lps: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teach(Request):
+    """Ask for a model of the reader's own segments, answered by `Taught`.
+
+    `labels` (uint8, 0 nothing) holds value n + 1 for `names[n]`; `model` is the base; `name` that of the new model.
+    """
+
+    type: ClassVar[str] = "teach"
+    labels: VolumeReference
+    names: tuple[str, ...]
+    name: str
+    minutes: float = 2.0
+    replace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Request):
+    """Base of what is made of a finished result, answered by `Written` with `path`.
+
+    `labels` (uint8) as they are now and `uncertainty` (float32) have the scan's geometry; `report` is that of the run.
+    """
+
+    labels: VolumeReference
+    uncertainty: VolumeReference
+    report: dict[str, Any]
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteReport(Finished):
+    """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json."""
+
+    type: ClassVar[str] = "write_report"
+    scan_name: str
+    review: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportDicom(Finished):
+    """Ask for a DICOM SEG that refers to the series in `files`."""
+
+    type: ClassVar[str] = "export_dicom"
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +198,7 @@ class Hello(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Message):
-    """`done` of `total` units of `stage` (load, prepare, bodypart, features, refine, restore) are finished."""
+    """`done` of `total` units of `stage` (load, prepare, bodypart, features, refine, restore, ...) are finished."""
 
     type: ClassVar[str] = "progress"
     id: str
@@ -114,7 +217,80 @@ class Result(Message):
     uncertainty: VolumeReference
     mutual_information: VolumeReference
     report: dict[str, Any]
+    regions: VolumeReference | None = None
     bodypart: VolumeReference | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrected(Message):
+    """A correction: labels and maps of a box of the scan (their own geometry), regions and report of the whole."""
+
+    type: ClassVar[str] = "corrected"
+    id: str
+    labels: VolumeReference
+    uncertainty: VolumeReference
+    mutual_information: VolumeReference
+    regions: VolumeReference
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypotheses(Message):
+    """The label maps of the samples, uint8 (K, k, j, i), of a box of the scan whose geometry `labels` names."""
+
+    type: ClassVar[str] = "hypotheses"
+    id: str
+    labels: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity(Message):
+    """Cosine similarity -1..1, float32 (k, j, i), on the model's grid, whose geometry `similarity` names."""
+
+    type: ClassVar[str] = "similarity"
+    id: str
+    similarity: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(Message):
+    """A new user model, installed under `name`; `report` tells how it was trained."""
+
+    type: ClassVar[str] = "taught"
+    id: str
+    name: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Message):
+    """A report or an export lies at `path`."""
+
+    type: ClassVar[str] = "written"
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestReport(Message):
+    """`report` is what `self_test.run_self_test` found."""
+
+    type: ClassVar[str] = "self_test_report"
+    id: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported(Message):
+    """A model was installed under `name`."""
+
+    type: ClassVar[str] = "imported"
+    id: str
+    name: str
+
+
+Answer = Result | Corrected | Hypotheses | Similarity | Taught | Written | SelfTestReport | Imported
+ANSWERS = (Result, Corrected, Hypotheses, Similarity, Taught, Written, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +321,20 @@ class Pong(Message):
 
 
 _MESSAGES: dict[str, type[Message]] = {
-    cls.type: cls for cls in (Segment, Cancel, Ping, Shutdown, Hello, Progress, Result, Error, CancelledNotice, Pong)
+    cls.type: cls
+    for cls in (
+        *(Segment, Correct, Alternatives, Similar, Teach, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
+        *(SelfTest, SelfTestReport, ImportModel, Imported),
+        *(Hello, Progress, Result, Corrected, Hypotheses, Similarity, Taught, Written, Error, CancelledNotice, Pong),
+    )
 }
-_VOLUME_FIELDS = ("volume", "labels", "uncertainty", "mutual_information", "bodypart")
+_VOLUME_FIELDS = ("volume", "labels", "marks", "uncertainty", "mutual_information", "regions", "bodypart", "similarity")
+
+
+def buffers_of(message: Message) -> list[VolumeReference]:
+    """All buffers that a message names."""
+    found = (getattr(message, name, None) for name in _VOLUME_FIELDS)
+    return [reference for reference in found if isinstance(reference, VolumeReference)]
 
 
 def encode(message: Message) -> bytes:

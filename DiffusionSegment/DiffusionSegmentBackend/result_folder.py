@@ -21,7 +21,9 @@ from .volume_io import write_volume
 SEGMENTATION = "segmentation.nii.gz"
 UNCERTAINTY = "uncertainty.nii.gz"
 MUTUAL_INFORMATION = "mutual_information.nii.gz"
+REGIONS = "regions.nii.gz"
 BODYPART = "bodypart.nii.gz"
+CORRECTIONS = "corrections.nii.gz"
 REPORT = "report.json"
 
 
@@ -76,17 +78,41 @@ def write_result(result: Segmentation, index_to_lps: np.ndarray, folder: Path) -
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
     """
+    with staged_folder(folder) as staging:
+        write_maps(result, index_to_lps, staging)
+
+
+def write_maps(result: Segmentation, index_to_lps: np.ndarray, staging: Path) -> None:
+    """Write the files of a result into a staging folder."""
     maps: dict[str, np.ndarray | None] = {
         SEGMENTATION: result.labels,
         UNCERTAINTY: result.uncertainty,
         MUTUAL_INFORMATION: result.mutual_information,
+        REGIONS: result.regions,
         BODYPART: result.bodypart,
     }
-    with staged_folder(folder) as staging:
-        for name, array in maps.items():
-            if array is not None:
-                write_volume(Volume(array, index_to_lps), staging / name)
-        (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    for name, array in maps.items():
+        if array is not None:
+            write_volume(Volume(array, index_to_lps), staging / name)
+    (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` that becomes `path` in one move when all went well, and vanishes otherwise.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise from_os_error(error, path) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,11 +121,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with staged_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise from_os_error(error, path) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from .errors import DiffusionSegmentError, ErrorCode
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
-_STUDIES = ("models", "bodypart", "features", "recycling", "starts", "uncertainty")
+_STUDIES = ("models", "bodypart", "features", "recycling", "starts", "uncertainty", "teaching", "corrections")
 
 
 def add_training_commands(commands: Any) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import DiffusionSegmentError, ErrorCode
 
+_SAME_PLACE_MM = 0.01
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
 
@@ -40,6 +41,13 @@ class Volume:
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres."""
         return float(abs(np.linalg.det(self.index_to_lps[:3, :3]))) / 1000.0
+
+
+def same_geometry(first: Volume, second: Volume) -> bool:
+    """Whether two volumes have the same shape and lie in the same place, to a hundredth of a mm."""
+    return first.array.shape == second.array.shape and np.allclose(
+        first.index_to_lps, second.index_to_lps, atol=_SAME_PLACE_MM
+    )
 
 
 def check_geometry(index_to_lps: NDArray[np.float64]) -> None:

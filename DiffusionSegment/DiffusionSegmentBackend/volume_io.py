@@ -86,22 +86,33 @@ def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
         raise _colour(path, reader.GetNumberOfComponents())
 
 
+def series_files(folder: Path) -> list[Path]:
+    """The files of the folder's largest DICOM series, in the order in which `read_volume` stacks them along k.
+
+    Raises:
+        DiffusionSegmentError: INPUT_UNREADABLE without DICOM images.
+    """
+    with _quiet_itk():
+        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        if not series:
+            raise DiffusionSegmentError(
+                ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
+            )
+        names = (sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series)
+        return [Path(name) for name in max(names, key=len)]
+
+
 def _read_series(folder: Path) -> sitk.Image:
-    reader = sitk.ImageSeriesReader()
-    series = reader.GetGDCMSeriesIDs(str(folder))
-    if not series:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
-        )
-    files = max((reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series), key=len)
+    files = [str(file) for file in series_files(folder)]
     if len(files) < 2:
         raise _not_a_volume(folder, 2)
+    reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise _unreadable(folder, error) from error
-    _check_slices(list(files), folder)
+    _check_slices(files, folder)
     return image
 
 

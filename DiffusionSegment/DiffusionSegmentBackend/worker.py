@@ -18,8 +18,10 @@ from queue import Empty, Queue
 from typing import Any, BinaryIO
 
 from . import __version__
-from .buffers import geometry_of, open_buffer, write_buffer
+from .buffers import write_buffer
+from .engine import Delivery, PipelineEngine
 from .errors import Cancelled, DiffusionSegmentError, ErrorCode
+from .model_folders import model_folders
 from .protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -31,14 +33,14 @@ from .protocol import (
     Ping,
     Pong,
     Progress,
-    Result,
-    Segment,
     Shutdown,
+    Task,
+    buffers_of,
     decode,
     encode,
 )
 
-Engine = Callable[[Segment, Callable[[str, int, int], None]], Any]
+Engine = Callable[[Any, Callable[[str, int, int], None]], Delivery]
 _GRACE_SECONDS = 1.0
 
 
@@ -65,7 +67,7 @@ class Outbox:
 
 
 class Worker:
-    """Runs requests of one client. `engine` turns a request into a `pipeline.segment.Segmentation`.
+    """Runs requests of one client. `engine` turns a request into what is to be delivered.
 
     After `idle_seconds` without a run the process leaves: only its end gives all memory of a graphics card back.
     """
@@ -74,7 +76,7 @@ class Worker:
         self._engine = engine
         self._outbox = outbox
         self._idle_seconds = idle_seconds
-        self._queue: Queue[Segment | None] = Queue()
+        self._queue: Queue[Task | None] = Queue()
         self._current: str | None = None
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
@@ -103,7 +105,7 @@ class Worker:
             with self._lock:
                 if message.id == self._current:
                     self._cancelled.set()
-        elif isinstance(message, Segment):
+        elif isinstance(message, Task):
             with self._lock:
                 free = self._current is None
                 if free:
@@ -112,7 +114,7 @@ class Worker:
             if free:
                 self._queue.put(message)
             else:
-                busy = DiffusionSegmentError(ErrorCode.BUSY, "A segmentation is running.", hint="Cancel it or wait.")
+                busy = DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Cancel it or wait.")
                 self._outbox.send(_error(busy, message.id))
 
     def _serve(self) -> None:
@@ -122,7 +124,7 @@ class Worker:
                 self._current = None
             self._outbox.send_line(answer)
 
-    def _next(self) -> Segment | None:
+    def _next(self) -> Task | None:
         while True:
             try:
                 return self._queue.get(timeout=self._idle_seconds)
@@ -132,7 +134,7 @@ class Worker:
                         # The reader sits in a read that nothing can interrupt.
                         os._exit(0)
 
-    def _answer(self, request: Segment) -> bytes:
+    def _answer(self, request: Task) -> bytes:
         """The line that ends the run, whatever happens in it: a client without one would wait for ever."""
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -177,77 +179,37 @@ def _told(error: BaseException) -> DiffusionSegmentError:
             ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
         )
     traceback.print_exception(error, file=sys.stderr)
-    reason = f"The segmentation failed ({type(error).__name__})."
+    reason = f"The run failed ({type(error).__name__})."
     return DiffusionSegmentError(ErrorCode.INTERNAL, reason, hint="The log has the details.")
 
 
-_MAPS = ("labels", "uncertainty", "mutual_information", "bodypart")
-
-
-def deliver(request: Segment, segmentation: Any) -> Result:
-    """Write the maps of a segmentation into the request's folder and name them.
+def deliver(request: Task, delivery: Delivery) -> Message:
+    """Write the maps of an answer into the request's folder and name them.
 
     Raises:
         DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
     """
-    geometry = geometry_of(request.volume)
     buffers = {
-        name: write_buffer(_buffer_path(request, name), getattr(segmentation, name), geometry)
-        for name in _MAPS
-        if getattr(segmentation, name) is not None
+        name: write_buffer(_buffer_path(request, name), volume.array, volume.index_to_lps)
+        for name, volume in delivery.maps.items()
     }
-    return Result(id=request.id, report=segmentation.report, **buffers)
+    return delivery.answer(id=request.id, **buffers, **delivery.values)  # type: ignore[call-arg]
 
 
-def _buffer_path(request: Segment, name: str) -> Path:
+def _buffer_path(request: Task, name: str) -> Path:
     return Path(request.output_folder) / f"{Path(request.id).name}-{name}.raw"
 
 
-def _remove_buffers(request: Segment) -> None:
-    for name in _MAPS:
-        with contextlib.suppress(OSError):
-            _buffer_path(request, name).unlink(missing_ok=True)
+def _remove_buffers(request: Task) -> None:
+    given = {Path(reference.path) for reference in buffers_of(request)}
+    for path in Path(request.output_folder).glob(_buffer_path(request, "*").name):
+        if path not in given:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error:
     return Error(code=error.code.value, message=error.message, hint=error.hint, id=request_id)
-
-
-class PipelineEngine:
-    """The real engine: keeps the last model warm between requests."""
-
-    def __init__(self) -> None:
-        self._key: tuple[str, str] | None = None
-        self._model: Any = None
-
-    def __call__(self, request: Segment, progress: Callable[[str, int, int], None]) -> Any:
-        """Segment the request's volume."""
-        progress("load", 0, 1)
-        try:
-            from .pipeline.model import load_model
-            from .pipeline.segment import SegmentOptions, segment
-            from .volume import Volume
-        except ModuleNotFoundError as error:
-            raise DiffusionSegmentError(
-                ErrorCode.NO_TORCH, f"The Python package {error.name} is missing.", hint="Install it and try again."
-            ) from error
-        if self._key != (request.model, request.device):
-            # Let go first: two models at once may not fit into memory.
-            self._key = self._model = None
-            self._model = load_model(request.model, request.device)
-            self._key = (request.model, request.device)
-        progress("load", 1, 1)
-        options = SegmentOptions(
-            samples=request.samples,
-            steps=request.steps,
-            seed=request.seed,
-            sampler=request.sampler,
-            organs=request.organs,
-            bodypart=request.bodypart,
-            force=request.force,
-        )
-        volume = Volume(open_buffer(request.volume), geometry_of(request.volume))
-        return segment(volume, self._model, options, progress=progress)
 
 
 def main(engine: Engine | None = None, *, idle_seconds: float | None = None) -> None:
@@ -282,5 +244,5 @@ def _torch_version() -> str:
 
 
 def _installed_models() -> tuple[str, ...]:
-    folder = Path(__file__).resolve().parents[1] / "Resources" / "Models"
-    return tuple(sorted(p.parent.name for p in folder.glob("*/model.json")))
+    found = [p.parent.name for folder in model_folders() for p in sorted(folder.glob("*/model.json"))]
+    return tuple(dict.fromkeys(name for name in found if not name.startswith(".")))

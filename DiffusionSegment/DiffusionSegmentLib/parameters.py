@@ -6,6 +6,7 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from .scene.merge_policy import MergePolicy
 from .scene.overlay import OverlayKind
 
 
@@ -37,3 +38,6 @@ class Parameters:
     device: Device = Device.AUTO
     bodypart: bool = False
     force: bool = False
+    mergePolicy: MergePolicy = MergePolicy.REPLACE
+    similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    teachMinutes: Annotated[int, WithinRange(1, 60)] = 2

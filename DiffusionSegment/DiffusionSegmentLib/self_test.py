@@ -1,30 +1,92 @@
-"""What "Reload and Test" and ctest run inside Slicer: a small volume goes to the real worker, its answer comes back."""
+"""What "Reload and Test" and ctest run inside Slicer: the worker answers, and the main job is done on the phantom."""
 
-import time
+from typing import Any
 
-import numpy as np
-from DiffusionSegmentBackend.errors import DiffusionSegmentError
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol import Answer, SelfTest, SelfTestReport
 
+from .installation import planInstallation
+from .sample_data import addPhantom
+from .scene.labelled_scan import readReport
+from .scene.result import findResult
+from .scripting import Scripting
 from .worker.client import WorkerClient
-from .worker.subprocess_transport import SubprocessTransport
+from .worker.transport import QProcessTransport, processEvents
 
-_SECONDS = 120
+# As coarse as the model works, and no more of the abdomen than has its organs, so that a slow computer is done in time.
+_SPACING_MM = (3.0, 3.0, 3.0)
+_SIZE_MM = (300.0, 220.0, 200.0)
 
 
 def runSelfTest() -> None:
-    """Send an empty scan to the worker; without torch or organs it must refuse in words, and then leave.
+    """Ask the worker for its self-test, then segment the phantom; without torch that must be refused in words.
 
     Raises:
-        AssertionError: the worker did not answer.
+        AssertionError: something is not as it should be.
+        DiffusionSegmentError: the run failed.
     """
-    answers: list[DiffusionSegmentError] = []
-    transport = SubprocessTransport()
-    client = WorkerClient(lambda: transport)
-    client.failed.connect(lambda _, error: answers.append(error))
-    client.segment(np.full((8, 16, 16), -1000, np.int16), np.eye(4), samples=1, steps=1)
-    end = time.monotonic() + _SECONDS
-    while not answers and time.monotonic() < end:
-        transport.poll(0.1)
+    report = askWorker()
+    assert bool(report["torch"]) == ("torch" not in report["missing"]), "the worker does not know its own packages"
+    scripting = Scripting(lambda: WorkerClient(QProcessTransport), processEvents)
+    try:
+        if planInstallation().missing:
+            checkRefusal(scripting)
+        else:
+            checkSegmentation(scripting)
+    finally:
+        scripting.close()
+
+
+def askWorker() -> dict[str, Any]:
+    """The worker's report on itself.
+
+    Raises:
+        AssertionError: it could not be started, or did not answer.
+    """
+    answers: list[Answer] = []
+    errors: list[DiffusionSegmentError] = []
+    client = WorkerClient(QProcessTransport)
+    client.finished.connect(answers.append)
+    client.failed.connect(lambda _, error: errors.append(error))
+    client.ask(SelfTest, device="cpu")
+    while not answers and not errors:
+        processEvents()
     client.close()
-    assert answers, "the worker did not answer"
-    assert answers[0].hint, "the answer does not say what to do"
+    assert not errors, str(errors[0])
+    assert isinstance(answers[0], SelfTestReport)
+    return answers[0].report
+
+
+def checkRefusal(scripting: Scripting) -> None:
+    """Without its packages a run does not start, and says what to do.
+
+    Raises:
+        AssertionError: it started.
+    """
+    refusal: DiffusionSegmentError | None = None
+    try:
+        scripting.segment(addPhantom(slicer.mrmlScene, spacingMm=_SPACING_MM, sizeMm=_SIZE_MM))
+    except DiffusionSegmentError as error:
+        refusal = error
+    assert refusal is not None, "a run without its packages should be refused"
+    assert refusal.code is ErrorCode.NO_TORCH, str(refusal)
+    assert refusal.hint, "the refusal does not say what to do"
+
+
+def checkSegmentation(scripting: Scripting) -> None:
+    """The phantom's organs and their uncertainty are in the scene.
+
+    Raises:
+        AssertionError: something is missing.
+        DiffusionSegmentError: the run failed.
+    """
+    stages: list[str] = []
+    scan = addPhantom(slicer.mrmlScene, spacingMm=_SPACING_MM, sizeMm=_SIZE_MM)
+    segmentation = scripting.segment(
+        scan, progress=lambda stage, done, total: stages.append(stage), samples=1, steps=1, device="cpu", force=True
+    )
+    assert "refine" in stages, "no progress was told"
+    assert segmentation.GetSegmentation().GetSegment("liver") is not None, "the phantom has a liver"
+    assert findResult(segmentation).overlays, "there is no uncertainty to look at"
+    assert readReport(segmentation)["provenance"]["model"] == "abdomen-ct"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.networks.backbone import Backbone, descriptors_at, voxel_descriptors
+from DiffusionSegmentBackend.networks.backbone import Backbone, descriptors_at
 from DiffusionSegmentBackend.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.training.backbone import OBJECTIVES, body_as_label, train_backbone
@@ -138,6 +138,7 @@ def test_descriptors_take_each_level_at_the_nearest_index() -> None:
     torch.manual_seed(0)
     pyramid = Backbone(CHANNELS).eval().features(*batch()[:2])
     voxels = torch.tensor([[0, 0, 0], [3, 10, 15], [8, 7, 5]])
-    dense = voxel_descriptors(pyramid)[0]
+    size = pyramid[0].shape[2:]
+    dense = torch.cat([torch.nn.functional.interpolate(level, size=size) for level in pyramid], dim=1)[0]
     expected = torch.stack([dense[:, z, y, x] for z, y, x in voxels.tolist()])
     torch.testing.assert_close(descriptors_at(pyramid, voxels), expected)

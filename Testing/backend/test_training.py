@@ -19,7 +19,7 @@ from DiffusionSegmentBackend.pipeline.model import find_model, load_model
 from DiffusionSegmentBackend.training.body_frame import fit_body_frame, fit_to_frame, organ_centroids
 from DiffusionSegmentBackend.training.bodypart import framed_scans, free_scans
 from DiffusionSegmentBackend.training.command import Companion, TrainOptions, train
-from DiffusionSegmentBackend.training.corruption import corrupted, simulated_marks
+from DiffusionSegmentBackend.training.corruption import corrupted
 from DiffusionSegmentBackend.training.cross_fitting import calibrate, presegment_fold
 from DiffusionSegmentBackend.training.data import find_cases, load_case
 from DiffusionSegmentBackend.training.folds import Fold
@@ -159,17 +159,6 @@ def test_corruption_keeps_probabilities_and_changes_the_map() -> None:
     for q in changed:
         torch.testing.assert_close(q.sum(dim=0), torch.ones(16, 16, 16))
     assert sum(not torch.equal(q, p) for q in changed) >= 15
-
-
-def test_simulated_marks_lie_where_the_prediction_is_wrong() -> None:
-    labels = torch.zeros(12, 12, 12, dtype=torch.long)
-    p = torch.zeros(3, 12, 12, 12)
-    p[0] = 1
-    assert not simulated_marks(p, labels, torch.Generator().manual_seed(0)).any()
-    labels[6, 6, 6] = 2
-    marks = simulated_marks(p, labels, torch.Generator().manual_seed(0))
-    assert marks[6, 6, 6]
-    assert marks.sum() < 400
 
 
 def test_a_frame_of_the_model_file_is_met_by_every_patient() -> None:

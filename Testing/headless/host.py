@@ -7,7 +7,7 @@ import vtk
 
 
 class HeadlessSlicer:
-    """One MRML scene with application, colour, volume, segmentation and subject hierarchy logic."""
+    """One MRML scene with application, colour, volume, segmentation, markups and subject hierarchy logic."""
 
     def __init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
@@ -23,6 +23,7 @@ class HeadlessSlicer:
             "Colors": slicer.vtkMRMLColorLogic(),
             "Volumes": slicer.vtkSlicerVolumesLogic(),
             "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
+            "Markups": slicer.vtkSlicerMarkupsLogic(),
             "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic(),
         }
         for name, logic in self.moduleLogics.items():

@@ -19,10 +19,12 @@ with_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is 
 
 
 def needed_files() -> set[str]:
-    """What the module needs at run time, relative to its folder: all Python but the tests, all resources."""
+    """What the module needs at run time, relative to its folder: Python but the tests, resources, templates."""
     python = (path for path in MODULE.rglob("*.py") if "Testing" not in path.relative_to(MODULE).parts)
     resources = (path for path in (MODULE / "Resources").rglob("*") if path.is_file())
-    return {path.relative_to(MODULE).as_posix() for path in (*python, *resources) if "__pycache__" not in path.parts}
+    templates = MODULE.rglob("*.jinja")
+    found = (*python, *resources, *templates)
+    return {path.relative_to(MODULE).as_posix() for path in found if "__pycache__" not in path.parts}
 
 
 def listed_files() -> list[str]:

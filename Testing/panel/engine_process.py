@@ -1,16 +1,17 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow.
+The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow. Of other
+requests, likeness falls with the distance to the point, and a taught model is a folder that lists its names.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,23 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
 from DiffusionSegmentBackend import worker
-from DiffusionSegmentBackend.buffers import open_buffer
+from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Segment
+from DiffusionSegmentBackend.model_folders import bundled_models_folder, user_models_folder
+from DiffusionSegmentBackend.protocol import Request, Result, Segment, Similar, Similarity, Taught, Teach
+from DiffusionSegmentBackend.volume import Volume
 
 REFUSED, UNREADABLE, KILLED, SLOW = 13, 44, 66, 99
 
 
-def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
+def engine(request: Request, progress: Callable[[str, int, int], None]) -> Delivery:
+    if isinstance(request, Similar):
+        return likeness(request, progress)
+    if isinstance(request, Teach):
+        return taught(request, progress)
+    if not isinstance(request, Segment):
+        return PipelineEngine()(request, progress)
     array = np.asarray(open_buffer(request.volume))
     steps = 500 if request.seed == SLOW else 4
     for step in range(steps):
@@ -38,13 +48,45 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
     labels = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
     doubt = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
     coordinates = np.stack(np.indices(array.shape)[::-1], axis=-1).astype(np.float32)
-    return SimpleNamespace(
-        labels=labels,
-        uncertainty=doubt,
-        mutual_information=doubt / 10,
-        bodypart=coordinates if request.bodypart else None,
-        report={"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request),
-    )
+    maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 10}
+    if request.bodypart:
+        maps["bodypart"] = coordinates
+    geometry = geometry_of(request.volume)
+    told = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
+    return Delivery(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": told})
+
+
+def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> Delivery:
+    """1 at the point, 0.1 less every 2 mm, on every second voxel."""
+    for step in range(4):
+        progress("features", step, 4)
+        time.sleep(0.02)
+    geometry = geometry_of(request.volume) @ np.diag([2.0, 2.0, 2.0, 1.0])
+    shape = tuple(-(-n // 2) for n in request.volume.shape)
+    places = np.indices(shape)[::-1].reshape(3, -1)
+    lps = (geometry @ np.vstack([places, np.ones(places.shape[1])]))[:3]
+    distance = np.linalg.norm(lps - np.array(request.point_lps)[:, None], axis=0).reshape(shape)
+    return Delivery(Similarity, {"similarity": Volume((1 - 0.05 * distance).astype(np.float32), geometry)})
+
+
+def taught(request: Teach, progress: Callable[[str, int, int], None]) -> Delivery:
+    """A folder with the bundled description and the names that were sent, of those labels that are drawn."""
+    steps = 500 if request.name == "slow" else 4
+    for step in range(steps):
+        progress("teach", step, steps)
+        time.sleep(0.02)
+    drawn = {int(value) for value in np.unique(open_buffer(request.labels)) if value}
+    raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
+    entries = [
+        {**raw["labels"][0], "value": n, "name": name, "title": name.capitalize()}
+        for n, name in enumerate(request.names, start=1)
+        if n in drawn
+    ]
+    folder = user_models_folder() / request.name
+    folder.mkdir(parents=True)
+    text = json.dumps({**raw, "name": request.name, "labels": entries, "minutes": request.minutes})
+    (folder / "model.json").write_text(text, encoding="utf-8")
+    return Delivery(Taught, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
 
 
 def organ(
@@ -67,7 +109,16 @@ def report(request: Segment) -> dict[str, Any]:
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
             organ("pancreas", "Pancreas", 11, 0.0, 0.0, 2.0, 0.0),
         ],
-        "review": [{"organ": "spleen", "sentence": "Spleen or stomach? 4.1 mL, 38 % likely wrong."}],
+        "review": [
+            {
+                "organ": "spleen",
+                "rival": "stomach",
+                "centroid_lps_mm": [4.0, 8.0, 5.0],
+                "volume_ml": 4.1,
+                "score": 1.6,
+                "sentence": "Spleen or stomach? 4.1 mL, 38 % likely wrong.",
+            }
+        ],
         "warnings": [],
         "timings_s": {"total": 1.0},
         "provenance": {"model": request.model, "seed": request.seed, "samples": request.samples},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import slicer
+from DiffusionSegmentBackend.model_folders import bundled_models_folder
 from headless.views import SliceView
 from slicer.util import arrayFromVolume
 
@@ -259,6 +260,31 @@ def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) ->
 
 
 def test_the_model_box_lists_what_is_installed_and_follows_the_parameter_node(user: PanelUser) -> None:
-    installed = sorted(path.parent.name for path in user.module.MODELS_FOLDER.glob("*/model.json"))
+    installed = sorted(path.parent.name for path in bundled_models_folder().glob("*/model.json"))
     assert [user.ui.modelSelector.itemText(n) for n in range(user.ui.modelSelector.count)] == installed
     assert user.ui.modelSelector.currentText == user.widget._parameterNode.model
+
+
+def test_ticks_in_the_table_show_and_lock_an_organ(user: PanelUser) -> None:
+    from DiffusionSegmentLib.scene.merge_policy import isLocked
+
+    user.addVolume()
+    user.segment()
+    qt, table, (segmentation,) = user.application.qt, user.ui.resultTable, user.segmentations()
+    table.item(1, 0).setCheckState(qt.Qt.Unchecked)
+    assert not segmentation.GetDisplayNode().GetSegmentVisibility("liver")
+    assert segmentation.GetDisplayNode().GetSegmentVisibility("spleen")
+    table.item(0, 5).setCheckState(qt.Qt.Checked)
+    assert isLocked(segmentation, "spleen")
+    table.item(0, 5).setCheckState(qt.Qt.Unchecked)
+    assert not isLocked(segmentation, "spleen")
+
+
+def test_the_table_tells_what_was_said_of_an_organ(user: PanelUser) -> None:
+    user.addVolume()
+    user.segment()
+    assert user.ui.resultTable.item(0, 4).text() == ""
+    user.click(user.ui.nextButton)
+    assert user.ui.resultTable.item(0, 4).text() == "begun"
+    user.click(user.ui.flagButton)
+    assert user.ui.resultTable.item(0, 4).text() == "flagged"

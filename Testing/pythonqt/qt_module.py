@@ -1,7 +1,8 @@
 """The module `qt` as PythonQt offers it, made from PySide6: properties are attributes, enumerations are flat.
 
 Strict where PythonQt is: a scoped enumeration such as `qt.QHeaderView.ResizeMode.Stretch` is an error, a property
-is not callable, and a name that is no property cannot be set, so that a misspelt one does not pass unseen.
+is not callable, and a name that is no property cannot be set, so that a misspelt one does not pass unseen. Signals are
+those of `signals.py`; lists of strings arrive as tuples; there are no custom signals, and `singleShot` is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from .signals import PythonQtSignal
+
 _get = object.__getattribute__
+# Its static functions differ in what they return; a dialog of our own does not.
+_OTHERWISE = {"QInputDialog"}
 
 
 class PythonQtObject:
@@ -23,10 +28,12 @@ class PythonQtObject:
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and _get(self, "metaObject")().indexOfProperty(name) >= 0:
-            return _get(self, "property")(name)
+            value = _get(self, "property")(name)
+            return tuple(value) if isinstance(value, list) else value
         if name == "name":
             return _get(self, "objectName")()
-        return _get(self, name)
+        value = _get(self, name)
+        return PythonQtSignal(self, name, value) if isinstance(value, QtCore.SignalInstance) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not name.startswith("_") and _get(self, "metaObject")().indexOfProperty(name) >= 0:
@@ -72,21 +79,74 @@ def _flattened(cls: type) -> dict[str, Any]:
 
 
 def makeQtModule() -> types.ModuleType:
-    """A module with every Q class of QtCore, QtGui and QtWidgets."""
+    """A module with the Q classes of QtCore, QtGui and QtWidgets; nothing else of PySide6, such as Signal and Slot."""
     module = types.ModuleType("qt")
     for part in (QtCore, QtGui, QtWidgets):
         for name in dir(part):
             item = getattr(part, name)
-            if name.startswith("Q") and isinstance(item, type):
+            if name.startswith("Q") and isinstance(item, type) and name not in _OTHERWISE:
                 setattr(module, name, _pythonQtClass(name, item))
+    module.QTimer = _timerClass(module.QTimer)  # type: ignore[attr-defined]
+    module.QFileDialog = _fileDialogClass(module.QFileDialog)  # type: ignore[attr-defined]
     module.Qt = FlatEnums(QtCore.Qt)  # type: ignore[attr-defined]
     return module
 
 
 def _pythonQtClass(name: str, cls: type) -> type:
-    if not issubclass(cls, QtCore.QObject) or cls is QtCore.QObject:
+    if cls is QtCore.QObject:
+        return cls
+    own = issubclass(cls, QtCore.QObject)
+    flattened = _flattened(cls)
+    if hasattr(cls, "exec"):
+        # PythonQt keeps the name of Python 2, when `exec` was a keyword.
+        flattened["exec_"] = lambda self, *arguments: self.exec(*arguments)
+    if not own and not flattened:
         return cls
     try:
-        return type(name, (PythonQtObject, cls), {**_flattened(cls), "_isQtsOwn": True})
+        return type(name, (PythonQtObject, cls) if own else (cls,), {**flattened, "_isQtsOwn": True})
     except TypeError:
         return cls
+
+
+def _timerClass(timer: Any) -> type:
+    """Slicer's own static `singleShot` hides the property of that name, and leaks a timer with each call."""
+
+    class QTimer(timer):
+        _isQtsOwn = True
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "singleShot":
+                raise AttributeError("singleShot is not what it seems in Slicer; connect timeout, or setSingleShot")
+            return super().__getattribute__(name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "singleShot":
+                raise AttributeError("PythonQt cannot set singleShot; call setSingleShot")
+            super().__setattr__(name, value)
+
+        @staticmethod
+        def singleShot(*_: Any) -> None:
+            raise AttributeError("Slicer's singleShot leaks a timer with each call; keep a QTimer")
+
+    return QTimer
+
+
+def _fileDialogClass(dialog: Any) -> type:
+    """PythonQt returns the chosen files alone, PySide6 a tuple with the filter."""
+
+    class QFileDialog(dialog):
+        _isQtsOwn = True
+
+        @staticmethod
+        def getOpenFileName(*arguments: Any) -> str:
+            return QtWidgets.QFileDialog.getOpenFileName(*arguments)[0]
+
+        @staticmethod
+        def getSaveFileName(*arguments: Any) -> str:
+            return QtWidgets.QFileDialog.getSaveFileName(*arguments)[0]
+
+        @staticmethod
+        def getOpenFileNames(*arguments: Any) -> tuple[str, ...]:
+            return tuple(QtWidgets.QFileDialog.getOpenFileNames(*arguments)[0])
+
+    return QFileDialog

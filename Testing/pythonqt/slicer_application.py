@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Application:
             ScriptedLoadableModuleLogic=ScriptedLoadableModuleLogic,
             ScriptedLoadableModuleTest=ScriptedLoadableModuleTest,
         )
+        self.app = SlicerApp(self.qapplication)
+        slicer.app = self.app
         slicer.util.loadUI = self.loadUI
         slicer.util.childWidgetVariables = childWidgetVariables
 
@@ -61,6 +64,37 @@ class Application:
     def process(self) -> None:
         """Let Qt deliver what is waiting."""
         self.qapplication.processEvents()
+
+
+class SlicerApp:
+    """What scripted modules ask of `slicer.app`; `testing` is Slicer's --testing."""
+
+    def __init__(self, qapplication: QtCore.QCoreApplication) -> None:
+        self.testing = False
+        self._qapplication = qapplication
+        self._receivers: dict[str, list[Callable[[], None]]] = {"startupCompleted()": [], "aboutToQuit()": []}
+
+    def connect(self, signature: str, receiver: Callable[[], None]) -> None:
+        """In Slicer a signal that does not exist only prints; here it fails."""
+        self._receivers[signature].append(receiver)
+
+    def tell(self, signature: str) -> None:
+        """Slicer reaches this point of its life."""
+        for receiver in self._receivers[signature]:
+            receiver()
+
+    def forget(self) -> None:
+        """A module that was only made for a test is gone."""
+        for receivers in self._receivers.values():
+            receivers.clear()
+
+    def testingEnabled(self) -> bool:
+        """Whether nobody is there to answer a dialog."""
+        return self.testing
+
+    def processEvents(self) -> None:
+        """Let Qt deliver what is waiting."""
+        self._qapplication.processEvents()
 
 
 class _Loader(QtUiTools.QUiLoader):

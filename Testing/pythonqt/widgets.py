@@ -50,7 +50,7 @@ class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
         self._collapsed = collapsed
         self._header.setArrowType(QtCore.Qt.RightArrow if collapsed else QtCore.Qt.DownArrow)
         self._apply()
-        self.contentsCollapsed.emit(collapsed)
+        self.contentsCollapsed(collapsed)
 
     def _setText(self, text: str) -> None:
         self._header.setText(text)
@@ -88,7 +88,7 @@ class ctkSliderWidget(PythonQtObject, QtWidgets.QWidget):
         self._slider.blockSignals(True)
         self._slider.setValue(round((value - self._box.minimum()) / span * self._STEPS))
         self._slider.blockSignals(False)
-        self.valueChanged.emit(value)
+        self.valueChanged(value)
 
     value = QtCore.Property(float, lambda self: self._box.value(), lambda self, v: self._box.setValue(v))
     minimum = QtCore.Property(float, lambda self: self._box.minimum(), lambda self, v: self._box.setMinimum(v))
@@ -102,7 +102,7 @@ class qMRMLWidget(PythonQtObject, QtWidgets.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         """Give the scene to every node selector inside."""
         for child in self.findChildren(QtWidgets.QWidget):
-            if isinstance(child, qMRMLNodeComboBox):
+            if isinstance(child, (qMRMLNodeComboBox, qMRMLSegmentEditorWidget)):
                 child.setMRMLScene(scene)
 
 
@@ -118,7 +118,7 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         self._ids: list[str | None] = []
         self._none = True
         self._unused = False
-        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
+        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged(self.currentNode()))
 
     def setMRMLScene(self, scene: Any) -> None:
         """Observe the scene."""
@@ -146,7 +146,7 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         self.setCurrentIndex(self._ids.index(chosen) if chosen in self._ids else 0)
         self.blockSignals(False)
         if chosen not in self._ids:
-            self.currentNodeChanged.emit(None)
+            self.currentNodeChanged(None)
 
     def currentNode(self) -> Any:
         """The chosen node, or None."""
@@ -172,4 +172,55 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
     removeEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
 
 
-CUSTOM = {cls.__name__: cls for cls in (ctkCollapsibleButton, ctkSliderWidget, qMRMLWidget, qMRMLNodeComboBox)}
+class qMRMLSegmentEditorWidget(PythonQtObject, QtWidgets.QWidget):
+    """Which segmentation, volume and segment are being edited; its tools are drawn as a row of buttons."""
+
+    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for name in ("Paint", "Draw", "Erase", "Level tracing", "Scissors"):
+            layout.addWidget(QtWidgets.QToolButton(text=name))
+        self._scene: Any = None
+        self._segmentation: Any = None
+        self._volume: Any = None
+        self._segment = ""
+
+    def setMRMLScene(self, scene: Any) -> None:
+        """Work in this scene."""
+        self._scene = scene
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        """The node that keeps the editor's settings."""
+        self._node = node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        """What is edited; None for nothing."""
+        self._segmentation = node
+        self._segment = ""
+
+    def segmentationNode(self) -> Any:
+        """What is edited."""
+        return self._segmentation
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        """The volume below."""
+        self._volume = node
+
+    def setCurrentSegmentID(self, segment: str) -> None:
+        """Choose a segment, which must exist."""
+        assert self._segmentation.GetSegmentation().GetSegment(segment) is not None
+        self._segment = segment
+
+    def currentSegmentID(self) -> str:
+        """The chosen segment."""
+        return self._segment
+
+
+CUSTOM = {
+    cls.__name__: cls
+    for cls in (
+        *(ctkCollapsibleButton, ctkSliderWidget),
+        *(qMRMLWidget, qMRMLNodeComboBox, qMRMLSegmentEditorWidget),
+    )
+}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.protocol import Result
+from DiffusionSegmentBackend.protocol import Hypotheses, Result
 from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.terminology import ModelDescription, readModelDescription
 from headless.host import HeadlessSlicer
 from headless.slicer_picture import putVolume
@@ -72,3 +76,112 @@ def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
     maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 5, "bodypart": coordinates}
     references = {n: write_buffer(tmp_path / f"{n}.raw", a, oblique.index_to_lps) for n, a in maps.items()}
     return Result(id="1", report={"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}}, **references)
+
+
+SAMPLES_START = (4, 5, 3)
+
+
+def region(organ: str, rival: str, lps: np.ndarray, *, score: float = 1.0) -> dict[str, Any]:
+    """One entry of report["review"]."""
+    return {
+        "organ": organ,
+        "rival": rival,
+        "centroid_lps_mm": [float(value) for value in lps],
+        "volume_ml": 2.5,
+        "score": score,
+        "sentence": f"{organ} or {rival}?",
+    }
+
+
+def lpsOf(volume: Volume, kji: tuple[int, int, int]) -> np.ndarray:
+    return (volume.index_to_lps @ (*kji[::-1], 1.0))[:3]
+
+
+@pytest.fixture
+def report(oblique: Volume) -> dict[str, Any]:
+    """Three regions: liver or background, liver or spleen, spleen or background."""
+    return {
+        "provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"},
+        "organs": [],
+        "review": [
+            region("liver", "background", lpsOf(oblique, (6, 7, 5)), score=3.0),
+            region("spleen", "liver", lpsOf(oblique, (9, 8, 13)), score=2.0),
+            region("spleen", "background", lpsOf(oblique, (14, 12, 22)), score=1.0),
+        ],
+    }
+
+
+@pytest.fixture
+def regions(labels: np.ndarray) -> np.ndarray:
+    numbers = np.zeros(labels.shape, np.uint8)
+    numbers[5:8, 6:9, 4:7] = 1
+    numbers[8:11, 6:10, 11:17] = 2
+    numbers[13:16, 11:14, 21:24] = 3
+    return numbers
+
+
+@pytest.fixture
+def samples(labels: np.ndarray) -> np.ndarray:
+    """Three samples of a box around the organs: as delivered, liver grown over the gap, liver gone."""
+    k, j, i = SAMPLES_START
+    box = labels[k:18, j:16, i:26]
+    grown = labels.copy()
+    grown[8:11, 6:10, 11:17] = 6
+    gone = np.where(box == 6, 0, box).astype(np.uint8)
+    return np.stack([box, grown[k:18, j:16, i:26], gone])
+
+
+@pytest.fixture
+def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, oblique: Volume, tmp_path: Path) -> Result:
+    """A result with numbered regions."""
+    numbers = write_buffer(tmp_path / "regions.raw", regions, oblique.index_to_lps)
+    return replace(result, report=report, regions=numbers)
+
+
+@pytest.fixture
+def hypotheses(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Hypotheses:
+    place = oblique.index_to_lps.copy()
+    place[:3, 3] = lpsOf(oblique, SAMPLES_START)
+    return Hypotheses(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, place))
+
+
+@pytest.fixture
+def shown(
+    scene: slicer.vtkMRMLScene,
+    ct: slicer.vtkMRMLScalarVolumeNode,
+    reviewed: Result,
+    model: ModelDescription,
+) -> SceneResult:
+    return putResult(scene, reviewed, ct, model)
+
+
+@pytest.fixture
+def scan(ct: slicer.vtkMRMLScalarVolumeNode, shown: SceneResult, model: ModelDescription) -> LabelledScan:
+    return LabelledScan(ct, shown.segmentation, model.labels)
+
+
+@pytest.fixture
+def saveAndLoad(scene: slicer.vtkMRMLScene, model: ModelDescription, tmp_path: Path) -> Callable[[], LabelledScan]:
+    """Write the scene with its .seg.nrrd and .nrrd files, clear it, read it again."""
+
+    def run() -> LabelledScan:
+        folder = tmp_path / "saved"
+        folder.mkdir()
+        for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+            node = scene.GetNthNodeByClass(number, "vtkMRMLStorableNode")
+            kept = node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode")
+            if not kept or not node.GetSaveWithScene():
+                continue
+            node.AddDefaultStorageNode()
+            ending = ".seg.nrrd" if node.IsA("vtkMRMLSegmentationNode") else ".nrrd"
+            node.GetStorageNode().SetFileName(str(folder / f"{node.GetID()}{ending}"))
+            assert node.GetStorageNode().WriteData(node)
+        scene.SetURL(str(folder / "scene.mrml"))
+        assert scene.Commit()
+        scene.Clear(False)
+        scene.SetURL(str(folder / "scene.mrml"))
+        assert scene.Connect()
+        segmentation = scene.GetFirstNode("CT segmentation", "vtkMRMLSegmentationNode")
+        return LabelledScan(scene.GetFirstNode("CT", "vtkMRMLScalarVolumeNode"), segmentation, model.labels)
+
+    return run

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,25 +18,26 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
 from DiffusionSegmentBackend import worker
-from DiffusionSegmentBackend.buffers import open_buffer
+from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.engine import Delivery
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Segment
+from DiffusionSegmentBackend.protocol import Result, Segment
+from DiffusionSegmentBackend.volume import Volume
 
 STEP_SECONDS = 0.02
 
 
-class TooLittleMemoryAtTheEnd:
-    """A result of which the first maps can be written, the last not."""
+class TooLittleMemory:
+    """A map that there is no memory for."""
 
-    def __init__(self, labels: np.ndarray, zeros: np.ndarray, report: dict[str, Any]) -> None:
-        self.labels, self.uncertainty, self.report = labels, zeros, report
+    index_to_lps = np.eye(4)
 
     @property
-    def mutual_information(self) -> np.ndarray:
+    def array(self) -> np.ndarray:
         raise MemoryError
 
 
-def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
+def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Delivery:
     array = open_buffer(request.volume)
     steps = request.steps or 1
     mishap = request.organs[0] if request.organs else ""
@@ -62,15 +62,15 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Any:
         report["confidence"] = float("nan")
     if mishap == "numpy":
         report["confidence"] = np.float32(0.5)
+    geometry = geometry_of(request.volume)
+    maps: dict[str, Any] = {
+        "labels": Volume(labels, geometry),
+        "uncertainty": Volume(zeros + 0.5, geometry),
+        "mutual_information": Volume(zeros, geometry),
+    }
     if mishap == "late memory":
-        return TooLittleMemoryAtTheEnd(labels, zeros, report)
-    return SimpleNamespace(
-        labels=labels,
-        uncertainty=zeros + 0.5,
-        mutual_information=zeros,
-        bodypart=None,
-        report=report,
-    )
+        maps["mutual_information"] = TooLittleMemory()
+    return Delivery(Result, maps, {"report": report})
 
 
 if __name__ == "__main__":

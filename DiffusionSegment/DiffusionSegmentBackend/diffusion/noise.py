@@ -29,6 +29,22 @@ def noise_field(
     return torch.from_numpy(field).movedim(1, 0).contiguous()
 
 
+def noise_window(
+    whole: tuple[int, int, int],
+    place: tuple[slice, slice, slice],
+    *,
+    channels: int,
+    seed: int,
+    sample: int,
+    step: int,
+) -> Tensor:
+    """The part of `noise_field(whole, ...)` at `place` (z, y, x), equal to it bit by bit, without making the rest."""
+    z, y, x = place
+    slices = (z.stop - z.start, whole[1], whole[2])
+    field = noise_field(slices, channels=channels, seed=seed, sample=sample, step=step, z_offset=z.start)
+    return field[:, :, y, x].contiguous()
+
+
 def training_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of `like`'s shape, device and type, drawn on the CPU: a seed means the same everywhere."""
     return torch.randn(like.shape, generator=generator).to(device=like.device, dtype=like.dtype)

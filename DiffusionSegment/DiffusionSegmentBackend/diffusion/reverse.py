@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..errors import unknown_name
 
 SAMPLERS = ("ddim", "ddpm")
 
@@ -38,9 +38,7 @@ def reverse_step(
         return ddim_step(x_t, x0, alpha_bar_t=alpha_bar_t, alpha_bar_s=alpha_bar_s)
     if sampler == "ddpm":
         return ddpm_step(x_t, x0, alpha_bar_t=alpha_bar_t, alpha_bar_s=alpha_bar_s, noise=noise)
-    raise DiffusionSegmentError(
-        ErrorCode.OPTION, f"There is no sampler '{sampler}'.", hint=f"Choose {' or '.join(SAMPLERS)}."
-    )
+    raise unknown_name("sampler", sampler, SAMPLERS)
 
 
 def _posterior_sigma(alpha_bar_t: float, alpha_bar_s: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..errors import unknown_name
 
 SCHEDULES = ("linear", "cosine")
 _COSINE_OFFSET = 0.008
@@ -27,9 +27,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
-            raise DiffusionSegmentError(
-                ErrorCode.OPTION, f"There is no noise schedule '{self.name}'.", hint=f"Choose {' or '.join(SCHEDULES)}."
-            )
+            raise unknown_name("noise schedule", self.name, SCHEDULES)
 
     @property
     def alpha_bar(self) -> Tensor:

@@ -66,12 +66,6 @@ class Backbone(nn.Module):
         return self.pyramid(add_noise(image, noise, alpha_bar), coordinates, log_snr(alpha_bar))
 
 
-def voxel_descriptors(pyramid: Sequence[Tensor]) -> Tensor:
-    """The pyramid's levels brought to the finest grid by nearest index and joined: (B, sum of channels, z, y, x)."""
-    size = pyramid[0].shape[2:]
-    return torch.cat([pyramid[0], *(F.interpolate(level, size=size, mode="nearest") for level in pyramid[1:])], dim=1)
-
-
 def descriptors_at(pyramid: Sequence[Tensor], voxels: Tensor) -> Tensor:
     """Descriptors (N, sum of channels) of voxels (N, 3) = z, y, x of the first batch element: vox2vec's, by index."""
     parts = []
@@ -79,3 +73,8 @@ def descriptors_at(pyramid: Sequence[Tensor], voxels: Tensor) -> Tensor:
         z, y, x = (voxels // 2**level).unbind(dim=1)
         parts.append(features[0, :, z, y, x].T)
     return torch.cat(parts, dim=1)
+
+
+def fine_features(pyramid: Sequence[Tensor]) -> Tensor:
+    """The two finest levels of one tile as one map (channels, z, y, x): what tells a voxel from its neighbours."""
+    return torch.cat([pyramid[0][0], F.interpolate(pyramid[1].float(), scale_factor=2.0)[0].to(pyramid[0].dtype)])

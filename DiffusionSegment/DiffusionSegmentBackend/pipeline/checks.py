@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .description import ModelDescription
+from .prepare import BODY_THRESHOLD
 
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
 _MIN_SHARE_IN_REACH = 0.1
-_BODY_THRESHOLD = -0.9
 _FORCE_HINT = "If you are sure, run again with --force."
 
 
@@ -41,7 +41,7 @@ def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, flo
 
     Coordinates (3, z, y, x) in mm, image (z, y, x) in -1..1; 0 where there is no tissue.
     """
-    heights = coordinates_mm[2][image > _BODY_THRESHOLD]
+    heights = coordinates_mm[2][image > BODY_THRESHOLD]
     return float(((heights >= span[0]) & (heights <= span[1])).float().mean()) if len(heights) else 0.0
 
 

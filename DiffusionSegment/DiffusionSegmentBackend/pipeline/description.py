@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..model_folders import model_folders
 
 DESCRIPTION_FILE = "model.json"
 NETWORKS = ("bodypart", "backbone", "probe", "refiner")
@@ -28,7 +29,7 @@ class Label:
 class NetworkFile:
     """Weights of one network: file, its sha256, and the arguments of its class.
 
-    The file lies beside model.json, or in the folder of the sibling `model` that shares this network.
+    The file lies beside model.json, or in the folder of the sibling or bundled `model` that shares this network.
     """
 
     file: str
@@ -63,6 +64,15 @@ class Anatomy:
 
 
 @dataclass(frozen=True)
+class Base:
+    """The model whose body-part network and backbone a taught model was taught on and uses."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
 class ModelDescription:
     """The content of model.json. `window` is in HU, `spacing_mm` along x, y, z, `channels` is the backbone's width."""
 
@@ -77,6 +87,7 @@ class ModelDescription:
     defaults: Defaults
     anatomy: Anatomy
     channels: tuple[int, ...]
+    base: Base | None
     raw: dict[str, Any]
     folder: Path
 
@@ -86,11 +97,15 @@ class ModelDescription:
         return len(self.labels) + 1
 
     def file_of(self, network: str) -> Path | None:
-        """Where the weights of a network lie, if the model lists them."""
+        """Where the weights of a network lie, if the model lists them; a shared one beside it, or with the bundled."""
         listed = self.networks.get(network)
         if listed is None:
             return None
-        return (self.folder.parent / listed.model if listed.model else self.folder) / listed.file
+        if listed.model is None:
+            return self.folder / listed.file
+        places = (self.folder.parent, *model_folders())
+        files = [place / listed.model / listed.file for place in places]
+        return next((file for file in files if file.is_file()), files[0])
 
     def label_named(self, name: str) -> Label:
         """The organ of that name.
@@ -155,6 +170,7 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         defaults=Defaults(**raw.get("defaults", {})),
         anatomy=_anatomy(raw.get("anatomy", {})),
         channels=tuple(int(c) for c in raw.get("channels", DEFAULT_CHANNELS)),
+        base=Base(**raw["base"]) if "base" in raw else None,
         raw=raw,
         folder=folder,
     )

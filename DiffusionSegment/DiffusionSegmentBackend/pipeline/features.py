@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..networks.bodypart import normalised, whole_volume_coordinates
 from .model import Model
+from .prepare import BODY_THRESHOLD
 from .progress import Progress
 from .tiling import Tiling
 
@@ -27,7 +28,7 @@ class Stage1:
 
 def body_box(image: Tensor, *, least: int) -> tuple[slice, slice, slice]:
     """Box (z, y, x) around everything that is not air in an image -1..1, at least `least` voxels a side if possible."""
-    tissue = image > -0.9
+    tissue = image > BODY_THRESHOLD
     box = []
     for axis, n in enumerate(image.shape):
         others = [a for a in range(3) if a != axis]

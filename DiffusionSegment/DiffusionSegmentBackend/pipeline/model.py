@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..model_folders import model_folders
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.probe import Probe
@@ -32,33 +33,30 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """The four networks in evaluation mode on one device, float32."""
+    """The networks in evaluation mode on one device, float32; a model that a user taught has no refiner."""
 
     description: ModelDescription
     bodypart: BodyPartRegressor
     backbone: Backbone
     probe: Probe
-    refiner: Refiner
+    refiner: Refiner | None
     device: torch.device
 
 
-def models_folder() -> Path:
-    """Where the bundled models lie."""
-    return Path(__file__).resolve().parents[2] / "Resources" / "Models"
-
-
 def list_models() -> tuple[str, ...]:
-    """Names of the bundled models, sorted."""
-    return tuple(sorted(p.parent.name for p in models_folder().glob(f"*/{DESCRIPTION_FILE}")))
+    """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
+    found = [p.parent.name for folder in model_folders() for p in sorted(folder.glob(f"*/{DESCRIPTION_FILE}"))]
+    # What an interrupted installation left has a hidden name.
+    return tuple(dict.fromkeys(name for name in found if not name.startswith(".")))
 
 
 def find_model(name_or_folder: str) -> Path:
-    """The folder of a bundled model, or of any folder with a model.json.
+    """The folder of a bundled model, of a model of the user's own, or of any folder with a model.json.
 
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN.
     """
-    for folder in (models_folder() / name_or_folder, Path(name_or_folder)):
+    for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
         if (folder / DESCRIPTION_FILE).is_file():
             return folder
     raise DiffusionSegmentError(
@@ -68,15 +66,17 @@ def find_model(name_or_folder: str) -> Path:
     )
 
 
-def load_model(name_or_folder: str, device: str = "auto") -> Model:
-    """Load all four networks.
+def load_model(name_or_folder: str, device: str = "auto", *, with_refiner: bool = True) -> Model:
+    """Load all networks; the refiner neither when it is not wanted nor for a taught model, which has none.
 
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_MISSING, WEIGHTS_CORRUPT or NO_DEVICE.
     """
     description = read_description(find_model(name_or_folder))
     place = choose_device(device)
-    networks = {name: load_network(description, name).to(place) for name in NETWORKS}
+    refined = with_refiner and description.base is None
+    names = [name for name in NETWORKS if name != "refiner" or refined]
+    networks = {name: load_network(description, name).to(place) for name in names}
     for network in networks.values():
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Model(
@@ -85,7 +85,7 @@ def load_model(name_or_folder: str, device: str = "auto") -> Model:
         bodypart=cast(BodyPartRegressor, networks["bodypart"]),
         backbone=cast(Backbone, networks["backbone"]),
         probe=cast(Probe, networks["probe"]),
-        refiner=cast(Refiner, networks["refiner"]),
+        refiner=cast(Refiner, networks["refiner"]) if refined else None,
     )
 
 
@@ -97,6 +97,8 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
     """
     listed = description.networks.get(name)
     path = description.file_of(name)
+    if listed is not None and listed.model is not None:
+        check_base(description)
     if listed is None or path is None or not path.is_file():
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_MISSING,
@@ -119,6 +121,27 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
             hint="Install the model again.",
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def check_base(description: ModelDescription) -> None:
+    """Refuse a taught model where the networks that it shares with its base are not those it was taught on.
+
+    Raises:
+        DiffusionSegmentError: WEIGHTS_MISSING.
+    """
+    if description.base is None:
+        return
+    taught = f"{description.name} was taught on {description.base.name} {description.base.version}"
+    shared = {name: network for name, network in description.networks.items() if network.model is not None}
+    paths = {name: description.file_of(name) for name in shared}
+    if not all(path is not None and path.is_file() for path in paths.values()):
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_MISSING, f"{taught}, which is not installed.", hint=f"Install {description.base.name}."
+        )
+    if any(path is not None and sha256_of(path) != shared[name].sha256 for name, path in paths.items()):
+        here = read_description(find_model(description.base.name)).version
+        found = "other weights of that version" if here == description.base.version else here
+        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}, here is {found}.", hint="Teach it again.")
 
 
 def save_network(folder: Path, name: str, network: nn.Module, *, architecture: dict[str, Any]) -> None:

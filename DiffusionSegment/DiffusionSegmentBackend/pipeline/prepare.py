@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# Above this an image in -1..1 shows the body; a little stricter than tissue against air, for noise around it.
+BODY_THRESHOLD = -0.9
+
 
 def windowed(hounsfield: NDArray, window: tuple[float, float]) -> NDArray[np.float32]:
     """Clip to `window` (HU) and scale it linearly to -1..1, float32."""

@@ -14,3 +14,17 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int) -> None:
     """A progress that tells nobody."""
+
+
+def within(progress: Progress, index: int, count: int) -> Progress:
+    """Progress of part `index` of `count` equal parts as one stage, "correct", in hundredths of a part.
+
+    A part's features take about a third of its time.
+    """
+
+    def tell(stage: str, done: int, total: int) -> None:
+        share = done / max(total, 1)
+        hundredths = 30 * share if stage == "features" else 30 + 70 * share
+        progress("correct", 100 * index + int(hundredths), 100 * count)
+
+    return tell

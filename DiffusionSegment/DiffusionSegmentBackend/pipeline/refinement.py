@@ -6,18 +6,28 @@ import torch
 from torch import Tensor
 
 from ..diffusion.schedule import log_snr
-from ..networks.refiner import Refiner, no_constraints
+from ..networks.refiner import Refiner, no_marks
 from .features import Stage1
+from .marks import clamped
 from .progress import Progress, silent
 from .sampling import PredictX0, coded
 
 
 def x0_predictor(
-    stage1: Stage1, refiner: Refiner, device: torch.device, *, progress: Progress = silent, total: int = 0
+    stage1: Stage1,
+    refiner: Refiner,
+    device: torch.device,
+    *,
+    marks: Tensor | None = None,
+    show_marks: bool = True,
+    progress: Progress = silent,
+    total: int = 0,
 ) -> PredictX0:
     """What `sample_steps` calls: (x_t, alpha_bar, previous x_0) -> probabilities (classes, z, y, x) on the CPU.
 
-    `total` is the number of tiles of the whole run, for the progress.
+    Every estimate is certain of the `marks`, one-hot (classes, z, y, x), which the network sees unless `show_marks` is
+    False. `total` is the number of tiles of the whole
+    run, for the progress.
     """
     done = 0
 
@@ -36,12 +46,14 @@ def x0_predictor(
                 pyramid,
                 stage1.coordinates[cut][None].to(device),
                 state,
-                no_constraints(state),
+                stage1.pre[cut][None].to(device),
+                no_marks(state) if marks is None or not show_marks else marks[cut][None].to(device),
                 level,
                 None if shown is None else shown[cut][None].to(device),
             )
             return logits.softmax(dim=1)[0]
 
-        return stage1.tiling.blend(tile, channels=refiner.classes)
+        estimate = stage1.tiling.blend(tile, channels=refiner.classes)
+        return estimate if marks is None else clamped(estimate, marks)
 
     return predict_x0

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..volume import Grid, Volume
 from .checks import organ_confidence
 from .description import Label, ModelDescription
 from .model import Model, weights_sha256
-from .review import regions_to_review
-from .sampling import SamplingPlan
+from .review import ReviewRegion
 from .uncertainty import volume_interval_ml
+
+if TYPE_CHECKING:
+    from .segment import Session
 
 _EDGE_SHARE = 0.02
 
@@ -26,28 +28,25 @@ def build_report(
     *,
     labels: NDArray[np.uint8],
     prediction: NDArray[np.float32],
-    offset: tuple[int, int, int],
-    grid: Grid,
-    volume: Volume,
+    review: Sequence[ReviewRegion],
+    session: Session,
     model: Model,
-    plan: SamplingPlan,
-    samples: int,
     seconds: dict[str, float],
-    wanted: list[int],
 ) -> dict[str, Any]:
-    """The report of one run. `prediction` holds the final probabilities on the grid from `offset` on."""
+    """The report of one run: `labels` in the scan's geometry, `prediction` the final probabilities on the grid."""
     counts = np.bincount(labels.ravel(), minlength=model.description.classes)
-    voxel_ml = float(np.prod(grid.spacing)) / 1000.0
+    voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
+    plan, wanted = session.plan, session.wanted
     chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
     best = prediction.argmax(axis=0)
     organs = [
-        _organ(label, prediction[label.value], best == label.value, counts[label.value] * volume.voxel_ml, voxel_ml)
+        _organ(label, prediction[label.value], best == label.value, counts[label.value] * session.voxel_ml, voxel_ml)
         for label in chosen
     ]
     confidence = organ_confidence(torch.from_numpy(prediction))
     return {
         "organs": organs,
-        "review": [asdict(region) for region in regions_to_review(prediction, grid, offset, model.description)],
+        "review": [asdict(region) for region in review],
         "confidence": round(confidence, 4),
         "warnings": _doubts(confidence, model.description) + _warnings(labels, organs),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
@@ -58,11 +57,12 @@ def build_report(
             "version": model.description.version,
             "sha256": weights_sha256(model.description),
             "seed": plan.seed,
-            "samples": samples,
-            "steps": plan.steps,
+            "samples": session.samples if model.refiner is not None else 0,
+            "steps": plan.steps if model.refiner is not None else 0,
             "schedule": plan.schedule,
             "sampler": plan.sampler,
             "abar_start": plan.abar_start,
+            "organs": [label.name for label in chosen] if wanted else None,
             "device": model.device.type,
             "torch": torch.__version__,
         },

@@ -18,10 +18,10 @@ def restore_labels(probabilities: Tensor, offset: tuple[int, int, int], grid: Gr
     foreground = 1 - probabilities[0] > 0.1
     if not foreground.any():
         return np.ascontiguousarray(grid.order.undo(labels))
-    box = _native_box(foreground, offset, grid)
+    box = native_box(foreground, offset, grid)
     for z in range(box[0].start, box[0].stop, _SLAB):
         slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
-        labels[slab] = _interpolate(probabilities, offset, grid, slab).argmax(dim=0).byte().numpy()
+        labels[slab] = interpolated(probabilities, offset, grid, slab).argmax(dim=0).byte().numpy()
     return np.ascontiguousarray(grid.order.undo(labels))
 
 
@@ -41,7 +41,23 @@ def restore_map(
     return np.ascontiguousarray(grid.order.undo(np.concatenate(slabs)))
 
 
-def _native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> tuple[slice, slice, slice]:
+def restore_nearest(places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid) -> NDArray[np.uint8]:
+    """The nearest grid voxel's value of (z, y, x), given from grid voxel `offset` on: uint8 (k, j, i), 0 elsewhere."""
+    result = np.zeros(grid.native_shape, dtype=np.uint8)
+    indices, inside = [], []
+    for axis in range(3):
+        low, high, weight = linear_taps(
+            0, grid.native_shape[axis], grid.native_spacing[2 - axis], grid.shape[axis], grid.spacing[2 - axis]
+        )
+        nearest = np.where(weight < 0.5, low, high) - offset[axis]
+        known = np.flatnonzero((nearest >= 0) & (nearest < places.shape[axis]))
+        indices.append(nearest[known])
+        inside.append(known)
+    result[np.ix_(*inside)] = places[np.ix_(*indices)]
+    return np.ascontiguousarray(grid.order.undo(result))
+
+
+def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> tuple[slice, slice, slice]:
     """Native canonical voxels that can see a foreground voxel of the grid."""
     box = []
     for axis in range(3):
@@ -53,9 +69,21 @@ def _native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) ->
     return box[0], box[1], box[2]
 
 
-def _interpolate(
+def in_native_box(box: tuple[slice, slice, slice], grid: Grid) -> tuple[slice, slice, slice]:
+    """A box of canonical voxels (z, y, x) as the scan's own (k, j, i)."""
+    own = [slice(0)] * 3
+    for axis, place in enumerate(box):
+        world = 2 - axis
+        n = grid.native_shape[axis]
+        turned = slice(n - place.stop, n - place.start) if grid.order.flips[world] else place
+        own[2 - grid.order.axes[world]] = turned
+    return own[0], own[1], own[2]
+
+
+def interpolated(
     probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: tuple[slice, slice, slice]
 ) -> Tensor:
+    """Linear interpolation of (c, z, y, x), given from grid voxel `offset` on, at canonical native voxels of a box."""
     result = probabilities
     for axis, place in enumerate(box):
         low, high, weight = linear_taps(

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..diffusion.noise import noise_field
+from ..diffusion.noise import noise_window
 from ..diffusion.reverse import reverse_step
 from ..diffusion.schedule import Schedule, add_noise
 
@@ -45,20 +45,32 @@ def coded(probabilities: Tensor) -> Tensor:
     return 2 * probabilities - 1
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of a volume: the whole's shape (z, y, x) and the place in it."""
+
+    whole: tuple[int, int, int]
+    place: tuple[slice, slice, slice]
+
+
 PredictX0 = Callable[[Tensor, float, Tensor | None], Tensor]
 
 
-def sample_steps(pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int) -> Iterator[Tensor]:
+def sample_steps(
+    pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int, window: Window | None = None
+) -> Iterator[Tensor]:
     """The estimate of x_0, probabilities (classes, z, y, x), after each step of one sample.
 
     `pre` is the pre-segmentation (classes, z, y, x); `predict_x0(x_t, alpha_bar, previous)` gives probabilities of the
-    clean label map, `previous` being its answer to the step before.
+    clean label map, `previous` being its answer to the step before. What is only a `window` of a larger volume meets
+    the noise that the whole met there.
     """
-    classes, shape = pre.shape[0], (pre.shape[1], pre.shape[2], pre.shape[3])
+    z, y, x = pre.shape[1:]
+    part = window or Window((z, y, x), (slice(0, z), slice(0, y), slice(0, x)))
     alpha_bars = plan.alpha_bars
 
     def noise(step: int) -> Tensor:
-        return noise_field(shape, channels=classes, seed=plan.seed, sample=sample, step=step)
+        return noise_window(part.whole, part.place, channels=pre.shape[0], seed=plan.seed, sample=sample, step=step)
 
     x_t = add_noise(coded(pre), noise(0), torch.tensor(alpha_bars[0]))
     x0: Tensor | None = None
@@ -70,7 +82,9 @@ def sample_steps(pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, samp
             x_t = reverse_step(plan.sampler, x_t, coded(x0), alpha_bar_t=now, alpha_bar_s=after, noise=fresh)
 
 
-def draw_sample(pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int) -> Tensor:
+def draw_sample(
+    pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int, window: Window | None = None
+) -> Tensor:
     """Probabilities (classes, z, y, x) of one sample: the last estimate of x_0, as in Fu et al. 2023."""
-    *_, last = sample_steps(pre, predict_x0, plan, sample=sample)
+    *_, last = sample_steps(pre, predict_x0, plan, sample=sample, window=window)
     return last

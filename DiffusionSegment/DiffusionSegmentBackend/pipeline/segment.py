@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..diffusion.reverse import SAMPLERS
 from ..diffusion.schedule import SCHEDULES
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
 from ..volume import Grid, Volume, model_grid
 from .checks import check_anatomy, check_body_part, check_modality
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
@@ -29,7 +29,8 @@ from .prepare import windowed
 from .progress import Progress, silent
 from .refinement import x0_predictor
 from .report import build_report
-from .restore import restore_labels, restore_map
+from .restore import restore_labels, restore_map, restore_nearest
+from .review import regions_to_review
 from .sampling import SamplingPlan, draw_sample
 from .uncertainty import SampleStatistics, entropy
 
@@ -61,25 +62,75 @@ class SegmentOptions:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Maps in the scan's own geometry: labels uint8 (k, j, i), the others float32 0..1, bodypart (k, j, i, 3) in mm."""
+    """Maps in the scan's own geometry: labels uint8 (k, j, i), the others float32 0..1, bodypart (k, j, i, 3) in mm.
+
+    `regions` is uint8: n + 1 inside region n of the report's `review`.
+    """
 
     labels: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
     mutual_information: NDArray[np.float32]
+    regions: NDArray[np.uint8]
     bodypart: NDArray[np.float32] | None
     report: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, samples, and both."""
+    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, samples, and both.
+
+    `start` is what the samples start from: the probe's answer, or the label map that the run was given.
+    `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
+    the noise field covered, larger than the map where that is smaller than a tile.
+    """
 
     pre: Tensor
+    start: Tensor
     refined: Tensor
     ensemble: Tensor
     mutual_information: Tensor
+    sample_labels: tuple[Tensor, ...]
     coordinates_mm: Tensor
     offset: tuple[int, int, int]
+    tiled_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is delivered: probabilities (classes, z, y, x) and mutual information (z, y, x) on the grid."""
+
+    ensemble: Tensor
+    mutual_information: Tensor
+
+
+@dataclass(frozen=True)
+class Session:
+    """A finished run on the model's grid: what maps, alternatives and corrections are made from, without a new run.
+
+    `image` (z, y, x) in -1..1 covers the whole grid; `wanted` are the labels asked for, none for all; `voxel_ml` is the
+    volume of the scan's own voxel. `corrected` is the answer after a reader's `marks` (z, y, x), k + 1 for label k.
+    """
+
+    grid: Grid
+    image: Tensor
+    prediction: Prediction
+    plan: SamplingPlan
+    samples: int
+    wanted: list[int]
+    voxel_ml: float
+    seconds: dict[str, float]
+    corrected: Answer | None = None
+    marks: Tensor | None = None
+
+    @property
+    def first_answer(self) -> Answer:
+        """What the model said before anybody corrected it."""
+        return Answer(self.prediction.ensemble, self.prediction.mutual_information)
+
+    @property
+    def answer(self) -> Answer:
+        """What is shown now."""
+        return self.corrected or self.first_answer
 
 
 @dataclass
@@ -102,6 +153,16 @@ def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: 
     Raises:
         DiffusionSegmentError: OPTION, GEOMETRY, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
     """
+    session = open_session(volume, model, options, progress=progress)
+    return delivered(session, model, bodypart=options.bodypart, progress=progress)
+
+
+def open_session(volume: Volume, model: Model, options: SegmentOptions, *, progress: Progress = silent) -> Session:
+    """Run all networks on a scan in HU (k, j, i). The same scan, options and device give the same bits.
+
+    Raises:
+        DiffusionSegmentError: as `segment`.
+    """
     watch = Stopwatch()
     plan, samples = plan_of(options, model)
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
@@ -122,29 +183,34 @@ def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: 
             force=options.force,
             given=_given(options, volume, grid, model),
         )
-        with watch.stage("restore"):
-            progress("restore", 0, 3)
-            kept = keep_organs(prediction.ensemble, wanted)
-            labels = restore_labels(kept, prediction.offset, grid)
-            progress("restore", 1, 3)
-            doubt = restore_map(entropy(prediction.ensemble).numpy(), prediction.offset, grid)
-            information = restore_map(prediction.mutual_information.numpy(), prediction.offset, grid)
-            progress("restore", 2, 3)
-            bodypart = restore_coordinates(prediction.coordinates_mm, grid) if options.bodypart else None
+    return Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds)
+
+
+def delivered(session: Session, model: Model, *, bodypart: bool, progress: Progress = silent) -> Segmentation:
+    """The maps of a session in the scan's own geometry, and its report.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY.
+    """
+    watch = Stopwatch(dict(session.seconds))
+    answer, offset, grid = session.answer, session.prediction.offset, session.grid
+    with torch.inference_mode(), memory_errors(), watch.stage("restore"):
+        progress("restore", 0, 4)
+        kept = keep_organs(answer.ensemble, session.wanted)
+        labels = restore_labels(kept, offset, grid)
+        progress("restore", 1, 4)
+        doubt = restore_map(entropy(answer.ensemble).numpy(), offset, grid)
+        information = restore_map(answer.mutual_information.numpy(), offset, grid)
+        progress("restore", 2, 4)
+        review, places = regions_to_review(kept.numpy(), grid, offset, model.description)
+        regions = restore_nearest(places, offset, grid)
+        progress("restore", 3, 4)
+        coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
     report = build_report(
-        labels=labels,
-        prediction=kept.numpy(),
-        offset=prediction.offset,
-        grid=grid,
-        volume=volume,
-        model=model,
-        plan=plan,
-        samples=samples,
-        seconds=watch.seconds,
-        wanted=wanted,
+        labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
-    progress("restore", 3, 3)
-    return Segmentation(labels, doubt, information, bodypart, report)
+    progress("restore", 4, 4)
+    return Segmentation(labels, doubt, information, regions, coordinates, report)
 
 
 def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
@@ -175,9 +241,7 @@ def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"The seed is {plan.seed}.", hint="Choose 0 or more.")
     for name, text, known in (("sampler", plan.sampler, SAMPLERS), ("schedule", plan.schedule, SCHEDULES)):
         if text not in known:
-            raise DiffusionSegmentError(
-                ErrorCode.OPTION, f"There is no {name} '{text}'.", hint=f"Choose {' or '.join(known)}."
-            )
+            raise unknown_name(name, text, known)
     return plan, samples
 
 
@@ -220,11 +284,14 @@ def predict(
     refined, pre = statistics.mean[crop], stage1.pre[crop]
     return Prediction(
         pre=pre,
+        start=start.pre[crop],
         refined=refined,
         ensemble=ENSEMBLE_WEIGHT * refined + (1 - ENSEMBLE_WEIGHT) * pre,
         mutual_information=statistics.mutual_information[crop[1:]],
+        sample_labels=tuple(labels[crop[1:]] for labels in statistics.sample_labels),
         coordinates_mm=coordinates_mm,
         offset=(box[0].start, box[1].start, box[2].start),
+        tiled_shape=stage1.tiling.shape,
     )
 
 
@@ -237,6 +304,12 @@ def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) ->
     labels = options.presegmentation
     if labels is None:
         return None
+    if model.refiner is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"{model.description.name} has no refiner that could start from a pre-segmentation.",
+            hint="Run without it.",
+        )
     if labels.shape != volume.array.shape:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
@@ -263,8 +336,14 @@ def _one_hot(labels: Tensor, stage1: Stage1, classes: int) -> Tensor:
 def refine(
     stage1: Stage1, model: Model, plan: SamplingPlan, *, samples: int, progress: Progress = silent
 ) -> SampleStatistics:
-    """K samples of S steps each from the noised pre-segmentation, all on the same features."""
+    """K samples of S steps each from the noised pre-segmentation, all on the same features.
+
+    Without a refiner the pre-segmentation itself counts as the only sample: the ensemble is then the same.
+    """
     statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
+    if model.refiner is None:
+        statistics.add(stage1.pre)
+        return statistics
     total = samples * plan.steps * len(stage1.tiling.tiles)
     predict_x0 = x0_predictor(stage1, model.refiner, model.device, progress=progress, total=total)
     for sample in range(samples):

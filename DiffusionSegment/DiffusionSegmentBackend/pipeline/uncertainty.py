@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,11 +18,16 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 @dataclass
 class SampleStatistics:
-    """Running sums over K samples, so that no sample has to be kept."""
+    """Running sums over K samples; of each sample only the label map (z, y, x), uint8, is kept."""
 
     probability_sum: Tensor
     entropy_sum: Tensor
-    count: int = 0
+    sample_labels: list[Tensor] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Samples so far."""
+        return len(self.sample_labels)
 
     @classmethod
     def empty(cls, classes: int, shape: tuple[int, int, int]) -> SampleStatistics:
@@ -33,7 +38,7 @@ class SampleStatistics:
         """Take in one sample's probabilities (classes, z, y, x)."""
         self.probability_sum += probabilities
         self.entropy_sum += entropy(probabilities)
-        self.count += 1
+        self.sample_labels.append(probabilities.argmax(dim=0).byte())
 
     @property
     def mean(self) -> Tensor:

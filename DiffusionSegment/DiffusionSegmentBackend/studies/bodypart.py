@@ -15,10 +15,10 @@ from ..evaluation.metrics import centroid_values
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from ..pipeline.checks import check_body_part
 from ..pipeline.description import ModelDescription
+from ..pipeline.prepare import BODY_THRESHOLD
 from ..training.data import Case
 from .result_file import StudyRow
 
-_BODY_THRESHOLD = -0.9
 _NOISE_STD = 0.15
 _ZOOM = 1.25
 _AXES = ("right-left", "anterior-posterior", "inferior-superior")
@@ -49,22 +49,29 @@ def recognition_rows(
     regressor: BodyPartRegressor, groups: Sequence[tuple[ModelDescription, Sequence[Case]]]
 ) -> list[StudyRow]:
     """For each model: share of its own validation scans refused as another body part, and of the others' scans."""
+    located = [
+        (description, [(whole_volume_coordinates(regressor, image), image) for image in _images(cases)])
+        for description, cases in groups
+    ]
     rows = []
     for own, _ in groups:
         numbers: dict[str, float] = {}
-        for other, cases in groups:
-            refused = [_refused(regressor, case, own) for case in cases]
+        for other, scans in located:
+            refused = [_refused(coordinates, image, own) for coordinates, image in scans]
             name = "own scans refused (false alarms)" if other is own else "scans of other body parts refused"
             numbers[name] = round(float(np.mean(refused)), 4)
-            numbers["own scans" if other is own else "other scans"] = float(len(cases))
+            numbers["own scans" if other is own else "other scans"] = float(len(scans))
         rows.append(StudyRow(f"{own.name}, recognition", numbers=numbers))
     return rows
 
 
-def _refused(regressor: BodyPartRegressor, case: Case, description: ModelDescription) -> bool:
-    image = torch.from_numpy(case.image)
+def _images(cases: Sequence[Case]) -> list[Tensor]:
+    return [torch.from_numpy(case.image) for case in cases]
+
+
+def _refused(coordinates: Tensor, image: Tensor, description: ModelDescription) -> bool:
     try:
-        check_body_part(whole_volume_coordinates(regressor, image), image, description)
+        check_body_part(coordinates, image, description)
     except DiffusionSegmentError:
         return True
     return False
@@ -72,7 +79,7 @@ def _refused(regressor: BodyPartRegressor, case: Case, description: ModelDescrip
 
 def _case(regressor: BodyPartRegressor, case: Case, classes: int, seed: int) -> dict[str, NDArray[np.float64]]:
     image = torch.from_numpy(case.image)
-    body = image > _BODY_THRESHOLD
+    body = image > BODY_THRESHOLD
     found = whole_volume_coordinates(regressor, image)
     z, y, x = (n // 4 for n in image.shape)
     place = (slice(z, None), slice(y // 2, None), slice(x // 2, None))

@@ -19,17 +19,21 @@ from ..training.data import Case, find_cases
 from ..training.presegmentations import read_presegmentations
 from ..training.session import TRAINING_FOLDER, add_coordinates, load_cases
 from .bodypart import bodypart_rows, recognition_rows
+from .correction import correction_rows
 from .frozen_features import LABELLED, TIMESTEPS, Cohort, cross_validation_jobs, measure, split_job
 from .model_quality import model_rows
 from .recycling import recycling_rows
 from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
 from .starts import start_rows
+from .teaching import FROM_SCRATCH, teaching_rows
+from .teaching import ORGANS as TAUGHT_ORGANS
 from .uncertainty import uncertainty_rows
 from .voxel_features import FeatureSource
 
 _FOLDS = 5
 _DROPPED_ORGAN = "spleen"
+_TEACHING_MINUTES = 1.5
 
 
 def run_study(
@@ -48,6 +52,8 @@ def run_study(
         "models": lambda: _models(descriptions, data),
         "uncertainty": lambda: _uncertainty(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
+        "corrections": lambda: _corrections(descriptions[0], data),
+        "teaching": lambda: _teaching(descriptions[0], data),
     }
     rows, described = studies[study]()
     paths = " ".join(str(path) for path in models)
@@ -69,11 +75,20 @@ def _needed(predictions: Path | None, study: str) -> Path:
 
 def _cohort(description: ModelDescription, data: Sequence[Path]) -> Cohort:
     """Training and validation cases with coordinates."""
-    training = load_cases(data, description)
-    validation = load_cases(data, description, part="validation")
-    cases = training + validation
+    training, validation = load_cases(data, description), _validation(description, data)
+    add_coordinates(training, cast(BodyPartRegressor, load_network(description, "bodypart")))
+    return Cohort(training + validation, len(validation), _organs(description))
+
+
+def _validation(description: ModelDescription, data: Sequence[Path]) -> list[Case]:
+    """Validation cases with coordinates."""
+    cases = load_cases(data, description, part="validation")
     add_coordinates(cases, cast(BodyPartRegressor, load_network(description, "bodypart")))
-    return Cohort(cases, len(validation), tuple(label.name for label in description.labels))
+    return cases
+
+
+def _organs(description: ModelDescription) -> tuple[str, ...]:
+    return tuple(label.name for label in description.labels)
 
 
 def _groups(organs: Sequence[str]) -> dict[str, Any]:
@@ -119,16 +134,16 @@ def _features(
 def _recycling(
     descriptions: Sequence[ModelDescription], data: Sequence[Path], predictions: Path
 ) -> tuple[list[StudyRow], dict[str, Any]]:
-    cohort = _cohort(descriptions[0], data)
-    cases = [cohort.cases[i] for i in cohort.split[1]]
+    cases = _validation(descriptions[0], data)
     priors = read_presegmentations(predictions, cases, descriptions[0].classes)
     models = [(RefinerUnderTest.load(d), *_scheme(d)) for d in descriptions]
-    rows = recycling_rows(models, cases, priors, cohort.organs)
+    rows = recycling_rows(models, cases, priors, _organs(descriptions[0]))
+    training = sum(len(find_cases(folder)) for folder in data)
     described = {
         "order": 30,
         "title": "Recycling, and the honesty test",
         "question": "Does Dice fall over the steps, and does diffusion beat a deterministic refiner?",
-        "protocol": f"Refiners of one size on one frozen backbone, trained on {len(cohort.split[0])} cases with "
+        "protocol": f"Refiners of one size on one frozen backbone, trained on {training} cases with "
         f"out-of-fold pre-segmentations, tested on {len(cases)} validation cases, on the model's grid; K = 1 unless "
         "said. 'Ensemble' is the mean of the last step and the pre-segmentation.",
         "budget": _budget(descriptions[0], "refiner"),
@@ -146,17 +161,16 @@ def _reference(rows: Sequence[StudyRow]) -> str:
 def _starts(
     description: ModelDescription, data: Sequence[Path], predictions: Path
 ) -> tuple[list[StudyRow], dict[str, Any]]:
-    cohort = _cohort(description, data)
-    cases = [cohort.cases[i] for i in cohort.split[1]]
+    cases, organs = _validation(description, data), _organs(description)
     priors = read_presegmentations(predictions, cases, description.classes)
-    dropped = cohort.organs.index(_DROPPED_ORGAN) + 1 if _DROPPED_ORGAN in cohort.organs else 1
-    rows = start_rows(RefinerUnderTest.load(description), cases, priors, cohort.organs, dropped=dropped)
+    dropped = organs.index(_DROPPED_ORGAN) + 1 if _DROPPED_ORGAN in organs else 1
+    rows = start_rows(RefinerUnderTest.load(description), cases, priors, organs, dropped=dropped)
     described = {
         "order": 40,
         "title": "Starting from the pre-segmentation",
         "question": "Where to start, how many steps, how many samples?",
         "protocol": f"One refiner, {len(cases)} validation cases, out-of-fold pre-segmentations, DDIM, on the model's "
-        f"grid. Last column: Dice of the {cohort.organs[dropped - 1].replace('_', ' ')} when it was taken out of the "
+        f"grid. Last column: Dice of the {organs[dropped - 1].replace('_', ' ')} when it was taken out of the "
         "pre-segmentation.",
         "budget": _budget(description, "refiner"),
         "plot": {"x_label": "steps S", "log_x": True, "y": "dice", "y_label": "mean Dice"},
@@ -195,6 +209,42 @@ def _bodypart(descriptions: Sequence[ModelDescription], data: Sequence[Path]) ->
         "centroid, median over organs. Order: body voxels whose coordinate grows over 12 mm along its axis. Changes: "
         "median over body voxels and cases after cutting off a quarter, noise of 30 HU, and 1.25 times the spacing.",
         "budget": _budget(descriptions[0], "bodypart"),
+    }
+    return rows, described
+
+
+def _corrections(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    scans = find_cases(data[0], part="validation")
+    rows = correction_rows(load_model(str(description.folder), "auto"), scans)
+    described = {
+        "order": 55,
+        "title": "Corrections",
+        "question": "How much does a stroke mend?",
+        "protocol": f"{len(scans)} validation cases in their own geometry. A simulated reader marks the largest "
+        "connected mistake of the present label map, with click, scribble and painted slice in turn, knowing the "
+        "truth. Each way begins with the same result.",
+        "budget": _budget(description, "refiner"),
+        "reference": rows[0].name,
+        "plot": {"x_label": "corrections", "log_x": False, "y": "dice", "y_label": "mean Dice"},
+    }
+    return rows, described
+
+
+def _teaching(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    base = load_model(str(description.folder), "cpu", with_refiner=False)
+    lesson, tests = find_cases(data[0])[0], _validation(description, data)
+    rows = teaching_rows(base, lesson, tests, TAUGHT_ORGANS, minutes=_TEACHING_MINUTES)
+    described = {
+        "order": 60,
+        "title": "A model of the reader's own",
+        "question": "What does a reader get who teaches one organ on one scan?",
+        "protocol": f"Each organ alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's "
+        f"grid. Taught: a probe on the frozen features of {description.name}, begun from its own probe. Rival: "
+        "backbone and probe of the same architecture, both new, trained on the same scan for the same time. The "
+        f"backbone of {description.name} was fine-tuned with labels of these organs: one that is new to it will fare "
+        "worse.",
+        "budget": f"{_TEACHING_MINUTES:g} minutes an organ, features included",
+        "reference": FROM_SCRATCH,
     }
     return rows, described
 

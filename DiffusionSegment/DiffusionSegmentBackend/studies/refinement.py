@@ -69,15 +69,13 @@ def shared_stage(case: Case, backbone: Backbone, prior: NDArray[np.float16]) -> 
     assert case.coordinates is not None
     image = padded(torch.from_numpy(case.image)[None], least=_SIDE, value=-1.0)[0]
     coordinates = normalised(padded(torch.from_numpy(case.coordinates).float(), least=_SIDE, value=0.0))
-    pre = padded(torch.from_numpy(prior).float(), least=_SIDE, value=0.0)
-    pre[0] += 1 - pre.sum(dim=0)
     tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), _SIDE, _OVERLAP)
     features = []
     for place in tiling.tiles:
         tile = image[place][None, None].contiguous(memory_format=torch.channels_last_3d)
         pyramid = backbone.features(tile, coordinates[(slice(None), *place)][None])
         features.append([level.half() for level in pyramid[:2]])
-    return Stage1(coordinates, tiling, features, pre)
+    return Stage1(coordinates, tiling, features, _tiled(prior))
 
 
 def run_chain(stage1: Stage1, model: RefinerUnderTest, chain: Chain) -> list[Tensor]:
@@ -95,7 +93,7 @@ def run_chain(stage1: Stage1, model: RefinerUnderTest, chain: Chain) -> list[Ten
 
 
 def dice_of(probabilities: Tensor, case: Case) -> NDArray[np.float64]:
-    """Dice (classes - 1,) on the model's grid."""
+    """Dice (classes - 1,) on the model's grid; what the tiles' volume has beyond the case is left out."""
     z, y, x = case.labels.shape
     predicted = probabilities[:, :z, :y, :x].argmax(dim=0).numpy().astype(np.uint8)
     return dice_by_label(predicted, case.labels, probabilities.shape[0])
@@ -139,6 +137,11 @@ def organ_dropped(prior: NDArray[np.float16], value: int) -> NDArray[np.float16]
 
 def with_prior(stage1: Stage1, prior: NDArray[np.float16]) -> Stage1:
     """The same features under another pre-segmentation."""
+    return replace(stage1, pre=_tiled(prior))
+
+
+def _tiled(prior: NDArray[np.float16]) -> Tensor:
+    """Probabilities (classes, z, y, x) in the tiles' volume; what was padded is background."""
     pre = padded(torch.from_numpy(prior).float(), least=_SIDE, value=0.0)
     pre[0] += 1 - pre.sum(dim=0)
-    return replace(stage1, pre=pre)
+    return pre

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..evaluation.metrics import dice_by_label
 from ..training.data import Case
-from .refinement import Chain, RefinerUnderTest, organ_dropped, run_chain, shared_stage, with_prior
+from .refinement import Chain, RefinerUnderTest, dice_of, organ_dropped, run_chain, shared_stage, with_prior
 from .result_file import StudyRow, organ_table
 
 STARTS = (0.69, 0.48, 0.20, 0.06, 0.02, 0.0)
@@ -43,14 +42,13 @@ def start_rows(
             stage = shared_stage(case, model.backbone, prior)
             lacking = with_prior(stage, organ_dropped(prior, dropped))
             for chain in tqdm(chains, desc="chains", leave=False):
-                labels = _labels(run_chain(stage, model, chain)[-1], case)
-                table = organ_table(dice_by_label(labels, case.labels, len(organs) + 1), organs)
+                table = organ_table(dice_of(run_chain(stage, model, chain)[-1], case), organs)
                 kept = rows[chain.name].dice
                 assert kept is not None
                 kept[case.name] = table
                 if chain.steps <= 2 and chain.samples == 1:
-                    again = _labels(run_chain(lacking, model, chain)[-1], case)
-                    recovered[chain.name].append(float(dice_by_label(again, case.labels, len(organs) + 1)[dropped - 1]))
+                    again = dice_of(run_chain(lacking, model, chain)[-1], case)
+                    recovered[chain.name].append(float(again[dropped - 1]))
     for name, values in recovered.items():
         if values:
             rows[name].numbers[f"Dice of the dropped {organs[dropped - 1].replace('_', ' ')}"] = round(
@@ -61,8 +59,3 @@ def start_rows(
 
 def _series(chain: Chain) -> str | None:
     return f"abar {chain.abar_start:g}" if chain.samples == 1 else None
-
-
-def _labels(probabilities: torch.Tensor, case: Case) -> NDArray[np.uint8]:
-    z, y, x = case.labels.shape
-    return probabilities[:, :z, :y, :x].argmax(dim=0).numpy().astype(np.uint8)

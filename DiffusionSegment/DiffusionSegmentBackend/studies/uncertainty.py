@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,24 +22,19 @@ from ..evaluation.calibration import (
     tempered,
 )
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
-from ..networks.bodypart import normalised
 from ..pipeline.features import first_stage, padded
 from ..pipeline.model import Model
 from ..pipeline.progress import silent
-from ..pipeline.sampling import SamplingPlan
-from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, refine
-from ..pipeline.tiling import Tiling
+from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, SegmentOptions, plan_of, refine
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.cross_fitting import temperature_of
-from ..training.data import Case
+from ..training.data import TISSUE_THRESHOLD, Case
+from ..training.presegmentations import probe_map
 from .result_file import StudyRow, organ_table
 
-_BODY_THRESHOLD = -0.95
 _SHARES = (0.01, 0.02, 0.05)
 _RAW = "probe, softmax"
 _TEMPERED = "probe, temperature fitted on the other cases"
-
-Predict = Callable[[Tensor], Tensor]
 
 
 def uncertainty_rows(
@@ -69,14 +64,7 @@ def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: in
     image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
     coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
     stage = first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
-    defaults = model.description.defaults
-    plan = SamplingPlan(
-        schedule=defaults.schedule,
-        sampler=defaults.sampler,
-        steps=defaults.steps,
-        abar_start=defaults.abar_start,
-        seed=seed,
-    )
+    plan, _ = plan_of(SegmentOptions(seed=seed), model)
     mean = refine(stage, model, plan, samples=samples).mean
     temperature = float(model.probe.temperature)  # type: ignore[arg-type]
     raw = (stage.pre.clamp(min=1e-8).log() * temperature).softmax(dim=0)
@@ -92,15 +80,7 @@ def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: in
 
 
 def _probe_pass(model: Model, image: Tensor, coordinates: Tensor) -> Tensor:
-    shape = (image.shape[0], image.shape[1], image.shape[2])
-    known = normalised(coordinates)
-
-    def tile(_: int, place: tuple[slice, slice, slice]) -> Tensor:
-        cut = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
-        pyramid = model.backbone.features(cut, known[(slice(None), *place)][None].to(model.device))
-        return model.probe(pyramid).float().softmax(dim=1)[0]
-
-    return Tiling(shape, TILE_SIDE, TILE_OVERLAP).blend(tile, channels=model.description.classes)
+    return probe_map(image, coordinates, model.backbone, model.probe, device=model.device.type, bf16=True)
 
 
 def _augmented(model: Model, image: Tensor, coordinates: Tensor, count: int, seed: int) -> Tensor:
@@ -136,7 +116,7 @@ def case_measures(probabilities: NDArray[np.float32], case: Case, model: Model) 
     x, y, z = model.description.spacing_mm
     spacing = (z, y, x)
     labels = case.labels.astype(np.int64)
-    body = case.image > _BODY_THRESHOLD
+    body = case.image > TISSUE_THRESHOLD
     predicted = probabilities.argmax(axis=0).astype(np.uint8)
     doubt = entropy(torch.from_numpy(probabilities)).numpy()
     wrong = (predicted != case.labels)[body]

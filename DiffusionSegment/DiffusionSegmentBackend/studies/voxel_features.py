@@ -18,12 +18,11 @@ from torch import Tensor
 from ..diffusion.noise import noise_field, training_noise
 from ..networks.backbone import Backbone, descriptors_at
 from ..networks.bodypart import normalised
-from ..training.data import Case
+from ..training.data import TISSUE_THRESHOLD, Case
 from ..training.patches import patch_batches
 
 _TILE = 64
 _MARGIN = 8
-_BODY_THRESHOLD = -0.95
 _PER_CLASS = 40
 _BACKGROUND = 250
 
@@ -90,7 +89,7 @@ def tiles(case: Case, source: FeatureSource) -> Iterator[tuple[Tile, NDArray, ND
     coordinates = F.pad(normalised(torch.from_numpy(case.coordinates).float())[None], padding, mode="replicate")[0]
     shape = (image.shape[1], image.shape[2], image.shape[3])
     noise = noise_field(shape, channels=1, seed=source.seed, sample=0, step=0) if source.timestep else image
-    body = image[0] > _BODY_THRESHOLD
+    body = image[0] > TISSUE_THRESHOLD
     for start in np.ndindex(*[-(-n // core) for n in size]):
         place = tuple(slice(s * core, s * core + _TILE) for s in start)
         inside = np.argwhere(body[place].numpy()[(slice(_MARGIN, -_MARGIN),) * 3]) + _MARGIN
@@ -113,7 +112,7 @@ def training_table(case: Case, source: FeatureSource, *, classes: int, patches: 
     for _ in range(patches):
         item = next(batches)
         labels = item["labels"][0, 0].numpy()
-        weights = _sampled(labels, item["image"][0, 0].numpy() > _BODY_THRESHOLD, random)
+        weights = _sampled(labels, item["image"][0, 0].numpy() > TISSUE_THRESHOLD, random)
         voxels = np.argwhere(weights > 0)
         tile = Tile(
             item["image"].contiguous(memory_format=torch.channels_last_3d),

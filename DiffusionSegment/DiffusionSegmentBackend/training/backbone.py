@@ -13,13 +13,12 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from .contrastive import ContrastiveObjective, crop_pairs
-from .data import Case
+from .data import TISSUE_THRESHOLD, Case
 from .loop import Budget, Training
 from .objectives import DiffusionObjective, RestorativeObjective, StudentObjective
 from .patches import patch_batches
 
 OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
-_BODY_THRESHOLD = -0.95
 
 
 def train_backbone(
@@ -93,4 +92,4 @@ def _contrastive(
 
 def body_as_label(case: Case) -> Case:
     """The case with 1 wherever there is tissue: where patches are cut must not depend on labels."""
-    return replace(case, labels=(case.image > _BODY_THRESHOLD).astype(np.uint8))
+    return replace(case, labels=(case.image > TISSUE_THRESHOLD).astype(np.uint8))

@@ -28,13 +28,13 @@ from torch import Tensor
 
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
 from ..pipeline.description import Label
+from ..pipeline.prepare import BODY_THRESHOLD
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
 from .data import Case
 from .loop import Budget, Training
 
 _MIN_SIDE = 48
 _SAMPLED_VOXELS = 512
-_BODY_THRESHOLD = -0.9
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _losses(
     first, second = (_random_box(size, network.multiple, generator) for _ in range(2))
     predictions = [_predict(network, scan, box, intensity, budget) for box in (first, second)]
     target = F.avg_pool3d(scan.coordinates[None], network.stride)[0].to(budget.device)
-    body = F.avg_pool3d(scan.image[None], network.stride)[0, 0].to(budget.device) > _BODY_THRESHOLD
+    body = F.avg_pool3d(scan.image[None], network.stride)[0, 0].to(budget.device) > BODY_THRESHOLD
     frame = torch.stack(
         [
             _frame_loss(p, _cut(target, box, network.stride), _cut(body[None], box, network.stride)[0])

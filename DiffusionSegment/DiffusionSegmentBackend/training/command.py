@@ -11,7 +11,7 @@ from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
-from ..pipeline.description import DESCRIPTION_FILE, ModelDescription
+from ..pipeline.description import ModelDescription
 from ..pipeline.model import choose_device, load_network, save_network, share_network
 from .backbone import train_backbone
 from .bodypart import framed_scans, free_scans, train_bodypart
@@ -254,5 +254,4 @@ def _store(
 def _share(name: str, models: list[ModelInTraining]) -> None:
     """Companions use the first model's file, which must therefore lie beside them under its own name."""
     for model in models[1:]:
-        if (models[0].folder / DESCRIPTION_FILE).is_file():
-            share_network(model.folder, name, models[0].folder)
+        share_network(model.folder, name, models[0].folder)

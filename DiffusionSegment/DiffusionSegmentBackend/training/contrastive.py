@@ -1,7 +1,7 @@
 """Contrastive voxel pretraining in the style of vox2vec (Goncharov et al. 2023): the rival of diffusion features.
 
 Two crops of one scan share voxels; descriptors of the same voxel in both crops attract, those of others repel (InfoNCE
-with negatives from the same view). Coordinates are withheld: with them the task would be solved without the image.
+with negatives from both views). Coordinates are withheld: with them the task would be solved without the image.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from ..networks.backbone import Backbone, descriptors_at
-from .data import Case
+from .data import TISSUE_THRESHOLD, Case
 
 _TEMPERATURE = 0.1
 _PROJECTED = 128
 _PAIRS = 1024
-_BODY_THRESHOLD = -0.95
 
 
 class ContrastiveObjective(nn.Module):
@@ -72,7 +71,7 @@ def crop_pairs(cases: Sequence[Case], *, patch: int, seed: int) -> Iterator[tupl
         starts = _overlapping_starts(image.shape, patch, generator)
         low, high = starts.amax(dim=0), starts.amin(dim=0) + patch
         shared = image[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
-        body = (shared > _BODY_THRESHOLD).nonzero()
+        body = (shared > TISSUE_THRESHOLD).nonzero()
         if len(body) < 2:
             continue
         chosen = body[torch.randperm(len(body), generator=generator)[:_PAIRS]] + low

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _MAX_SHIFT = 3
-_MAX_MARK_RADIUS = 4
 
 
 def corrupted(probabilities: Tensor, generator: torch.Generator) -> Tensor:
@@ -48,24 +47,6 @@ def _blurred(p: Tensor, generator: torch.Generator) -> Tensor:
 def _present_organ(p: Tensor, generator: torch.Generator) -> int:
     present = (p[1:].flatten(1).amax(dim=1) > 0.5).nonzero().flatten() + 1
     return int(present[_integer(len(present), generator)]) if len(present) else 1
-
-
-def simulated_marks(probabilities: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Mask (z, y, x) of a ball that a reader would paint: around a random voxel where the arg max is wrong."""
-    wrong = (probabilities.argmax(dim=0) != labels).nonzero()
-    mask = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)
-    if len(wrong):
-        centre = wrong[_integer(len(wrong), generator)]
-        radius = 1 + _integer(_MAX_MARK_RADIUS, generator)
-        low = (centre - radius).clamp(min=0)
-        z, y, x = (slice(int(a), int(c) + radius + 1) for a, c in zip(low, centre, strict=True))
-        grids = torch.meshgrid(
-            *[torch.arange(s.start, min(s.stop, n)) for s, n in zip((z, y, x), labels.shape, strict=True)],
-            indexing="ij",
-        )
-        distance = sum((g.to(labels.device) - c) ** 2 for g, c in zip(grids, centre, strict=True))
-        mask[z, y, x] = distance <= radius**2
-    return mask
 
 
 def _integer(limit: int, generator: torch.Generator) -> int:

@@ -14,13 +14,12 @@ from ..evaluation.calibration import fit_temperature
 from ..networks.probe import Probe
 from ..pipeline.description import read_description
 from ..pipeline.model import load_model, load_network, save_network
-from .data import Case
+from .data import TISSUE_THRESHOLD, Case
 from .folds import Fold
 from .presegmentations import presegment, read_presegmentations, write_presegmentations
 from .session import add_coordinates, load_cases
 
 _VOXELS_PER_CASE = 20_000
-_BODY_THRESHOLD = -0.95
 _FLOOR = 1e-6
 
 
@@ -63,7 +62,7 @@ def temperature_of(cases: Sequence[Case], probabilities: Sequence[NDArray[np.flo
     random = np.random.default_rng(seed)
     logits, labels = [], []
     for case, values in zip(cases, probabilities, strict=True):
-        known = case.image > _BODY_THRESHOLD
+        known = case.image > TISSUE_THRESHOLD
         if case.drawn is not None and len(case.drawn) < values.shape[0] - 1:
             known &= case.labels > 0
         places = np.flatnonzero(known)

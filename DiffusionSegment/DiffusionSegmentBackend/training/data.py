@@ -16,9 +16,11 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_box
 from ..pipeline.prepare import windowed
-from ..volume import Grid, Volume, model_grid
+from ..volume import Grid, Volume, model_grid, same_geometry
 from ..volume_io import read_volume
 
+# Above this an image in -1..1 shows tissue and not air.
+TISSUE_THRESHOLD = -0.95
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -176,7 +178,7 @@ def _check_pair(name: str, image: Volume, label: Volume, description: ModelDescr
     def fail(message: str, hint: str) -> DiffusionSegmentError:
         return DiffusionSegmentError(ErrorCode.TRAINING_DATA, f"Case {name}: {message}", hint=hint)
 
-    if image.array.shape != label.array.shape or not np.allclose(image.index_to_lps, label.index_to_lps, atol=0.01):
+    if not same_geometry(image, label):
         raise fail("image and label map differ in geometry.", "Resample the label map to the image.")
     values = set(np.unique(label.array).tolist()) - {0}
     unknown = values - {item.value for item in description.labels}

@@ -70,13 +70,16 @@ class Training:
         """Share of the budget that is used up, 0..1."""
         return min(1.0, max(self.step / self.budget.steps, self.seconds / 60.0 / self.budget.minutes))
 
-    def run(self, losses_of_step: Callable[[float], dict[str, Tensor]], *, title: str) -> nn.Module:
+    def run(
+        self, losses_of_step: Callable[[float], dict[str, Tensor]], *, title: str, quiet: bool = False
+    ) -> nn.Module:
         """Train until the budget is used up; `losses_of_step(progress)` gives named losses, their sum is minimised.
 
-        Returns the moving average of the network.
+        Returns the moving average of the network. A `quiet` run shows no bar.
         """
         last_saved = time.monotonic()
-        with tqdm(total=100, desc=title, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
+        form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+        with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
             while self.progress < 1.0:
                 began = time.monotonic()
                 values = self._step(losses_of_step)

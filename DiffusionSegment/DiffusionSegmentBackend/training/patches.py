@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..networks.bodypart import COORDINATE_SCALE_MM
-from .data import Case, patch_transform
+from .data import TISSUE_THRESHOLD, Case, patch_transform
 
 _INDICES_PER_CLASS = 4000
 
@@ -70,7 +70,7 @@ def _item(case: Case, classes: int, patch: int, prior: NDArray[np.float16] | Non
             labels[None],
             num_classes=classes,
             image=image[None],
-            image_threshold=-0.95,
+            image_threshold=TISSUE_THRESHOLD,
             max_samples_per_class=_INDICES_PER_CLASS,
         ),
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -17,19 +18,13 @@ from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
 from ..pipeline.features import padded
+from ..pipeline.segment import TILE_OVERLAP, TILE_SIDE
 from ..pipeline.tiling import Tiling
 from .data import Case
 
 
 def presegment(
-    cases: Sequence[Case],
-    backbone: Backbone,
-    probe: Probe,
-    *,
-    device: str = "cpu",
-    bf16: bool = False,
-    side: int = 64,
-    overlap: float = 0.25,
+    cases: Sequence[Case], backbone: Backbone, probe: Probe, *, device: str = "cpu", bf16: bool = False
 ) -> list[NDArray[np.float16]]:
     """Probabilities (classes, z, y, x) in half precision for each case, which must have its coordinates."""
     backbone, probe = backbone.to(device), probe.to(device)
@@ -37,26 +32,29 @@ def presegment(
     for case in tqdm(cases, desc="pre-segmentations"):
         if case.coordinates is None:
             raise ValueError(f"case {case.name} has no body coordinates")
-        image = padded(torch.from_numpy(case.image)[None], least=side, value=-1.0)
-        coordinates = padded(normalised(torch.from_numpy(case.coordinates).float()), least=side, value=0.0)
-        tiling = Tiling((image.shape[1], image.shape[2], image.shape[3]), side, overlap)
-
-        def predict(
-            _: int,
-            place: tuple[slice, slice, slice],
-            image: torch.Tensor = image,
-            coordinates: torch.Tensor = coordinates,
-        ) -> torch.Tensor:
-            crop = (slice(None), *place)
-            with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
-                tile = image[crop][None].to(device, memory_format=torch.channels_last_3d)
-                logits = probe(backbone.features(tile, coordinates[crop][None].to(device)))
-            return logits[0].float().softmax(dim=0)
-
-        with torch.inference_mode():
-            z, y, x = case.image.shape
-            results.append(tiling.blend(predict, channels=probe.classes)[:, :z, :y, :x].numpy().astype(np.float16))
+        image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
+        coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
+        found = probe_map(image, coordinates, backbone, probe, device=device, bf16=bf16)
+        z, y, x = case.image.shape
+        results.append(found[:, :z, :y, :x].numpy().astype(np.float16))
     return results
+
+
+def probe_map(
+    image: Tensor, coordinates_mm: Tensor, backbone: Backbone, probe: Probe, *, device: str, bf16: bool
+) -> Tensor:
+    """Probabilities (classes, z, y, x) of one pass of the probe over an image (z, y, x) in -1..1, sides of a tile."""
+    coordinates = normalised(coordinates_mm)
+
+    def predict(_: int, place: tuple[slice, slice, slice]) -> Tensor:
+        with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
+            tile = image[place][None, None].to(device, memory_format=torch.channels_last_3d)
+            logits = probe(backbone.features(tile, coordinates[(slice(None), *place)][None].to(device)))
+        return logits[0].float().softmax(dim=0)
+
+    with torch.inference_mode():
+        tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), TILE_SIDE, TILE_OVERLAP)
+        return tiling.blend(predict, channels=probe.classes)
 
 
 def write_presegmentations(folder: Path, cases: Sequence[Case], probabilities: Sequence[NDArray[np.float16]]) -> None:

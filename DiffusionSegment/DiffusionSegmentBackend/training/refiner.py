@@ -14,17 +14,18 @@ from torch import Tensor
 
 from ..diffusion.noise import training_noise
 from ..diffusion.schedule import add_noise, log_snr
-from ..networks.backbone import Backbone
-from ..networks.refiner import Refiner, no_constraints
+from ..networks.backbone import Backbone, fine_features
+from ..networks.refiner import Refiner, no_marks
+from ..pipeline.marks import clamped, one_hot_marks, spread
 from ..pipeline.sampling import coded
-from .corruption import simulated_marks
 from .data import Case
 from .loop import Budget, Training
 from .losses import SegmentationLoss
 from .patches import patch_batches
-from .schemes import RefinerRecipe, one_hot, source_of
+from .schemes import RefinerRecipe, source_of
+from .simulated_reader import random_stroke
 
-_MARKED_SHARE = 0.25
+_MARKED_SHARE = 0.4
 
 
 def train_refiner(
@@ -79,17 +80,18 @@ class RefinerStep:
         with torch.no_grad(), self.budget.autocast():
             pyramid = self.backbone.features(image, item["coordinates"])[:2]
 
-        def predict(x_t: Tensor, alpha_bar: Tensor) -> Tensor:
+        def predict(x_t: Tensor, alpha_bar: Tensor, pre: Tensor) -> Tensor:
             with torch.no_grad():
-                logits = self._predict(pyramid, item["coordinates"], x_t, no_constraints(x_t), alpha_bar, None)
+                logits = self._predict(pyramid, item["coordinates"], x_t, pre, no_marks(x_t), alpha_bar, None)
                 return logits.float().softmax(dim=1)
 
         alpha_bar = self.recipe.noise_levels(image.shape[0], self.generator).to(self.budget.device)
         source = source_of(self.recipe, item["labels"], item["prior"], alpha_bar, predict, self.generator)
-        constraints, marked, truth = self._marks(source.probabilities, item["labels"], item["drawn"])
-        clean = torch.where(marked, truth, source.probabilities)
+        marks = self._marks(source.probabilities, item["labels"], item["drawn"])
+        clean = clamped(source.probabilities, marks)
+        pre = self._told(source.pre, marks, pyramid)
         x_t = add_noise(coded(clean), training_noise(clean, self.generator), alpha_bar)
-        logits = self._predict(pyramid, item["coordinates"], x_t, constraints, alpha_bar, source.previous)
+        logits = self._predict(pyramid, item["coordinates"], x_t, pre, marks, alpha_bar, source.previous)
         return {"dice_ce": SegmentationLoss()(logits, item["labels"], item["drawn"])}
 
     def _predict(
@@ -97,25 +99,35 @@ class RefinerStep:
         pyramid: list[Tensor],
         coordinates: Tensor,
         x_t: Tensor,
-        constraints: Tensor,
+        pre: Tensor,
+        marks: Tensor,
         alpha_bar: Tensor,
         previous: Tensor | None,
     ) -> Tensor:
         x_t = x_t.contiguous(memory_format=torch.channels_last_3d)
         with self.budget.autocast():
-            return self.network(pyramid, coordinates, x_t, constraints, log_snr(alpha_bar), previous)
+            return self.network(pyramid, coordinates, x_t, pre, marks, log_snr(alpha_bar), previous)
 
-    def _marks(self, source: Tensor, labels: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Simulated corrections: the constraint channels, the marked voxels (B, 1, ...), and the truth one-hot.
+    def _told(self, pre: Tensor, marks: Tensor, pyramid: list[Tensor]) -> Tensor:
+        """The pre-segmentation after the marks were heard, as in the pipeline."""
+        return torch.stack(
+            [spread(pre[n], marks[n], fine_features([level[n : n + 1] for level in pyramid])) for n in range(len(pre))]
+        )
+
+    def _marks(self, source: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
+        """Simulated corrections in some of the samples, one-hot (B, classes, z, y, x).
 
         Where an organ was not drawn nobody knows that its prediction is wrong, so nobody corrects it.
         """
-        truth = one_hot(labels, self.network.classes)
         known = drawn[:, :, None, None, None]
         source = torch.cat([source[:, :1] + (source * ~known).sum(dim=1, keepdim=True), (source * known)[:, 1:]], dim=1)
-        marked = torch.zeros_like(labels, dtype=torch.bool)
-        for n in range(labels.shape[0]):
+        predicted, truth = source.argmax(dim=1).cpu().numpy(), labels[:, 0].cpu().numpy()
+        marks = np.zeros(truth.shape, dtype=np.int64)
+        for n in range(len(marks)):
             if float(torch.rand((), generator=self.generator)) < _MARKED_SHARE:
-                marked[n, 0] = simulated_marks(source[n], labels[n, 0], self.generator)
-        constraints = torch.cat([marked.float(), marked * labels / self.network.classes], dim=1)
-        return constraints, marked, truth
+                seed = int(torch.randint(2**31, (), generator=self.generator))
+                stroke = random_stroke(predicted[n], truth[n], np.random.default_rng(seed))
+                if stroke is not None:
+                    marks[n][stroke.marked] = stroke.label + 1
+        told = [one_hot_marks(torch.from_numpy(mark), self.network.classes) for mark in marks]
+        return torch.stack(told).to(labels.device)

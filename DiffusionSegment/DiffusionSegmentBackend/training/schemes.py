@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion.noise import training_noise
 from ..diffusion.schedule import Schedule, add_noise
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..errors import unknown_name
 from ..pipeline.sampling import coded
 from .corruption import corrupted
 
@@ -23,7 +23,7 @@ SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise
 _START_SHARE = 0.3
 _PURE_NOISE = 1e-4
 
-Predict = Callable[[Tensor, Tensor], Tensor]
+Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,7 @@ class RefinerRecipe:
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
-            raise DiffusionSegmentError(
-                ErrorCode.OPTION, f"There is no scheme '{self.scheme}'.", hint=f"Choose {', '.join(SCHEMES)}."
-            )
+            raise unknown_name("scheme", self.scheme, SCHEMES)
 
     @property
     def starts_from_presegmentation(self) -> bool:
@@ -67,9 +65,13 @@ class RefinerRecipe:
 
 @dataclass(frozen=True)
 class Source:
-    """What a scheme's x_t is built from, probabilities (B, classes, z, y, x), and a first estimate if it is shown."""
+    """What a scheme's x_t is built from, and the pre-segmentation shown beside it: probabilities (B, classes, z, y, x).
+
+    `previous` is a first estimate of x_0, if it is shown.
+    """
 
     probabilities: Tensor
+    pre: Tensor
     previous: Tensor | None = None
 
 
@@ -84,35 +86,37 @@ def source_of(
     """The source of x_t under the recipe.
 
     Labels (B, 1, z, y, x); `prior` is the pre-segmentation (B, classes, z, y, x); `alpha_bar` (B,) that of the step to
-    be trained; `predict(x_t, alpha_bar)` gives probabilities without a gradient.
+    be trained; `predict(x_t, alpha_bar, pre)` gives probabilities without a gradient.
     """
     truth = one_hot(labels, prior.shape[1])
+    prior = torch.cat([1 - prior[:, 1:].sum(dim=1, keepdim=True), prior[:, 1:]], dim=1).clamp(min=0)
     if recipe.scheme == "standard":
-        return Source(truth)
+        return Source(truth, prior)
     if recipe.scheme == "self-conditioning":
         x_t = add_noise(coded(truth), training_noise(truth, generator), alpha_bar)
         shown = float(torch.rand((), generator=generator)) < 0.5
-        return Source(truth, coded(predict(x_t, alpha_bar)) if shown else None)
+        return Source(truth, prior, coded(predict(x_t, alpha_bar, prior)) if shown else None)
     if recipe.scheme == "one-step":
         earlier = _one_step_noisier(alpha_bar, recipe.schedule)
         x_t = add_noise(coded(truth), training_noise(truth, generator), earlier)
-        return Source(predict(x_t, earlier))
+        return Source(predict(x_t, earlier, prior), prior)
     if recipe.scheme == "from-noise":
         noise = torch.full_like(alpha_bar, _PURE_NOISE)
-        return Source(predict(training_noise(truth, generator), noise))
-    return Source(_recycled(recipe, prior, predict, generator))
+        return Source(predict(training_noise(truth, generator), noise, prior), prior)
+    return _recycled(recipe, prior, predict, generator)
 
 
-def _recycled(recipe: RefinerRecipe, prior: Tensor, predict: Predict, generator: torch.Generator) -> Tensor:
-    prior = prior / prior.sum(dim=1, keepdim=True).clamp(min=1e-3)
+def _recycled(recipe: RefinerRecipe, prior: Tensor, predict: Predict, generator: torch.Generator) -> Source:
     choice = float(torch.rand((), generator=generator))
     if choice < recipe.corrupted_share:
-        return torch.stack([corrupted(p, generator) for p in prior])
+        spoilt = torch.stack([corrupted(p, generator) for p in prior])
+        return Source(spoilt, spoilt)
     if choice < 0.75 or recipe.scheme == "deterministic":
-        return prior
+        return Source(prior, prior)
     schedule = Schedule(recipe.schedule)
     start = schedule.at(schedule.step_of(recipe.abar_start)).expand(prior.shape[0]).to(prior.device)
-    return predict(add_noise(coded(prior), training_noise(prior, generator), start), start)
+    x_t = add_noise(coded(prior), training_noise(prior, generator), start)
+    return Source(predict(x_t, start, prior), prior)
 
 
 def _one_step_noisier(alpha_bar: Tensor, name: str) -> Tensor:

@@ -1,53 +1,121 @@
-"""The table of organs: colour, name, volume with its interval, confidence."""
+"""The table of organs: visibility, colour, name, volume with its interval, confidence, review state, lock."""
 
+from collections.abc import Callable
 from typing import Any
 
 import qt
+import slicer
 
-from ..scene.terminology import ModelDescription
+from ..scene.labelled_scan import LabelledScan
+from ..scene.merge_policy import isLocked, setLocked
 
-COLUMNS = ("Organ", "Volume", "90 % interval", "Confidence")
+COLUMNS = ("Organ", "Volume", "90 % interval", "Sure", "Review", "Lock")
+_TIPS = (
+    "Tick to show the organ in the views.",
+    "Volume of the segmentation as delivered.",
+    "Interval that holds the volume with 90 % probability.",
+    "Mean probability inside the organ.",
+    "What you said of the organ's regions.",
+    "A locked organ is changed by painting alone, neither by corrections nor by new results.",
+)
+_VISIBLE, _REVIEW, _LOCK = 0, 4, 5
 _ROW_PIXELS = 22
 _MOST_ROWS = 14
 
 
-def clearResultTable(ui: Any) -> None:
-    """No result: a line of text takes the table's place."""
-    ui.resultTable.setRowCount(0)
-    ui.resultTable.visible = False
-    ui.emptyLabel.visible = True
+class ResultTable:
+    """Fills the table, and writes ticks into the segmentation; `guard` runs what a tick asks for."""
 
+    def __init__(self, ui: Any, guard: Callable[[Callable[[], None]], None]) -> None:
+        self._ui = ui
+        self._guard = guard
+        self._scan: LabelledScan | None = None
+        self._names: list[str] = []
+        self._filling = False
+        ui.resultTable.cellChanged.connect(self.onCellChanged)
+        self.clear()
 
-def fillResultTable(ui: Any, report: dict[str, Any], model: ModelDescription) -> None:
-    """Show the report's organs, those found, in the order of the model, in as many rows as they need."""
-    table = ui.resultTable
-    colours = {definition.name: definition.colour for definition in model.labels}
-    organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
-    table.setColumnCount(len(COLUMNS))
-    table.setHorizontalHeaderLabels(list(COLUMNS))
-    table.setRowCount(len(organs))
-    for row, organ in enumerate(organs):
+    def clear(self) -> None:
+        """No result: a line of text takes the table's place."""
+        self._scan, self._names = None, []
+        self._ui.resultTable.setRowCount(0)
+        self._ui.resultTable.visible = False
+        self._ui.emptyLabel.visible = True
+
+    def fill(self, scan: LabelledScan, report: dict[str, Any]) -> None:
+        """Show the report's organs, those found, in the order of the model, in as many rows as they need."""
+        organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
+        self._scan, self._names = scan, [organ["name"] for organ in organs]
+        table = self._ui.resultTable
+        self._filling = True
+        table.setColumnCount(len(COLUMNS))
+        table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, tip in enumerate(_TIPS):
+            table.horizontalHeaderItem(column).setToolTip(tip)
+        table.setRowCount(len(organs))
+        for row, organ in enumerate(organs):
+            self._fillRow(row, organ, scan)
+        self._filling = False
+        header = table.horizontalHeader()
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column in range(1, len(COLUMNS)):
+            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        table.setFixedHeight(_ROW_PIXELS * (min(len(organs), _MOST_ROWS) + 1) + 6)
+        table.visible = bool(organs)
+        self._ui.emptyLabel.visible = not organs
+
+    def _fillRow(self, row: int, organ: dict[str, Any], scan: LabelledScan) -> None:
+        table = self._ui.resultTable
         low, high = organ["volume_interval_ml"]
         texts = (
             organ["title"],
             f"{_millilitres(organ['volume_ml'])} mL",
             f"{_millilitres(low)} to {_millilitres(high)}",
             f"{100 * organ['confidence']:.0f} %",
+            _reviewed(scan, organ["name"]),
+            "",
         )
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
-            if column > 0:
+            if column in (1, 2, 3):
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(row, column, item)
-        table.item(row, 0).setIcon(_swatch(colours[organ["name"]]))
-    header = table.horizontalHeader()
-    header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-    for column in range(1, len(COLUMNS)):
-        header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
+        label = scan.label(organ["name"])
+        if label is not None:
+            table.item(row, _VISIBLE).setIcon(_swatch(label.colour))
+        table.item(row, _VISIBLE).setCheckState(_tick(_isVisible(scan, organ["name"])))
+        table.item(row, _LOCK).setCheckState(_tick(isLocked(scan.segmentation, organ["name"])))
 
-    table.setFixedHeight(_ROW_PIXELS * (min(len(organs), _MOST_ROWS) + 1) + 6)
-    table.visible = bool(organs)
-    ui.emptyLabel.visible = not organs
+    def onCellChanged(self, row: int, column: int) -> None:
+        """The reader ticked visibility or lock."""
+        scan = self._scan
+        if self._filling or scan is None or column not in (_VISIBLE, _LOCK) or not 0 <= row < len(self._names):
+            return
+        name = self._names[row]
+        ticked = self._ui.resultTable.item(row, column).checkState() == qt.Qt.Checked
+        if column == _LOCK:
+            self._guard(lambda: setLocked(scan.segmentation, name, ticked))
+        else:
+            self._guard(lambda: scan.segmentation.GetDisplayNode().SetSegmentVisibility(name, ticked))
+
+
+def _isVisible(scan: LabelledScan, name: str) -> bool:
+    display = scan.segmentation.GetDisplayNode()
+    return display is not None and bool(display.GetSegmentVisibility(name))
+
+
+def _reviewed(scan: LabelledScan, name: str) -> str:
+    """The organ's state in Slicer's own words, empty while nobody has looked."""
+    segment = scan.segmentation.GetSegmentation().GetSegment(name)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if segment is None:
+        return ""
+    words = {logic.InProgress: "begun", logic.Completed: "done", logic.Flagged: "flagged"}
+    return words.get(logic.GetSegmentStatus(segment), "")
+
+
+def _tick(value: bool) -> Any:
+    return qt.Qt.Checked if value else qt.Qt.Unchecked
 
 
 def _millilitres(volume: float) -> str:

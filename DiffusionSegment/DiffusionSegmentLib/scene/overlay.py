@@ -52,13 +52,19 @@ _BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.1
 
 def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> None:
     """Give a map its colours, range and threshold."""
-    style = STYLES[kind]
+    doubt = STYLES[kind].threshold is not None
+    name, stops = (_COLOURS_NAME, _DOUBT_STOPS) if doubt else (_BODY_COLOURS_NAME, _BODY_STOPS)
+    dressOverlay(node, STYLES[kind], colourNode(node.GetScene(), name, stops))
+
+
+def dressOverlay(
+    node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle, colours: slicer.vtkMRMLProceduralColorNode
+) -> None:
+    """Give a map a style and colours."""
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
-    doubt = style.threshold is not None
-    name, stops = (_COLOURS_NAME, _DOUBT_STOPS) if doubt else (_BODY_COLOURS_NAME, _BODY_STOPS)
     wasModified = display.StartModify()
-    display.SetAndObserveColorNodeID(_colourNode(node.GetScene(), name, stops).GetID())
+    display.SetAndObserveColorNodeID(colours.GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(style.low, style.high)
     display.SetInterpolate(1)
@@ -84,6 +90,18 @@ def showOverlay(
     opacity: float = _OPACITY,
 ) -> None:
     """Lay `overlay` over `background` in every slice view, with its legend alone; None takes it away."""
+    layOver(scene, background, overlay, STYLES.get(kind), opacity=opacity)
+
+
+def layOver(
+    scene: slicer.vtkMRMLScene,
+    background: slicer.vtkMRMLScalarVolumeNode | None,
+    overlay: slicer.vtkMRMLScalarVolumeNode | None,
+    style: OverlayStyle | None,
+    *,
+    opacity: float = _OPACITY,
+) -> None:
+    """As `showOverlay`, for a map of a style of its own; without a style there is no legend."""
     for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
         if background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
@@ -91,8 +109,8 @@ def showOverlay(
         composite.SetForegroundOpacity(opacity if overlay is not None else 0.0)
     for legend in _nodes(scene, "vtkMRMLColorLegendDisplayNode"):
         legend.SetVisibility(overlay is not None and legend.GetDisplayableNode() is overlay)
-    if overlay is not None:
-        _showLegend(overlay, STYLES[kind])
+    if overlay is not None and style is not None:
+        _showLegend(overlay, style)
 
 
 def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> None:
@@ -108,9 +126,10 @@ def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> No
     legend.VisibilityOn()
 
 
-def _colourNode(
+def colourNode(
     scene: slicer.vtkMRMLScene, name: str, stops: tuple[tuple[float, float, float, float], ...]
 ) -> slicer.vtkMRMLProceduralColorNode:
+    """The scene's colours of that name, made of `stops` (value 0..1, red, green, blue) where they are missing."""
     node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import open_buffer
+from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result
+from DiffusionSegmentBackend.protocol import Result, VolumeReference
 
+from .delivered import forgetMarks, keepDelivered
+from .label_map import occupiedByOthers, readLabels, writeLabels
+from .labelled_scan import LabelledScan, keepGeometry
+from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
-from .segmentation import putSegmentation
+from .packed_array import PackedArray, pack
+from .review import readRegions, takeReport
+from .segmentation import keepProvenance, putSegmentation
 from .terminology import ModelDescription
 from .volumes import updateScalarVolume
 
-REPORT_ATTRIBUTE = "DiffusionSegment.report"
+_OVERLAY_ROLE = "DiffusionSegment.overlay"
 _BODY_AXES = (
     OverlayKind.BODY_RIGHT_LEFT,
     OverlayKind.BODY_ANTERIOR_POSTERIOR,
@@ -28,10 +33,15 @@ _BODY_AXES = (
 
 @dataclass(frozen=True)
 class SceneResult:
-    """The nodes of one result; `overlays` holds a volume for each kind that the result has."""
+    """The nodes of one result; `overlays` holds a volume for each kind that the result has.
+
+    `regions` numbers the voxels of the regions to review, n + 1 for region n, uint8 (k, j, i); it is kept in memory
+    alone, and None where the result has none.
+    """
 
     segmentation: slicer.vtkMRMLSegmentationNode
     overlays: dict[OverlayKind, slicer.vtkMRMLScalarVolumeNode] = field(default_factory=dict)
+    regions: PackedArray | None = None
 
 
 def putResult(
@@ -41,12 +51,16 @@ def putResult(
     model: ModelDescription,
     *,
     previous: SceneResult | None = None,
+    policy: MergePolicy = MergePolicy.REPLACE,
 ) -> SceneResult:
     """Put a result beside its input volume; the nodes of `previous`, while in the scene, are used again.
 
+    `policy` says what becomes of the segmentation in `previous`; a NEW one gets nodes of its own. What the segmentation
+    then holds counts as delivered, so that only later edits are corrections; marks of earlier ones are forgotten.
+
     Raises:
         DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when it has changed its
-            size since; the scene is then as before.
+            size since, or the segmentation to be merged with lies on another grid; no node is added then.
     """
     if inputNode.GetScene() is not scene:
         raise DiffusionSegmentError(
@@ -59,7 +73,13 @@ def putResult(
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The input volume has changed since the click.", hint="Click Segment again."
         )
-    kept = previous if previous is not None and previous.segmentation.GetScene() is scene else None
+    readRegions(result.report)
+    regions = openRegions(result.regions, labels.shape)
+    usable = previous is not None and previous.segmentation.GetScene() is scene and policy is not MergePolicy.NEW
+    kept = previous if usable else None
+    merging = kept is not None and policy is not MergePolicy.REPLACE
+    if kept is not None and merging:
+        labels = _meet(LabelledScan(inputNode, kept.segmentation, model.labels), labels, policy)
     with _allOrNothing(scene):
         overlays = {}
         for kind, array in maps.items():
@@ -68,18 +88,45 @@ def putResult(
             old = old if old is not None and old.GetScene() is scene else None
             overlays[kind] = updateScalarVolume(scene, array, inputNode, name, old)
             styleOverlay(overlays[kind], kind)
-        segmentation = putSegmentation(
-            scene,
-            labels,
-            model.labels,
-            inputNode,
-            f"{inputNode.GetName()} segmentation",
-            provenance=result.report.get("provenance", {}),
-            node=kept.segmentation if kept else None,
-        )
-        segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(result.report))
+        node = kept.segmentation if kept is not None else None
+        segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging)
+        for kind, overlay in overlays.items():
+            segmentation.SetNodeReferenceID(f"{_OVERLAY_ROLE}.{kind.name}", overlay.GetID())
         _placeBeside(scene, inputNode, [segmentation, *overlays.values()])
-    return SceneResult(segmentation, overlays)
+    return SceneResult(segmentation, overlays, pack(regions) if regions is not None else None)
+
+
+def findResult(segmentation: slicer.vtkMRMLSegmentationNode) -> SceneResult:
+    """The nodes of a result again, in a loaded scene; its map of regions was not saved."""
+    found = {kind: segmentation.GetNodeReference(f"{_OVERLAY_ROLE}.{kind.name}") for kind in OverlayKind}
+    return SceneResult(segmentation, {kind: node for kind, node in found.items() if node is not None})
+
+
+def _putLabels(
+    labels: np.ndarray,
+    result: Result,
+    inputNode: slicer.vtkMRMLScalarVolumeNode,
+    model: ModelDescription,
+    node: slicer.vtkMRMLSegmentationNode | None,
+    *,
+    merging: bool,
+) -> slicer.vtkMRMLSegmentationNode:
+    """Labels, report and what corrections need in `node` or a new one; when `merging`, its other segments stay."""
+    name = f"{inputNode.GetName()} segmentation"
+    provenance = result.report.get("provenance", {})
+    if node is not None and merging:
+        writeLabels(LabelledScan(inputNode, node, model.labels), labels)
+        keepProvenance(node, provenance)
+    else:
+        node = putSegmentation(
+            inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=provenance, node=node
+        )
+    scan = LabelledScan(inputNode, node, model.labels)
+    keepDelivered(scan, labels)
+    forgetMarks(scan)
+    keepGeometry(node, geometry_of(result.labels))
+    takeReport(node, result.report)
+    return node
 
 
 def _openMaps(result: Result) -> dict[OverlayKind, np.ndarray]:
@@ -91,6 +138,31 @@ def _openMaps(result: Result) -> dict[OverlayKind, np.ndarray]:
         coordinates = open_buffer(result.bodypart)
         maps |= {kind: coordinates[..., axis] for axis, kind in enumerate(_BODY_AXES)}
     return maps
+
+
+def openRegions(reference: VolumeReference | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The map that numbers the regions to review; None where a result has none.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY when it does not have the `shape` of the scan; PROTOCOL, INPUT_MISSING for a
+            damaged buffer.
+    """
+    if reference is None:
+        return None
+    regions = open_buffer(reference)
+    if regions.shape != shape:
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The map of regions does not fit the scan.", hint="Segment the scan again."
+        )
+    return regions
+
+
+def _meet(scan: LabelledScan, arriving: np.ndarray, policy: MergePolicy) -> np.ndarray:
+    """The labels after a result met the present segmentation; the reader's own segments are not empty either."""
+    present = readLabels(scan).labels
+    if policy is MergePolicy.FILL_EMPTY:
+        arriving = np.where(occupiedByOthers(scan), np.uint8(0), arriving)
+    return merged(present, arriving, policy, lockedValues(scan))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import slicer
@@ -12,12 +12,13 @@ from vtk.util.numpy_support import numpy_to_vtk
 from .terminology import LabelDefinition
 
 PROVENANCE_PREFIX = "DiffusionSegment."
+_OWN_TAG = "DiffusionSegment.organ"
 
 
 def putSegmentation(
     scene: slicer.vtkMRMLScene,
     labels: np.ndarray,
-    definitions: Iterable[LabelDefinition],
+    definitions: Sequence[LabelDefinition],
     reference: slicer.vtkMRMLScalarVolumeNode,
     name: str,
     *,
@@ -26,7 +27,8 @@ def putSegmentation(
 ) -> slicer.vtkMRMLSegmentationNode:
     """Show `labels` (k, j, i), uint8, in the place of `reference`; an existing `node` gets new segments.
 
-    Only organs that were found become segments. Provenance is stored on the node (MRB) and on each segment (.seg.nrrd).
+    Segments that the reader made in an existing node stay. Only organs that were found become segments. Provenance is
+    stored on the node (MRB) and on each segment (.seg.nrrd).
     """
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
@@ -34,18 +36,33 @@ def putSegmentation(
     node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     segmentation = node.GetSegmentation()
-    image = _orientedImage(labels, reference)
+    image = orientedImage(labels, reference)
     present = set(np.unique(labels).tolist())
     wasModified = node.StartModify()
-    segmentation.RemoveAllSegments()
+    for name in _ownSegments(segmentation, {definition.name for definition in definitions}):
+        segmentation.RemoveSegment(name)
     segmentation.SetSourceRepresentationName(_binaryLabelmap())
     for definition in definitions:
         if definition.value in present:
-            segmentation.AddSegment(_segment(definition, image, provenance or {}), definition.name)
-    for key, value in (provenance or {}).items():
-        node.SetAttribute(f"{PROVENANCE_PREFIX}{key}", str(value))
+            segmentation.AddSegment(newSegment(definition, image, provenance or {}), definition.name)
+    keepProvenance(node, provenance or {})
     node.EndModify(wasModified)
     return node
+
+
+def keepProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Mapping[str, object]) -> None:
+    """Store what made the segmentation as attributes of its node."""
+    for key, value in provenance.items():
+        node.SetAttribute(f"{PROVENANCE_PREFIX}{key}", str(value))
+
+
+def _ownSegments(segmentation: slicer.vtkSegmentation, names: set[str]) -> list[str]:
+    """Ids of the segments that this module made, for whichever model."""
+    own = []
+    for name in segmentation.GetSegmentIDs():
+        if name in names or segmentation.GetSegment(name).HasTag(_OWN_TAG):
+            own.append(name)
+    return own
 
 
 def showSurfaces(node: slicer.vtkMRMLSegmentationNode) -> None:
@@ -60,13 +77,15 @@ def _binaryLabelmap() -> str:
     return str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
 
 
-def _segment(
+def newSegment(
     definition: LabelDefinition, image: slicer.vtkOrientedImageData, provenance: Mapping[str, object]
 ) -> slicer.vtkSegment:
+    """A segment with the organ's name, colour and codes, and its label value in `image`, which it shares."""
     segment = slicer.vtkSegment()
     segment.SetName(definition.title)
     segment.SetColor(*definition.colour)
     segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), definition.terminologyEntry)
+    segment.SetTag(_OWN_TAG, definition.name)
     for key, value in provenance.items():
         segment.SetTag(f"{PROVENANCE_PREFIX}{key}", str(value))
     segment.SetLabelValue(definition.value)
@@ -74,11 +93,16 @@ def _segment(
     return segment
 
 
-def _orientedImage(labels: np.ndarray, reference: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkOrientedImageData:
-    """One label map that all segments share, as Slicer does itself for segments that do not overlap."""
+def orientedImage(
+    labels: np.ndarray, reference: slicer.vtkMRMLScalarVolumeNode, *, start: tuple[int, int, int] = (0, 0, 0)
+) -> slicer.vtkOrientedImageData:
+    """One label map that all segments share, as Slicer does itself for segments that do not overlap.
+
+    `labels` (k, j, i), uint8, begin at voxel `start` of `reference`.
+    """
     image = slicer.vtkOrientedImageData()
-    depth, height, width = labels.shape
-    image.SetDimensions(width, height, depth)
+    bounds = [(first, first + count - 1) for first, count in zip(start[::-1], labels.shape[::-1], strict=True)]
+    image.SetExtent(*(number for pair in bounds for number in pair))
     scalars = numpy_to_vtk(np.ascontiguousarray(labels, dtype=np.uint8).ravel(), deep=True)
     scalars.SetName("labels")
     image.GetPointData().SetScalars(scalars)

@@ -47,10 +47,15 @@ def volumeBuffer(node: slicer.vtkMRMLScalarVolumeNode) -> tuple[np.ndarray, np.n
         raise DiffusionSegmentError(
             ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value a voxel.", hint="Choose a CT."
         )
-    return array, RAS_FROM_LPS @ _parentToWorld(node) @ RAS_FROM_LPS @ ijkToLPS(node)
+    return array, RAS_FROM_LPS @ parentToWorld(node) @ RAS_FROM_LPS @ ijkToLPS(node)
 
 
-def _parentToWorld(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
+def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
+    """4x4 matrix, RAS mm, of all parent transforms of a node.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY under a non-linear transform.
+    """
     transform = node.GetParentTransformNode()
     if transform is None:
         return np.eye(4)

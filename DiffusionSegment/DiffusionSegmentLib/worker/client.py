@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol import (
+    ANSWERS,
     PROTOCOL_VERSION,
+    Answer,
     Cancel,
     CancelledNotice,
     Error,
@@ -23,8 +25,10 @@ from DiffusionSegmentBackend.protocol import (
     LineBuffer,
     Message,
     Progress,
-    Result,
+    Request,
     Segment,
+    Task,
+    buffers_of,
     decode,
     encode,
 )
@@ -51,9 +55,10 @@ class WorkerState(Enum):
 class WorkerClient:
     """One worker, one request at a time.
 
-    Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `finished(Result)`, `cancelled(requestId)`,
+    Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `finished(Answer)`, `cancelled(requestId)`,
     `failed(requestId | None, DiffusionSegmentError)`. The worker starts with the first request, and once more by itself
-    after a crash. One that left because it was idle starts with the next request.
+    after a crash. One that left because it was idle starts with the next request. `prepare` is called before
+    each request on a scan; what it raises refuses the request, and nothing is started.
     """
 
     def __init__(self, createTransport: Callable[[], Transport]) -> None:
@@ -64,12 +69,13 @@ class WorkerClient:
         self.failed = Signal()
         self.state = WorkerState.STOPPED
         self.hello: Hello | None = None
+        self.prepare: Callable[[], None] = lambda: None
         self._createTransport = createTransport
         self._transport: Transport | None = None
         self._ended: Transport | None = None
         self._lines = LineBuffer()
         self._folder: Path | None = None
-        self._request: Segment | None = None
+        self._request: Task | None = None
         self._counter = 0
         self._restarted = False
 
@@ -79,27 +85,65 @@ class WorkerClient:
         return self._request is not None
 
     def segment(self, array: np.ndarray, ijkToLPS: np.ndarray, **options: Any) -> str:
-        """Ask for a segmentation of `array` (k, j, i) in HU; `options` are fields of `protocol.Segment`.
+        """Ask for a segmentation of `array` (k, j, i) in HU; `options` are fields of `protocol.Segment`."""
+        return self.request(Segment, array, ijkToLPS, **options)
 
-        Returns the request's id.
+    def request(
+        self,
+        kind: type[Request],
+        array: np.ndarray,
+        ijkToLPS: np.ndarray,
+        *,
+        maps: Mapping[str, np.ndarray] | None = None,
+        **options: Any,
+    ) -> str:
+        """Ask for a run on `array` (k, j, i) in HU; `options` are fields of the request.
+
+        `maps` holds the fields that are volumes of the same geometry. Returns the request's id.
 
         Raises:
-            DiffusionSegmentError: BUSY during another run; DISK_FULL or OUTPUT_UNWRITABLE for the volume's buffer.
+            DiffusionSegmentError: BUSY during another run; DISK_FULL or OUTPUT_UNWRITABLE for a buffer; what `prepare`
+                raises.
         """
+        self._refuseWhileBusy()
+        self.prepare()
+        requestId, folder = self._newRequest()
+        # Another name than an answer's: the worker reads these while it writes those.
+        given: dict[str, Any] = {
+            name: write_buffer(folder / f"{requestId}-given-{name}.raw", values, ijkToLPS)
+            for name, values in {"volume": array, **(maps or {})}.items()
+        }
+        return self._put(kind(id=requestId, output_folder=str(folder), **given, **options))
+
+    def ask(self, kind: type[Task], **options: Any) -> str:
+        """Ask for what needs no scan; `options` are fields of the task. Returns its id.
+
+        Raises:
+            DiffusionSegmentError: BUSY during another run.
+        """
+        self._refuseWhileBusy()
+        taskId, folder = self._newRequest()
+        return self._put(kind(id=taskId, output_folder=str(folder), **options))
+
+    def _refuseWhileBusy(self) -> None:
         if self._request is not None:
-            raise DiffusionSegmentError(ErrorCode.BUSY, "A segmentation is running.", hint="Cancel it or wait.")
+            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Cancel it or wait.")
+
+    def _newRequest(self) -> tuple[str, Path]:
+        """An id of its own, and the folder for what it needs and gets."""
         self._folder = self._folder or createSessionFolder()
         self._counter += 1
-        requestId = f"{os.getpid()}-{self._counter}"
-        volume = write_buffer(self._folder / f"{requestId}-volume.raw", array, ijkToLPS)
-        self._request = Segment(id=requestId, volume=volume, output_folder=str(self._folder), **options)
+        return f"{os.getpid()}-{self._counter}", self._folder
+
+    def _put(self, task: Task) -> str:
+        self._request = task
         self._restarted = False
         if self.state is WorkerState.READY:
             self._send(self._request)
             self._setState(WorkerState.BUSY)
         elif self.state in (WorkerState.STOPPED, WorkerState.FAILED):
             self._start()
-        return requestId
+        return task.id
 
     def cancel(self) -> None:
         """Stop the running request; one that was not sent yet is dropped at once."""
@@ -126,11 +170,10 @@ class WorkerClient:
             self._folder = None
         self._setState(WorkerState.STOPPED)
 
-    def release(self, result: Result) -> None:
-        """Delete the buffers of a result that has been read."""
-        for reference in (result.labels, result.uncertainty, result.mutual_information, result.bodypart):
-            if reference is not None:
-                Path(reference.path).unlink(missing_ok=True)
+    def release(self, answer: Message) -> None:
+        """Delete the buffers of an answer that has been read."""
+        for reference in buffers_of(answer):
+            Path(reference.path).unlink(missing_ok=True)
 
     def _detach(self, patienceSeconds: float) -> None:
         """Part from the process: hear no more of it, let it leave, and kill it after that time."""
@@ -182,8 +225,8 @@ class WorkerClient:
         elif isinstance(message, Progress):
             if self._request is not None and message.id == self._request.id:
                 self.progress.emit(message)
-        elif isinstance(message, Result):
-            self._onResult(message)
+        elif isinstance(message, ANSWERS):
+            self._onAnswer(message)
         elif isinstance(message, CancelledNotice):
             self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
         elif isinstance(message, Error) and message.id is None:
@@ -206,7 +249,7 @@ class WorkerClient:
             self._send(self._request)
             self._setState(WorkerState.BUSY)
 
-    def _onResult(self, message: Result) -> None:
+    def _onAnswer(self, message: Answer) -> None:
         if self._request is None or message.id != self._request.id:
             self.release(message)
         elif self.state is WorkerState.CANCELLING:
@@ -226,7 +269,8 @@ class WorkerClient:
         request, self._request = self._request, None
         if request is None:
             return None
-        Path(request.volume.path).unlink(missing_ok=True)
+        for reference in buffers_of(request):
+            Path(reference.path).unlink(missing_ok=True)
         return request.id
 
     def _onFinished(self, exitCode: int) -> None:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 import qt
 
 from .transport_protocol import LOG_LINES, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
+
+_REST_SECONDS = 0.005
+
+
+def processEvents() -> None:
+    """Let Qt deliver what is waiting, then rest for a moment: a script that waits must not take a whole processor."""
+    qt.QCoreApplication.processEvents()
+    time.sleep(_REST_SECONDS)
 
 
 def slicerPython() -> str:

@@ -6,8 +6,8 @@ from DiffusionSegmentLib.self_test import runSelfTest
 
 
 class DiffusionSegmentSelfTest(unittest.TestCase):
-    """The worker answers from within Slicer."""
+    """The main job from within Slicer."""
 
-    def test_worker_answers(self):
-        """A scan without organs is refused in words."""
+    def test_main_job(self):
+        """The phantom's organs and their uncertainty come into the scene; without PyTorch that is refused in words."""
         runSelfTest()

@@ -1,0 +1,155 @@
+"""Corrections from files: a result folder and a label map of marks become a corrected result folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DiffusionSegmentError, ErrorCode
+from .pipeline.correction import Correction, Corrections, correct
+from .pipeline.model import load_model, weights_sha256
+from .pipeline.progress import Progress, silent
+from .pipeline.segment import Segmentation, SegmentOptions, open_session
+from .result_folder import (
+    BODYPART,
+    CORRECTIONS,
+    MUTUAL_INFORMATION,
+    REPORT,
+    SEGMENTATION,
+    UNCERTAINTY,
+    check_writable,
+    staged_folder,
+    write_maps,
+)
+from .volume import Volume, same_geometry
+from .volume_io import read_volume, write_volume
+
+
+def correct_folder(
+    folder: Path,
+    corrections: Path,
+    output: Path,
+    *,
+    scan: Path | None = None,
+    locked: tuple[str, ...] = (),
+    device: str = "auto",
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Apply the marks in `corrections` to the result in `folder`; write the corrected result to `output`.
+
+    The run is done again as the report tells, from the scan that it names or `scan`, so that nothing but the marks
+    makes a difference. Marks of earlier corrections in `folder` stay in force. Returns the new report.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING for a folder that is no result or a scan that is gone, GEOMETRY, OPTION,
+            WEIGHTS_CORRUPT when the model is not the one of the report, and whatever reading and writing raise.
+    """
+    check_writable(output)
+    report = _report_of(folder)
+    told = report["provenance"]
+    volume = read_volume(_scan_of(told, scan))
+    current = _map_of(folder / SEGMENTATION, volume)
+    marks = _map_of(corrections, volume)
+    if (folder / CORRECTIONS).is_file():
+        earlier = _map_of(folder / CORRECTIONS, volume)
+        marks = np.where(marks > 0, marks, earlier)
+    model = load_model(str(told["model"]), device)
+    if weights_sha256(model.description) != told["sha256"]:
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_CORRUPT,
+            f"The result was made by {told['model']} {told['version']}, here is {model.description.version}.",
+            hint="Segment the scan again.",
+        )
+    options = _options_of(told, volume)
+    session = open_session(volume, model, options, progress=progress)
+    values = tuple(model.description.label_named(name).value for name in locked)
+    found, _ = correct(session, model, Corrections(labels=current, marks=marks, locked=values), progress=progress)
+    new_report = {**found.report, "provenance": {**found.report["provenance"], **_kept(told)}}
+    _write(folder, output, volume, found, current, marks, new_report)
+    return new_report
+
+
+def _report_of(folder: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        if not {"model", "sha256", "seed", "samples", "steps"} <= set(report["provenance"]):
+            raise KeyError("provenance")
+        return dict(report)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_MISSING, f"{folder} holds no finished result.", hint="Name a folder that `segment` wrote."
+        ) from error
+
+
+def _scan_of(told: dict[str, Any], scan: Path | None) -> Path:
+    found = scan or (Path(told["input"]) if told.get("input") else None)
+    if found is None or not found.exists():
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_MISSING, f"The scan {found or 'of this result'} is gone.", hint="Name it with --scan."
+        )
+    return found
+
+
+def _map_of(path: Path, scan: Volume) -> NDArray[np.uint8]:
+    labels = read_volume(path)
+    if not same_geometry(labels, scan):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, f"{path} and the scan differ in geometry.", hint="Draw on the result's own geometry."
+        )
+    if labels.array.min(initial=0) < 0 or labels.array.max(initial=0) > 255:
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"{path} is no label map.", hint="Labels are 0 to 255.")
+    return labels.array.astype(np.uint8)
+
+
+def _options_of(told: dict[str, Any], volume: Volume) -> SegmentOptions:
+    options = SegmentOptions(
+        samples=max(1, int(told["samples"])),
+        steps=max(1, int(told["steps"])),
+        seed=int(told["seed"]),
+        sampler=told.get("sampler"),
+        schedule=told.get("schedule"),
+        abar_start=told.get("abar_start"),
+        organs=tuple(told["organs"]) if told.get("organs") else None,
+        force=True,
+    )
+    if told.get("presegmentation"):
+        options = replace(options, presegmentation=_map_of(Path(told["presegmentation"]), volume))
+    return options
+
+
+def _kept(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: told[key] for key in ("input", "presegmentation") if key in told}
+
+
+def _write(
+    folder: Path,
+    output: Path,
+    volume: Volume,
+    found: Correction,
+    current: NDArray[np.uint8],
+    marks: NDArray[np.uint8],
+    report: dict[str, Any],
+) -> None:
+    labels, doubt, information = current.copy(), *(_float_map(folder / n) for n in (UNCERTAINTY, MUTUAL_INFORMATION))
+    for whole, part in (
+        (labels, found.labels),
+        (doubt, found.uncertainty),
+        (information, found.mutual_information),
+    ):
+        whole[found.box] = part
+    with staged_folder(output) as staging:
+        result = Segmentation(labels, doubt, information, found.regions, None, report)
+        write_maps(result, volume.index_to_lps, staging)
+        write_volume(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
+        if (folder / BODYPART).is_file():
+            shutil.copyfile(folder / BODYPART, staging / BODYPART)
+
+
+def _float_map(path: Path) -> NDArray[np.float32]:
+    return np.array(read_volume(path).array, dtype=np.float32)

@@ -1,0 +1,268 @@
+"""A reader's corrections: the refiner runs again around them, from the same noise; everything else stays as it was.
+
+On marked voxels x_0 is the reader's label at every step (as RePaint clamps known pixels, Lugmayr et al. 2022), the
+network sees the marks, and the pre-segmentation that the samples start from has heard them (`marks.spread`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.backbone import fine_features
+from ..volume import Grid
+from .features import Stage1, first_stage, padded
+from .marks import REACH_VOXELS, clamped, one_hot_marks, reach, spread
+from .model import Model
+from .progress import Progress, silent, within
+from .refinement import x0_predictor
+from .report import build_report
+from .restore import in_native_box, interpolated, native_box, restore_nearest
+from .review import regions_to_review
+from .sampling import Window, draw_sample
+from .segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, Answer, Session, Stopwatch, keep_organs, memory_errors
+from .uncertainty import SampleStatistics, entropy
+
+Box = tuple[slice, slice, slice]
+
+_FADE_VOXELS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrections:
+    """What a reader asks for, in the scan's own geometry (k, j, i), uint8.
+
+    `labels` is the segmentation as it is now; `marks` all marks in force: 0 not marked, 1 marked as background, k + 1
+    marked as label k. Voxels of `locked` labels are neither taken nor given, except by a mark. With `heard` = False the
+    marked voxels are held but nothing else is told of them: what corrections would be worth without it.
+    """
+
+    labels: NDArray[np.uint8]
+    marks: NDArray[np.uint8]
+    locked: tuple[int, ...] = ()
+    heard: bool = True
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The answer inside `box` (k, j, i) of the scan, and the report and regions of the whole segmentation."""
+
+    box: Box
+    labels: NDArray[np.uint8]
+    uncertainty: NDArray[np.float32]
+    mutual_information: NDArray[np.float32]
+    regions: NDArray[np.uint8]
+    report: dict[str, Any]
+    changed_voxels: int
+
+
+def correct(
+    session: Session, model: Model, corrections: Corrections, *, progress: Progress = silent
+) -> tuple[Correction, Session]:
+    """Apply marks to a session. The session given back knows them, so that the next call runs for new marks alone.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for maps of another shape, OPTION for labels unknown to the model or when
+            nothing is marked, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
+    """
+    _check(corrections, session.grid, model.description.classes)
+    watch = Stopwatch()
+    with torch.inference_mode(), memory_errors():
+        marks = marks_on_grid(corrections.marks, session.grid)[_box_of(session)]
+        before, known = session.answer, session.marks
+        undone = known is not None and bool(((known != marks) & (known > 0)).any())
+        if known is None or undone:
+            # Marks that were taken back leave nothing behind: all others are applied anew to the first answer.
+            before, known = session.first_answer, torch.zeros_like(marks)
+        fresh = (marks != known) & (marks > 0)
+        with watch.stage("correct"):
+            answer = _refined_around(fresh, marks, before, session, model, corrections.heard, progress)
+        after = replace(session, corrected=answer, marks=marks)
+        touched = _touched(before, answer) | reach(fresh)
+        with watch.stage("restore"):
+            correction = _delivered(corrections, before, after, touched, model)
+    seconds = {**watch.seconds, "total": round(sum(watch.seconds.values()), 3)}
+    return replace(correction, report={**correction.report, "timings_s": seconds}), after
+
+
+def marks_on_grid(marks: NDArray[np.uint8], grid: Grid) -> Tensor:
+    """Marks (k, j, i) on the model's grid (z, y, x), uint8: a voxel takes the most frequent of the marks inside it.
+
+    However thin a stroke is, it is not lost.
+    """
+    turned = grid.order.apply(marks)
+    places = np.argwhere(turned > 0)
+    result = np.zeros(grid.shape, dtype=np.uint8)
+    if len(places):
+        ratio = np.array(grid.native_spacing[::-1]) / np.array(grid.spacing[::-1])
+        cells = np.minimum(((places + 0.5) * ratio).astype(int), np.array(grid.shape) - 1)
+        rows = np.concatenate([cells, turned[tuple(places.T)][:, None].astype(int)], axis=1)
+        found, counts = np.unique(rows, axis=0, return_counts=True)
+        ordered = found[np.argsort(counts, kind="stable")]
+        result[tuple(ordered[:, :3].T)] = ordered[:, 3]
+    return torch.from_numpy(result)
+
+
+def _check(corrections: Corrections, grid: Grid, classes: int) -> None:
+    shape = grid.order.undo(np.broadcast_to(np.uint8(0), grid.native_shape)).shape
+    for name, array in (("segmentation", corrections.labels), ("corrections", corrections.marks)):
+        if array.shape != shape:
+            raise DiffusionSegmentError(
+                ErrorCode.GEOMETRY,
+                f"The {name} have the shape {array.shape}, the scan {shape}.",
+                hint="Use maps that were made on this scan.",
+            )
+    if corrections.marks.max(initial=0) > classes or corrections.labels.max(initial=0) >= classes:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The corrections hold labels beyond {classes - 1}, the last of the model.",
+            hint="0 is not marked, 1 is background, k + 1 is label k.",
+        )
+    if not corrections.marks.any():
+        raise DiffusionSegmentError(ErrorCode.OPTION, "Nothing is marked.", hint="Paint a correction first.")
+
+
+def _box_of(session: Session) -> Box:
+    """The part of the grid in which the networks ran."""
+    start, shape = session.prediction.offset, session.prediction.pre.shape[1:]
+    z, y, x = (slice(o, o + n) for o, n in zip(start, shape, strict=True))
+    return z, y, x
+
+
+def _refined_around(
+    fresh: Tensor,
+    marks: Tensor,
+    before: Answer,
+    session: Session,
+    model: Model,
+    heard: bool,
+    progress: Progress,
+) -> Answer:
+    """The answer with the surroundings of `fresh` marks computed anew; `marks` are all in force."""
+    ensemble, information = before.ensemble.clone(), before.mutual_information.clone()
+    neighbourhoods = list(_neighbourhoods(fresh, session.prediction.tiled_shape))
+    for n, (place, near) in enumerate(neighbourhoods):
+        part = within(progress, n, len(neighbourhoods))
+        new, new_information = _run_again(place, marks, session, model, heard, part)
+        inside = tuple(slice(s.start, min(s.stop, size)) for s, size in zip(place, ensemble.shape[1:], strict=True))
+        size = tuple(slice(0, s.stop - s.start) for s in inside)
+        weight = near[size]
+        for old, fresh_values in ((ensemble, new), (information[None], new_information[None])):
+            cut = old[(slice(None), *inside)]
+            cut += weight * (fresh_values[(slice(None), *size)] - cut)
+    ensemble = clamped(ensemble, one_hot_marks(marks, ensemble.shape[0]))
+    return Answer(ensemble, information)
+
+
+def _neighbourhoods(fresh: Tensor, tiled_shape: tuple[int, int, int]) -> Iterator[tuple[Box, Tensor]]:
+    """Boxes of at least a tile around connected reaches, and how much of the new answer counts in them, 0..1."""
+    whole = torch.zeros(tiled_shape, dtype=torch.bool)
+    z, y, x = fresh.shape
+    whole[:z, :y, :x] = fresh
+    components, _ = ndimage.label(reach(whole).numpy())
+    for number, found in enumerate(ndimage.find_objects(components), start=1):
+        place = _grown(found, tiled_shape)
+        own = components[place] == number
+        distance = ndimage.distance_transform_cdt(~(whole[place].numpy() & own), metric="chessboard")
+        fade = np.clip((REACH_VOXELS + 1 - distance) / _FADE_VOXELS, 0, 1) * own
+        yield place, torch.from_numpy(fade.astype(np.float32))
+
+
+def _grown(box: tuple[slice, ...], shape: tuple[int, int, int]) -> Box:
+    """The box with sides of at least a tile, moved inside the volume."""
+    sides = []
+    for s, n in zip(box, shape, strict=True):
+        missing = max(0, TILE_SIDE - (s.stop - s.start))
+        low = min(max(0, s.start - missing // 2), n - max(TILE_SIDE, s.stop - s.start))
+        sides.append(slice(low, low + max(TILE_SIDE, s.stop - s.start)))
+    return sides[0], sides[1], sides[2]
+
+
+def _run_again(
+    place: Box, marks: Tensor, session: Session, model: Model, heard: bool, progress: Progress
+) -> tuple[Tensor, Tensor]:
+    """Ensemble (classes, z, y, x) and mutual information (z, y, x) of one box, all marks in it being known."""
+    prediction, box = session.prediction, _box_of(session)
+    image = padded(session.image[box][None], least=TILE_SIDE, value=-1.0)[0][place]
+    coordinates = padded(prediction.coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
+    local = first_stage(
+        image, coordinates[(slice(None), *place)], model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
+    )
+    given = padded(prediction.start, least=TILE_SIDE, value=0.0)[(slice(None), *place)]
+    known = padded(marks[None], least=TILE_SIDE, value=0)[0][place]
+    told = one_hot_marks(known, model.description.classes)
+    pre = spread(given, told, _fine_map(local)) if heard else clamped(given, told)
+    if model.refiner is None:
+        return pre, torch.zeros(pre.shape[1:])
+    stage1 = replace(local, pre=pre)
+    statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
+    total = session.samples * session.plan.steps * len(stage1.tiling.tiles)
+    predict_x0 = x0_predictor(
+        stage1, model.refiner, model.device, marks=told, show_marks=heard, progress=progress, total=total
+    )
+    window = Window(prediction.tiled_shape, place)
+    for sample in range(session.samples):
+        statistics.add(draw_sample(pre, predict_x0, session.plan, sample=sample, window=window))
+    ensemble = ENSEMBLE_WEIGHT * statistics.mean + (1 - ENSEMBLE_WEIGHT) * pre
+    return clamped(ensemble, told), statistics.mutual_information
+
+
+def _fine_map(stage1: Stage1) -> Tensor:
+    """The two finest feature levels (channels, z, y, x) of the whole box."""
+    tiles = [fine_features(levels).cpu() for levels in stage1.features]
+    return stage1.tiling.blend(lambda n, _: tiles[n], channels=tiles[0].shape[0])
+
+
+def _touched(before: Answer, after: Answer) -> Tensor:
+    """Where two answers differ, bool (z, y, x)."""
+    return (before.ensemble != after.ensemble).any(dim=0)
+
+
+def _seen_from(marks: NDArray[np.uint8], touched: Tensor, offset: tuple[int, int, int], grid: Grid) -> Box:
+    """The canonical native voxels that hold a mark or can see a touched voxel of the grid."""
+    found = np.argwhere(marks > 0)
+    low, high = found.min(axis=0), found.max(axis=0) + 1
+    if bool(touched.any()):
+        seen = native_box(touched, offset, grid)
+        low = np.minimum(low, [s.start for s in seen])
+        high = np.maximum(high, [s.stop for s in seen])
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _delivered(corrections: Corrections, before: Answer, session: Session, touched: Tensor, model: Model) -> Correction:
+    """The corrected maps in the scan's geometry.
+
+    A voxel changes where the model's own decision changed; whatever else the reader's segmentation holds stays.
+    """
+    grid, offset = session.grid, session.prediction.offset
+    old, new = (keep_organs(a.ensemble, session.wanted) for a in (before, session.answer))
+    place = _seen_from(grid.order.apply(corrections.marks), touched, offset, grid)
+    inside = grid.order.apply(restore_nearest(touched.byte().numpy(), offset, grid))[place] > 0
+    was, now = (interpolated(p, offset, grid, place).argmax(dim=0).byte().numpy() for p in (old, new))
+    current, marked = (grid.order.apply(m)[place] for m in (corrections.labels, corrections.marks))
+    held = np.isin(current, corrections.locked) | np.isin(now, corrections.locked)
+    labels = np.where(inside & (was != now) & ~held, now, current)
+    labels = np.where(marked > 0, marked - 1, labels).astype(np.uint8)
+    doubt, information = (
+        np.where(marked > 0, 0, interpolated(m[None], offset, grid, place)[0].numpy()).astype(np.float32)
+        for m in (entropy(session.answer.ensemble), session.answer.mutual_information)
+    )
+    box = in_native_box(place, grid)
+    whole = np.array(corrections.labels)
+    changed = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
+    whole[box] = grid.order.undo(labels)
+    review, places = regions_to_review(new.numpy(), grid, offset, model.description)
+    report = build_report(
+        labels=whole, prediction=new.numpy(), review=review, session=session, model=model, seconds=session.seconds
+    )
+    own = [np.ascontiguousarray(grid.order.undo(m)) for m in (labels, doubt, information)]
+    return Correction(box, own[0], own[1], own[2], restore_nearest(places, offset, grid), report, changed)

@@ -1,0 +1,98 @@
+"""A reader's marks: how far a stroke reaches, and what it tells about voxels that nobody marked.
+
+A mark says two things: this voxel is k, and the label j that the model gave it is wrong here. So inside the mark's
+reach the probability of j moves to k, the more so the nearer a voxel lies and the more its features resemble those of
+the marked one. The refiner starts from there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REACH_VOXELS = 12
+_SIGMA_VOXELS = 5.0
+_LEAST_SIMILARITY = 0.3
+_MOST_MARKS = 256
+_CHUNK = 16384
+
+
+def one_hot_marks(marks: Tensor, classes: int) -> Tensor:
+    """Marks (z, y, x), 0 not marked and k + 1 marked as k -> float (classes, z, y, x), all zero where unmarked."""
+    return F.one_hot(marks.long(), classes + 1).movedim(-1, 0)[1:].float()
+
+
+def clamped(probabilities: Tensor, marks: Tensor) -> Tensor:
+    """Probabilities (..., classes, z, y, x) that are certain of the marked label wherever `marks` has one."""
+    dim = probabilities.ndim - 4
+    marked = marks.sum(dim=dim, keepdim=True) > 0
+    return torch.where(marked, marks, probabilities)
+
+
+def spread(pre: Tensor, marks: Tensor, features: Tensor) -> Tensor:
+    """The pre-segmentation (classes, z, y, x) after the marks, one-hot of that shape, were heard.
+
+    `features` (channels, z, y, x) describe every voxel. Voxels farther than REACH_VOXELS from every mark keep what they
+    had; a mark that confirms what was predicted speaks for itself alone.
+    """
+    places = marks.sum(dim=0).nonzero()
+    if not len(places):
+        return pre
+    told, wrong = _labels_at(marks, places), _labels_at(pre, places)
+    kept = (told != wrong).nonzero().flatten()
+    kept = kept[:: max(1, len(kept) // _MOST_MARKS)]
+    places, told, wrong = places[kept], told[kept], wrong[kept]
+    result = clamped(pre, marks)
+    if not len(places):
+        return result
+    voxels = _near(places, pre.shape[1:])
+    voxels = voxels[_labels_at(marks.sum(dim=0, keepdim=True), voxels, values=True) == 0]
+    for part in voxels.split(_CHUNK):
+        z, y, x = part.unbind(dim=1)
+        result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(features, part, places), told, wrong)
+    return result
+
+
+def reach(marked: Tensor) -> Tensor:
+    """Bool (z, y, x): within REACH_VOXELS, along each axis, of a voxel that is True in `marked`."""
+    result = marked.float()[None, None]
+    for axis in range(3):
+        # One axis after the other: a cube of 25 voxels a side has too many to look at each.
+        side, padding = [1, 1, 1], [0, 0, 0]
+        side[axis], padding[axis] = 2 * REACH_VOXELS + 1, REACH_VOXELS
+        result = F.max_pool3d(result, side, stride=1, padding=padding)
+    return result[0, 0] > 0
+
+
+def _labels_at(maps: Tensor, places: Tensor, *, values: bool = False) -> Tensor:
+    z, y, x = places.unbind(dim=1)
+    found = maps[:, z, y, x]
+    return found[0] if values else found.argmax(dim=0)
+
+
+def _near(places: Tensor, shape: torch.Size) -> Tensor:
+    marked = torch.zeros(tuple(shape), dtype=torch.bool, device=places.device)
+    marked[tuple(places.unbind(dim=1))] = True
+    return reach(marked).nonzero()
+
+
+def _weights(features: Tensor, voxels: Tensor, places: Tensor) -> Tensor:
+    """How much each mark says about each voxel, 0..1, (voxels, marks)."""
+    distance = torch.cdist(voxels.float(), places.float())
+    near = torch.exp(-(distance**2) / (2 * _SIGMA_VOXELS**2)) * (distance <= REACH_VOXELS)
+    ours, theirs = (F.normalize(features[:, p[:, 0], p[:, 1], p[:, 2]].T.float(), dim=1) for p in (voxels, places))
+    alike = ((ours @ theirs.T - _LEAST_SIMILARITY) / (1 - _LEAST_SIMILARITY)).clamp(min=0)
+    return near * alike
+
+
+def _moved(pre: Tensor, weights: Tensor, told: Tensor, wrong: Tensor) -> Tensor:
+    """Probabilities (classes, voxels) of which each wrong label has lost to the labels told in its place."""
+    result = pre.clone()
+    for j in wrong.unique().tolist():
+        labels = told[wrong == j].unique()
+        claims = torch.stack([weights[:, (wrong == j) & (told == k)].amax(dim=1) for k in labels])
+        moved = claims / claims.sum(dim=0).clamp(min=1) * pre[j]
+        result[labels] += moved
+        result[j] -= moved.sum(dim=0)
+    return result.clamp(min=0)

@@ -1,0 +1,58 @@
+"""The case report of a result folder, as a file."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..result_folder import check_writable, staged_file, write_text
+from ..volume_io import read_volume
+from .case import read_case
+from .content import case_report, scan_name_of
+from .html_page import html_page
+from .pdf_page import write_pdf_page
+from .review_state import read_review
+
+_SUFFIXES = (".html", ".pdf")
+
+
+def write_case_report(
+    folder: Path,
+    output: Path,
+    *,
+    scan: Path,
+    before: Path | None = None,
+    review: Path | None = None,
+    require_review: bool = False,
+    date: datetime.date | None = None,
+) -> None:
+    """Write the one-page report of the result in `folder` to `output`, HTML or PDF by its suffix.
+
+    `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
+
+    Raises:
+        DiffusionSegmentError: OPTION for another suffix, INPUT_MISSING for an unfinished result, GEOMETRY when scan and
+            results do not lie in the same place, INPUT_VALUES for an unfinished review with `require_review`,
+            OUTPUT_UNWRITABLE or DISK_FULL; an older report then stays as it was.
+    """
+    if output.suffix.lower() not in _SUFFIXES:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"{output.name} is neither HTML nor PDF.", hint="Name it report.html or report.pdf."
+        )
+    check_writable(output.parent)
+    report = case_report(
+        read_case(folder),
+        read_volume(scan),
+        scan_name=scan_name_of(scan),
+        date=date or datetime.date.today(),
+        review=read_review(review) if review else None,
+        before=read_case(before) if before else None,
+        require_review=require_review,
+    )
+    if output.suffix.lower() == ".html":
+        write_text(output, html_page(report))
+    else:
+        with staged_file(output) as partial:
+            write_pdf_page(report, partial)
+    print(f"Written to {output}.")

@@ -1,0 +1,207 @@
+"""What a case report says, in words and numbers ready to be set as HTML or PDF."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..volume import Volume
+from .case import Case, Organ, Region, check_same_place
+from .review_state import OrganState, Review
+from .views import SOFT_TISSUE_HU, AxialView, axial_view
+
+TITLE = "Segmentation report"
+NOT_FOR_DIAGNOSIS = "Not for diagnosis."
+_MOST_FINDINGS = 4
+_SPARE_COLOURS = "tab20"
+_UNFINISHED = (OrganState.NOT_REVIEWED, OrganState.NEEDS_WORK)
+_PROVENANCE_NAMES = {
+    "software": "Software",
+    "model": "Model",
+    "version": "Model version",
+    "sha256": "Weights (sha256)",
+    "seed": "Seed",
+    "samples": "Samples",
+    "steps": "Steps a sample",
+    "schedule": "Schedule",
+    "sampler": "Sampler",
+    "abar_start": "Start (alpha_bar)",
+    "device": "Device",
+    "torch": "PyTorch",
+}
+
+
+@dataclass(frozen=True)
+class OrganRow:
+    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given."""
+
+    title: str
+    colour: tuple[int, int, int]
+    before: str | None
+    volume: str
+    interval: str
+    confidence: str
+    state: OrganState
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One region of doubt: its sentence, what the reader did about it, and its views by heading."""
+
+    number: int
+    sentence: str
+    state: str
+    place: str
+    views: tuple[tuple[str, AxialView], ...]
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words."""
+
+    scan_name: str
+    facts: tuple[tuple[str, str], ...]
+    rows: tuple[OrganRow, ...]
+    findings: tuple[Finding, ...]
+    regions: int
+    colours: dict[int, tuple[float, float, float]]
+    window: str
+    warnings: tuple[str, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def case_report(
+    case: Case,
+    scan: Volume,
+    *,
+    scan_name: str,
+    date: datetime.date,
+    review: Review | None = None,
+    before: Case | None = None,
+    require_review: bool = False,
+) -> CaseReport:
+    """Put the page together. With `before`, the regions are those of the uncorrected result: what the reader was shown.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY when scan and results do not lie in the same place, INPUT_VALUES for a review
+            of another result, or, with `require_review`, one that is not finished.
+    """
+    check_same_place(scan, case.labels, what="The scan and the result")
+    if before is not None:
+        check_same_place(before.labels, case.labels, what="The results before and after")
+    review = review or Review()
+    regions = (before or case).regions
+    review.check(organs=[organ.name for organ in case.organs], regions=len(regions))
+    if require_review:
+        _check_finished(case, review)
+    colours = organ_colours(case)
+    window = _window(case, scan)
+    return CaseReport(
+        scan_name=scan_name,
+        facts=_facts(case, date),
+        rows=tuple(_row(organ, colours[organ.value], review, before) for organ in case.organs),
+        findings=tuple(
+            _finding(number, region, case, scan, review=review, before=before, window=window)
+            for number, region in enumerate(regions[:_MOST_FINDINGS])
+        ),
+        regions=len(regions),
+        colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
+        window="MR, 1st to 99th percentile" if window is None else f"CT, {window[0]:.0f} to {window[1]:.0f} HU",
+        warnings=case.warnings,
+        provenance=tuple((_PROVENANCE_NAMES.get(key, key), _words(value)) for key, value in case.provenance.items()),
+    )
+
+
+def organ_colours(case: Case) -> dict[int, tuple[int, int, int]]:
+    """Colours 0..255 by label value: the model's, or matplotlib's cycle where the model is not installed."""
+    spare = (np.array(colormaps[_SPARE_COLOURS].colors) * 255).round().astype(int)  # type: ignore[attr-defined]
+    colours = {}
+    for n, organ in enumerate(case.organs):
+        red, green, blue = (int(v) for v in spare[n % len(spare)])
+        colours[organ.value] = organ.colour or (red, green, blue)
+    return colours
+
+
+def _check_finished(case: Case, review: Review) -> None:
+    open_organs = [organ for organ in case.organs if organ.found and review.organ(organ.name) in _UNFINISHED]
+    if open_organs:
+        names = ", ".join(organ.title.lower() for organ in open_organs)
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"The review is not finished: {names}.",
+            hint="Accept or flag each organ, or leave out --require-review.",
+        )
+
+
+def _window(case: Case, scan: Volume) -> tuple[float, float] | None:
+    """Soft tissue for CT; nothing for MR, whose values have no unit. Without the model the values tell them apart."""
+    is_ct = case.model.modality == "CT" if case.model else float(scan.array.min()) < 0
+    return SOFT_TISSUE_HU if is_ct else None
+
+
+def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
+    name = f"{case.provenance['model']} {case.provenance['version']}"
+    model = f"{case.model.title} ({name})" if case.model else name
+    return (("Model", model), ("Date of report", date.isoformat()))
+
+
+def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None) -> OrganRow:
+    low, high = organ.interval_ml
+    return OrganRow(
+        title=organ.title,
+        colour=colour,
+        before=_volume_before(organ, before) if before else None,
+        volume=_volume(organ),
+        interval=f"{low:.1f} to {high:.1f}",
+        confidence=f"{100 * organ.confidence:.0f} %" if organ.found else "-",
+        state=review.organ(organ.name),
+    )
+
+
+def _volume(organ: Organ) -> str:
+    return f"{organ.volume_ml:.1f}" if organ.found else "not found"
+
+
+def _volume_before(organ: Organ, before: Case) -> str:
+    return next((_volume(other) for other in before.organs if other.name == organ.name), "-")
+
+
+def _finding(
+    index: int,
+    region: Region,
+    case: Case,
+    scan: Volume,
+    *,
+    review: Review,
+    before: Case | None,
+    window: tuple[float, float] | None,
+) -> Finding:
+    shown = [("Before", before), ("After", case)] if before else [("", case)]
+    views = tuple(
+        (
+            heading,
+            axial_view(
+                scan, shown_case.labels, shown_case.uncertainty, centre_lps_mm=region.centroid_lps_mm, window=window
+            ),
+        )
+        for heading, shown_case in shown
+    )
+    height = views[0][1].height_mm
+    place = f"axial, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
+    return Finding(index + 1, region.sentence, review.region(index).value, place, views)
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def scan_name_of(path: Path) -> str:
+    """The file or folder name, which is all that the report tells about the patient."""
+    return path.resolve().name

@@ -1,0 +1,59 @@
+"""The case report as one HTML file that needs nothing beside it: pictures are inside, and nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding
+from .views import DOUBT_COLOURS, DOUBT_HIGH, DOUBT_LOW, Colour, draw_view
+
+_TEMPLATE = "case_report.html.jinja"
+_FIELD_MM = (180.0, 135.0)
+_PAIR_FIELD_MM = (100.0, 135.0)
+_PANE_INCHES = 3.0
+_DOTS_PER_INCH = 160
+
+
+def html_page(report: CaseReport) -> str:
+    """The whole page. All words are escaped, whatever they hold."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(_TEMPLATE).render(
+        title=TITLE,
+        report=report,
+        pictures=[picture_url(finding, report.colours) for finding in report.findings],
+        doubt_colours=_gradient(),
+        doubt_low=DOUBT_LOW,
+        doubt_high=DOUBT_HIGH,
+        not_for_diagnosis=NOT_FOR_DIAGNOSIS,
+    )
+
+
+def picture_url(finding: Finding, colours: Mapping[int, Colour]) -> str:
+    """The finding's views side by side as PNG in a data URL."""
+    width, height = _PAIR_FIELD_MM if len(finding.views) > 1 else _FIELD_MM
+    figure = Figure(figsize=(_PANE_INCHES * width / height * len(finding.views), _PANE_INCHES))
+    FigureCanvasAgg(figure)
+    share = 1.0 / len(finding.views)
+    for n, (heading, view) in enumerate(finding.views):
+        axes = figure.add_axes((n * share + 0.004 * n, 0.0, share - 0.004 * n, 1.0))
+        draw_view(axes, view, colours, field_mm=(width, height))
+        axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=8, va="top")
+    file = io.BytesIO()
+    # Without the program's version the bytes do not change with it.
+    figure.savefig(file, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _gradient() -> str:
+    """The overlay's colours from low to high as CSS colours."""
+    stops = (DOUBT_COLOURS(DOUBT_LOW / DOUBT_HIGH + (1 - DOUBT_LOW / DOUBT_HIGH) * n / 4) for n in range(5))
+    return ", ".join("#" + "".join(f"{round(255 * v):02x}" for v in stop[:3]) for stop in stops)

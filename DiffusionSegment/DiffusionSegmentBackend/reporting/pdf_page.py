@@ -1,0 +1,192 @@
+"""The case report as a PDF of one A4 page, with the words of the HTML."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding, OrganRow
+from .review_state import OrganState
+from .views import DOUBT_HIGH, DOUBT_LOW, draw_view
+
+_PAGE_MM = (210.0, 297.0)
+_LEFT, _RIGHT = 14.0, 196.0
+_TOP, _BOTTOM = 14.0, 283.0
+_GAP = 4.0
+_ROW_MM, _TABLE_MM = 4.8, 72.0
+_LINE_MM = 3.4
+_CAPTION_MM = 8.5
+_PICTURE_MM = 67.0
+_FIELD_MM = 180.0
+_PAIR_FIELD_MM = 110.0
+_INK, _GREY, _PALE = "#1d2530", "#56606e", "#e2e6eb"
+_STATE_COLOURS = {OrganState.ACCEPTED.value: "#1b6e3c", "corrected": "#1b6e3c"}
+_ALARM_STATES = {OrganState.NEEDS_WORK.value, OrganState.FLAGGED.value}
+_ALARM = "#a33a00"
+
+
+def write_pdf_page(report: CaseReport, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    figure = pdf_figure(report)
+    with PdfPages(path, metadata={"Title": TITLE, "Creator": "DiffusionSegment"}) as pages:
+        pages.savefig(figure)
+
+
+def pdf_figure(report: CaseReport) -> Figure:
+    """The page as a matplotlib figure of A4 size."""
+    page = _Page()
+    y = _header(page, report)
+    y = _table(page, report, y)
+    y = _warnings(page, report, y)
+    bottom = _provenance(page, report)
+    _findings(page, report, y, bottom)
+    return page.figure
+
+
+class _Page:
+    """An A4 figure on which places are given in mm from the upper left corner."""
+
+    def __init__(self) -> None:
+        width, height = _PAGE_MM
+        self.figure = Figure(figsize=(width / 25.4, height / 25.4))
+        FigureCanvasAgg(self.figure)
+
+    def text(self, x: float, y: float, words: str, *, size: float = 8, colour: str = _INK, **style: Any) -> None:
+        """Words whose upper left corner (or `ha`) lies at x, y; dollar signs are no formulas."""
+        self.figure.text(
+            x / _PAGE_MM[0],
+            1 - y / _PAGE_MM[1],
+            words,
+            fontsize=size,
+            color=colour,
+            va="top",
+            parse_math=False,
+            **style,
+        )
+
+    def rule(self, y: float, *, colour: str = _INK, width: float = 1.2) -> None:
+        """A line across the page."""
+        x = (_LEFT / _PAGE_MM[0], _RIGHT / _PAGE_MM[0])
+        height = 1 - y / _PAGE_MM[1]
+        self.figure.add_artist(Line2D(x, (height, height), color=colour, linewidth=width))
+
+    def box(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """The rectangle in the figure's own coordinates: left, bottom, width, height."""
+        return x / _PAGE_MM[0], 1 - (y + height) / _PAGE_MM[1], width / _PAGE_MM[0], height / _PAGE_MM[1]
+
+
+def _header(page: _Page, report: CaseReport) -> float:
+    page.text(_LEFT, _TOP, TITLE, size=15, fontweight="bold")
+    page.text(_LEFT, _TOP + 7, textwrap.shorten(report.scan_name, 90, placeholder=" ..."), size=10)
+    facts = "     ".join(f"{name}: {value}" for name, value in report.facts)
+    page.text(_LEFT, _TOP + 12, facts, colour=_GREY)
+    page.rule(_TOP + 17)
+    return _TOP + 19
+
+
+def _table(page: _Page, report: CaseReport, y: float) -> float:
+    """Rows shrink where a model has more organs than fit at full size."""
+    step = min(_ROW_MM, _TABLE_MM / (len(report.rows) + 1))
+    size = 8 * step / _ROW_MM
+    with_before = any(row.before is not None for row in report.rows)
+    heads = ["Organ", *(["Before, mL"] if with_before else []), "Volume, mL", "90 % interval, mL", "Confidence"]
+    places = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
+    for head, x in zip(heads, places, strict=True):
+        page.text(x, y, head, size=size, colour=_GREY, ha="left" if x == _LEFT else "right", fontweight="bold")
+    page.text(168.0, y, "Review", size=size, colour=_GREY, fontweight="bold")
+    for row in report.rows:
+        y += step
+        page.rule(y - 0.22 * step, colour=_PALE, width=0.5)
+        _table_row(page, row, y, places=places, size=size)
+    return y + step
+
+
+def _table_row(page: _Page, row: OrganRow, y: float, *, places: list[float], size: float) -> None:
+    red, green, blue = (v / 255 for v in row.colour)
+    left, bottom, width, height = page.box(_LEFT, y + 0.1, 0.34 * size, 0.34 * size)
+    page.figure.add_artist(Rectangle((left, bottom), width, height, color=(red, green, blue), linewidth=0))
+    ink = _GREY if row.confidence == "-" else _INK
+    page.text(_LEFT + 5, y, row.title, size=size, colour=ink)
+    values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence]
+    for value, x in zip(values, places[1:], strict=True):
+        page.text(x, y, value, size=size, colour=ink, ha="right")
+    page.text(168.0, y, row.state.value, size=size, colour=_state_colour(row.state.value))
+
+
+def _state_colour(state: str) -> str:
+    return _ALARM if state in _ALARM_STATES else _STATE_COLOURS.get(state, _GREY)
+
+
+def _warnings(page: _Page, report: CaseReport, y: float) -> float:
+    for warning in report.warnings:
+        for n, line in enumerate(textwrap.wrap(warning, 125)):
+            page.text(_LEFT, y, line if n else f"Note: {line}", size=7.5, colour=_ALARM)
+            y += _LINE_MM
+    return y + 1.5
+
+
+def _provenance(page: _Page, report: CaseReport) -> float:
+    """Set from the bottom upwards; returns where it begins."""
+    lines = textwrap.wrap(".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", 145)
+    begin = _BOTTOM - 5 - len(lines) * _LINE_MM
+    for n, line in enumerate(lines):
+        page.text(_LEFT, begin + n * _LINE_MM, line, size=6.8, colour=_GREY)
+    page.rule(_BOTTOM - 4.5)
+    page.text(_LEFT, _BOTTOM - 3.5, NOT_FOR_DIAGNOSIS, size=9, fontweight="bold")
+    return begin
+
+
+def _findings(page: _Page, report: CaseReport, y: float, bottom: float) -> None:
+    """Two by two pictures in what is left of the page, with the legend below."""
+    count = len(report.findings)
+    if not count:
+        page.text(_LEFT, y, "The model names no region of doubt.", size=8)
+        return
+    regions = f"{report.regions} region{'' if report.regions == 1 else 's'}"
+    page.text(_LEFT, y, f"Where to look twice: the {count} worst of {regions} of doubt", size=9, fontweight="bold")
+    y += 5.5
+    lines = (count + 1) // 2
+    height = min(_PICTURE_MM, (bottom - 7 - y) / lines - _CAPTION_MM)
+    width = (_RIGHT - _LEFT - _GAP) / 2
+    for n, finding in enumerate(report.findings):
+        place = (_LEFT + (n % 2) * (width + _GAP), y + (n // 2) * (height + _CAPTION_MM))
+        overlay = _finding(page, finding, report, place=place, size=(width, height))
+    _legend(page, report, overlay, y + lines * (height + _CAPTION_MM))
+
+
+def _finding(
+    page: _Page, finding: Finding, report: CaseReport, *, place: tuple[float, float], size: tuple[float, float]
+) -> AxesImage:
+    (x, y), (width, height) = place, size
+    count = len(finding.views)
+    pane = (width - (count - 1)) / count
+    across = _PAIR_FIELD_MM if count > 1 else _FIELD_MM
+    for n, (heading, view) in enumerate(finding.views):
+        axes = page.figure.add_axes(page.box(x + n * (pane + 1), y, pane, height))
+        overlay = draw_view(axes, view, report.colours, field_mm=(across, across * height / pane), font_size=6)
+        axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=7, va="top")
+    page.text(x, y + height + 0.8, f"{finding.number}. {finding.sentence}", size=7.2)
+    page.text(x, y + height + 4.0, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
+    return overlay
+
+
+def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> None:
+    page.text(_LEFT, y, f"{report.window}. Outlines in the organs' colours. Uncertainty:", size=6.8, colour=_GREY)
+    axes = page.figure.add_axes(page.box(_LEFT + 79.0, y + 0.4, 40.0, 1.8))
+    bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
+    page.text(_LEFT + 122.0, y, f"left out below {DOUBT_LOW}", size=6.8, colour=_GREY)

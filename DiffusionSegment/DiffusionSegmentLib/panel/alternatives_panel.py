@@ -1,0 +1,173 @@
+"""The model's samples, one after another as an outline, to be used for a region or an organ."""
+
+from collections.abc import Callable
+from typing import Any
+
+from DiffusionSegmentBackend.protocol import Alternatives, Hypotheses
+
+from ..scene.alternatives import (
+    Place,
+    SampleMaps,
+    hideAlternative,
+    keepAlternatives,
+    pickAlternative,
+    showAlternative,
+)
+from ..scene.history import Snapshot, StepName, snapshot
+from ..scene.review import Region
+from ..scene.volumes import volumeBuffer
+from ..worker.client import WorkerClient
+from . import wording
+from .desk import Desk, requestOptions
+
+Recorded = Callable[[StepName, Snapshot], None]
+
+
+class AlternativesPanel:
+    """Binds the row "Alternatives" to the result on the desk; `region` gives the region under review."""
+
+    def __init__(
+        self, ui: Any, client: WorkerClient, desk: Desk, region: Callable[[], Region | None], recorded: Recorded
+    ) -> None:
+        self._ui = ui
+        self._client = client
+        self._desk = desk
+        self._region = region
+        self._recorded = recorded
+        self._samples: SampleMaps | None = None
+        self._number = 0
+        ui.alternativesButton.clicked.connect(self.onAlternatives)
+        ui.alternativePreviousButton.clicked.connect(self.onPrevious)
+        ui.alternativeNextButton.clicked.connect(self.onNext)
+        ui.pickRegionButton.clicked.connect(self.onPickRegion)
+        ui.pickOrganButton.clicked.connect(self.onPickOrgan)
+        self.update()
+
+    def close(self) -> None:
+        """Forget the samples and take their outline away."""
+        scan = self._desk.scan
+        if self._samples is not None and scan is not None and scan.scene is not None:
+            hideAlternative(scan)
+        self._samples = None
+        self._number = 0
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done now; what cannot says why."""
+        ui = self._ui
+        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        region = self._region()
+        step = why or ("" if self._samples is not None else wording.NO_ALTERNATIVES)
+        pick = step or ("" if region is not None else wording.NO_REGION)
+        organ = pick or ("" if region is not None and self._organ(region) is not None else wording.NO_REGION)
+        for button, reason, tip in (
+            (ui.alternativesButton, why, wording.ALTERNATIVES_TIP),
+            (ui.alternativePreviousButton, step, wording.ALTERNATIVES_TIP),
+            (ui.alternativeNextButton, step, wording.ALTERNATIVES_TIP),
+            (ui.pickRegionButton, pick, wording.PICK_REGION_TIP),
+            (ui.pickOrganButton, organ, wording.PICK_ORGAN_TIP),
+        ):
+            button.enabled = not reason
+            button.toolTip = reason or tip
+        count = len(self._samples) if self._samples is not None else 0
+        ui.alternativeLabel.text = wording.ALTERNATIVE_OF.format(self._number + 1, count) if count else ""
+
+    def onAlternatives(self) -> None:
+        """Ask the worker for the samples, or take the outline away again."""
+        if self._samples is not None:
+            self._desk.guard(self.close)
+        else:
+            self._desk.guard(self._ask)
+        self._desk.update()
+
+    def _ask(self) -> None:
+        scan, parameters = self._desk.scan, self._desk.parameters
+        if scan is None or parameters is None:
+            return
+        array, geometry = volumeBuffer(scan.input)
+        self._desk.begin(wording.STARTING)
+        self._client.request(Alternatives, array, geometry, **requestOptions(scan, parameters))
+
+    def onHypotheses(self, answer: Hypotheses) -> None:
+        """Show the first sample.
+
+        Raises:
+            DiffusionSegmentError: what `keepAlternatives` raises.
+        """
+        scan = self._desk.scan
+        if scan is not None:
+            self._samples = keepAlternatives(scan, answer)
+            self._number = 0
+            self._show()
+
+    def onPrevious(self) -> None:
+        """Show the sample before."""
+        self._step(-1)
+
+    def onNext(self) -> None:
+        """Show the next sample."""
+        self._step(1)
+
+    def _step(self, by: int) -> None:
+        if self._samples is not None:
+            self._number = (self._number + by) % len(self._samples)
+            self._desk.guard(self._show)
+            self.update()
+
+    def onRegionChanged(self) -> None:
+        """Another region is under review: show the sample there."""
+        if self._samples is not None:
+            self._desk.guard(self._show)
+        self.update()
+
+    def _show(self) -> None:
+        scan, place = self._desk.scan, self._place()
+        if scan is None or self._samples is None:
+            return
+        if place is None:
+            hideAlternative(scan)
+        else:
+            showAlternative(scan, self._samples, self._number, place)
+
+    def _place(self) -> Place | None:
+        """The region where its voxels are known, else its organ."""
+        region, result = self._region(), self._desk.result
+        if region is None or result is None:
+            return None
+        if result.regions is not None:
+            return Place(region=region, regions=result.regions)
+        organ = self._organ(region)
+        return None if organ is None else Place(organ=organ)
+
+    def _organ(self, region: Region) -> int | None:
+        scan = self._desk.scan
+        found = [scan.label(name) for name in (region.organ, region.rival)] if scan is not None else []
+        return next((label.value for label in found if label is not None), None)
+
+    def onPickRegion(self) -> None:
+        """Use the sample that is shown inside the region."""
+        region, result = self._region(), self._desk.result
+        if region is not None and result is not None:
+            self._pick(Place(region=region, regions=result.regions))
+
+    def onPickOrgan(self) -> None:
+        """Use the sample that is shown for the region's organ."""
+        region = self._region()
+        organ = self._organ(region) if region is not None else None
+        if organ is not None:
+            self._pick(Place(organ=organ))
+
+    def _pick(self, place: Place) -> None:
+        scan, samples = self._desk.scan, self._samples
+        if scan is None or samples is None:
+            return
+
+        def pick() -> None:
+            before = snapshot(scan)
+            if pickAlternative(scan, samples, self._number, place) is None:
+                self._desk.say(wording.UNCHANGED)
+            else:
+                self._recorded(StepName.PICK_ALTERNATIVE, before)
+
+        self._desk.guard(pick)
+        self._desk.update()

@@ -1,0 +1,54 @@
+"""The question before anything is installed: what, how large, and by whom."""
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+
+from ..installation import InstallationPlan, Requirement, SlicerInstallers, ensureInstalled
+from . import wording
+
+_MEGABYTES_IN_A_GIGABYTE = 1000
+
+
+def firstUse(parent: Any) -> Callable[[], None]:
+    """What a click calls before it needs the worker: asks once, installs, and refuses in words."""
+
+    def prepare() -> None:
+        ensureInstalled(agree=lambda plan: askToInstall(plan, parent), installers=SlicerInstallers())
+
+    return prepare
+
+
+def askToInstall(plan: InstallationPlan, parent: Any) -> bool:
+    """Whether the reader agrees; while Slicer tests itself nobody is asked, and nothing is installed."""
+    if slicer.app.testingEnabled():
+        return False
+    box = makeDialog(plan, parent)
+    box.exec_()
+    return bool(box.standardButton(box.clickedButton()) == qt.QMessageBox.Ok)
+
+
+def makeDialog(plan: InstallationPlan, parent: Any) -> Any:
+    """The dialog, not yet shown."""
+    box = qt.QMessageBox(parent)
+    box.windowTitle = wording.FIRST_USE
+    box.text = wording.INSTALL_QUESTION
+    box.informativeText = "\n".join([*(_row(item) for item in plan.missing), "", wording.INSTALL_NOTE])
+    box.setStandardButtons(qt.QMessageBox.Ok | qt.QMessageBox.Cancel)
+    box.button(qt.QMessageBox.Ok).setText(wording.INSTALL)
+    box.button(qt.QMessageBox.Cancel).setText(wording.NOT_NOW)
+    return box
+
+
+def _row(item: Requirement) -> str:
+    if item.mostMegabytes:
+        return wording.INSTALL_ROW_UP_TO.format(item.name, _size(item.megabytes), _size(item.mostMegabytes))
+    return wording.INSTALL_ROW.format(item.name, _size(item.megabytes))
+
+
+def _size(megabytes: int) -> str:
+    if megabytes < _MEGABYTES_IN_A_GIGABYTE:
+        return f"{megabytes} MB"
+    return f"{megabytes / _MEGABYTES_IN_A_GIGABYTE:g} GB"

@@ -1,0 +1,104 @@
+"""Two buttons under Advanced: what this computer computes with, and models from elsewhere."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+from DiffusionSegmentBackend.protocol import Imported, ImportModel, SelfTest, SelfTestReport
+
+from ..worker.client import WorkerClient
+from . import wording
+from .desk import Desk
+
+_MANIFEST = "manifest.json"
+_GIGABYTE = 1e9
+
+
+def chooseModelFile() -> str:
+    """The file that the reader chooses, "" for none."""
+    return str(qt.QFileDialog.getOpenFileName(None, wording.IMPORT_TITLE, "", wording.IMPORT_FILTER))
+
+
+class InstallationPanel:
+    """Binds *Self-test* and *Import weights…*; `modelImported` is told the name of a new model."""
+
+    def __init__(
+        self,
+        ui: Any,
+        client: WorkerClient,
+        desk: Desk,
+        modelImported: Callable[[str], None],
+        chooseFile: Callable[[], str] = chooseModelFile,
+    ) -> None:
+        self._ui = ui
+        self._client = client
+        self._desk = desk
+        self._modelImported = modelImported
+        self._chooseFile = chooseFile
+        ui.selfTestButton.clicked.connect(self.onSelfTest)
+        ui.importButton.clicked.connect(self.onImport)
+        ui.selfTestLabel.visible = False
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done now; what cannot says why."""
+        for button, tip in (
+            (self._ui.selfTestButton, wording.SELF_TEST_TIP),
+            (self._ui.importButton, wording.IMPORT_TIP),
+        ):
+            button.enabled = not self._client.running
+            button.toolTip = wording.BUSY if self._client.running else tip
+
+    def onSelfTest(self) -> None:
+        """Ask the worker what it computes with, and how fast."""
+        self._desk.guard(self._selfTest)
+        self._desk.update()
+
+    def _selfTest(self) -> None:
+        parameters = self._desk.parameters
+        self._desk.begin(wording.STARTING)
+        self._client.ask(SelfTest, device=parameters.device.value if parameters is not None else "auto")
+
+    def onSelfTestReport(self, answer: SelfTestReport) -> None:
+        """Show what it found."""
+        label = self._ui.selfTestLabel
+        label.text = "\n".join(_lines(answer.report))
+        label.visible = True
+
+    def onImport(self) -> None:
+        """Ask for a file, and have the worker check and install it."""
+        self._desk.guard(self._import)
+        self._desk.update()
+
+    def _import(self) -> None:
+        chosen = self._chooseFile()
+        if not chosen:
+            return
+        path = Path(chosen)
+        # Reading weights takes torch.
+        self._client.prepare()
+        self._desk.begin(wording.STARTING)
+        self._client.ask(ImportModel, path=str(path.parent if path.name == _MANIFEST else path))
+
+    def onImported(self, answer: Imported) -> None:
+        """A model was installed."""
+        self._modelImported(answer.name)
+        self._desk.say(wording.IMPORTED.format(answer.name))
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    """The report of a self-test in words."""
+    memory = report["free_memory_bytes"]
+    lines = [
+        wording.SELF_TEST_NO_TORCH,
+        wording.SELF_TEST_DRIVER.format(report["driver"]) if report["driver"] else wording.SELF_TEST_NO_DRIVER,
+        wording.SELF_TEST_MEMORY_UNKNOWN if memory is None else wording.SELF_TEST_MEMORY.format(memory / _GIGABYTE),
+        wording.SELF_TEST_VERSION.format(report["software"], report["python"]),
+    ]
+    if report["torch"]:
+        lines[0] = wording.SELF_TEST_DEVICE.format(report["device"], report["gflops"])
+        lines.insert(1, wording.SELF_TEST_TORCH.format(report["torch"], report["build"]))
+    if report["missing"]:
+        lines.append(wording.SELF_TEST_MISSING.format(", ".join(report["missing"])))
+    return [*lines, *(f"⚠ {sentence}" for sentence in report["advice"])]

@@ -1,0 +1,103 @@
+"""Report and export: a page about the case, and the organs as DICOM SEG."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+from DiffusionSegmentBackend.protocol import ExportDicom, WriteReport, Written
+
+from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
+from ..scene.labelled_scan import LabelledScan
+from ..scene.result import SceneResult
+from ..worker.client import WorkerClient
+from . import wording
+from .desk import Desk
+
+# Title, suggested name, kinds of files; gives the path, empty when the reader thought better of it.
+ChooseFile = Callable[[str, str, str], str]
+
+
+def askForFile(title: str, name: str, kinds: str) -> str:
+    """Slicer's own dialog for saving; PythonQt gives the path alone."""
+    return str(qt.QFileDialog.getSaveFileName(None, title, name, kinds) or "")
+
+
+class ReportPanel:
+    """Binds the section "Report and export" to the result on the desk."""
+
+    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, chooseFile: ChooseFile = askForFile) -> None:
+        self._ui = ui
+        self._client = client
+        self._desk = desk
+        self._chooseFile = chooseFile
+        ui.reportFileButton.clicked.connect(self.onReport)
+        ui.dicomButton.clicked.connect(self.onDicom)
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done now; what cannot says why."""
+        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        for button, tip in ((self._ui.reportFileButton, wording.REPORT_TIP), (self._ui.dicomButton, wording.DICOM_TIP)):
+            button.enabled = not why
+            button.toolTip = why or tip
+
+    def onReport(self) -> None:
+        """Write the case report."""
+        self._start(self._report)
+
+    def onDicom(self) -> None:
+        """Write the DICOM SEG."""
+        self._start(self._dicom)
+
+    def _start(self, action: Callable[[LabelledScan, SceneResult], None]) -> None:
+        scan, result = self._desk.scan, self._desk.result
+        if scan is not None and result is not None and not self._client.running:
+            self._desk.guard(lambda: action(scan, result))
+        self._desk.update()
+
+    def _report(self, scan: LabelledScan, result: SceneResult) -> None:
+        record = readCaseRecord(scan, result)
+        path = self._path(wording.REPORT_TITLE, "report", wording.REPORT_FILES, ".html")
+        if path is None:
+            return
+        self._desk.begin(wording.WRITING)
+        self._client.request(
+            WriteReport,
+            record.scan,
+            record.reportToLPS,
+            maps={"labels": record.labels, "uncertainty": record.uncertainty},
+            report=record.report,
+            path=path,
+            scan_name=scan.input.GetName(),
+            review=reviewRecord(scan),
+        )
+
+    def _dicom(self, scan: LabelledScan, result: SceneResult) -> None:
+        # Before the dialog: a reader should not choose a file for nothing.
+        files = seriesFiles(scan.input)
+        record = readCaseRecord(scan, result)
+        path = self._path(wording.DICOM_TITLE, "segmentation", wording.DICOM_FILES, ".dcm")
+        if path is None:
+            return
+        self._desk.begin(wording.WRITING)
+        self._client.request(
+            ExportDicom,
+            record.scan,
+            record.scanToLPS,
+            maps={"labels": record.labels, "uncertainty": record.uncertainty},
+            report=record.report,
+            path=path,
+            files=files,
+        )
+
+    def _path(self, title: str, name: str, kinds: str, ending: str) -> str | None:
+        """Where to write to; a name without an ending gets one."""
+        chosen = self._chooseFile(title, name + ending, kinds)
+        if not chosen:
+            return None
+        return chosen if Path(chosen).suffix else chosen + ending
+
+    def onAnswer(self, answer: Written) -> None:
+        """Tell where the file is."""
+        self._desk.say(wording.WRITTEN.format(answer.path))

@@ -1,0 +1,107 @@
+"""An input volume with the segmentation of it and the labels of the model that made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+
+from .box import Box
+from .terminology import LabelDefinition
+from .volumes import ijkToLPS, parentToWorld
+
+REPORT_ATTRIBUTE = "DiffusionSegment.report"
+GEOMETRY_ATTRIBUTE = "DiffusionSegment.geometry"
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """What review and corrections work on: nodes of one scene, and what the label values mean."""
+
+    input: slicer.vtkMRMLScalarVolumeNode
+    segmentation: slicer.vtkMRMLSegmentationNode
+    labels: tuple[LabelDefinition, ...]
+
+    @property
+    def scene(self) -> slicer.vtkMRMLScene:
+        """The scene of both nodes."""
+        return self.segmentation.GetScene()
+
+    @property
+    def box(self) -> Box:
+        """The whole input volume."""
+        width, height, depth = self.input.GetImageData().GetDimensions()
+        return Box.ofShape((depth, height, width))
+
+    def label(self, name: str) -> LabelDefinition | None:
+        """The label of that name, None where the model has none."""
+        return next((label for label in self.labels if label.name == name), None)
+
+    def check(self) -> None:
+        """Refuse to work on nodes that are gone or no longer belong together.
+
+        Raises:
+            DiffusionSegmentError: INPUT_MISSING for a deleted node; GEOMETRY for a moved or emptied one.
+        """
+        for node, name in ((self.input, "input volume"), (self.segmentation, "segmentation")):
+            if node.GetScene() is None:
+                raise DiffusionSegmentError(
+                    ErrorCode.INPUT_MISSING, f"The {name} is no longer in the scene.", hint="Segment the scan again."
+                )
+        if self.input.GetScene() is not self.segmentation.GetScene():
+            raise DiffusionSegmentError(
+                ErrorCode.INPUT_MISSING, "Volume and segmentation are in two scenes.", hint="Segment the scan again."
+            )
+        if self.input.GetImageData() is None:
+            raise DiffusionSegmentError(
+                ErrorCode.GEOMETRY, f"{self.input.GetName()} is empty.", hint="Load the volume again."
+            )
+        if not np.allclose(parentToWorld(self.input), parentToWorld(self.segmentation), atol=1e-4):
+            raise DiffusionSegmentError(
+                ErrorCode.GEOMETRY,
+                "The segmentation and its volume are under different transforms.",
+                hint="Put both under the same transform.",
+            )
+
+
+def readReport(segmentation: slicer.vtkMRMLSegmentationNode) -> dict[str, Any]:
+    """The report of the run that made the segmentation; empty where none was kept.
+
+    Raises:
+        DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
+    """
+    try:
+        report = json.loads(segmentation.GetAttribute(REPORT_ATTRIBUTE) or "{}")
+        if isinstance(report, dict):
+            return report
+    except ValueError:
+        pass
+    raise DiffusionSegmentError(
+        ErrorCode.INPUT_UNREADABLE,
+        f"The report kept with {segmentation.GetName()} is damaged.",
+        hint="Segment the scan again.",
+    )
+
+
+def keepGeometry(segmentation: slicer.vtkMRMLSegmentationNode, gridToLPS: np.ndarray) -> None:
+    """Remember the matrix from (i, j, k, 1) to LPS mm in which the report of a run gives its points."""
+    segmentation.SetAttribute(GEOMETRY_ATTRIBUTE, json.dumps(np.asarray(gridToLPS).ravel().tolist()))
+
+
+def pointInVolume(scan: LabelledScan, lps: tuple[float, float, float]) -> np.ndarray:
+    """A point of the report as RAS mm in the input volume's own frame, that is before its parent transforms.
+
+    The report's points are where the volume was during the run; the volume may have been moved since.
+    """
+    x, y, z = (ijkToLPS(scan.input) @ np.linalg.inv(geometryOfRun(scan)) @ (*lps, 1.0))[:3]
+    return np.array([-x, -y, z])
+
+
+def geometryOfRun(scan: LabelledScan) -> np.ndarray:
+    """The 4x4 matrix from (i, j, k, 1) to LPS mm in which the report gives its points; the volume's own if unknown."""
+    stored = scan.segmentation.GetAttribute(GEOMETRY_ATTRIBUTE)
+    return np.array(json.loads(stored)).reshape(4, 4) if stored else ijkToLPS(scan.input)

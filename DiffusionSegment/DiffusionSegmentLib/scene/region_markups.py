@@ -1,0 +1,86 @@
+"""The regions of the review as points in the views: named, coloured by what the reader said, the current one marked.
+
+A markups node has one colour for all of its points that are not selected, so there is a node for each state.
+"""
+
+from __future__ import annotations
+
+import slicer
+
+from .labelled_scan import LabelledScan, pointInVolume
+from .review import Region, RegionState, ReviewList
+
+_ROLE = "DiffusionSegment.regions"
+_COLOURS = {
+    RegionState.OPEN: (1.0, 0.60, 0.15),
+    RegionState.ACCEPTED: (0.30, 0.75, 0.35),
+    RegionState.CORRECTED: (0.25, 0.60, 1.0),
+    RegionState.FLAGGED: (0.90, 0.15, 0.20),
+}
+_CURRENT = (1.0, 1.0, 0.20)
+_GLYPH_PERCENT = 1.5
+_TEXT_PERCENT = 2.5
+
+
+def updateRegionMarkups(scan: LabelledScan, review: ReviewList) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
+    """Bring the points to what the list says; call it after every change of the list, nothing is observed here.
+
+    The nodes are found by references of the segmentation, also in a loaded scene; a state that never occurred has none.
+    Points are locked, lie under the input's transform, and carry the region's sentence as their description.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
+    """
+    scan.check()
+    nodes = {}
+    for state in RegionState:
+        regions = [region for region in review.regions if region.state is state]
+        node = scan.segmentation.GetNodeReference(f"{_ROLE}.{state.value}")
+        if node is None and not regions:
+            continue
+        nodes[state] = node if node is not None else _newNode(scan, state)
+        _fill(nodes[state], scan, regions, review.current)
+    return nodes
+
+
+def removeRegionMarkups(scan: LabelledScan) -> None:
+    """Take all points of the segmentation away."""
+    for state in RegionState:
+        node = scan.segmentation.GetNodeReference(f"{_ROLE}.{state.value}")
+        if node is not None and node.GetScene() is not None:
+            node.GetScene().RemoveNode(node.GetDisplayNode())
+            node.GetScene().RemoveNode(node)
+
+
+def _fill(
+    node: slicer.vtkMRMLMarkupsFiducialNode, scan: LabelledScan, regions: list[Region], current: Region | None
+) -> None:
+    wasModified = node.StartModify()
+    node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
+    node.RemoveAllControlPoints()
+    for region in regions:
+        place = pointInVolume(scan, region.centroidLPS)
+        index = node.AddControlPoint(*(float(value) for value in place), _name(region))
+        node.SetNthControlPointDescription(index, region.sentence)
+        node.SetNthControlPointSelected(index, current is not None and region.number == current.number)
+        node.SetNthControlPointLocked(index, True)
+    node.EndModify(wasModified)
+
+
+def _name(region: Region) -> str:
+    return f"{region.number + 1} {region.organ.replace('_', ' ')}"
+
+
+def _newNode(scan: LabelledScan, state: RegionState) -> slicer.vtkMRMLMarkupsFiducialNode:
+    name = f"{scan.segmentation.GetName()} regions {state.value}"
+    node = scan.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    node.SetLocked(True)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetColor(*_COLOURS[state])
+    display.SetSelectedColor(*_CURRENT)
+    display.SetGlyphScale(_GLYPH_PERCENT)
+    display.SetTextScale(_TEXT_PERCENT)
+    display.SetPropertiesLabelVisibility(False)
+    scan.segmentation.SetNodeReferenceID(f"{_ROLE}.{state.value}", node.GetID())
+    return node

@@ -1,0 +1,202 @@
+"""Segmenting from Slicer's Python console or a script, with a worker of its own, apart from the panel's.
+
+logic = slicer.util.getModuleLogic("DiffusionSegment")
+segmentation = logic.segment(slicer.util.getNode("CT"), samples=2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import slicer
+from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol import Answer, Progress, Request, Result, Segment
+
+from .installation import requireInstalled
+from .scene.installed_models import installedModels
+from .scene.merge_policy import MergePolicy
+from .scene.result import putResult
+from .scene.terminology import ModelDescription
+from .scene.volumes import volumeBuffer
+from .worker.client import WorkerClient
+
+OPTIONS = tuple(sorted({item.name for item in fields(Segment)} - {item.name for item in fields(Request)} | {"device"}))
+ProgressCallback = Callable[[str, int, int], None]
+
+
+class SegmentationRun:
+    """A segmentation under way; its result is put into the scene as soon as it is there.
+
+    `progress` is the last message from the worker (stage, done, total), None before the first; `done` tells whether it
+    has ended, in whatever way.
+    """
+
+    def __init__(
+        self,
+        client: WorkerClient,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        model: ModelDescription,
+        *,
+        processEvents: Callable[[], None],
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        self.progress: Progress | None = None
+        self._client = client
+        self._volume = volumeNode
+        self._model = model
+        self._processEvents = processEvents
+        self._callback = progress
+        self.done = False
+        self._segmentation: slicer.vtkMRMLSegmentationNode | None = None
+        self._error: Exception | None = None
+        self._slots = (
+            (client.progress, self._onProgress),
+            (client.finished, self._onFinished),
+            (client.cancelled, self._onCancelled),
+            (client.failed, self._onFailed),
+        )
+
+    def start(self, **options: Any) -> None:
+        """Send the request; `options` are fields of `protocol.Segment`.
+
+        Raises:
+            DiffusionSegmentError: what is wrong with the volume, BUSY during another run, NO_TORCH.
+        """
+        array, geometry = volumeBuffer(self._volume)
+        if self._client.running:
+            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Wait for it, or cancel it.")
+        # Before the request, because a worker that cannot be started fails within it.
+        for signal, slot in self._slots:
+            signal.connect(slot)
+        try:
+            self._client.segment(array, geometry, **options)
+        except Exception as error:
+            self._end(error)
+            raise
+
+    def wait(self) -> slicer.vtkMRMLSegmentationNode:
+        """Process events until the run has ended; the segmentation node with its organs.
+
+        Raises:
+            DiffusionSegmentError: what went wrong; CANCELLED after `cancel`.
+            Exception: what the progress callback raised; the run was cancelled then.
+        """
+        try:
+            while not self.done:
+                self._processEvents()
+        except BaseException:
+            # Such as the reader's own Ctrl-C: nobody would wait for the result.
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._segmentation
+
+    def cancel(self) -> None:
+        """Stop within one denoising step; nothing is put into the scene."""
+        if not self.done:
+            self._client.cancel()
+
+    def _onProgress(self, message: Progress) -> None:
+        self.progress = message
+        if self._callback is None:
+            return
+        try:
+            self._callback(message.stage, message.done, message.total)
+        except Exception as error:
+            # Qt would print and swallow it.
+            self._callback = None
+            self._error = error
+            self._client.cancel()
+
+    def _onFinished(self, answer: Answer) -> None:
+        failure: Exception | None = None
+        try:
+            if isinstance(answer, Result) and self._error is None:
+                put = putResult(slicer.mrmlScene, answer, self._volume, self._model, policy=MergePolicy.NEW)
+                self._segmentation = put.segmentation
+        except Exception as error:
+            failure = error
+        self._client.release(answer)
+        self._end(failure)
+
+    def _onCancelled(self, _: str) -> None:
+        self._end(Cancelled())
+
+    def _onFailed(self, _: str | None, error: DiffusionSegmentError) -> None:
+        self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
+        """`error` is what `wait` raises, unless there was one before."""
+        self._error = self._error or error
+        self.done = True
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
+
+
+class Scripting:
+    """What a script calls on the module's logic; `createClient` makes a worker client of its own on first use."""
+
+    def __init__(self, createClient: Callable[[], WorkerClient], processEvents: Callable[[], None]) -> None:
+        self._createClient = createClient
+        self._processEvents = processEvents
+        self._client: WorkerClient | None = None
+
+    def segment(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        model: str = "abdomen-ct",
+        progress: ProgressCallback | None = None,
+        **options: Any,
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Segment a volume and wait; Slicer stays alive meanwhile.
+
+        `progress` is called with (stage, done, total). `options`: samples, steps, seed, sampler, organs, bodypart,
+        force, device. Each call makes nodes of its own.
+
+        Raises:
+            DiffusionSegmentError: whatever is wrong, in one line with the next step; MODEL_UNKNOWN, OPTION, BUSY,
+                NO_TORCH among others.
+        """
+        return self.segmentAsync(volumeNode, model, progress, **options).wait()
+
+    def segmentAsync(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        model: str = "abdomen-ct",
+        progress: ProgressCallback | None = None,
+        **options: Any,
+    ) -> SegmentationRun:
+        """Start a segmentation and return at once; what `segment` takes.
+
+        Raises:
+            DiffusionSegmentError: as `segment`, for what is known before the run.
+        """
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, f"There is no option '{unknown[0]}'.", hint=f"Options: {', '.join(OPTIONS)}."
+            )
+        models = installedModels()
+        if model not in models:
+            raise DiffusionSegmentError(
+                ErrorCode.MODEL_UNKNOWN, f"There is no model '{model}'.", hint=f"Installed: {', '.join(models)}."
+            )
+        if self._client is None:
+            self._client = self._createClient()
+            self._client.prepare = requireInstalled
+        run = SegmentationRun(
+            self._client, volumeNode, models[model], processEvents=self._processEvents, progress=progress
+        )
+        if options.get("organs") is not None:
+            options["organs"] = tuple(options["organs"])
+        run.start(model=model, **options)
+        return run
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None

@@ -1,0 +1,181 @@
+"""A reader's whole way, with the real worker and the real model: segment, next, paint, apply, undo, save, go on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import slicer
+from DiffusionSegmentBackend.phantom import make_phantom
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from headless.slicer_picture import putVolume
+from slicer.util import arrayFromVolume
+
+if TYPE_CHECKING:
+    from .conftest import PanelUser
+
+SIDE = 64
+LIVER = 6
+WORKER = [sys.executable, "-m", "DiffusionSegmentBackend", "worker"]
+
+
+@pytest.fixture(scope="module")
+def body() -> Volume:
+    """A part of the phantom as large as one tile."""
+    phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
+    start = [(n - SIDE) // 2 for n in phantom.image.shape]
+    matrix = phantom.index_to_lps.copy()
+    matrix[:3, 3] += matrix[:3, :3] @ np.array(start[::-1])
+    return Volume(phantom.image[tuple(slice(n, n + SIDE) for n in start)].copy(), matrix)
+
+
+@pytest.fixture
+def reader(user: PanelUser, body: Volume, monkeypatch: pytest.MonkeyPatch) -> Iterator[PanelUser]:
+    """Someone with a segmented scan before them."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
+    user.useWorker(WORKER)
+    user.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, body, "CT"))
+    parameters = user.widget._parameterNode
+    parameters.force, parameters.samples, parameters.steps, parameters.seed = True, 2, 1, 5
+    user.segment()
+    return user
+
+
+def _scan(user: PanelUser) -> LabelledScan:
+    scan: LabelledScan = user.widget.panel.scan
+    return scan
+
+
+def _paint(user: PanelUser, value: int) -> np.ndarray:
+    """Paint a small block over the liver, as Segment Editor does: into the segmentation node; where it was painted."""
+    scan = _scan(user)
+    labels = readLabels(scan).labels.copy()
+    k, j, i = np.argwhere(labels == LIVER)[len(np.argwhere(labels == LIVER)) // 2]
+    painted = np.zeros(labels.shape, bool)
+    painted[k, j - 1 : j + 2, i : i + 5] = True
+    labels[painted] = value
+    writeLabels(scan, labels)
+    return painted
+
+
+def _finish(user: PanelUser) -> None:
+    user.until(lambda: not user.widget.logic.client.running, seconds=120.0)
+    user.application.process()
+
+
+def _saveAndLoad(user: PanelUser, folder: Path) -> None:
+    """Write the scene with its files, clear it, read it again; the panel sees the scene close and open."""
+    scene = slicer.mrmlScene
+    folder.mkdir()
+    for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
+        node = scene.GetNthNodeByClass(number, "vtkMRMLStorableNode")
+        kept = node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode")
+        if kept and node.GetSaveWithScene():
+            node.AddDefaultStorageNode()
+            ending = ".seg.nrrd" if node.IsA("vtkMRMLSegmentationNode") else ".nrrd"
+            node.GetStorageNode().SetFileName(str(folder / f"{node.GetID()}{ending}"))
+            assert node.GetStorageNode().WriteData(node)
+    scene.SetURL(str(folder / "scene.mrml"))
+    assert scene.Commit()
+    user.widget.onSceneStartClose(scene, None)
+    user.application.clearScene()
+    scene.SetURL(str(folder / "scene.mrml"))
+    assert scene.Connect()
+    user.widget.initializeParameterNode()
+    user.application.process()
+
+
+@pytest.mark.slow
+def test_the_whole_loop(reader: PanelUser, tmp_path: Path) -> None:
+    ui = reader.ui
+    assert ui.regionTable.rowCount > 1
+    assert ui.applyButton.enabled
+
+    # Next and P, by button and by key.
+    reader.click(ui.nextButton)
+    review = ReviewList(_scan(reader).segmentation)
+    assert review.current is not None
+    assert review.current.number == 0
+    reader.widget.panel.review._shortcuts[0].activated()
+    reader.widget.panel.review._shortcuts[1].activated()
+    review.reload()
+    assert review.current.number == 0
+    reader.click(ui.acceptButton)
+    assert ui.regionTable.item(0, 2).text() == RegionState.ACCEPTED.label()
+
+    # Paint and apply.
+    before = readLabels(_scan(reader)).labels.copy()
+    painted = _paint(reader, 0)
+    reader.click(ui.applyButton)
+    _finish(reader)
+    assert ui.messageLabel.text.startswith("Corrections applied")
+    after = readLabels(_scan(reader)).labels.copy()
+    assert (after[painted] == 0).all()
+    assert np.count_nonzero(after != before) >= np.count_nonzero(painted)
+    doubt = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"))
+    assert doubt[painted & (before > 0)].max() == 0
+    assert ReviewList(_scan(reader).segmentation).regions
+
+    # Undo and redo by name.
+    assert ui.undoButton.text == "Undo Apply corrections"
+    reader.click(ui.undoButton)
+    undone = readLabels(_scan(reader)).labels
+    assert np.array_equal(undone[~painted], before[~painted])
+    reader.click(ui.redoButton)
+    assert np.array_equal(readLabels(_scan(reader)).labels, after)
+
+    # Save, load, go on: a second correction knows of the first.
+    _saveAndLoad(reader, tmp_path / "saved")
+    assert ui.regionTable.rowCount > 0
+    assert np.array_equal(readLabels(_scan(reader)).labels, after)
+    more = _paint(reader, 1)
+    reader.click(ui.applyButton)
+    _finish(reader)
+    last = readLabels(_scan(reader)).labels
+    assert (last[more] == 1).all()
+    assert (last[painted & ~more] == 0).all()
+
+
+@pytest.mark.slow
+def test_alternatives_are_shown_and_used_for_an_organ(reader: PanelUser) -> None:
+    ui = reader.ui
+    reader.click(ui.nextButton)
+    reader.click(ui.alternativesButton)
+    _finish(reader)
+    assert ui.alternativeLabel.text == "1 of 2"
+    outlines = [node for node in reader.segmentations() if node.GetName() == "Alternative 1 of 2"]
+    assert len(outlines) == 1
+    reader.click(ui.alternativeNextButton)
+    assert ui.alternativeLabel.text == "2 of 2"
+    before = readLabels(_scan(reader)).labels.copy()
+    reader.click(ui.pickOrganButton)
+    changed = not np.array_equal(readLabels(_scan(reader)).labels, before)
+    assert changed == (ui.undoButton.text == "Undo Pick alternative")
+    reader.click(ui.alternativesButton)
+    assert not [node for node in reader.segmentations() if node.GetName().startswith("Alternative")]
+
+
+def test_apply_without_edits_is_refused_in_words(reader: PanelUser) -> None:
+    reader.click(reader.ui.applyButton)
+    assert "There are no corrections to apply." in reader.ui.messageLabel.text
+    assert not reader.ui.progressBar.visible
+
+
+def test_a_correction_that_is_cancelled_loses_no_edit(reader: PanelUser) -> None:
+    painted = _paint(reader, 0)
+    held: Any = readLabels(_scan(reader)).labels.copy()
+    reader.click(reader.ui.applyButton)
+    reader.click(reader.ui.segmentButton)
+    _finish(reader)
+    assert np.array_equal(readLabels(_scan(reader)).labels, held)
+    assert (held[painted] == 0).all()
+    reader.click(reader.ui.applyButton)
+    _finish(reader)
+    assert reader.ui.messageLabel.text.startswith("Corrections applied")

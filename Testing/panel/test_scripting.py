@@ -1,0 +1,220 @@
+"""Scripts: three lines give a segmentation, a run can be watched and cancelled, and every failure is one plain line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.phantom import make_phantom
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentLib import scripting
+from DiffusionSegmentLib.worker.client import WorkerClient
+from panel.conftest import ENGINE, PanelUser
+from panel.engine_process import KILLED, REFUSED, SLOW
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "SCRIPTING.md"
+
+
+@pytest.fixture
+def logic(user: PanelUser) -> Iterator[Any]:
+    """The logic that `slicer.util.getModuleLogic` gives, with a quick engine behind it."""
+    from DiffusionSegmentLib.worker.transport import QProcessTransport
+
+    found = user.widget.logic
+    found._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def volume(user: PanelUser) -> Any:
+    return user.addVolume()
+
+
+def names(segmentation: Any) -> list[str]:
+    segments = segmentation.GetSegmentation()
+    return [segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments())]
+
+
+def test_one_call_puts_a_segmentation_into_the_scene(user: PanelUser, logic: Any, volume: Any) -> None:
+    segmentation = logic.segment(volume)
+    assert names(segmentation) == ["spleen", "liver"]
+    assert user.segmentations() == [segmentation]
+    assert slicer.mrmlScene.GetFirstNodeByName("CT uncertainty") is not None
+
+
+def test_progress_is_told_while_waiting(logic: Any, volume: Any) -> None:
+    told: list[tuple[str, int, int]] = []
+    logic.segment(volume, progress=lambda stage, done, total: told.append((stage, done, total)))
+    assert ("refine", 3, 4) in told
+
+
+def test_qt_lives_on_while_a_script_waits(user: PanelUser, logic: Any, volume: Any) -> None:
+    ticks: list[int] = []
+    timer = user.application.qt.QTimer()
+    timer.timeout.connect(lambda: ticks.append(1))
+    timer.start(5)
+    logic.segment(volume)
+    timer.stop()
+    assert len(ticks) > 3
+
+
+def test_a_run_can_be_watched_and_waited_for_later(logic: Any, volume: Any) -> None:
+    run = logic.segmentAsync(volume, seed=3)
+    assert not run.done
+    assert run.progress is None
+    segmentation = run.wait()
+    assert run.done
+    assert run.progress.stage in ("refine", "deliver")
+    assert names(segmentation) == ["spleen", "liver"]
+
+
+def test_a_cancelled_run_changes_nothing(user: PanelUser, logic: Any, volume: Any) -> None:
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    run = logic.segmentAsync(volume, seed=SLOW, progress=lambda *_: run.cancel())
+    with pytest.raises(DiffusionSegmentError) as told:
+        run.wait()
+    assert told.value.code is ErrorCode.CANCELLED
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes
+    assert names(logic.segment(volume)) == ["spleen", "liver"]
+
+
+def test_every_call_makes_nodes_of_its_own(user: PanelUser, logic: Any, volume: Any) -> None:
+    assert logic.segment(volume) is not logic.segment(volume)
+    assert len(user.segmentations()) == 2
+
+
+def test_a_script_and_the_panel_do_not_wait_for_each_other(user: PanelUser, logic: Any, volume: Any) -> None:
+    run = logic.segmentAsync(volume, seed=SLOW)
+    user.segment()
+    assert "2 organs" in user.ui.messageLabel.text
+    assert not run.done
+    run.cancel()
+    with pytest.raises(DiffusionSegmentError):
+        run.wait()
+    assert "2 organs" in user.ui.messageLabel.text
+
+
+@pytest.mark.parametrize(("seed", "code"), [(REFUSED, ErrorCode.MODALITY), (KILLED, ErrorCode.WORKER_DIED)])
+def test_what_goes_wrong_in_the_worker_is_raised(logic: Any, volume: Any, seed: int, code: ErrorCode) -> None:
+    with pytest.raises(DiffusionSegmentError) as told:
+        logic.segment(volume, seed=seed)
+    assert told.value.code is code
+    assert told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"model": "no-model"}, ErrorCode.MODEL_UNKNOWN), ({"quality": "best"}, ErrorCode.OPTION)],
+)
+def test_what_cannot_work_is_refused_before_a_worker_starts(
+    logic: Any, volume: Any, options: dict[str, Any], code: ErrorCode
+) -> None:
+    with pytest.raises(DiffusionSegmentError) as told:
+        logic.segment(volume, **options)
+    assert told.value.code is code
+    assert "abdomen-ct" in told.value.hint or "samples" in told.value.hint
+    assert logic._client is None
+
+
+def test_an_empty_volume_is_refused(logic: Any) -> None:
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
+    with pytest.raises(DiffusionSegmentError) as told:
+        logic.segment(empty)
+    assert told.value.code is ErrorCode.INPUT_SHAPE
+
+
+def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
+    run = logic.segmentAsync(volume, seed=SLOW)
+    with pytest.raises(DiffusionSegmentError, match="under way"):
+        logic.segment(volume)
+    run.cancel()
+    with pytest.raises(DiffusionSegmentError):
+        run.wait()
+
+
+def test_a_volume_that_left_the_scene_meanwhile_is_told(logic: Any, volume: Any) -> None:
+    run = logic.segmentAsync(volume)
+    slicer.mrmlScene.RemoveNode(volume)
+    with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
+        run.wait()
+
+
+def test_what_a_progress_callback_raises_ends_the_run_and_reaches_the_script(logic: Any, volume: Any) -> None:
+    def stop(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        logic.segment(volume, seed=SLOW, progress=stop)
+    assert names(logic.segment(volume)) == ["spleen", "liver"]
+
+
+def test_a_worker_that_cannot_be_started_is_told(logic: Any, volume: Any) -> None:
+    from DiffusionSegmentLib.worker.transport import QProcessTransport
+
+    logic._createClient = lambda: WorkerClient(lambda: QProcessTransport(["no-such-program"]))
+    with pytest.raises(DiffusionSegmentError) as told:
+        logic.segment(volume)
+    assert told.value.code is ErrorCode.WORKER_DIED
+
+
+def test_a_script_installs_nothing(logic: Any, volume: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise DiffusionSegmentError(ErrorCode.NO_TORCH, "Not installed: torch.", hint="Click Segment.")
+
+    monkeypatch.setattr(scripting, "requireInstalled", refuse)
+    with pytest.raises(DiffusionSegmentError, match="Not installed"):
+        logic.segment(volume)
+
+
+def examples() -> tuple[list[str], list[str]]:
+    """The document's examples for the application, and those for any Python."""
+    inside, _, outside = DOCUMENT.read_text(encoding="utf-8").partition("## In PythonSlicer")
+    return tuple(re.findall(r"```python\n(.*?)```", part, re.DOTALL) for part in (inside, outside))  # type: ignore[return-value]
+
+
+def test_the_documents_examples_for_slicer_run_one_after_another(
+    logic: Any, volume: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(slicer.util, "getModuleLogic", lambda name: logic, raising=False)
+    variables: dict[str, Any] = {"slicer": slicer}
+    for example in examples()[0]:
+        exec(compile(example, DOCUMENT.name, "exec"), variables)
+    printed = capsys.readouterr().out
+    assert names(variables["segmentation"]) == ["spleen", "liver"]
+    assert "refine: 0 of 4" in printed
+    assert "Spleen 212.4 [180.0, 240.0]" in printed
+    assert "CANCELLED Cancelled. Nothing was changed." in printed
+    assert variables["phantom"].GetName() == "Phantom"
+    assert variables["overlays"]
+
+
+@pytest.mark.slow
+def test_the_documents_example_for_plain_python_runs(tmp_path: Path) -> None:
+    import subprocess
+
+    phantom = make_phantom(seed=1, spacing_mm=(5.0, 5.0, 5.0), size_mm=(240.0, 180.0, 120.0))
+    write_volume(Volume(phantom.image, phantom.index_to_lps), tmp_path / "ct.nii.gz")
+    (example,) = examples()[1]
+    outcome = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(DOCUMENT.parents[1] / "DiffusionSegment"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.startswith(str(phantom.labels.shape))
+
+
+def test_the_document_names_every_option() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == list(scripting.OPTIONS)

@@ -1,0 +1,43 @@
+"""What ctest runs inside Slicer, run here: the main job with the real worker and the bundled model."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from panel.conftest import PanelUser
+
+FILE = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Testing" / "Python" / "DiffusionSegmentSelfTest.py"
+
+
+@pytest.mark.slow
+def test_reload_and_test_does_the_main_job(user: PanelUser) -> None:
+    user.module.DiffusionSegmentTest().runTest()
+    assert slicer.mrmlScene.GetFirstNodeByName("Phantom") is not None
+    assert len(user.segmentations()) == 1
+
+
+def test_without_packages_it_passes_when_the_refusal_is_plain(user: PanelUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    from DiffusionSegmentLib import installation, scripting, self_test
+
+    missing = installation.InstallationPlan(installation.REQUIREMENTS[:1])
+
+    def refuse() -> None:
+        raise DiffusionSegmentError(ErrorCode.NO_TORCH, "Not installed: torch.", hint="Click Segment.")
+
+    monkeypatch.setattr(self_test, "askWorker", lambda: {"torch": "", "missing": ["torch"]})
+    monkeypatch.setattr(self_test, "planInstallation", lambda: missing)
+    monkeypatch.setattr(scripting, "requireInstalled", refuse)
+    self_test.runSelfTest()
+    monkeypatch.setattr(scripting, "requireInstalled", lambda: None)
+    monkeypatch.setattr(self_test.Scripting, "segment", lambda *_: None)
+    with pytest.raises(AssertionError, match="should be refused"):
+        self_test.runSelfTest()
+
+
+def test_the_file_that_ctest_runs_holds_that_test() -> None:
+    case = runpy.run_path(str(FILE))["DiffusionSegmentSelfTest"]
+    assert [name for name in vars(case) if name.startswith("test_")] == ["test_main_job"]

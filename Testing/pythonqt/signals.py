@@ -1,0 +1,81 @@
+"""Qt signals as PythonQt has them: who is connected gets as many arguments as its code names, and is kept alive."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from PySide6 import QtCore
+
+_get = object.__getattribute__
+
+
+class PythonQtSignal:
+    """One signal of one object. It is emitted by a call, as C++ would emit it; there is no `emit`."""
+
+    def __init__(self, owner: Any, name: str, signal: Any) -> None:
+        self._signal = signal
+        self._count = _parameterCount(type(owner), name)
+        # With the object, so that connections end with it, and only then: PythonQt holds receivers.
+        self._connections = _get(owner, "__dict__").setdefault(f"_connections_{name}", [])
+
+    def connect(self, receiver: Callable[..., Any]) -> None:
+        """Call `receiver` with what PythonQt would give it."""
+        slot = _slot(receiver, self._count)
+        self._connections.append((receiver, slot))
+        self._signal.connect(slot)
+
+    def disconnect(self, receiver: Callable[..., Any]) -> None:
+        """Undo one `connect`."""
+        index = next(n for n, (known, _) in enumerate(self._connections) if known == receiver)
+        self._signal.disconnect(self._connections.pop(index)[1])
+
+    def __call__(self, *arguments: Any) -> None:
+        self._signal.emit(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a signal of PythonQt has no {name!r}; calling it emits")
+
+
+def argumentsFor(receiver: Callable[..., Any], count: int) -> int:
+    """How many of `count` arguments PythonQt hands over.
+
+    A function gets as many as it names, arguments with a default included; anything else, and *args, gets all.
+    """
+    function = getattr(receiver, "__func__", receiver)
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & inspect.CO_VARARGS:
+        return count
+    return min(count, code.co_argcount - inspect.ismethod(receiver))
+
+
+def _slot(receiver: Callable[..., Any], count: int) -> Callable[..., None]:
+    """A function that names `count` arguments, by which PySide6 knows how many to give."""
+    given = argumentsFor(receiver, count)
+
+    def call(*arguments: Any) -> None:
+        receiver(*arguments[:given])
+
+    slots: tuple[Callable[..., None], ...] = (
+        lambda: call(),
+        lambda a: call(a),
+        lambda a, b: call(a, b),
+        lambda a, b, c: call(a, b, c),
+        lambda a, b, c, d: call(a, b, c, d),
+    )
+    return slots[count]
+
+
+@functools.cache
+def _parameterCount(cls: Any, name: str) -> int:
+    """Of the longest overload."""
+    meta = cls.staticMetaObject
+    methods = [meta.method(n) for n in range(meta.methodCount())]
+    counts = [
+        method.parameterCount()
+        for method in methods
+        if method.methodType() == QtCore.QMetaMethod.Signal and bytes(method.name().data()).decode() == name
+    ]
+    return max(counts)

@@ -1,0 +1,106 @@
+"""A desk of a few lines, for tests of one part of the panel: the real .ui, parameters and worker client around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError
+
+from .slicer_application import Application, childWidgetVariables
+
+UI = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "UI" / "DiffusionSegment.ui"
+
+
+class SmallDesk:
+    """What a part sees of the panel, and someone who clicks and waits; `engine` is the worker's command."""
+
+    def __init__(self, application: Application, engine: list[str]) -> None:
+        from DiffusionSegmentLib.parameters import Parameters
+        from DiffusionSegmentLib.worker.client import WorkerClient
+        from DiffusionSegmentLib.worker.transport import QProcessTransport
+
+        application.clearScene()
+        self.application = application
+        self.frame = application.loadUI(str(UI))
+        self.frame.setMRMLScene(slicer.mrmlScene)
+        self.ui: Any = childWidgetVariables(self.frame)
+        self.client = WorkerClient(lambda: QProcessTransport(engine))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
+        self.parameters: Any = Parameters(node)
+        self.tag = self.parameters.connectGui(self.ui)
+        self.scan: Any = None
+        self.result: Any = None
+        self.part: Any = None
+        self.said: list[str] = []
+        self.begun = 0
+        self.answers: list[Any] = []
+        self.client.stateChanged.connect(lambda _: self.update())
+        self.client.finished.connect(self._onFinished)
+        self.client.cancelled.connect(lambda _: self._onEnd("cancelled"))
+        self.client.failed.connect(lambda _, error: self._onEnd(f"{error.code.value}: {error.message} {error.hint}"))
+
+    def close(self) -> None:
+        """End the worker."""
+        self.parameters.disconnectGui(self.tag)
+        self.client.close()
+        self.frame.close()
+
+    def guard(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except DiffusionSegmentError as error:
+            self.said.append(f"{error.code.value}: {error.message} {error.hint}")
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, text: str) -> None:
+        self.begun += 1
+
+    def update(self) -> None:
+        if self.part is not None:
+            self.part.update()
+
+    def regionChanged(self) -> None:
+        """Nobody listens."""
+
+    def organStatesChanged(self) -> None:
+        """Nobody listens."""
+
+    def reportChanged(self, report: dict[str, Any] | None) -> None:
+        """Nobody listens."""
+
+    def _onFinished(self, answer: Any) -> None:
+        self.answers.append(answer)
+        self.guard(lambda: self.part.onAnswer(answer))
+        self.client.release(answer)
+        self.update()
+
+    def _onEnd(self, words: str) -> None:
+        self.said.append(words)
+        if hasattr(self.part, "forgetRequest"):
+            self.part.forgetRequest()
+        self.update()
+
+    def click(self, button: Any) -> None:
+        button.click()
+        self.application.process()
+
+    def until(self, done: Callable[[], Any], seconds: float = 20.0) -> None:
+        """Let the application live until something has come true."""
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"waited in vain; said so far: {self.said}"
+            self.application.process()
+            time.sleep(0.005)
+
+    def rest(self) -> None:
+        """Until nothing is under way, nor about to be."""
+        self.until(lambda: not self.client.running)
+        self.application.process()
+        self.application.process()
+        self.until(lambda: not self.client.running)

@@ -1,0 +1,181 @@
+"""The model's samples: an outline to look at, and a choice that touches nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from DiffusionSegmentBackend.buffers import write_buffer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol import Hypotheses
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentLib.scene.alternatives import (
+    Place,
+    SampleMaps,
+    hideAlternative,
+    keepAlternatives,
+    pickAlternative,
+    showAlternative,
+)
+from DiffusionSegmentLib.scene.box import Box
+from DiffusionSegmentLib.scene.corrections import findCorrections
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.merge_policy import setLocked
+from DiffusionSegmentLib.scene.result import SceneResult
+from DiffusionSegmentLib.scene.review import ReviewList
+
+Scene = slicer.vtkMRMLScene
+LIVER, SPLEEN = 6, 1
+GROWN, GONE = 1, 2
+GAP = Box((8, 6, 11), (11, 10, 17))
+
+
+@pytest.fixture
+def alternatives(scan: LabelledScan, hypotheses: Hypotheses) -> SampleMaps:
+    return keepAlternatives(scan, hypotheses)
+
+
+@pytest.fixture
+def inRegion(scan: LabelledScan, shown: SceneResult) -> Place:
+    """The region between liver and spleen."""
+    return Place(region=ReviewList(scan.segmentation).regions[1], regions=shown.regions)
+
+
+class TestKeeping:
+    def test_samples_and_their_place_come_with_the_result(self, alternatives: SampleMaps, samples: np.ndarray) -> None:
+        assert len(alternatives) == 3
+        assert alternatives.box == Box((4, 5, 3), (18, 16, 26))
+        for kept, sample in zip(alternatives.samples, samples, strict=True):
+            np.testing.assert_array_equal(kept.unpack(), sample)
+
+    @pytest.mark.parametrize(
+        ("place", "message"), [(None, "another geometry"), ((10.0, 10.0, 10.0, 1.0), "beyond the scan")]
+    )
+    def test_samples_that_do_not_lie_in_the_scan_are_refused(
+        self, scan: LabelledScan, samples: np.ndarray, oblique: Volume, tmp_path: Path, place: Any, message: str
+    ) -> None:
+        matrix = oblique.index_to_lps.copy()
+        matrix[:3, 3] = (oblique.index_to_lps @ place)[:3] if place else 0.0
+        odd = write_buffer(tmp_path / "odd.raw", samples, matrix)
+        with pytest.raises(DiffusionSegmentError, match=message) as caught:
+            keepAlternatives(scan, Hypotheses(id="2", labels=odd))
+        assert caught.value.code is ErrorCode.GEOMETRY
+
+    def test_samples_of_a_deleted_scan_are_dropped(
+        self, scene: Scene, scan: LabelledScan, hypotheses: Hypotheses
+    ) -> None:
+        scene.RemoveNode(scan.input)
+        with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
+            keepAlternatives(scan, hypotheses)
+
+
+class TestPicking:
+    def test_for_a_region_its_voxels_alone_change(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray
+    ) -> None:
+        box = pickAlternative(scan, alternatives, GROWN, inRegion)
+        expected = labels.copy()
+        expected[GAP.slices] = LIVER
+        np.testing.assert_array_equal(readLabels(scan).labels, expected)
+        assert box is not None
+        assert GAP.contains(box)
+
+    def test_for_an_organ_its_voxels_alone_change(
+        self, scan: LabelledScan, alternatives: SampleMaps, labels: np.ndarray
+    ) -> None:
+        pickAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        now = readLabels(scan).labels
+        np.testing.assert_array_equal(now == SPLEEN, labels == SPLEEN)
+        grown = np.zeros(labels.shape, bool)
+        grown[GAP.slices] = True
+        np.testing.assert_array_equal(now == LIVER, ((labels == LIVER) | grown) & (labels != SPLEEN))
+
+    def test_an_organ_that_the_sample_lacks_goes(
+        self, scan: LabelledScan, alternatives: SampleMaps, labels: np.ndarray
+    ) -> None:
+        pickAlternative(scan, alternatives, GONE, Place(organ=LIVER))
+        np.testing.assert_array_equal(readLabels(scan).labels, np.where(labels == LIVER, 0, labels))
+
+    def test_the_choice_that_is_there_already_changes_nothing(
+        self, scan: LabelledScan, alternatives: SampleMaps
+    ) -> None:
+        assert pickAlternative(scan, alternatives, 0, Place(organ=LIVER)) is None
+
+    @pytest.mark.parametrize("locked", ["liver", "spleen"])
+    def test_locked_organs_stay(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray, locked: str
+    ) -> None:
+        setLocked(scan.segmentation, locked, True)
+        pickAlternative(scan, alternatives, GROWN, inRegion)
+        pickAlternative(scan, alternatives, GONE, Place(organ=LIVER))
+        value = LIVER if locked == "liver" else SPLEEN
+        np.testing.assert_array_equal(readLabels(scan).labels == value, labels == value)
+
+    def test_a_choice_counts_as_a_correction(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place
+    ) -> None:
+        pickAlternative(scan, alternatives, GROWN, inRegion)
+        marks = findCorrections(scan).marks
+        assert set(np.unique(marks)) == {0, LIVER + 1}
+
+    @pytest.mark.parametrize("number", [-1, 3])
+    def test_a_sample_that_does_not_exist_is_refused(
+        self, scan: LabelledScan, alternatives: SampleMaps, number: int
+    ) -> None:
+        with pytest.raises(DiffusionSegmentError, match="no alternative"):
+            pickAlternative(scan, alternatives, number, Place(organ=LIVER))
+
+    def test_a_region_without_a_map_is_refused(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place
+    ) -> None:
+        with pytest.raises(DiffusionSegmentError, match="not known"):
+            pickAlternative(scan, alternatives, GROWN, replace(inRegion, regions=None))
+
+
+class TestLooking:
+    def test_the_outline_shows_what_picking_would_give_and_changes_nothing(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray, model: Any
+    ) -> None:
+        preview = showAlternative(scan, alternatives, GROWN, inRegion)
+        np.testing.assert_array_equal(readLabels(scan).labels, labels)
+        drawn = readLabels(LabelledScan(scan.input, preview, model.labels)).labels
+        pickAlternative(scan, alternatives, GROWN, inRegion)
+        np.testing.assert_array_equal(drawn, readLabels(scan).labels)
+        assert preview.GetName() == "Alternative 2 of 3"
+        assert not preview.GetDisplayNode().GetVisibility2DFill()
+
+    def test_for_an_organ_it_shows_that_organ_alone(self, scan: LabelledScan, alternatives: SampleMaps) -> None:
+        preview = showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        assert preview.GetSegmentation().GetSegmentIDs() == ("liver",)
+
+    def test_flipping_uses_one_node_that_is_never_saved(
+        self, scene: Scene, scan: LabelledScan, alternatives: SampleMaps, saveAndLoad: Any
+    ) -> None:
+        first = showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        count = scene.GetNumberOfNodes()
+        assert showAlternative(scan, alternatives, 0, Place(organ=LIVER)) is first
+        assert scene.GetNumberOfNodes() == count
+        saveAndLoad()
+        assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+
+    def test_hiding_removes_it_and_its_display(
+        self, scene: Scene, scan: LabelledScan, alternatives: SampleMaps
+    ) -> None:
+        showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        hideAlternative(scan)
+        hideAlternative(scan)
+        assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationDisplayNode") == 1
+
+    def test_edits_of_the_reader_are_seen_in_it(
+        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, model: Any
+    ) -> None:
+        box = Box((5, 6, 4), (6, 7, 5))
+        writeLabels(scan, np.zeros(box.shape, np.uint8), box=box)
+        preview = showAlternative(scan, alternatives, GROWN, inRegion)
+        assert readLabels(LabelledScan(scan.input, preview, model.labels)).labels[5, 6, 4] == 0

@@ -1,0 +1,279 @@
+"""The reader's edits as marks, the model's answer, and that no edit is ever lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from DiffusionSegmentBackend.buffers import write_buffer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol import Corrected, Result
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentLib.scene.box import Box
+from DiffusionSegmentLib.scene.corrections import Corrections, applyCorrected, findCorrections
+from DiffusionSegmentLib.scene.delivered import DELIVERED_ROLE, marksInForce
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.merge_policy import setLocked
+from DiffusionSegmentLib.scene.overlay import OverlayKind
+from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.terminology import ModelDescription
+from headless.slicer_picture import putVolume
+from slicer.util import arrayFromVolume
+
+Scene = slicer.vtkMRMLScene
+LIVER, SPLEEN = 6, 1
+ANSWER = Box((2, 4, 2), (14, 18, 20))
+MARKED = Box((6, 14, 4), (10, 16, 8))
+
+
+def paint(scan: LabelledScan, box: Box, value: int) -> None:
+    writeLabels(scan, np.full(box.shape, value, np.uint8), box=box)
+
+
+@pytest.fixture
+def answerOf(tmp_path: Path, oblique: Volume, report: dict[str, Any]) -> Callable[..., Corrected]:
+    def make(labels: np.ndarray, *, box: Box = ANSWER, shift: float = 0.0) -> Corrected:
+        place = oblique.index_to_lps.copy()
+        place[:3, 3] = (oblique.index_to_lps @ (*box.start[::-1], 1.0))[:3] + shift
+        doubt = np.full(labels.shape, 0.25, np.float32)
+        numbers = np.full(oblique.array.shape, 2, np.uint8)
+        return Corrected(
+            id="3",
+            labels=write_buffer(tmp_path / "answer.raw", labels, place),
+            uncertainty=write_buffer(tmp_path / "doubt.raw", doubt, place),
+            mutual_information=write_buffer(tmp_path / "information.raw", doubt / 5, place),
+            report={**report, "review": report["review"][1:]},
+            regions=write_buffer(tmp_path / "numbers.raw", numbers, oblique.index_to_lps),
+        )
+
+    return make
+
+
+class TestFinding:
+    def test_painted_and_erased_voxels_are_marks_of_their_label(self, scan: LabelledScan, labels: np.ndarray) -> None:
+        paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
+        paint(scan, Box((8, 6, 16), (9, 8, 18)), 0)
+        found = findCorrections(scan)
+        expected = np.zeros(labels.shape, np.uint8)
+        expected[:2, :2, :2] = LIVER + 1
+        expected[8, 6:8, 16:18] = 1
+        np.testing.assert_array_equal(found.marks, expected)
+        assert found.count == 12
+        np.testing.assert_array_equal(found.labels, readLabels(scan).labels)
+
+    def test_a_deleted_segment_counts_as_erased(self, scan: LabelledScan, labels: np.ndarray) -> None:
+        scan.segmentation.GetSegmentation().RemoveSegment("liver")
+        np.testing.assert_array_equal(findCorrections(scan).marks == 1, labels == LIVER)
+
+    def test_locked_organs_are_named(self, scan: LabelledScan) -> None:
+        paint(scan, Box((0, 0, 0), (1, 1, 1)), LIVER)
+        setLocked(scan.segmentation, "spleen", True)
+        assert findCorrections(scan).locked == (SPLEEN,)
+
+    def test_edits_are_found_after_save_and_load(
+        self, scan: LabelledScan, saveAndLoad: Callable[[], LabelledScan]
+    ) -> None:
+        paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
+        before = findCorrections(scan).marks
+        loaded = saveAndLoad()
+        np.testing.assert_array_equal(findCorrections(loaded).marks, before)
+
+    def test_the_copy_is_hidden_and_leaves_with_its_segmentation(
+        self, scene: Scene, scan: LabelledScan, reviewed: Any, model: ModelDescription
+    ) -> None:
+        copy = scan.segmentation.GetNodeReference(DELIVERED_ROLE)
+        assert copy.GetHideFromEditors()
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
+        assert hierarchy is None or not hierarchy.GetItemByDataNode(copy)
+        scene.RemoveNode(scan.segmentation)
+        putResult(scene, reviewed, scan.input, model)
+        assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
+
+    def test_no_edit_is_told(self, scan: LabelledScan) -> None:
+        with pytest.raises(DiffusionSegmentError, match="no corrections") as caught:
+            findCorrections(scan)
+        assert caught.value.hint
+
+    def test_two_organs_on_one_voxel_are_refused_and_kept(self, scan: LabelledScan) -> None:
+        segmentation = scan.segmentation.GetSegmentation()
+        segmentation.SeparateSegmentLabelmap("liver")
+        both = segmentation.GetSegment("liver").GetRepresentation("Binary labelmap")
+        both.GetPointData().GetScalars().Fill(segmentation.GetSegment("liver").GetLabelValue())
+        both.Modified()
+        with pytest.raises(DiffusionSegmentError, match="Two organs claim") as caught:
+            findCorrections(scan)
+        assert caught.value.code is ErrorCode.INPUT_VALUES
+        assert (readLabels(scan).labels > 0).all()
+
+    def test_drawing_outside_the_scan_is_refused(self, scan: LabelledScan) -> None:
+        image = scan.segmentation.GetSegmentation().GetSegment("liver").GetRepresentation("Binary labelmap")
+        first, last, *rest = image.GetExtent()
+        image.SetExtent(first + 20, last + 20, *rest)
+        with pytest.raises(DiffusionSegmentError, match="outside the scan"):
+            findCorrections(scan)
+
+    def test_another_volume_of_the_same_grid_size_is_refused(
+        self, scene: Scene, scan: LabelledScan, model: ModelDescription
+    ) -> None:
+        other = putVolume(scene, Volume(np.zeros((20, 24, 28), np.int16), np.eye(4)), "Other")
+        with pytest.raises(DiffusionSegmentError, match="from another volume"):
+            findCorrections(LabelledScan(other, scan.segmentation, model.labels))
+
+    def test_a_segmentation_from_elsewhere_is_refused(
+        self, scene: Scene, scan: LabelledScan, model: ModelDescription
+    ) -> None:
+        own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+        with pytest.raises(DiffusionSegmentError, match="not known"):
+            findCorrections(LabelledScan(scan.input, own, model.labels))
+
+    @pytest.mark.parametrize("gone", ["input", "segmentation"])
+    def test_a_deleted_node_is_told(self, scene: Scene, scan: LabelledScan, gone: str) -> None:
+        scene.RemoveNode(getattr(scan, gone))
+        with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
+            findCorrections(scan)
+
+
+class TestApplying:
+    @pytest.fixture
+    def sent(self, scan: LabelledScan) -> Corrections:
+        paint(scan, MARKED, LIVER)
+        return findCorrections(scan)
+
+    def test_the_answer_replaces_its_box_alone(
+        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+    ) -> None:
+        arriving = np.full(ANSWER.shape, SPLEEN, np.uint8)
+        applied = applyCorrected(scan, answerOf(arriving), sent, shown)
+        expected = sent.labels.copy()
+        expected[ANSWER.slices] = SPLEEN
+        np.testing.assert_array_equal(readLabels(scan).labels, expected)
+        assert applied.box == ANSWER
+        assert applied.keptVoxels == 0
+
+    def test_uncertainty_report_and_regions_follow(
+        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+    ) -> None:
+        ReviewList(scan.segmentation).flag(1)
+        before = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
+        applied = applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
+        doubt = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])
+        assert (doubt[ANSWER.slices] == 0.25).all()
+        doubt[ANSWER.slices] = before[ANSWER.slices]
+        np.testing.assert_array_equal(doubt, before)
+        assert [region.state for region in ReviewList(scan.segmentation).regions] == [
+            RegionState.FLAGGED,
+            RegionState.OPEN,
+        ]
+        assert applied.result.regions is not None
+        assert (applied.result.regions.unpack() == 2).all()
+
+    def test_applied_corrections_are_no_corrections_any_more(
+        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+    ) -> None:
+        applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
+        with pytest.raises(DiffusionSegmentError, match="no corrections"):
+            findCorrections(scan)
+
+    def test_marks_stay_in_force_until_the_reader_thinks_otherwise(
+        self,
+        scan: LabelledScan,
+        shown: SceneResult,
+        sent: Corrections,
+        answerOf: Callable[..., Corrected],
+        saveAndLoad: Callable[[], LabelledScan],
+    ) -> None:
+        applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
+        changed = Box((6, 14, 4), (7, 15, 5))
+        paint(scan, changed, SPLEEN)
+        expected = np.zeros_like(sent.marks)
+        expected[MARKED.slices] = LIVER + 1
+        expected[changed.slices] = SPLEEN + 1
+        found = findCorrections(saveAndLoad())
+        np.testing.assert_array_equal(found.marks, expected)
+        assert found.count == 1
+
+    def test_a_new_result_forgets_the_marks(
+        self,
+        scan: LabelledScan,
+        shown: SceneResult,
+        sent: Corrections,
+        answerOf: Callable[..., Corrected],
+        reviewed: Result,
+        model: ModelDescription,
+    ) -> None:
+        applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
+        putResult(scan.scene, reviewed, scan.input, model, previous=shown)
+        assert not marksInForce(scan).any()
+
+    def test_edits_during_the_run_win_and_are_found_next_time(
+        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+    ) -> None:
+        inside, outside = Box((3, 5, 3), (5, 6, 6)), Box((17, 20, 20), (19, 22, 22))
+        paint(scan, inside, LIVER)
+        paint(scan, outside, LIVER)
+        applied = applyCorrected(scan, answerOf(np.full(ANSWER.shape, SPLEEN, np.uint8)), sent, shown)
+        now = readLabels(scan).labels
+        assert (now[inside.slices] == LIVER).all()
+        assert (now[outside.slices] == LIVER).all()
+        assert applied.keptVoxels == 6
+        marks = findCorrections(scan).marks
+        expected = sent.marks.copy()
+        expected[inside.slices] = expected[outside.slices] = LIVER + 1
+        np.testing.assert_array_equal(marks, expected)
+
+    def test_locked_organs_neither_shrink_nor_grow(
+        self,
+        scan: LabelledScan,
+        shown: SceneResult,
+        sent: Corrections,
+        labels: np.ndarray,
+        answerOf: Callable[..., Corrected],
+    ) -> None:
+        setLocked(scan.segmentation, "spleen", True)
+        for value in (LIVER, SPLEEN):
+            applyCorrected(scan, answerOf(np.full(ANSWER.shape, value, np.uint8)), sent, shown)
+            np.testing.assert_array_equal(readLabels(scan).labels == SPLEEN, labels == SPLEEN)
+
+    @pytest.mark.parametrize("trouble", ["shifted", "too large", "deleted", "no report"])
+    def test_an_answer_that_does_not_fit_changes_nothing(
+        self,
+        scene: Scene,
+        scan: LabelledScan,
+        shown: SceneResult,
+        sent: Corrections,
+        answerOf: Callable[..., Corrected],
+        trouble: str,
+    ) -> None:
+        good = answerOf(np.full(ANSWER.shape, SPLEEN, np.uint8), shift=0.4 if trouble == "shifted" else 0.0)
+        if trouble == "too large":
+            good = answerOf(np.full((19, 4, 4), SPLEEN, np.uint8))
+        if trouble == "no report":
+            good = replace(good, report={"review": [{}]})
+        if trouble == "deleted":
+            scene.RemoveNode(scan.input)
+        attribute = scan.segmentation.GetAttribute("DiffusionSegment.report")
+        with pytest.raises(DiffusionSegmentError):
+            applyCorrected(scan, good, sent, shown)
+        assert scan.segmentation.GetAttribute("DiffusionSegment.report") == attribute
+        if trouble != "deleted":
+            np.testing.assert_array_equal(readLabels(scan).labels, sent.labels)
+            assert findCorrections(scan).count == 32
+
+    def test_a_deleted_overlay_is_no_hindrance(
+        self,
+        scene: Scene,
+        scan: LabelledScan,
+        shown: SceneResult,
+        sent: Corrections,
+        answerOf: Callable[..., Corrected],
+    ) -> None:
+        scene.RemoveNode(shown.overlays[OverlayKind.UNCERTAINTY])
+        applyCorrected(scan, answerOf(np.full(ANSWER.shape, SPLEEN, np.uint8)), sent, shown)
+        assert (readLabels(scan).labels[ANSWER.slices] == SPLEEN).all()

@@ -1,0 +1,201 @@
+"""Undo and redo by name: the step goes back, what the reader did since stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError
+from DiffusionSegmentBackend.protocol import Hypotheses
+from DiffusionSegmentLib.scene.alternatives import Place, keepAlternatives, pickAlternative
+from DiffusionSegmentLib.scene.box import Box
+from DiffusionSegmentLib.scene.corrections import findCorrections
+from DiffusionSegmentLib.scene.delivered import keepDelivered, keepMarks, marksInForce
+from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot, snapshot
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.overlay import OverlayKind
+from DiffusionSegmentLib.scene.result import SceneResult
+from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from slicer.util import arrayFromVolume
+
+LIVER, SPLEEN = 6, 1
+BOX = Box((6, 7, 5), (12, 12, 20))
+
+
+def paint(scan: LabelledScan, box: Box, value: int) -> None:
+    writeLabels(scan, np.full(box.shape, value, np.uint8), box=box)
+
+
+def correct(history: History, scan: LabelledScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
+    """What applying corrections does to the nodes: labels, delivered copy, uncertainty, report."""
+    doubt = shown.overlays[OverlayKind.UNCERTAINTY]
+    before = snapshot(scan, maps=[doubt])
+    paint(scan, BOX, SPLEEN)
+    keepDelivered(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
+    keepMarks(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
+    arrayFromVolume(doubt)[BOX.slices] = 0.125
+    ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
+    history.record(StepName.APPLY_CORRECTIONS, scan, before, mapsBox=BOX)
+    return before.labels
+
+
+@pytest.fixture
+def history() -> History:
+    return History()
+
+
+def test_steps_are_told_by_name(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+    assert history.undoText is history.redoText is None
+    correct(history, scan, shown, report)
+    assert history.undoText == "Undo Apply corrections"
+    history.undo(scan)
+    assert history.undoText is None
+    assert history.redoText == "Redo Apply corrections"
+
+
+def test_undo_brings_back_everything_that_the_step_changed(
+    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+) -> None:
+    doubt = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
+    before = correct(history, scan, shown, report)
+    history.undo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, before)
+    np.testing.assert_array_equal(arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]), doubt)
+    assert len(ReviewList(scan.segmentation).regions) == 3
+    assert not marksInForce(scan).any()
+    with pytest.raises(DiffusionSegmentError, match="no corrections"):
+        findCorrections(scan)
+
+
+def test_redo_does_it_again(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+    correct(history, scan, shown, report)
+    after = readLabels(scan).labels
+    history.undo(scan)
+    assert history.redo(scan) is StepName.APPLY_CORRECTIONS
+    np.testing.assert_array_equal(readLabels(scan).labels, after)
+    assert len(ReviewList(scan.segmentation).regions) == 2
+    assert (marksInForce(scan)[BOX.slices] == SPLEEN + 1).all()
+    assert (arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])[BOX.slices] == 0.125).all()
+
+
+def test_edits_since_the_step_stay_inside_and_outside_its_box(
+    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+) -> None:
+    before = correct(history, scan, shown, report)
+    inside, outside = Box((7, 8, 6), (8, 9, 9)), Box((16, 16, 20), (18, 18, 22))
+    paint(scan, inside, LIVER + 1)
+    paint(scan, outside, LIVER)
+    history.undo(scan)
+    expected = before.copy()
+    expected[inside.slices], expected[outside.slices] = LIVER + 1, LIVER
+    np.testing.assert_array_equal(readLabels(scan).labels, expected)
+    history.redo(scan)
+    expected[BOX.slices] = SPLEEN
+    expected[inside.slices] = LIVER + 1
+    np.testing.assert_array_equal(readLabels(scan).labels, expected)
+
+
+def test_what_was_said_of_a_region_since_stays(
+    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+) -> None:
+    ReviewList(scan.segmentation).accept(0)
+    correct(history, scan, shown, report)
+    ReviewList(scan.segmentation).flag(1)
+    history.undo(scan)
+    states = [region.state for region in ReviewList(scan.segmentation).regions]
+    assert states == [RegionState.ACCEPTED, RegionState.OPEN, RegionState.FLAGGED]
+
+
+def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, scan: LabelledScan) -> None:
+    history.record(StepName.SEGMENT, scan, emptySnapshot(scan))
+    ReviewList(scan.segmentation).accept(2)
+    history.undo(scan)
+    history.redo(scan)
+    assert ReviewList(scan.segmentation).regions[2].state is RegionState.ACCEPTED
+
+
+def test_the_organs_status_goes_back_too(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    liver = scan.segmentation.GetSegmentation().GetSegment("liver")
+    before = snapshot(scan)
+    paint(scan, BOX, SPLEEN)
+    review = ReviewList(scan.segmentation)
+    review.accept(0)
+    review.accept(1)
+    history.record(StepName.APPLY_CORRECTIONS, scan, before)
+    assert logic.GetSegmentStatus(liver) == logic.Completed
+    history.undo(scan)
+    assert logic.GetSegmentStatus(liver) == logic.NotStarted
+
+
+def test_the_first_segmentation_can_be_undone(history: History, scan: LabelledScan, labels: np.ndarray) -> None:
+    history.record(StepName.SEGMENT, scan, emptySnapshot(scan))
+    assert history.undo(scan) is StepName.SEGMENT
+    assert not readLabels(scan).labels.any()
+    assert ReviewList(scan.segmentation).regions == ()
+    history.redo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, labels)
+    assert len(ReviewList(scan.segmentation).regions) == 3
+
+
+def test_picking_can_be_undone(
+    history: History, scan: LabelledScan, hypotheses: Hypotheses, labels: np.ndarray
+) -> None:
+    before = snapshot(scan)
+    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, Place(organ=LIVER))
+    history.record(StepName.PICK_ALTERNATIVE, scan, before)
+    history.undo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, labels)
+
+
+def test_many_levels_go_back_in_turn(history: History, scan: LabelledScan) -> None:
+    states = [readLabels(scan).labels]
+    for n in range(12):
+        before = snapshot(scan)
+        paint(scan, Box((n, n, n), (n + 2, n + 2, n + 2)), LIVER if n % 2 else SPLEEN)
+        history.record(StepName.SIMILAR_REGION, scan, before)
+        states.append(readLabels(scan).labels)
+    for expected in states[-2::-1]:
+        history.undo(scan)
+        np.testing.assert_array_equal(readLabels(scan).labels, expected)
+    assert history.undo(scan) is None
+    for expected in states[1:]:
+        history.redo(scan)
+        np.testing.assert_array_equal(readLabels(scan).labels, expected)
+    assert history.redo(scan) is None
+
+
+def test_the_oldest_step_is_forgotten_beyond_the_levels(scan: LabelledScan) -> None:
+    history = History(levels=3)
+    for _ in range(5):
+        history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
+    assert [history.undo(scan) for _ in range(4)][-2:] == [StepName.SIMILAR_REGION, None]
+
+
+def test_a_new_step_ends_what_could_be_redone(history: History, scan: LabelledScan) -> None:
+    history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
+    history.undo(scan)
+    history.record(StepName.PICK_ALTERNATIVE, scan, snapshot(scan))
+    assert history.redoText is None
+
+
+def test_a_step_is_small(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+    correct(history, scan, shown, report)
+    assert 0 < history.bytes < 4000
+
+
+def test_undo_with_a_deleted_volume_is_refused_and_can_be_tried_again(
+    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+) -> None:
+    before = correct(history, scan, shown, report)
+    scene = scan.scene
+    scene.RemoveNode(scan.input)
+    with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
+        history.undo(scan)
+    assert history.undoText == "Undo Apply corrections"
+    scene.AddNode(scan.input)
+    history.undo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, before)

@@ -1,0 +1,102 @@
+"""What is sent to be learnt: every visible segment once, by its name, in the voxels of the scan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import slicer
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.model_folders import bundled_models_folder
+from DiffusionSegmentLib.scene.installed_models import installedModels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.layers import BINARY
+from DiffusionSegmentLib.scene.own_segments import readOwnSegments
+from DiffusionSegmentLib.scene.segmentation import orientedImage
+
+LIVER, SPLEEN = 6, 1
+CYST = (slice(1, 4), slice(15, 18), slice(20, 24))
+
+
+def draw(scan: LabelledScan, name: str, place: tuple[slice, slice, slice]) -> str:
+    """A segment of the reader's, in a cropped label map of its own as Segment Editor leaves it."""
+    start = (place[0].start, place[1].start, place[2].start)
+    shape = tuple(part.stop - part.start for part in place)
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetLabelValue(1)
+    segment.AddRepresentation(BINARY, orientedImage(np.ones(shape, np.uint8), scan.input, start=start))
+    segmentId = f"Segment_{name}"
+    scan.segmentation.GetSegmentation().AddSegment(segment, segmentId)
+    return segmentId
+
+
+def test_organs_and_the_readers_own_are_read_by_name(scan: LabelledScan, labels: np.ndarray) -> None:
+    draw(scan, "Cyst", CYST)
+    own = readOwnSegments(scan)
+    assert own.names == ("spleen", "liver", "Cyst")
+    wanted = np.zeros(labels.shape, np.uint8)
+    wanted[labels == SPLEEN] = 1
+    wanted[labels == LIVER] = 2
+    wanted[CYST] = 3
+    np.testing.assert_array_equal(own.labels, wanted)
+
+
+def test_hidden_and_empty_segments_are_left_out(scan: LabelledScan) -> None:
+    scan.segmentation.GetSegmentation().AddEmptySegment("nothing", "Nothing")
+    scan.segmentation.GetDisplayNode().SetSegmentVisibility("spleen", False)
+    assert readOwnSegments(scan).names == ("liver",)
+
+
+def test_a_renamed_organ_goes_by_its_new_name(scan: LabelledScan) -> None:
+    scan.segmentation.GetSegmentation().GetSegment("liver").SetName("Right lobe")
+    assert readOwnSegments(scan).names == ("spleen", "Right lobe")
+
+
+def test_what_lies_outside_the_scan_is_cut_off(scan: LabelledScan) -> None:
+    draw(scan, "Edge", (slice(18, 23), slice(20, 23), slice(24, 27)))
+    own = readOwnSegments(scan)
+    assert np.count_nonzero(own.labels == 3) == 2 * 3 * 3
+
+
+def test_overlapping_segments_are_refused_by_name(scan: LabelledScan) -> None:
+    draw(scan, "Cyst", (slice(5, 7), slice(6, 8), slice(4, 6)))
+    with pytest.raises(DiffusionSegmentError, match="'liver' and 'Cyst' share 8 voxels") as caught:
+        readOwnSegments(scan)
+    assert caught.value.code is ErrorCode.INPUT_VALUES
+    scan.segmentation.GetDisplayNode().SetSegmentVisibility("liver", False)
+    assert readOwnSegments(scan).names == ("spleen", "Cyst")
+
+
+def test_nothing_to_be_seen_is_refused(scan: LabelledScan) -> None:
+    scan.segmentation.GetDisplayNode().SetAllSegmentsVisibility(False)
+    with pytest.raises(DiffusionSegmentError, match="shows no segment to learn from"):
+        readOwnSegments(scan)
+
+
+def test_the_users_models_come_after_the_bundled_ones(tmp_path: Path) -> None:
+    shutil.copytree(bundled_models_folder() / "abdomen-ct", tmp_path / "mine", ignore=shutil.ignore_patterns("*.saf*"))
+    found = installedModels((bundled_models_folder(), tmp_path))
+    assert next(iter(found)) == "abdomen-ct"
+    assert list(found)[-1] == "mine"
+    assert found["mine"].labels == found["abdomen-ct"].labels
+
+
+def test_unfinished_and_damaged_models_cost_nobody_the_others(tmp_path: Path) -> None:
+    raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
+    for name, text in ((".mine.tmp", json.dumps(raw)), ("cut", '{"name": "cu'), ("empty", "{}"), ("list", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(text, encoding="utf-8")
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "model.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert list(installedModels((tmp_path, tmp_path / "never made"))) == ["good"]
+
+
+def test_a_user_model_cannot_hide_a_bundled_one(tmp_path: Path) -> None:
+    (tmp_path / "abdomen-ct").mkdir()
+    raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
+    (tmp_path / "abdomen-ct" / "model.json").write_text(json.dumps({**raw, "modality": "MR"}), encoding="utf-8")
+    assert installedModels((bundled_models_folder(), tmp_path))["abdomen-ct"].modality == "CT"
