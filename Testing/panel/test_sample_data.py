@@ -1,4 +1,4 @@
-"""Sample data: nothing is drawn or loaded before somebody asks; the phantom and a public CT are offered with pictures."""
+"""Sample data: a phantom with its picture and a public CT are offered; nothing is drawn before somebody asks."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import re
 import sys
 import types
@@ -23,6 +25,7 @@ class Application:
     """Slicer's surroundings, installed into `sys.modules` and `slicer` once per process."""
 
     def __init__(self) -> None:
+        keepSingletons()
         self.qapplication = QtWidgets.QApplication.instance() or QtWidgets.QApplication(sys.argv[:1])
         self.qt = makeQtModule()
         sys.modules["qt"] = self.qt
@@ -64,6 +67,18 @@ class Application:
     def process(self) -> None:
         """Let Qt deliver what is waiting."""
         self.qapplication.processEvents()
+
+
+@functools.cache
+def keepSingletons() -> None:
+    """Make None, True and False immortal, as they are from Python 3.12 on.
+
+    PySide6 6.12 gives away a reference to them with each call that returns one, such as processEvents; before that
+    version of Python a long session runs out of references, and the interpreter ends.
+    """
+    if sys.version_info < (3, 12):
+        for item in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(item)).value += 1 << 40
 
 
 class SlicerApp:

@@ -37,6 +37,10 @@ class TooLittleMemory:
         raise MemoryError
 
 
+class AcceleratorError(RuntimeError):
+    """As torch calls what a graphics card throws."""
+
+
 def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Delivery:
     array = open_buffer(request.volume)
     steps = request.steps or 1
@@ -53,6 +57,8 @@ def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Deliv
             raise MemoryError
         if mishap == "exit":
             raise SystemExit(3)
+        if mishap == "device lost":
+            raise AcceleratorError("CUDA error: the device went away")
         if mishap == "refuse":
             raise DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Use a CT.")
     labels = (array > 0).astype(np.uint8)

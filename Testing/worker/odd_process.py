@@ -6,6 +6,11 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
+
+from DiffusionSegmentBackend.protocol import PROTOCOL_VERSION
 
 
 def say(**message: object) -> None:
@@ -13,7 +18,7 @@ def say(**message: object) -> None:
 
 
 def main(fault: str) -> None:
-    protocol = 99 if fault == "foreign" else 1
+    protocol = 99 if fault == "foreign" else PROTOCOL_VERSION
     say(type="hello", pid=os.getpid(), protocol=protocol, version="0", device="auto", torch="")
     request = json.loads(sys.stdin.readline() or "null")
     if fault == "rubbish":

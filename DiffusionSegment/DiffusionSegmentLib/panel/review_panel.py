@@ -44,7 +44,7 @@ class ReviewPanel:
         ui.regionTable.cellClicked.connect(self.onRegionClicked)
         # Kept as members: PythonQt deletes a shortcut that nobody holds.
         self._shortcuts = [self._shortcut("N", self.onNext), self._shortcut("P", self.onPrevious)]
-        self.update()
+        self._fill()
 
     def _shortcut(self, key: str, handler: Callable[[], None]) -> Any:
         """A key that works wherever the keyboard is, in the slice views too, but not while text is typed."""

@@ -11,9 +11,11 @@ from DiffusionSegmentBackend.protocol import (
     Answer,
     Corrected,
     Hypotheses,
+    Imported,
     Message,
     Progress,
     Result,
+    SelfTestReport,
     Similarity,
     Taught,
     Written,
@@ -32,6 +34,7 @@ from ..scene.volumes import volumeBuffer
 from ..worker.client import WorkerClient, WorkerState
 from . import wording
 from .alternatives_panel import AlternativesPanel
+from .installation_panel import InstallationPanel
 from .report_panel import ReportPanel
 from .result_table import ResultTable
 from .review_panel import ReviewPanel
@@ -71,6 +74,7 @@ class SegmentPanel:
         self.similar = SimilarPanel(ui, client, self, self.review.recorded)
         self.teach = TeachPanel(ui, client, self, self.onModelAdded)
         self.reporting = ReportPanel(ui, client, self)
+        self.installation = InstallationPanel(ui, client, self, self.onModelAdded)
         self._answers: dict[type[Message], Callable[[Any], None]] = {
             Result: self._putResult,
             Corrected: self.review.onCorrected,
@@ -78,6 +82,8 @@ class SegmentPanel:
             Similarity: self.similar.onAnswer,
             Taught: self.teach.onAnswer,
             Written: self.reporting.onAnswer,
+            SelfTestReport: self.installation.onSelfTestReport,
+            Imported: self.installation.onImported,
         }
         self._showProgress(None)
         self.say("")
@@ -147,7 +153,8 @@ class SegmentPanel:
             self._ui.modelSelector.currentIndex = list(self._models).index(parameters.model)
         self._ui.surfaceButton.enabled = self.result is not None
         self._ui.surfaceButton.toolTip = wording.SURFACES if self.result is not None else wording.NO_RESULT
-        for part in (self.review, self.alternatives, self.similar, self.teach, self.reporting):
+        parts = (self.review, self.alternatives, self.similar, self.teach, self.reporting, self.installation)
+        for part in parts:
             part.update()
         if self._client.running:
             cancelling = self._client.state is WorkerState.CANCELLING

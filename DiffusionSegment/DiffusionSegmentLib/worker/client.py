@@ -131,7 +131,9 @@ class WorkerClient:
 
     def _newRequest(self) -> tuple[str, Path]:
         """An id of its own, and the folder for what it needs and gets."""
-        self._folder = self._folder or createSessionFolder()
+        if self._folder is None or not self._folder.is_dir():
+            # Systems sweep their temporary folders, and a session may be days old.
+            self._folder = createSessionFolder()
         self._counter += 1
         return f"{os.getpid()}-{self._counter}", self._folder
 

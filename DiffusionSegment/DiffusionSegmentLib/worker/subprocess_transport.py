@@ -46,15 +46,20 @@ class SubprocessTransport:
         threading.Thread(target=self._readOutput, args=(process, process.stdout, log), daemon=True).start()
 
     def _readOutput(self, process: subprocess.Popen[bytes], stream: IO[bytes], log: threading.Thread) -> None:
-        while chunk := stream.read(_CHUNK):
-            self._events.put(chunk)
+        with stream:
+            while chunk := stream.read(_CHUNK):
+                self._events.put(chunk)
         # The end is told when its reasons can be read; a grandchild may hold the log open, though.
         log.join(_LOG_SECONDS)
-        self._events.put(process.wait())
+        exitCode = process.wait()
+        # The log of an ended worker is kept, its pipes are not.
+        self.closeInput()
+        self._events.put(exitCode)
 
     def _readLog(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            self._log.append(line.decode(errors="replace").rstrip())
+        with stream:
+            for line in stream:
+                self._log.append(line.decode(errors="replace").rstrip())
 
     def poll(self, seconds: float = 0.0) -> bool:
         """Hand over what has arrived, waiting up to `seconds` for the first piece; False when nothing came."""

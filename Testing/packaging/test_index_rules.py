@@ -1,0 +1,221 @@
+"""What the Extensions Index checks by itself, and what its reviewers ask, asked here first."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = ROOT / "DiffusionSegment"
+MOST_BYTES = 100_000_000
+NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "smtplib", "aiohttp", "httpx", "webbrowser", "xmlrpc"}
+PROGRAMS = {".exe", ".dll", ".so", ".dylib", ".bat", ".msi", ".jar", ".whl", ".pyd"}
+# Calls that only make a value; anything else in the body of a file would run when Slicer starts.
+HARMLESS = re.compile(
+    # Classes of our own and of the standard library, their plain functions, and names that a class of VTK tells.
+    r"[A-Z]\w*|re\.compile|np\.diag|dict\.fromkeys|slicer\.vtk\w+\.Get\w+Name"
+    r"|field|fields|frozenset|tuple|sorted|set|dict|list|str|float|max|min|len|range"
+)
+HARMLESS_METHODS = {"resolve", "with_name", "joinpath", "items", "format"}
+
+
+def python_files() -> list[Path]:
+    return [path for path in sorted(MODULE.rglob("*.py")) if "Testing" not in path.relative_to(MODULE).parts]
+
+
+def slicer_files() -> list[Path]:
+    """What Slicer's own process reads: the module and its Slicer side."""
+    return [MODULE / "DiffusionSegment.py", *sorted((MODULE / "DiffusionSegmentLib").rglob("*.py"))]
+
+
+@pytest.fixture(scope="module")
+def readme() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def run_at_import(tree: ast.Module) -> Iterator[str]:
+    """What a file does when it is imported, beyond naming things."""
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.If) and "sys.path" in ast.unparse(node.test):
+            continue
+        if not isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            yield f"{node.lineno}: {ast.unparse(node).splitlines()[0]}"
+            continue
+        for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
+            name = ast.unparse(call.func)
+            if not HARMLESS.fullmatch(name) and getattr(call.func, "attr", "") not in HARMLESS_METHODS:
+                yield f"{call.lineno}: {name}"
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+    # urllib.parse speaks to nobody.
+    return {name.partition(".")[0] for name in found - {"urllib.parse"}}
+
+
+def section(text: str, title: str) -> str:
+    """The text below a heading of a Markdown file, up to the next of its rank or above."""
+    match = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", text, re.DOTALL | re.MULTILINE)
+    assert match is not None, f"no section {title}"
+    return match[2]
+
+
+# What the index checks by itself.
+
+
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="no clone")
+def test_the_repository_with_its_history_is_small_enough() -> None:
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    stored = dict(line.split(": ") for line in git("count-objects", "-v").splitlines())
+    history = 1024 * (int(stored["size"]) + int(stored["size-pack"]))
+    names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    files = sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
+    assert history + files < MOST_BYTES
+
+
+def test_names_are_what_the_index_wants() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    name = re.findall(r"project\(\s*(\w+)", text)[0]
+    assert not name.startswith("Slicer")
+    assert re.search(rf'EXTENSION_HOMEPAGE "https://github\.com/\w+/Slicer{name}"\)', text)
+
+
+@pytest.mark.parametrize("field", ["ICONURL", "SCREENSHOTURLS", "DESCRIPTION", "DEPENDS", "CATEGORY"])
+def test_a_field_stands_alone_on_its_line(field: str) -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert len(re.findall(rf'^set\(EXTENSION_{field} "[^"\n]+"\)$', text, re.MULTILINE)) == 1
+
+
+def test_every_picture_is_a_png_of_a_sensible_size() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    addresses = re.findall(r"https://raw\.githubusercontent\.com/\w+/\w+/main/([\w/.]+)", text)
+    assert len(addresses) >= 2
+    for address in addresses:
+        assert (ROOT / address).read_bytes().startswith(b"\x89PNG"), address
+        assert (ROOT / address).stat().st_size < 3_000_000, address
+
+
+def test_the_licence_has_a_name_that_is_found() -> None:
+    assert (ROOT / "LICENSE.txt").is_file()
+
+
+def test_the_extension_depends_on_what_its_code_asks_for() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    asks = any("PyTorchUtils" in imported(path) for path in slicer_files())
+    assert asks == ('set(EXTENSION_DEPENDS "PyTorch")' in text)
+
+
+# What the reviewers ask.
+
+
+def test_the_description_is_plain_sentences(readme: str) -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    description = re.findall(r'EXTENSION_DESCRIPTION "([^"]+)"', text)[0]
+    assert description.endswith(".")
+    known = {"CT", "CPU", "GPU", "MRI"}
+    assert set(re.findall(r"\b[A-Z]{2,}\b", description)) <= known
+    assert max(len(sentence.split()) for sentence in re.split(r"[.;] ", description)) < 30
+
+
+def test_the_readme_begins_with_a_summary_and_shows_a_picture(readme: str) -> None:
+    assert re.match(r"# Diffusion Segment\n\nA 3D Slicer extension that \w+", readme)
+    pictures = re.findall(r"!\[[^\]]{10,}\]\(([^)]+)\)", readme)
+    assert len(pictures) >= 2
+    assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_the_readme_says_what_each_module_does(readme: str) -> None:
+    modules = [path.stem for path in MODULE.glob("*.py")]
+    title = re.findall(r'parent\.title = _\("([^"]+)"\)', (MODULE / f"{modules[0]}.py").read_text(encoding="utf-8"))[0]
+    assert len(modules) == 1
+    assert re.search(rf"module, \*\*{re.escape(title)}\*\*: it \w+", readme)
+
+
+def test_the_readme_names_papers_and_how_to_cite(readme: str) -> None:
+    assert len(re.findall(r"arXiv \d{4}\.\d{5}", readme)) >= 3
+    assert "Please cite" in readme
+
+
+def test_the_readme_has_a_tutorial_on_data_that_anybody_has(readme: str) -> None:
+    tutorial = section(readme, "Tutorial")
+    assert len(re.findall(r"^\d\. ", tutorial, re.MULTILINE)) >= 4
+    assert "Sample Data" in tutorial
+    assert "registerSampleData" in (MODULE / "DiffusionSegment.py").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_the_licence_and_what_it_is_not_for(readme: str) -> None:
+    assert "Apache-2.0" in section(readme, "Licence")
+    assert "not for diagnosis" in readme
+
+
+def test_no_code_speaks_to_the_network_by_itself() -> None:
+    assert [path.name for path in python_files() if imported(path) & NETWORK] == []
+
+
+def test_the_only_addresses_that_are_fetched_are_those_of_sample_data() -> None:
+    found = [path.name for path in slicer_files() if re.search(r"https?://", path.read_text(encoding="utf-8"))]
+    assert found == ["sample_data.py"]
+
+
+def test_no_programs_are_shipped() -> None:
+    assert [path for path in MODULE.rglob("*") if path.suffix.lower() in PROGRAMS] == []
+
+
+def test_nothing_runs_when_a_file_is_imported() -> None:
+    found = [
+        f"{path.relative_to(MODULE)}:{text}"
+        for path in slicer_files()
+        for text in run_at_import(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert found == []
+
+
+def test_packages_are_installed_in_one_place_and_torch_by_its_extension() -> None:
+    pattern = re.compile(r"pip_install|pip_ensure|-m.{0,4}pip\b|pip\.main|light.the.torch|ensurepip")
+    found = [path.name for path in python_files() if pattern.search(path.read_text(encoding="utf-8"))]
+    assert found == ["installation.py"]
+    text = (MODULE / "DiffusionSegmentLib" / "installation.py").read_text(encoding="utf-8")
+    assert "PyTorchUtils.PyTorchUtilsLogic().installTorch(" in text
+
+
+def test_the_readme_says_what_is_kept_on_disk_and_how_it_goes(readme: str) -> None:
+    (paragraph,) = re.findall(r"What is kept on disk, and how to remove it: (.*?)\n\n", readme, re.DOTALL)
+    folders = (MODULE / "DiffusionSegmentBackend" / "model_folders.py").read_text(encoding="utf-8")
+    for place in (".local/share", "%APPDATA%", "Library/Application Support"):
+        assert place in paragraph
+        assert place in folders
+    assert "/DiffusionSegment" in paragraph
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "print('hello')",
+        "for n in range(3):\n    pass",
+        "x = subprocess.run(['ls'])",
+        "x = slicer.util.pip_install('torch')",
+        "try:\n    import torch\nexcept ImportError:\n    install()",
+        "with open('x') as f:\n    pass",
+        "if True:\n    start()",
+    ],
+)
+def test_the_rule_on_imports_sees_a_breach(line: str) -> None:
+    assert list(run_at_import(ast.parse(line))) != []

@@ -1,0 +1,117 @@
+"""The installed extension starts by itself: what CMake does not list is not there, whatever lies in the repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STUB = Path(__file__).parent / "slicer_stub"
+HEAVY = ("torch", "monai", "scipy", "SimpleITK", "nibabel", "safetensors", "tqdm", "jinja2", "matplotlib", "highdicom")
+
+START = """
+import json, sys
+from pathlib import Path
+from pythonqt.slicer_application import Application
+
+application = Application()
+import DiffusionSegment as module
+from DiffusionSegmentBackend.protocol import SelfTest
+from DiffusionSegmentLib.worker.transport import processEvents
+
+widget = module.DiffusionSegmentWidget()
+widget.setup()
+widget.enter()
+selector = widget.ui.modelSelector
+told = {
+    "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("DiffusionSegment") and m.__file__}),
+    "models": [selector.itemText(n) for n in range(selector.count)],
+    "heavy": sorted(set(%r) & sys.modules.keys()),
+    "started": widget.logic.client.hello is not None,
+}
+client, answers, errors = widget.logic.client, [], []
+client.finished.disconnect(widget.panel._onFinished)
+client.finished.connect(answers.append)
+client.failed.connect(lambda _, error: errors.append(str(error)))
+client.ask(SelfTest, device="cpu")
+while not answers and not errors:
+    processEvents()
+told |= {"errors": errors, "worker": list(client.hello.models), "torch": answers[0].report["torch"]}
+widget.cleanup()
+print(json.dumps(told))
+"""
+
+
+def start(modules: Path) -> subprocess.CompletedProcess[str]:
+    """Start the module that lies in `modules` in the stand-in for Slicer, far from the repository's own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(modules), str(ROOT / "Testing")])}
+    environment |= {"QT_QPA_PLATFORM": "offscreen", "DIFFUSION_SEGMENT_MODELS": str(modules / "none")}
+    return subprocess.run(
+        [sys.executable, "-c", START % (HEAVY,)],
+        cwd=modules,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of scripted modules after CMake configured and installed the extension."""
+    if shutil.which("cmake") is None:
+        pytest.skip("CMake is not installed")
+    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("Félix 测试")
+    for command in (
+        ["-S", str(ROOT), "-B", str(build), f"-DSlicer_DIR={STUB}"],
+        ["--install", build, "--prefix", prefix],
+    ):
+        subprocess.run(["cmake", *map(str, command)], check=True, capture_output=True)
+    return prefix / "lib" / "Slicer" / "qt-scripted-modules"
+
+
+@pytest.fixture(scope="module")
+def told(modules: Path) -> dict[str, Any]:
+    outcome = start(modules)
+    assert outcome.returncode == 0, outcome.stderr
+    return json.loads(outcome.stdout.splitlines()[-1])
+
+
+def test_it_starts_from_its_own_files_alone(modules: Path, told: dict[str, Any]) -> None:
+    assert len(told["files"]) > 20
+    assert [name for name in told["files"] if not name.startswith(str(modules))] == []
+
+
+def test_every_bundled_model_is_there_for_panel_and_worker(told: dict[str, Any]) -> None:
+    bundled = sorted(path.name for path in (ROOT / "DiffusionSegment" / "Resources" / "Models").iterdir())
+    assert told["models"] == bundled
+    assert told["worker"] == bundled
+
+
+def test_opening_the_module_loads_nothing_heavy_and_starts_nothing(told: dict[str, Any]) -> None:
+    assert told["heavy"] == []
+    assert not told["started"]
+
+
+def test_its_worker_answers(told: dict[str, Any]) -> None:
+    assert told["errors"] == []
+    assert told["torch"]
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["DiffusionSegmentLib/scene/overlay.py", "Resources/UI/DiffusionSegment.ui", "DiffusionSegmentBackend/engine.py"],
+)
+def test_a_file_that_cmake_forgot_would_be_missed(modules: Path, tmp_path: Path, missing: str) -> None:
+    copy = tmp_path / "modules"
+    shutil.copytree(modules, copy, ignore=shutil.ignore_patterns("*.safetensors"))
+    (copy / missing).unlink()
+    assert start(copy).returncode != 0

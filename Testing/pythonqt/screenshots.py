@@ -1,0 +1,133 @@
+"""The panel in each of its states, as PNG files: `make screenshots [CT=path]`.
+
+With a CT the real model runs; without one a quick stand-in labels a small phantom by threshold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import read_volume
+from headless.slicer_picture import putVolume
+from PySide6 import QtCore, QtGui, QtWidgets
+
+from .slicer_application import Application
+
+_WIDTH = 440
+_QUICK_ENGINE = Path(__file__).resolve().parents[1] / "panel" / "engine_process.py"
+_REFUSED, _SLOW = 13, 99
+_DARK = {
+    QtGui.QPalette.Window: (45, 45, 48),
+    QtGui.QPalette.Base: (30, 30, 32),
+    QtGui.QPalette.AlternateBase: (40, 40, 44),
+    QtGui.QPalette.Button: (60, 60, 64),
+    QtGui.QPalette.WindowText: (230, 230, 230),
+    QtGui.QPalette.Text: (230, 230, 230),
+    QtGui.QPalette.ButtonText: (230, 230, 230),
+    QtGui.QPalette.ToolTipBase: (60, 60, 64),
+    QtGui.QPalette.Highlight: (60, 110, 180),
+}
+
+
+class Photographer:
+    """Brings the panel into a state and saves what is on the screen."""
+
+    def __init__(self, folder: Path, ct: Path | None) -> None:
+        self._folder = folder
+        self._application = Application()
+        import DiffusionSegment
+        from DiffusionSegmentLib.worker.transport import QProcessTransport
+
+        self._widget = DiffusionSegment.DiffusionSegmentWidget()
+        self._widget.setup()
+        command = [sys.executable, "-u", *(["-m", "DiffusionSegmentBackend", "worker"] if ct else [str(_QUICK_ENGINE)])]
+        self._widget.logic.client._createTransport = lambda: QProcessTransport(command)
+        self._widget.logic.client.prepare = lambda: None
+        self._ct = read_volume(ct) if ct else _ramp()
+        self.ui: Any = self._widget.ui
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def parameters(self) -> Any:
+        """The panel's parameter node."""
+        return self._widget._parameterNode
+
+    def until(self, done: Callable[[], Any], seconds: float = 600.0) -> None:
+        """Let the panel live until something has happened."""
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            self._application.process()
+            time.sleep(0.01)
+
+    def take(self, name: str) -> None:
+        """Save the panel, as high as it wants to be."""
+        frame = self._widget.frame
+        frame.show()
+        for _ in range(6):
+            self._application.process()
+            frame.resize(_WIDTH, frame.sizeHint().height())
+        frame.grab().save(str(self._folder / f"{name}.png"))
+
+    def segment(self) -> None:
+        """Click and wait."""
+        self.ui.segmentButton.click()
+        self.until(lambda: self.ui.segmentButton.text == "Segment")
+
+    def all(self) -> None:
+        """Every state, in the order in which a user meets them."""
+        self.take("1-empty")
+        self.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, self._ct, "CT abdomen"))
+        self.take("2-ready")
+        self.parameters.seed = _SLOW
+        self.ui.segmentButton.click()
+        self.until(lambda: self.ui.stageLabel.text == "Drawing samples")
+        self.take("3-running")
+        self.ui.segmentButton.click()
+        self.until(lambda: self.ui.segmentButton.text == "Segment")
+        self.parameters.seed = _REFUSED
+        self.segment()
+        self.take("4-error")
+        self.parameters.seed = 0
+        self.segment()
+        self.take("5-result")
+        self.ui.nextButton.click()
+        self.take("6-review")
+        for section in (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton):
+            section.collapsed = False
+        self.take("7-everything")
+        palette = QtGui.QPalette()
+        for role, colour in _DARK.items():
+            palette.setColor(role, QtGui.QColor(*colour))
+        for role in (QtGui.QPalette.WindowText, QtGui.QPalette.Text, QtGui.QPalette.ButtonText):
+            palette.setColor(QtGui.QPalette.Disabled, role, QtGui.QColor(120, 120, 120))
+        palette.setColor(QtGui.QPalette.PlaceholderText, QtGui.QColor(140, 140, 140))
+        QtWidgets.QApplication.setStyle("Fusion")
+        QtWidgets.QApplication.setPalette(palette)
+        self.take("8-dark")
+        self._widget.cleanup()
+
+
+def _ramp() -> Volume:
+    return Volume(np.arange(-500, 1300, dtype=np.int16).reshape(10, 12, 15), np.diag([-1.0, 1.5, 2.0, 1.0]))
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--ct", type=Path)
+    options = parser.parse_args()
+    QtCore.QCoreApplication.setApplicationName("Slicer")
+    Photographer(options.output, options.ct).all()
+
+
+if __name__ == "__main__":
+    main()
