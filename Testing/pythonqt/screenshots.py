@@ -43,8 +43,9 @@ class Photographer:
     def __init__(self, folder: Path, ct: Path | None) -> None:
         self._folder = folder
         self._application = Application()
-        import DiffusionSegment
         from DiffusionSegmentLib.worker.transport import QProcessTransport
+
+        import DiffusionSegment
 
         self._widget = DiffusionSegment.DiffusionSegmentWidget()
         self._widget.setup()
