@@ -39,11 +39,12 @@ def test_segment_writes_every_file_in_the_scans_geometry(scan: Path, tmp_path: P
         "segmentation.nii.gz",
         "uncertainty.nii.gz",
         "mutual_information.nii.gz",
+        "regions.nii.gz",
         "bodypart.nii.gz",
         "report.json",
     }
     source = read_volume(scan)
-    for name in ("segmentation", "uncertainty", "mutual_information"):
+    for name in ("segmentation", "uncertainty", "mutual_information", "regions"):
         written = read_volume(tmp_path / "out" / f"{name}.nii.gz")
         assert written.array.shape == source.array.shape
         np.testing.assert_allclose(written.index_to_lps, source.index_to_lps, atol=1e-3)
