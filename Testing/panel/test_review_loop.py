@@ -44,7 +44,8 @@ def reader(user: PanelUser, body: Volume, monkeypatch: pytest.MonkeyPatch) -> It
     user.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, body, "CT"))
     parameters = user.widget._parameterNode
     parameters.force, parameters.samples, parameters.steps, parameters.seed = True, 2, 1, 5
-    user.segment()
+    user.click(user.ui.segmentButton)
+    user.until(lambda: user.ui.segmentButton.text == "Segment", seconds=300.0)
     return user
 
 
@@ -66,7 +67,7 @@ def _paint(user: PanelUser, value: int) -> np.ndarray:
 
 
 def _finish(user: PanelUser) -> None:
-    user.until(lambda: not user.widget.logic.client.running, seconds=120.0)
+    user.until(lambda: not user.widget.logic.client.running, seconds=300.0)
     user.application.process()
 
 
