@@ -136,7 +136,9 @@ def nvidia_driver() -> str:
     """Name and driver version of the first NVIDIA card as its own tool tells them; empty without one."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=_DRIVER_SECONDS, check=False)
+        told = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_DRIVER_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = told.stdout.strip().splitlines()

@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionS
 
 def run(*arguments: object, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(PACKAGE / "__main__.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit, timeout=300)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, preexec_fn=limit, timeout=300)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def test_a_dicom_folder_from_a_hospital_within_time_and_memory(tmp_path: Path) -
     assert DATA is not None
     scan = DATA / "unlabelled_ct" / "crlm_ct_1004_dicom"
     command = [sys.executable, str(ENTRY), "segment", str(scan), "-o", str(tmp_path / "out"), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["timings_s"]["total"] < 120

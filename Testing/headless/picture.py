@@ -46,7 +46,7 @@ def offscreenWorks() -> bool:
         done = subprocess.run(
             [sys.executable, "-c", trial],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=120,
             check=False,
             cwd=Path(__file__).resolve().parents[1],

@@ -36,7 +36,7 @@ def listed_files() -> list[str]:
 
 def configure(source: Path, build: Path) -> subprocess.CompletedProcess[str]:
     command = ["cmake", "-S", str(source), "-B", str(build), f"-DSlicer_DIR={STUB}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_licence_and_readme_are_packaged(installed: Path) -> None:
 
 @with_cmake
 def test_the_tests_that_run_inside_slicer_are_registered(build: Path) -> None:
-    listing = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["ctest", "-N"], cwd=build, capture_output=True, encoding="utf-8", check=True).stdout
     assert "py_DiffusionSegment\n" in listing
     assert "py_DiffusionSegmentSelfTest\n" in listing
 
@@ -87,7 +87,7 @@ def test_the_tests_that_run_inside_slicer_are_registered(build: Path) -> None:
 def test_the_installed_command_line_starts(installed: Path) -> None:
     """Runs from the install tree alone, as the packaged extension does."""
     command = [sys.executable, "-I", str(installed / INSTALLED / "DiffusionSegmentBackend" / "__main__.py"), "--help"]
-    outcome = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False)
+    outcome = subprocess.run(command, cwd=installed, capture_output=True, encoding="utf-8", check=False)
     assert outcome.returncode == 0, outcome.stderr
     assert "segment" in outcome.stdout
 

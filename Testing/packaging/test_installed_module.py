@@ -52,13 +52,17 @@ print(json.dumps(told))
 def start(modules: Path) -> subprocess.CompletedProcess[str]:
     """Start the module that lies in `modules` in the stand-in for Slicer, far from the repository's own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(modules), str(ROOT / "Testing")])}
-    environment |= {"QT_QPA_PLATFORM": "offscreen", "DIFFUSION_SEGMENT_MODELS": str(modules / "none")}
+    environment |= {
+        "PYTHONUTF8": "1",
+        "QT_QPA_PLATFORM": "offscreen",
+        "DIFFUSION_SEGMENT_MODELS": str(modules / "none"),
+    }
     return subprocess.run(
         [sys.executable, "-c", START % (HEAVY,)],
         cwd=modules,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=120,
     )
@@ -82,6 +86,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(modules: Path) -> dict[str, Any]:
     outcome = start(modules)
     assert outcome.returncode == 0, outcome.stderr
+    assert "Traceback" not in outcome.stderr, outcome.stderr
     return json.loads(outcome.stdout.splitlines()[-1])
 
 

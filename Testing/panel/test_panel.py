@@ -31,7 +31,9 @@ def test_nothing_heavy_is_imported_and_nothing_runs_on_entering() -> None:
     )
     folders = [str(Path(__file__).resolve().parents[n] / name) for n, name in ((2, "DiffusionSegment"), (1, ""))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert done.stdout.strip() == "Stopped []", done.stderr
 
 

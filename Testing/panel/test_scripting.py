@@ -213,7 +213,7 @@ def test_the_documents_example_for_plain_python_runs(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"PYTHONPATH": str(DOCUMENT.parents[1] / "DiffusionSegment"), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr

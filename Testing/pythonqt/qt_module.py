@@ -23,13 +23,29 @@ _get = object.__getattribute__
 _OTHERWISE = {"QInputDialog"}
 
 
+def _property(self: Any, name: str) -> Any:
+    """The value of a Q_PROPERTY; a list as a tuple.
+
+    A virtual getter, as that of a progress bar's text, looks for an override in Python while it is read: what it finds
+    must be Qt's own function, or it would read the property again without end.
+    """
+    being_read = _get(self, "__dict__").setdefault("_beingRead", set())
+    if name in being_read:
+        return _get(self, name)
+    being_read.add(name)
+    try:
+        value = _get(self, "property")(name)
+    finally:
+        being_read.discard(name)
+    return tuple(value) if isinstance(value, list) else value
+
+
 class PythonQtObject:
     """Mixed into every QObject class: Q_PROPERTYs read and write as attributes."""
 
     def __getattribute__(self, name: str) -> Any:
         if not name.startswith("_") and _get(self, "metaObject")().indexOfProperty(name) >= 0:
-            value = _get(self, "property")(name)
-            return tuple(value) if isinstance(value, list) else value
+            return _property(self, name)
         if name == "name":
             return _get(self, "objectName")()
         value = _get(self, name)
