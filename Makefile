@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint screenshots evidence system-packages clean
+.PHONY: demo test lint fuzz endurance screenshots evidence performance system-packages clean
 
 demo: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -24,9 +24,23 @@ lint: $(STAMP)
 screenshots: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.screenshots -o build/screenshots $(if $(CT),--ct "$(CT)")
 
+# Damaged inputs by the hundred thousand; what fails is stored in build/fuzz-failures.
+fuzz: $(STAMP)
+	mkdir -p build
+	PYTHONPATH=DiffusionSegment:Testing $(PY) -m reliability.fuzz --count $(or $(COUNT),100000) --seed $(or $(SEED),1) -o build/fuzz.json
+
+# A thousand segment-cancel cycles and eight hours' worth of clicks; what leaks is told.
+endurance: $(STAMP)
+	mkdir -p build
+	PYTHONPATH=DiffusionSegment:Testing $(PY) -m reliability.endurance --cycles 1000 --clicks 960 -o build/endurance.json
+
 # docs/EVIDENCE.md and its plots from the result files in docs/results.
 evidence: $(STAMP)
 	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend evidence
+
+# docs/PERFORMANCE.md from docs/results/performance.json, which `diffusion-segment benchmark` writes.
+performance: $(STAMP)
+	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend performance
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -24,7 +24,8 @@ def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeRefer
     """
     try:
         with open(path, "wb") as file:
-            np.ascontiguousarray(array).tofile(file)
+            # Not tofile, which does not notice that the last block found no room.
+            file.write(np.ascontiguousarray(array).data)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise from_os_error(error, path) from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .benchmark_cli import add_benchmark_commands
 from .errors import DiffusionSegmentError, ErrorCode
 from .reporting_cli import add_reporting_commands
 from .teaching_cli import add_teaching_commands
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_commands(commands)
     add_teaching_commands(commands)
     add_reporting_commands(commands)
+    add_benchmark_commands(commands)
     models = commands.add_parser("models", help="list the installed models")
     models.set_defaults(run=_run_models)
     check = commands.add_parser("check", help="check the installation: torch, devices, weights")

@@ -78,10 +78,12 @@ def correct_folder(
 def _report_of(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        if not {"model", "sha256", "seed", "samples", "steps"} <= set(report["provenance"]):
+        told = report["provenance"]
+        if not {"model", "version", "sha256", "seed", "samples", "steps"} <= set(told):
             raise KeyError("provenance")
+        _ = [_word(told.get(name)) for name in ("model", "version", "sha256", "input", "presegmentation")]
         return dict(report)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING, f"{folder} holds no finished result.", hint="Name a folder that `segment` wrote."
         ) from error
@@ -108,19 +110,36 @@ def _map_of(path: Path, scan: Volume) -> NDArray[np.uint8]:
 
 
 def _options_of(told: dict[str, Any], volume: Volume) -> SegmentOptions:
-    options = SegmentOptions(
-        samples=max(1, int(told["samples"])),
-        steps=max(1, int(told["steps"])),
-        seed=int(told["seed"]),
-        sampler=told.get("sampler"),
-        schedule=told.get("schedule"),
-        abar_start=told.get("abar_start"),
-        organs=tuple(told["organs"]) if told.get("organs") else None,
-        force=True,
-    )
+    """The options of the run that the report tells.
+
+    Raises:
+        DiffusionSegmentError: INPUT_UNREADABLE for a report whose entries are of another type.
+    """
+    start = told.get("abar_start")
+    try:
+        options = SegmentOptions(
+            samples=max(1, int(told["samples"])),
+            steps=max(1, int(told["steps"])),
+            seed=int(told["seed"]),
+            sampler=_word(told.get("sampler")),
+            schedule=_word(told.get("schedule")),
+            abar_start=None if start is None else float(start),
+            organs=tuple(_word(name) or "" for name in told["organs"]) if told.get("organs") else None,
+            force=True,
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE, f"{REPORT} of the result is damaged.", hint="Segment the scan again."
+        ) from error
     if told.get("presegmentation"):
         options = replace(options, presegmentation=_map_of(Path(told["presegmentation"]), volume))
     return options
+
+
+def _word(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no name")
+    return value
 
 
 def _kept(told: dict[str, Any]) -> dict[str, Any]:

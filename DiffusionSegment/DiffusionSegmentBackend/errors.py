@@ -37,6 +37,7 @@ class ErrorCode(str, Enum):
     INTERNAL = "INTERNAL"
 
 
+_LONGEST = 600
 _EXIT_STATUS = {
     ErrorCode.MODEL_UNKNOWN: 3,
     ErrorCode.WEIGHTS_MISSING: 3,
@@ -55,10 +56,10 @@ class DiffusionSegmentError(Exception):
     """A failure told to the user: `message` says what is wrong, `hint` what to do next."""
 
     def __init__(self, code: ErrorCode, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = one_line(message)
         self.hint = hint
+        super().__init__(self.message)
 
     @property
     def exit_status(self) -> int:
@@ -68,7 +69,13 @@ class DiffusionSegmentError(Exception):
     def __str__(self) -> str:
         """`CODE: message. hint`, always a single line."""
         text = f"{self.code.value}: {self.message}"
-        return " ".join((f"{text} {self.hint}" if self.hint else text).split())
+        return one_line(text) + (f" {one_line(self.hint)}" if self.hint else "")
+
+
+def one_line(text: str) -> str:
+    """The text on one line of at most 600 letters: names that strangers chose may steer a terminal or turn its text."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."
 
 
 def unknown_name(what: str, name: str, known: tuple[str, ...]) -> DiffusionSegmentError:

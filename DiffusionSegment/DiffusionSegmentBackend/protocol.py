@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .wire_types import check_types, finite_number
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -347,18 +348,20 @@ def decode(line: bytes | str) -> Message:
     """The message on one line; fields that this version does not know are ignored.
 
     Raises:
-        DiffusionSegmentError: PROTOCOL when the line is too long, no JSON object, of unknown type or lacks a field.
+        DiffusionSegmentError: PROTOCOL when the line is too long, no JSON object, of unknown type, lacks a field or
+            holds a value of another type than the field's.
     """
     if len(line) > MAX_LINE_BYTES:
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message of {len(line)} bytes is too long.")
     try:
-        payload = json.loads(line)
+        payload = json.loads(line, parse_float=finite_number, parse_constant=finite_number)
         message_type = _MESSAGES[payload.pop("type")]
         known = {item.name for item in fields(message_type)}
         values = {key: _thaw(key, value) for key, value in payload.items() if key in known}
+        check_types(message_type, values)
         return message_type(**values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message was not understood ({reason}).") from error
 
 
@@ -366,6 +369,7 @@ def _thaw(key: str, value: Any) -> Any:
     if key in _VOLUME_FIELDS and isinstance(value, dict):
         known = {item.name for item in fields(VolumeReference)}
         named: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
+        check_types(VolumeReference, named)
         return VolumeReference(**named)
     return tuple(value) if isinstance(value, list) else value
 

@@ -97,6 +97,8 @@ def with_volumes_now(report: dict[str, Any], labels: Volume) -> dict[str, Any]:
 def _write_result(request: WriteReport | ExportDicom, folder: Path) -> None:
     """The files of a result that the reporting reads."""
     labels = Volume(np.asarray(open_buffer(request.labels)), geometry_of(request.labels))
+    if labels.array.dtype != np.uint8:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"Labels of {labels.array.dtype} are not supported.")
     doubt = Volume(np.asarray(open_buffer(request.uncertainty)), geometry_of(request.uncertainty))
     write_volume(labels, folder / SEGMENTATION)
     write_volume(doubt, folder / UNCERTAINTY)

@@ -149,7 +149,8 @@ def import_model(source: Path, *, replace: bool = False) -> str:
 
 def _check_installed(description: ModelDescription, name: str, source: Path) -> None:
     shared = {network for network, entry in description.networks.items() if entry.model is not None}
-    if description.base is None or description.name != name or shared != {"bodypart", "backbone"}:
+    own = set(description.networks) - shared
+    if description.base is None or description.name != name or (shared, own) != ({"bodypart", "backbone"}, {"probe"}):
         raise _no_model(source, "it is not a taught model")
     check_base(description)
     base = read_description(find_model(description.base.name))

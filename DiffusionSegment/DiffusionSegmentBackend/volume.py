@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from .errors import DiffusionSegmentError, ErrorCode
 
 _SAME_PLACE_MM = 0.01
+# Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
+_LARGEST_SPACING_MM = 1000.0
+_FARTHEST_MM = 1e6
+_MOST_GRID_VOXELS = 2**29
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
 
@@ -54,7 +58,7 @@ def check_geometry(index_to_lps: NDArray[np.float64]) -> None:
     """Refuse a matrix that does not span space.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for non-finite entries, zero spacing or a singular direction.
+        DiffusionSegmentError: GEOMETRY for non-finite entries, zero or absurd spacing, or a singular direction.
     """
     hint = "Export the scan again, or repair its header."
     if not np.all(np.isfinite(index_to_lps)):
@@ -62,6 +66,10 @@ def check_geometry(index_to_lps: NDArray[np.float64]) -> None:
     spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
     if np.any(spacing < 1e-6):
         raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The scan's voxel spacing is zero.", hint=hint)
+    if np.any(spacing > _LARGEST_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _FARTHEST_MM):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The scan's voxels are larger than a metre, or a kilometre away.", hint=hint
+        )
     if abs(np.linalg.det(index_to_lps[:3, :3] / spacing)) < _MIN_AXIS_ANGLE_VOLUME:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The scan's direction matrix is singular: its axes do not span space.", hint=hint
@@ -166,13 +174,18 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     """The grid of `spacing` (x, y, z in mm) along the volume's canonical axes, covering all of it.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for a matrix that does not span space.
+        DiffusionSegmentError: GEOMETRY for a matrix that does not span space, or for a scan of many metres.
     """
     check_geometry(volume.index_to_lps)
     turned, order = canonical(volume)
     native_spacing = turned.spacing
     shape_ijk = np.array(turned.shape_ijk)
     counts = np.maximum(1, np.ceil(shape_ijk * native_spacing / np.array(spacing) - 1e-6)).astype(int)
+    if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
+        size = " x ".join(f"{n:.0f}" for n in shape_ijk * native_spacing)
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can take in.", hint="Crop the scan."
+        )
     ratio = np.array(spacing) / native_spacing
     matrix = turned.index_to_lps.copy()
     matrix[:3, :3] = turned.index_to_lps[:3, :3] * ratio

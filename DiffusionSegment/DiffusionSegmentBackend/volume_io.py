@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
+from .image_headers import check_text_header
 from .nifti import SUFFIXES, read_nifti, write_nifti
 from .volume import Volume, check_geometry
 
 _READABLE = "DICOM folder, NIfTI, NRRD or MHA"
+_FORMATS = {"NrrdImageIO", "MetaImageIO", "GDCMImageIO", "NiftiImageIO"}
 _MODALITY_TAG = "0008|0060"
 
 
@@ -25,21 +27,27 @@ def read_volume(path: Path | str) -> Volume:
     """Read a DICOM folder, NIfTI, NRRD, MHA or MetaImage file as (k, j, i) in the file's own values (HU for CT).
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES or GEOMETRY.
+        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY or OUT_OF_MEMORY.
     """
     path = Path(path)
     if not path.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
-    if path.name.endswith(SUFFIXES):
-        array, matrix = read_nifti(path)
-    else:
-        with _quiet_itk():
-            image = _read_series(path) if path.is_dir() else _read_file(path)
-        array, matrix = sitk.GetArrayFromImage(image), _matrix_of(image)
+    try:
+        array, matrix = read_nifti(path) if path.name.endswith(SUFFIXES) else _read_with_itk(path)
+    except MemoryError as error:
+        raise DiffusionSegmentError(
+            ErrorCode.OUT_OF_MEMORY, f"There is too little memory for {path}.", hint="Close programs, or crop the scan."
+        ) from error
     _check_shape(array, path)
     check_geometry(matrix)
     check_values(array)
     return Volume(array, matrix)
+
+
+def _read_with_itk(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
+    with _quiet_itk():
+        image = _read_series(path) if path.is_dir() else _read_file(path)
+    return sitk.GetArrayFromImage(image), _matrix_of(image)
 
 
 @contextmanager
@@ -70,13 +78,28 @@ def check_values(array: NDArray) -> None:
 
 def _read_file(path: Path) -> sitk.Image:
     try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
+        check_text_header(path)
+        reader = _reader_of(path)
         reader.ReadImageInformation()
         _check_header(reader, path)
         return reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _reader_of(path: Path) -> sitk.ImageFileReader:
+    """A reader bound to a format that scans come in: ITK knows many others, which nobody needs here.
+
+    Raises:
+        ValueError: the file is of no such format.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    name = reader.GetImageIOFromFileName(str(path))
+    if name not in _FORMATS:
+        raise ValueError(f"{name or 'unknown'} is not read")
+    reader.SetImageIO(name)
+    return reader
 
 
 def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
@@ -92,14 +115,17 @@ def series_files(folder: Path) -> list[Path]:
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE without DICOM images.
     """
-    with _quiet_itk():
-        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if not series:
-            raise DiffusionSegmentError(
-                ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
-            )
-        names = (sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in series)
-        return [Path(name) for name in max(names, key=len)]
+    reader = sitk.ImageSeriesReader
+    try:
+        with _quiet_itk():
+            series = [reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))]
+    except RuntimeError as error:
+        raise _unreadable(folder, error) from error
+    if not series:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
+        )
+    return [Path(name) for name in max(series, key=len)]
 
 
 def _read_series(folder: Path) -> sitk.Image:
@@ -110,9 +136,9 @@ def _read_series(folder: Path) -> sitk.Image:
     reader.SetFileNames(files)
     try:
         image = reader.Execute()
+        _check_slices(files, folder)
     except RuntimeError as error:
         raise _unreadable(folder, error) from error
-    _check_slices(files, folder)
     return image
 
 
@@ -164,17 +190,26 @@ def write_volume(volume: Volume, path: Path) -> None:
     """Write a compressed NIfTI (or what the suffix says).
 
     Raises:
-        DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
+        DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE, then no partial file is left; GEOMETRY for a matrix that
+            does not span space.
     """
+    check_geometry(volume.index_to_lps)
     try:
         if path.name.endswith(SUFFIXES):
             write_nifti(volume, path)
         else:
             sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+            # ITK does not notice that the last block found no room; what is written next to it does.
+            if (full := _probe_write(path)) is not None:
+                path.unlink(missing_ok=True)
+                raise full
         if path.stat().st_size == 0:
             raise OSError(28, os.strerror(28))
     except (RuntimeError, OSError) as error:
-        raise _unwritable(error, path) from error
+        told = _unwritable(error, path)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise told from error
 
 
 def _unwritable(error: Exception, path: Path) -> DiffusionSegmentError:
@@ -237,16 +272,18 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
 
 def modality_of(path: Path) -> str | None:
     """DICOM modality ("CT", "MR", ...) where the input carries one."""
+    if path.name.endswith(SUFFIXES):
+        return None
     with _quiet_itk():
-        if path.is_dir():
-            files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-            if not files:
-                return None
-            path = Path(files[0])
-        reader = sitk.ImageFileReader()
         try:
-            reader.SetFileName(str(path))
+            if path.is_dir():
+                files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
+                if not files:
+                    return None
+                path = Path(files[0])
+            check_text_header(path)
+            reader = _reader_of(path)
             reader.ReadImageInformation()
-        except RuntimeError:
+        except (RuntimeError, ValueError, OSError):
             return None
     return reader.GetMetaData(_MODALITY_TAG).strip() if reader.HasMetaDataKey(_MODALITY_TAG) else None

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, BinaryIO
@@ -79,6 +80,7 @@ class Worker:
         self._queue: Queue[Task | None] = Queue()
         self._current: str | None = None
         self._cancelled = threading.Event()
+        self._device_lost = False
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="inference", daemon=True)
 
@@ -123,6 +125,9 @@ class Worker:
             with self._lock:
                 self._current = None
             self._outbox.send_line(answer)
+            if self._device_lost:
+                # Nothing on that device works any more in this process; the next request starts another.
+                os._exit(0)
 
     def _next(self) -> Task | None:
         while True:
@@ -150,6 +155,7 @@ class Worker:
         except Cancelled:
             answer = CancelledNotice(id=request.id)
         except (Exception, SystemExit) as error:
+            self._device_lost = _is_device_error(error)
             answer = _error(_told(error), request.id)
         _remove_buffers(request)
         return encode(answer)
@@ -179,8 +185,19 @@ def _told(error: BaseException) -> DiffusionSegmentError:
             ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
         )
     traceback.print_exception(error, file=sys.stderr)
+    if _is_device_error(error):
+        return DiffusionSegmentError(
+            ErrorCode.NO_DEVICE,
+            "The graphics card stopped answering.",
+            hint="Try again; if it happens again, choose the device cpu.",
+        )
     reason = f"The run failed ({type(error).__name__})."
     return DiffusionSegmentError(ErrorCode.INTERNAL, reason, hint="The log has the details.")
+
+
+def _is_device_error(error: BaseException) -> bool:
+    """What torch throws when the card is lost or its context is spoilt; by its name, or in older versions its text."""
+    return type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
 
 
 def deliver(request: Task, delivery: Delivery) -> Message:
@@ -202,7 +219,8 @@ def _buffer_path(request: Task, name: str) -> Path:
 
 def _remove_buffers(request: Task) -> None:
     given = {Path(reference.path) for reference in buffers_of(request)}
-    for path in Path(request.output_folder).glob(_buffer_path(request, "*").name):
+    # An id may hold what a pattern takes for a wildcard.
+    for path in Path(request.output_folder).glob(f"{escape(_buffer_path(request, '').stem)}*.raw"):
         if path not in given:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 LIB, BACKEND = "DiffusionSegmentLib", "DiffusionSegmentBackend"
 HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
-SHARED = {f"{BACKEND}.{name}" for name in ("protocol", "errors", "buffers", "model_folders")}
+SHARED = {f"{BACKEND}.{name}" for name in ("protocol", "errors", "buffers", "model_folders", "wire_types")}
 
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
 ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
@@ -115,7 +115,7 @@ def test_module_file_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", ["errors", "protocol", "buffers", "model_folders"])
 def test_shared_modules_need_the_standard_library_and_numpy_alone(name: str) -> None:
-    own = {f"{BACKEND}.errors", f"{BACKEND}.protocol"}
+    own = {f"{BACKEND}.errors", f"{BACKEND}.protocol", f"{BACKEND}.wire_types"}
     foreign = {
         imported
         for imported in imports(MODULE / BACKEND / f"{name}.py", (BACKEND,))

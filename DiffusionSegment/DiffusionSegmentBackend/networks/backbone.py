@@ -35,7 +35,10 @@ class Backbone(nn.Module):
         self.multiple = 2 ** (len(channels) - 1)
         self.unet = PyramidUNet(4, channels, timed=True)
         self.head = nn.Conv3d(channels[0], 1, 1)
-        self.register_buffer("feature_log_snr", log_snr(Schedule("linear").at(feature_timestep)), persistent=False)
+        # A number, not a weight: it has its value also where the weights are built without memory.
+        with torch.device("cpu"):
+            level = log_snr(Schedule("linear").at(feature_timestep))
+        self.register_buffer("feature_log_snr", level, persistent=False)
 
     @property
     def architecture(self) -> dict[str, object]:

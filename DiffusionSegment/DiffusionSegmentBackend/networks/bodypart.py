@@ -45,6 +45,9 @@ class BodyPartRegressor(nn.Module):
         """Image (B, 1, z, y, x) in -1..1 of any size -> body coordinates in mm (B, 3, z, y, x)."""
         size = image.shape[2:]
         padding = [amount for n in reversed(size) for amount in (0, -n % self.multiple)]
+        if max(size) <= self.multiple:
+            # The coarsest level would be a single voxel, over which group norm has no spread to divide by.
+            padding[-1] += self.multiple
         padded = F.pad(image, padding, value=-1.0)
         fine = F.interpolate(self.coarse(padded), size=padded.shape[2:], mode="trilinear", align_corners=False)
         return fine[:, :, : size[0], : size[1], : size[2]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..model_folders import model_folders
@@ -13,6 +14,10 @@ from ..model_folders import model_folders
 DESCRIPTION_FILE = "model.json"
 NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
+_MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
+_SPACING_MM = (0.01, 100.0)
+_Part = TypeVar("_Part")
+_TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
 
 
 @dataclass(frozen=True)
@@ -136,10 +141,10 @@ def read_description(folder: Path) -> ModelDescription:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return _parse(raw, folder)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, ArithmeticError) as error:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
-            f"{path} is damaged ({type(error).__name__}: {error}).",
+            f"{path} is damaged ({type(error).__name__}: {str(error)[:200]}).",
             hint="Install the model again.",
         ) from error
 
@@ -148,15 +153,18 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
     labels = tuple(_label(item) for item in raw["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ...")
-    x, y, z = (float(v) for v in raw["spacing_mm"])
-    low, high = (float(v) for v in raw["window"])
-    if min(x, y, z) <= 0 or not low < high:
-        raise ValueError("spacing_mm and window must be positive")
+    if len(labels) > _MOST_LABELS:
+        raise ValueError(f"there can be {_MOST_LABELS} labels")
+    x, y, z = (_finite(v) for v in raw["spacing_mm"])
+    low, high = (_finite(v) for v in raw["window"])
+    if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1] and low < high):
+        raise ValueError("spacing_mm must be 0.01 to 100, and window rise")
     networks = {
         str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})), n.get("model"))
         for key, n in raw.get("networks", {}).items()
     }
-    if not all(_is_plain_name(name) for n in networks.values() for name in (n.file, n.model or "none")):
+    siblings = [n.model for n in networks.values() if n.model is not None]
+    if not all(map(_is_plain_name, (*siblings, *(n.file for n in networks.values())))):
         raise ValueError("network files lie beside model.json, or beside that of a sibling model")
     return ModelDescription(
         name=str(raw["name"]),
@@ -167,10 +175,10 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         window=(low, high),
         labels=labels,
         networks=networks,
-        defaults=Defaults(**raw.get("defaults", {})),
+        defaults=_typed(Defaults, raw.get("defaults", {})),
         anatomy=_anatomy(raw.get("anatomy", {})),
         channels=tuple(int(c) for c in raw.get("channels", DEFAULT_CHANNELS)),
-        base=Base(**raw["base"]) if "base" in raw else None,
+        base=_typed(Base, raw["base"]) if "base" in raw else None,
         raw=raw,
         folder=folder,
     )
@@ -179,14 +187,33 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
 def _label(item: dict[str, Any]) -> Label:
     place = item.get("body_mm")
     x, y, z = place if place is not None else (0.0, 0.0, 0.0)
-    known = None if place is None else (float(x), float(y), float(z))
+    known = None if place is None else (_finite(x), _finite(y), _finite(z))
     return Label(int(item["value"]), str(item["name"]), str(item["title"]), known)
 
 
 def _anatomy(item: dict[str, Any]) -> Anatomy:
     known = dict(item)
     span = known.pop("body_z_mm", None)
-    return Anatomy(**known, body_z_mm=None if span is None else (float(span[0]), float(span[1])))
+    limits = _typed(Anatomy, known)
+    return replace(limits, body_z_mm=None if span is None else (_finite(span[0]), _finite(span[1])))
+
+
+def _typed(kind: type[_Part], item: dict[str, Any]) -> _Part:
+    """A part of the description, each entry of its field's own type; a mere number would be found out in a run only."""
+    for field_ in fields(kind):  # type: ignore[arg-type]
+        value = item.get(field_.name, field_.default)
+        if isinstance(value, bool) or not isinstance(value, _TYPES.get(str(field_.type), object)):
+            raise TypeError(f"{field_.name} must not be {value!r:.40}")
+        if isinstance(value, (int, float)):
+            _finite(value)
+    return kind(**item)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r:.40} is no number to work with")
+    return number
 
 
 def _is_plain_name(name: object) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..model_folders import model_folders
@@ -23,6 +26,7 @@ from ..networks.probe import Probe
 from ..networks.refiner import Refiner
 from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
 
+_MOST_LEVELS = 16
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "bodypart": BodyPartRegressor,
     "backbone": Backbone,
@@ -56,9 +60,10 @@ def find_model(name_or_folder: str) -> Path:
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN.
     """
-    for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
-        if (folder / DESCRIPTION_FILE).is_file():
-            return folder
+    with contextlib.suppress(OSError, ValueError):  # of a name that no file could have
+        for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
+            if (folder / DESCRIPTION_FILE).is_file():
+                return folder
     raise DiffusionSegmentError(
         ErrorCode.MODEL_UNKNOWN,
         f"There is no model '{name_or_folder}'.",
@@ -112,15 +117,35 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
             hint="Install the model again.",
         )
     try:
+        weights = _checked_weights(load_file(path), name, listed.architecture)
         network = _BUILDERS[name](**listed.architecture)
-        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        network.load_state_dict(weights)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, OSError) as error:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
             f"{path} does not fit the {name} that {DESCRIPTION_FILE} describes.",
             hint="Install the model again.",
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def _checked_weights(weights: dict[str, Tensor], name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights as float32, once they are all finite and the network that they are for has just these.
+
+    The network is first built without memory, so that a foreign description cannot ask for more than there is.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if any(isinstance(value, list) and len(value) > _MOST_LEVELS for value in architecture.values()):
+        raise ValueError("no network has so many levels")
+    with torch.device("meta"):
+        expected = {key: value.shape for key, value in _BUILDERS[name](**architecture).state_dict().items()}
+    if expected != {key: value.shape for key, value in weights.items()}:
+        raise ValueError("the weights are those of another network")
+    if not all(bool(torch.isfinite(value.float()).all()) for value in weights.values()):
+        raise ValueError("the weights hold NaN or infinity")
+    return {key: value.float() for key, value in weights.items()}
 
 
 def check_base(description: ModelDescription) -> None:
@@ -145,11 +170,20 @@ def check_base(description: ModelDescription) -> None:
 
 
 def save_network(folder: Path, name: str, network: nn.Module, *, architecture: dict[str, Any]) -> None:
-    """Write `name`.safetensors in half precision and enter it into model.json; each file is replaced in one move."""
+    """Write `name`.safetensors in half precision and enter it into model.json; each file is replaced in one move.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
     weights = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
     path = folder / f"{name}.safetensors"
     partial = path.with_suffix(".partial")
-    save_file(weights, partial)
+    try:
+        save_file(weights, partial)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
     partial.chmod(0o644)
     os.replace(partial, path)
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))

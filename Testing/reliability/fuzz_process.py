@@ -1,0 +1,105 @@
+"""The process that consumes damaged inputs one after another and says of each how it ended; `fuzz` watches over it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import IO, Any
+
+from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError
+
+from .message_targets import CorrectionTarget, MessageTarget
+from .model_targets import ModelTarget, SafetensorsTarget, ZipTarget
+from .scan_targets import DicomTarget, NiftiTarget, NrrdTarget
+from .target import Content, Target, place
+
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    "nifti": NiftiTarget,
+    "nrrd": NrrdTarget,
+    "dicom": DicomTarget,
+    "model": ModelTarget,
+    "safetensors": SafetensorsTarget,
+    "messages": MessageTarget,
+    "corrections": CorrectionTarget,
+    "zip": ZipTarget,
+}
+MEMORY_BYTES = 2 * 1024**3
+_LONGEST_LINE = 1000
+
+
+def content_of(target: Target, name: str, seed: int, number: int) -> Content:
+    """The damaged files of input `number`: the same for the same seed on every machine."""
+    return target.make(Random(f"{name} {seed} {number}"))
+
+
+def outcome(target: Target, content: Content, sandbox: Path) -> tuple[str, str]:
+    """How an input ended: accepted, refused (with its code) or failed (with the reason)."""
+    place(sandbox, content)
+    try:
+        target.consume(content)
+        ended = ("accepted", "")
+    except Cancelled:
+        ended = ("accepted", "")
+    except DiffusionSegmentError as error:
+        plain = len(str(error)) <= _LONGEST_LINE and str(error).isprintable()
+        ended = ("refused", error.code.value) if plain else ("failed", f"not one plain line: {str(error)[:300]!r}")
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        ended = ("failed", f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+    strays = sorted({p.name for p in sandbox.iterdir()} - target.allowed)
+    strays += [p.name for p in sandbox.parent.iterdir() if p != sandbox]
+    return ("failed", f"wrote outside its folder: {strays}") if strays else ended
+
+
+def limit_memory() -> None:
+    """Allow so much address space more than the libraries take."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def serve(name: str, seed: int, numbers: range, sandbox: Path, say: IO[str]) -> None:
+    """Consume the inputs and say one line of JSON for each."""
+    # Relative paths that a stranger names must stay below the sandbox's parent, where strays are looked for.
+    os.chdir(sandbox)
+    target = TARGETS[name](sandbox)
+    limit_memory()
+    _say(say, ready=True)
+    for number in numbers:
+        kind, reason = outcome(target, content_of(target, name, seed, number), sandbox)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        _say(say, number=number, kind=kind, reason=reason, peak_kb=peak)
+
+
+def _say(say: IO[str], **values: Any) -> None:
+    say.write(json.dumps(values) + "\n")
+    say.flush()
+
+
+def main() -> None:
+    """Serve on what was standard output; everything else that is printed goes to standard error."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("sandbox", type=Path)
+    for name in ("seed", "start", "stop"):
+        parser.add_argument(name, type=int)
+    options = parser.parse_args()
+    say = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(options.target, options.seed, range(options.start, options.stop), options.sandbox, say)
+    say.flush()
+    # Threads of libraries may not end when the memory is limited.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

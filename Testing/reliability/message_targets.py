@@ -1,0 +1,209 @@
+"""What reaches the worker and the command `correct`: message lines, and result folders with corrections."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from DiffusionSegmentBackend import worker
+from DiffusionSegmentBackend.buffers import write_buffer
+from DiffusionSegmentBackend.correction_files import correct_folder
+from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.model_folders import USER_MODELS_VARIABLE
+from DiffusionSegmentBackend.pipeline.model import load_model
+from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.protocol import Task, decode
+from DiffusionSegmentBackend.result_folder import CORRECTIONS, REPORT, SEGMENTATION, write_result
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import write_volume
+
+from .mutation import damaged, damaged_json, damaged_text
+from .target import Content, demand
+from .tiny_model import coarse_phantom, write_tiny_model
+
+_STEPS = 12
+_BEFORE_NETWORKS = {"load", "prepare", "bodypart", "report", "correct"}
+
+
+def brief(progress: Callable[[str, int, int], None], content: Content) -> Callable[[str, int, int], None]:
+    """Progress that cancels where the large networks would begin, as a user could; one in fifty a dozen steps later."""
+    deep = crc32(b"".join(content.values())) % 50 == 0
+    calls = iter(range(_STEPS))
+
+    def tell(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        if next(calls, None) is None or not (deep or stage in _BEFORE_NETWORKS):
+            raise Cancelled
+
+    return tell
+
+
+class _Conversation:
+    """Streams of a worker: one line goes in, and the end follows when it was answered."""
+
+    def __init__(self, line: bytes) -> None:
+        self._lines = [line]
+        self._answered = threading.Event()
+        self.said = io.BytesIO()
+
+    def readline(self, limit: int = -1) -> bytes:
+        if self._lines:
+            line = self._lines.pop()
+            if not _is_task(line):
+                self._answered.set()
+            if limit >= 0 and len(line) > limit:
+                self._lines.append(line[limit:])
+            return line[:limit] if limit >= 0 else line
+        self._answered.wait()
+        return b""
+
+    def write(self, data: bytes) -> int:
+        if not data.startswith(b'{"type":"progress"'):
+            self._answered.set()
+        return self.said.write(data)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+
+def _is_task(line: bytes) -> bool:
+    try:
+        return isinstance(decode(line), Task)
+    except DiffusionSegmentError:
+        return False
+
+
+class MessageTarget:
+    """Lines to a worker with the real engine; runs are cancelled after some steps."""
+
+    allowed = frozenset({"models", "maps", "answers", "line"})
+
+    def __init__(self, sandbox: Path) -> None:
+        write_tiny_model(sandbox / "models")
+        os.environ[USER_MODELS_VARIABLE] = str(sandbox / "models")
+        self._sandbox = sandbox
+        for name in ("maps", "answers"):
+            (sandbox / name).mkdir(exist_ok=True)
+        scan = coarse_phantom()
+        geometry, shape = scan.index_to_lps, scan.array.shape
+        arrays = {"volume": scan.array, "labels": np.zeros(shape, np.uint8), "marks": np.ones(shape, np.uint8)}
+        arrays["uncertainty"] = np.zeros(shape, np.float32)
+        self._maps = {
+            name: asdict(write_buffer(sandbox / "maps" / f"{name}.raw", array, geometry))
+            for name, array in arrays.items()
+        }
+        self._engine = PipelineEngine()
+        self._content: Content = {}
+        self._seeds = self._messages()
+
+    def _messages(self) -> list[dict[str, Any]]:
+        maps = self._maps
+        task = {"id": "1-1", "output_folder": str(self._sandbox / "answers")}
+        request = {**task, "volume": maps["volume"], "model": "tiny", "device": "cpu"}
+        run = {"samples": 1, "steps": 1, "seed": 3, "sampler": "ddim", "organs": ["spleen"], "force": True}
+        segment_ = {"type": "segment", **request, **run, "bodypart": False}
+        report = {"organs": [], "review": [], "warnings": [], "provenance": {}, "labels": []}
+        finished = {**request, "labels": maps["labels"], "uncertainty": maps["uncertainty"], "report": report}
+        output = str(self._sandbox / "answers" / "report.html")
+        return [
+            segment_,
+            segment_,
+            {**segment_, "type": "correct", "labels": maps["labels"], "marks": maps["marks"], "locked": [1]},
+            {**segment_, "type": "alternatives"},
+            {"type": "similar", **request, "point_lps": [0.0, 0.0, 0.0]},
+            {"type": "teach", **request, "labels": maps["labels"], "names": ["a"], "name": "new", "minutes": 0.1},
+            {"type": "write_report", **finished, "path": output, "scan_name": "s", "review": {}},
+            {"type": "export_dicom", **finished, "path": output, "files": []},
+            {"type": "import_model", **task, "path": str(self._sandbox / "maps"), "replace": False},
+            {"type": "self_test", **task, "device": "cpu"},
+            {"type": "cancel", "id": "1-1"},
+            {"type": "ping", "id": "p"},
+        ]
+
+    def make(self, rng: Random) -> Content:
+        """One line."""
+        message = rng.choice(self._seeds)
+        if "volume" in message and rng.random() < 0.2:
+            part = rng.choice([name for name in self._maps if name in message])
+            return {"line": json.dumps({**message, part: damaged_json(rng, message[part])}).encode()}
+        return {"line": damaged_text(rng, message)}
+
+    def consume(self, content: Content) -> None:
+        """Hand the line to a worker and read its answer."""
+        self._content = content
+        talk = _Conversation(content["line"].replace(b"\n", b" ") + b"\n")
+        log = io.StringIO()
+        with contextlib.redirect_stderr(log):
+            worker.Worker(self._run, worker.Outbox(talk)).run(talk)  # type: ignore[arg-type]
+        for path in (self._sandbox / "answers").iterdir():
+            demand(path.name != "report.html" or path.stat().st_size, "an empty report was left")
+            path.unlink()
+        for line in talk.said.getvalue().splitlines():
+            answer = json.loads(line)
+            demand(answer.get("code") != "INTERNAL", f"{answer.get('message')} {log.getvalue()[-600:]}")
+            if answer["type"] == "error":
+                raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
+
+    def _run(self, request: Any, progress: Callable[[str, int, int], None]) -> Delivery:
+        return self._engine(request, brief(progress, self._content))
+
+
+class CorrectionTarget:
+    """A result folder with a report and marks of which some are damaged."""
+
+    allowed = frozenset({"models", "result", "scan.nii.gz", "marks.nii.gz", "out"})
+
+    def __init__(self, sandbox: Path) -> None:
+        os.environ[USER_MODELS_VARIABLE] = str(sandbox / "models")
+        self._sandbox, scan = sandbox, coarse_phantom()
+        model = load_model(str(write_tiny_model(sandbox / "models")), "cpu")
+        found = segment(scan, model, SegmentOptions(samples=1, steps=1, force=True))
+        write_volume(scan, sandbox / "scan.nii.gz")
+        found.report["provenance"]["input"] = str(sandbox / "scan.nii.gz")
+        write_result(found, scan.index_to_lps, sandbox / "result")
+        marks = np.zeros(scan.array.shape, np.uint8)
+        marks[3:5, 4:6, 5:8] = 2
+        write_volume(Volume(marks, scan.index_to_lps), sandbox / "marks.nii.gz")
+        self._whole = {f"result/{n}": (sandbox / "result" / n).read_bytes() for n in (REPORT, SEGMENTATION)}
+        self._whole["marks.nii.gz"] = (sandbox / "marks.nii.gz").read_bytes()
+        self._report = found.report
+
+    def make(self, rng: Random) -> Content:
+        """All files, of which one is damaged, and sometimes marks of an earlier correction."""
+        struck = rng.choice((*self._whole, f"result/{CORRECTIONS}"))
+        data = self._whole.get(struck, self._whole["marks.nii.gz"])
+        if struck.endswith(REPORT):
+            told = {**self._report, "provenance": damaged_json(rng, self._report["provenance"])}
+            damage = json.dumps(told).encode() if rng.random() < 0.7 else damaged_text(rng, self._report)
+        else:
+            damage = gzip.compress(damaged(rng, gzip.decompress(data), head=352), 1)
+        return {**self._whole, struck: damage}
+
+    def consume(self, content: Content) -> None:
+        """Correct the folder; the run stops where the networks would begin."""
+        result, output = self._sandbox / "result", self._sandbox / "out"
+        progress = brief(_ignored, content)
+        try:
+            correct_folder(result, self._sandbox / "marks.nii.gz", output, device="cpu", progress=progress)
+        except Cancelled:
+            demand(not output.exists(), "a cancelled correction left a folder")
+        finally:
+            (result / CORRECTIONS).unlink(missing_ok=True)
+            shutil.rmtree(output, ignore_errors=True)
+
+
+def _ignored(stage: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""

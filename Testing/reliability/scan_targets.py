@@ -1,0 +1,158 @@
+"""Scans as strangers send them: NIfTI, NRRD with MetaImage, and DICOM folders with damaged headers."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import SimpleITK as sitk
+from DiffusionSegmentBackend.pipeline.prepare import windowed
+from DiffusionSegmentBackend.pipeline.segment import memory_errors
+from DiffusionSegmentBackend.volume import Volume, model_grid, same_geometry
+from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
+
+from .mutation import damaged
+from .target import Content, demand
+
+_WINDOW = (-125.0, 275.0)
+
+
+def small_scan(dtype: type = np.int16) -> Volume:
+    """An oblique scan of 6 x 7 x 8 voxels."""
+    angle = np.deg2rad(12.0)
+    matrix = np.eye(4)
+    turned = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
+    matrix[:3, :3] = turned * (4.0, 3.5, 5.0)
+    matrix[:3, 3] = (-120.0, 33.5, 801.0)
+    return Volume(np.random.default_rng(0).integers(-1000, 1000, (6, 7, 8)).astype(dtype), matrix)
+
+
+def run_scan(path: Path, written: Path) -> None:
+    """Read a scan, bring it to the model's grid, and write a label map in its geometry.
+
+    Raises:
+        DiffusionSegmentError: the scan was refused.
+        Broken: what came out is not valid.
+    """
+    modality_of(path)
+    volume = read_volume(path)
+    with memory_errors():
+        grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
+        image = windowed(grid.to_grid(volume.array), _WINDOW)
+        back = grid.order.undo(grid.native_slab(image[None], (0, grid.native_shape[0]))[0])
+    demand(image.shape == grid.shape and np.isfinite(image).all(), "the grid holds NaN or infinity")
+    demand(float(np.abs(image).max()) <= 1.0001, "the grid is not within -1 to 1")
+    demand(back.shape == volume.array.shape, "the way back has another shape")
+    labels = Volume((back > 0).astype(np.uint8), volume.index_to_lps)
+    write_volume(labels, written)
+    again = read_volume(written)
+    demand(np.array_equal(again.array, labels.array), "the label map changed on disk")
+    demand(same_geometry(again, labels), "the label map lies elsewhere than the scan")
+
+
+class _ScanFile:
+    """One file, damaged as it is or inside its compression."""
+
+    allowed = frozenset({"out", "scan"})
+
+    def __init__(self, sandbox: Path) -> None:
+        self._sandbox = sandbox
+        (sandbox / "out").mkdir(exist_ok=True)
+        self._seeds: list[tuple[str, bytes]] = []
+
+    def _add(self, name: str, volume: Volume, *, compressed: bool = False) -> None:
+        path = self._sandbox / "out" / name
+        if name.endswith((".nii", ".nii.gz")):
+            write_volume(volume, path)
+        else:
+            sitk.WriteImage(to_image(volume), str(path), useCompression=compressed)
+        self._seeds.append((name, path.read_bytes()))
+
+    def make(self, rng: Random) -> Content:
+        """One damaged file."""
+        name, data = rng.choice(self._seeds)
+        if name.endswith(".gz") and rng.random() < 0.8:
+            return {f"scan/{name}": gzip.compress(damaged(rng, gzip.decompress(data), head=352), 1)}
+        return {f"scan/{name}": damaged(rng, data, head=400)}
+
+    def consume(self, content: Content) -> None:
+        """Run on the file."""
+        run_scan(self._sandbox / next(iter(content)), self._sandbox / "out" / "labels.nii.gz")
+
+
+class NiftiTarget(_ScanFile):
+    """NIfTI, plain and compressed, of whole numbers and of floats."""
+
+    def __init__(self, sandbox: Path) -> None:
+        super().__init__(sandbox)
+        self._add("scan.nii", small_scan())
+        self._add("float.nii", small_scan(np.float32))
+        self._add("scan.nii.gz", small_scan())
+        self._add("double.nii.gz", small_scan(np.float64))
+
+
+class NrrdTarget(_ScanFile):
+    """NRRD and MetaImage, plain and compressed, and a header that names a second file."""
+
+    def __init__(self, sandbox: Path) -> None:
+        super().__init__(sandbox)
+        for suffix in ("nrrd", "mha"):
+            self._add(f"scan.{suffix}", small_scan())
+            self._add(f"packed.{suffix}", small_scan(), compressed=True)
+            self._add(f"float.{suffix}", small_scan(np.float32))
+        self._add("apart.nhdr", small_scan())
+        self._add("apart.mhd", small_scan())
+        (sandbox / "scan").mkdir(exist_ok=True)
+        for data in (sandbox / "out").glob("apart.*raw*"):
+            (sandbox / "scan" / data.name).write_bytes(data.read_bytes())
+
+
+class DicomTarget:
+    """A folder of five slices of which one or two are damaged."""
+
+    allowed = frozenset({"out", "series"})
+
+    def __init__(self, sandbox: Path) -> None:
+        self._sandbox = sandbox
+        for name in ("out", "series"):
+            (sandbox / name).mkdir(exist_ok=True)
+        write_series(sandbox / "series", small_scan())
+        self._slices = {f"series/{p.name}": p.read_bytes() for p in sorted((sandbox / "series").iterdir())}
+
+    def make(self, rng: Random) -> Content:
+        """The series, all slices written anew."""
+        struck = rng.sample(sorted(self._slices), rng.choice((1, 1, 1, 2)))
+        return {n: damaged(rng, d, head=len(d) - 100) if n in struck else d for n, d in self._slices.items()}
+
+    def consume(self, content: Content) -> None:
+        """Run on the folder."""
+        run_scan(self._sandbox / "series", self._sandbox / "out" / "labels.nii.gz")
+
+
+def write_series(folder: Path, volume: Volume) -> None:
+    """Write a volume as a CT series, one file a slice."""
+    image = to_image(volume)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n in range(image.GetDepth()):
+        part = image[:, :, n]
+        position = image.TransformIndexToPhysicalPoint((0, 0, n))
+        tags = {
+            "0008|0060": "CT",
+            "0020|000e": "1.2.826.0.1.3680043.2.1125.1",
+            "0020|000d": "1.2.826.0.1.3680043.2.1125.2",
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0008|0018": f"1.2.826.0.1.3680043.2.1125.3.{n + 1}",
+            "0020|0013": str(n + 1),
+            "0020|0032": "\\".join(f"{v:.6f}" for v in position),
+            "0018|0050": "5.0",
+            "0020|0037": "\\".join(f"{v:.6f}" for v in direction[:, :2].T.ravel()),
+            "0020|0011": "1",
+        }
+        for tag, value in tags.items():
+            part.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{n:03d}.dcm"))
+        writer.Execute(part)

@@ -1,0 +1,147 @@
+"""No pickle is loaded, no code of a model's folder runs, nothing goes over a network: read in source, and watched."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.pipeline.model import load_model, sha256_of
+from DiffusionSegmentBackend.volume_io import write_volume
+
+from .tiny_model import coarse_phantom, write_tiny_model
+
+MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
+NETWORK = {
+    "socket",
+    "ssl",
+    "http",
+    "urllib",
+    "ftplib",
+    "smtplib",
+    "requests",
+    "httpx",
+    "aiohttp",
+    "xmlrpc",
+    "telnetlib",
+}
+UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+RUNNING = {"eval", "exec", "compile", "__import__"}
+
+
+def breaches(path: Path) -> Iterator[str]:
+    """Where a file could load a pickle, run text as code, or reach a network."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.partition(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [(node.module or "").partition(".")[0]] if node.module != "urllib.parse" else []
+        yield from (f"imports {name}" for name in names if name in NETWORK | UNPICKLING)
+        if isinstance(node, ast.Call):
+            yield from _careless(node)
+
+
+def _careless(call: ast.Call) -> Iterator[str]:
+    told = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    called = ast.unparse(call.func)
+    if called in RUNNING:
+        yield f"calls {called}"
+    if called == "torch.load" and told.get("weights_only") is not True:
+        yield "torch.load without weights_only=True"
+    if called in ("np.load", "numpy.load") and told.get("allow_pickle") is not False:
+        yield "np.load without allow_pickle=False"
+
+
+def test_the_source_loads_no_pickle_runs_no_text_and_knows_no_network() -> None:
+    found = {path.relative_to(MODULE).as_posix(): list(breaches(path)) for path in sorted(MODULE.rglob("*.py"))}
+    assert len(found) > 100
+    assert {path: what for path, what in found.items() if what} == {}
+
+
+def test_the_reader_of_the_source_sees_a_breach(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("import pickle, socket\nfrom urllib import request\ntorch.load(p)\nnp.load(p)\nexec(t)\n")
+    assert len(list(breaches(file))) == 6
+    file.write_text("torch.load(p, weights_only=True)\nnp.load(p, allow_pickle=False)\nmodel.eval()\nre.compile(t)\n")
+    assert list(breaches(file)) == []
+
+
+class Evil:
+    """What a wicked pickle does when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("evil",)
+
+
+def test_a_pickle_in_the_place_of_weights_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = write_tiny_model(tmp_path / "models")
+    weights = folder / "probe.safetensors"
+    weights.write_bytes(pickle.dumps(Evil()))
+    raw = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    raw["networks"]["probe"]["sha256"] = sha256_of(weights)
+    (folder / "model.json").write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(DiffusionSegmentError) as caught:
+        load_model(str(folder), "cpu")
+    assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
+    assert not (tmp_path / "evil").exists()
+
+
+# A hook of the interpreter itself: it hears of every socket, program, unpickled class and opened file, whoever asks.
+WATCHED = """
+import json, os, sys
+heard = []
+def hear(event, args):
+    if event.split(".")[0] in ("socket", "urllib", "ftplib", "smtplib", "http"):
+        heard.append([event, str(args[1:])])
+    elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class"):
+        heard.append([event, str(args)[:200]])
+    elif event == "open" and isinstance(args[0], str) and args[1] is not None and set(args[1]) & set("wax+"):
+        heard.append(["write", os.path.abspath(args[0])])
+    elif event == "import" and "evil" in args[0]:
+        heard.append([event, args[0]])
+from DiffusionSegmentBackend import commands, correction_files, engine, user_models
+from DiffusionSegmentBackend.cli import main
+sys.addaudithook(hear)
+status = main(json.loads(sys.argv[1]))
+print("HEARD " + json.dumps(heard), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def test_a_run_opens_no_socket_starts_no_program_and_writes_to_its_output_alone(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "models")
+    for name in ("__init__.py", "evil.py", "sitecustomize.py", "conftest.py", "setup.py"):
+        (folder / name).write_text(f"import os\nos.mkdir({str(tmp_path / 'evil')!r})\n", encoding="utf-8")
+    write_volume(coarse_phantom(), tmp_path / "scan.nii.gz")
+    shutil.copy(tmp_path / "scan.nii.gz", folder / "scan.nii.gz")
+    output = tmp_path / "place" / "output"
+    command = ["segment", str(tmp_path / "scan.nii.gz"), "-o", str(output), "--model", str(folder), "--force"]
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, json.dumps([*command, "--device", "cpu"])],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(MODULE)},
+    )
+    assert done.returncode == 0, done.stderr
+    heard = json.loads(done.stderr.rpartition("HEARD ")[2])
+    places = {path for event, path in heard if event == "write"}
+    assert places
+    allowed = (str(tmp_path / "place"), "/dev/null")
+    assert [path for path in places if not path.startswith(allowed)] == []
+    assert [entry for entry in heard if entry[0] != "write"] == []
+    assert not (tmp_path / "evil").exists()
+    assert {path.name for path in (tmp_path / "place").iterdir()} == {"output"}
