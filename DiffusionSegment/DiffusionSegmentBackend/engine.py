@@ -63,14 +63,14 @@ class PipelineEngine:
         self._descriptors_key: tuple[object, ...] | None = None
         self._descriptors: Any = None
 
-    def __call__(self, request: Task, progress: Progress) -> Delivery:
-        """Carry out a request.
+    def __call__(self, request: Task, progress: Progress, early: Callable[[Delivery], None]) -> Delivery:
+        """Carry out a request; `early` takes what can be shown before the answer.
 
         Raises:
             DiffusionSegmentError: NO_TORCH, PROTOCOL for a request without a handler, and whatever the run raises.
         """
         handlers: dict[type[Task], Callable[[Any, Any, Progress], Delivery]] = {
-            Segment: self._segment,
+            Segment: lambda request, model, progress: self._segment(request, model, progress, early),
             Correct: self._correct,
             Alternatives: self._alternatives,
             Similar: self._similar,
@@ -134,7 +134,7 @@ class PipelineEngine:
             self.__init__()  # type: ignore[misc]
         return Delivery(Imported, {}, {"name": name})
 
-    def _segment(self, request: Segment, model: Any, progress: Progress) -> Delivery:
+    def _segment(self, request: Segment, model: Any, progress: Progress, early: Callable[[Delivery], None]) -> Delivery:
         from .pipeline.segment import delivered
 
         self._session_key = None

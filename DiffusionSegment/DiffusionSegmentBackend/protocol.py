@@ -75,7 +75,12 @@ class Request(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Segment(Request):
-    """Ask for a segmentation, answered by `Result`. `None` takes the model's own default."""
+    """Ask for a segmentation, answered by `Result`. `None` takes the model's own default.
+
+    `region` are the 16 numbers, row by row, of the matrix from the cube -1..1 to the oriented box, in LPS mm, outside
+    which nothing is segmented. With `preview`, a `Preview` comes as soon as there is one. `memory_limit_gb` (1e9 bytes)
+    is what the worker may use of the computer's memory.
+    """
 
     type: ClassVar[str] = "segment"
     samples: int | None = None
@@ -85,6 +90,9 @@ class Segment(Request):
     organs: tuple[str, ...] | None = None
     bodypart: bool = False
     force: bool = False
+    region: tuple[float, ...] | None = None
+    preview: bool = False
+    memory_limit_gb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +217,15 @@ class Progress(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preview(Message):
+    """What the networks say before they refine, uint8 in the input's own geometry; its `Result` is still to come."""
+
+    type: ClassVar[str] = "preview"
+    id: str
+    labels: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result(Message):
     """A finished segmentation in the input's own geometry; `report` is the content of report.json."""
 
@@ -326,7 +343,8 @@ _MESSAGES: dict[str, type[Message]] = {
     for cls in (
         *(Segment, Correct, Alternatives, Similar, Teach, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
         *(SelfTest, SelfTestReport, ImportModel, Imported),
-        *(Hello, Progress, Result, Corrected, Hypotheses, Similarity, Taught, Written, Error, CancelledNotice, Pong),
+        *(Hello, Progress, Preview, Result, Corrected, Hypotheses, Similarity, Taught, Written),
+        *(Error, CancelledNotice, Pong),
     )
 }
 _VOLUME_FIELDS = ("volume", "labels", "marks", "uncertainty", "mutual_information", "regions", "bodypart", "similarity")

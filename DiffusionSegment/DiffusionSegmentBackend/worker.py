@@ -41,7 +41,7 @@ from .protocol import (
     encode,
 )
 
-Engine = Callable[[Any, Callable[[str, int, int], None]], Delivery]
+Engine = Callable[[Any, Callable[[str, int, int], None], Callable[[Delivery], None]], Delivery]
 _GRACE_SECONDS = 1.0
 
 
@@ -68,7 +68,7 @@ class Outbox:
 
 
 class Worker:
-    """Runs requests of one client. `engine` turns a request into what is to be delivered.
+    """Runs requests of one client. `engine` turns a request into what is to be delivered; early parts go out meanwhile.
 
     After `idle_seconds` without a run the process leaves: only its end gives all memory of a graphics card back.
     """
@@ -147,9 +147,13 @@ class Worker:
                 raise Cancelled
             self._outbox.send(Progress(id=request.id, stage=stage, done=done, total=total))
 
+        def early(delivery: Delivery) -> None:
+            if not self._cancelled.is_set():
+                self._outbox.send(deliver(request, delivery))
+
         answer: Message
         try:
-            result = deliver(request, self._engine(request, progress))
+            result = deliver(request, self._engine(request, progress, early))
             progress("deliver", 1, 1)
             return encode(result)
         except Cancelled:
@@ -207,7 +211,7 @@ def deliver(request: Task, delivery: Delivery) -> Message:
         DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
     """
     buffers = {
-        name: write_buffer(_buffer_path(request, name), volume.array, volume.index_to_lps)
+        name: write_buffer(_buffer_path(request, f"{delivery.answer.type}-{name}"), volume.array, volume.index_to_lps)
         for name, volume in delivery.maps.items()
     }
     return delivery.answer(id=request.id, **buffers, **delivery.values)  # type: ignore[call-arg]

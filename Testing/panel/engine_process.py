@@ -23,20 +23,23 @@ from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.model_folders import bundled_models_folder, user_models_folder
-from DiffusionSegmentBackend.protocol import Request, Result, Segment, Similar, Similarity, Taught, Teach
+from DiffusionSegmentBackend.protocol import Preview, Request, Result, Segment, Similar, Similarity, Taught, Teach
 from DiffusionSegmentBackend.volume import Volume
 
 REFUSED, UNREADABLE, KILLED, SLOW = 13, 44, 66, 99
 
 
-def engine(request: Request, progress: Callable[[str, int, int], None]) -> Delivery:
+def engine(request: Request, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]) -> Delivery:
     if isinstance(request, Similar):
         return likeness(request, progress)
     if isinstance(request, Teach):
         return taught(request, progress)
     if not isinstance(request, Segment):
-        return PipelineEngine()(request, progress)
+        return PipelineEngine()(request, progress, early)
     array = np.asarray(open_buffer(request.volume))
+    if request.preview:
+        bright = (array > 900).astype(np.uint8)
+        early(Delivery(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
     steps = 500 if request.seed == SLOW else 4
     for step in range(steps):
         progress("refine", step, steps)

@@ -158,7 +158,7 @@ class MessageTarget:
                 raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
 
     def _run(self, request: Any, progress: Callable[[str, int, int], None]) -> Delivery:
-        return self._engine(request, brief(progress, self._content))
+        return self._engine(request, brief(progress, self._content), lambda _: None)
 
 
 class CorrectionTarget:

@@ -41,7 +41,7 @@ class AcceleratorError(RuntimeError):
     """As torch calls what a graphics card throws."""
 
 
-def engine(request: Segment, progress: Callable[[str, int, int], None]) -> Delivery:
+def engine(request: Segment, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]) -> Delivery:
     array = open_buffer(request.volume)
     steps = request.steps or 1
     mishap = request.organs[0] if request.organs else ""

@@ -24,6 +24,7 @@ from DiffusionSegmentBackend.protocol import (
     Hello,
     LineBuffer,
     Message,
+    Preview,
     Progress,
     Request,
     Segment,
@@ -55,15 +56,16 @@ class WorkerState(Enum):
 class WorkerClient:
     """One worker, one request at a time.
 
-    Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `finished(Answer)`, `cancelled(requestId)`,
-    `failed(requestId | None, DiffusionSegmentError)`. The worker starts with the first request, and once more by itself
-    after a crash. One that left because it was idle starts with the next request. `prepare` is called before
-    each request on a scan; what it raises refuses the request, and nothing is started.
+    Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `previewed(Preview)`, `finished(Answer)`,
+    `cancelled(requestId)`, `failed(requestId | None, DiffusionSegmentError)`. The worker starts with the first request,
+    and once more by itself after a crash. One that left because it was idle starts with the next request. `prepare` is
+    called before each request on a scan; what it raises refuses the request, and nothing is started.
     """
 
     def __init__(self, createTransport: Callable[[], Transport]) -> None:
         self.stateChanged = Signal()
         self.progress = Signal()
+        self.previewed = Signal()
         self.finished = Signal()
         self.cancelled = Signal()
         self.failed = Signal()
@@ -227,6 +229,8 @@ class WorkerClient:
         elif isinstance(message, Progress):
             if self._request is not None and message.id == self._request.id:
                 self.progress.emit(message)
+        elif isinstance(message, Preview):
+            self._onPreview(message)
         elif isinstance(message, ANSWERS):
             self._onAnswer(message)
         elif isinstance(message, CancelledNotice):
@@ -250,6 +254,12 @@ class WorkerClient:
         else:
             self._send(self._request)
             self._setState(WorkerState.BUSY)
+
+    def _onPreview(self, message: Preview) -> None:
+        """Who hears it reads it at once: its buffer does not outlive the signal."""
+        if self._request is not None and message.id == self._request.id and self.state is WorkerState.BUSY:
+            self.previewed.emit(message)
+        self.release(message)
 
     def _onAnswer(self, message: Answer) -> None:
         if self._request is None or message.id != self._request.id:
