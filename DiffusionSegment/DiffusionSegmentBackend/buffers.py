@@ -37,8 +37,10 @@ def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeRefer
     )
 
 
-def open_buffer(reference: VolumeReference) -> NDArray:
-    """Map the array read-only into memory, after checking that the file is as large as the message says.
+def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArray:
+    """Map the array into memory, after checking that the file is as large as the message says.
+
+    It is read-only, or `writable`: what is written then stays in this process's memory and never reaches the file.
 
     Raises:
         DiffusionSegmentError: PROTOCOL for an unknown type or a wrong size, INPUT_MISSING without the file.
@@ -51,7 +53,7 @@ def open_buffer(reference: VolumeReference) -> NDArray:
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"The volume buffer {reference.path} is gone.")
     if os.path.getsize(reference.path) != math.prod(shape) * dtype.itemsize:
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"The volume buffer {reference.path} has the wrong size.")
-    return np.memmap(reference.path, dtype=dtype, mode="r", shape=shape)
+    return np.memmap(reference.path, dtype=dtype, mode="c" if writable else "r", shape=shape)
 
 
 def geometry_of(reference: VolumeReference) -> NDArray[np.float64]:

@@ -88,6 +88,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", choices=("linear", "cosine"))
     parser.add_argument("--abar-start", type=float, metavar="A", help="alpha_bar at the start T', 0 to 1")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--memory-limit", type=float, metavar="GB", help="most memory of the computer to use")
 
 
 def _add_segment(commands: Any) -> None:
@@ -97,6 +99,9 @@ def _add_segment(commands: Any) -> None:
     _add_run_options(parser)
     parser.add_argument("--organs", help="names, separated by commas (default: all)")
     parser.add_argument("--bodypart", action="store_true", help="also write the body coordinates")
+    parser.add_argument(
+        "--roi", type=float, nargs=6, metavar="MM", help="region of interest, LPS: X0 X1 Y0 Y1 Z0 Z1 (default: all)"
+    )
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
     parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
     parser.set_defaults(run=_run_segment)
@@ -134,7 +139,7 @@ def _add_features(commands: Any) -> None:
 
 
 def _segment_options(options: argparse.Namespace, **more: Any) -> Any:
-    from .pipeline.segment import SegmentOptions
+    from .pipeline.options import SegmentOptions
 
     return SegmentOptions(
         samples=options.samples,
@@ -143,12 +148,14 @@ def _segment_options(options: argparse.Namespace, **more: Any) -> Any:
         sampler=options.sampler,
         schedule=options.schedule,
         abar_start=options.abar_start,
+        memory_limit_gb=options.memory_limit,
         **more,
     )
 
 
 def _run_segment(options: argparse.Namespace) -> None:
     from .commands import segment_file
+    from .pipeline.region import box_region
 
     organs = tuple(name.strip() for name in options.organs.split(",")) if options.organs else None
     segment_file(
@@ -156,7 +163,14 @@ def _run_segment(options: argparse.Namespace) -> None:
         options.output,
         model_name=options.model,
         device=options.device,
-        options=_segment_options(options, organs=organs, bodypart=options.bodypart, force=options.force),
+        precision=options.precision,
+        options=_segment_options(
+            options,
+            organs=organs,
+            bodypart=options.bodypart,
+            force=options.force,
+            region=box_region(*options.roi) if options.roi else None,
+        ),
         presegmentation=options.presegmentation,
     )
 
@@ -191,6 +205,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         part=options.part,
         model_name=options.model,
         device=options.device,
+        precision=options.precision,
         options=_segment_options(options),
     )
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
 from .pipeline.model import list_models, load_model
-from .pipeline.segment import SegmentOptions, segment
+from .pipeline.options import SegmentOptions
+from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
 from .volume import Volume, same_geometry
 from .volume_io import modality_of, read_volume, write_volume
@@ -51,6 +52,7 @@ def segment_file(
     *,
     model_name: str,
     device: str,
+    precision: str = "auto",
     options: SegmentOptions,
     presegmentation: Path | None = None,
 ) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def segment_file(
     options = replace(options, modality=modality_of(Path(source)))
     if presegmentation is not None:
         options = replace(options, presegmentation=_label_map(presegmentation, volume))
-    model = load_model(model_name, device)
+    model = load_model(model_name, device, precision=precision)
     bar = ProgressBar()
     try:
         result = segment(volume, model, options, progress=bar)
@@ -108,7 +110,15 @@ def summarise(report: dict[str, Any], folder: Path) -> None:
 
 
 def evaluate_folders(
-    images: Path, labels: Path, output: Path, *, part: str | None, model_name: str, device: str, options: SegmentOptions
+    images: Path,
+    labels: Path,
+    output: Path,
+    *,
+    part: str | None,
+    model_name: str,
+    device: str,
+    precision: str = "auto",
+    options: SegmentOptions,
 ) -> None:
     """Evaluate on the scans of `images` whose label maps lie in `labels`, and write the tables to `output`.
 
@@ -126,7 +136,7 @@ def evaluate_folders(
         )
     check_writable(output.parent)
     scans = find_cases(images.resolve().parent, part=part or "")
-    result = evaluate(load_model(model_name, device), scans, options)
+    result = evaluate(load_model(model_name, device, precision=precision), scans, options)
     write_text(output, json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["mean_dice"]))
 

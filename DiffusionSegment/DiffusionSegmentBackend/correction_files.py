@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from .errors import DiffusionSegmentError, ErrorCode
 from .pipeline.correction import Correction, Corrections, correct
 from .pipeline.model import load_model, weights_sha256
+from .pipeline.options import SegmentOptions
 from .pipeline.progress import Progress, silent
-from .pipeline.segment import Segmentation, SegmentOptions, open_session
+from .pipeline.segment import Segmentation, open_session
 from .result_folder import (
     BODYPART,
     CORRECTIONS,
@@ -125,6 +126,7 @@ def _options_of(told: dict[str, Any], volume: Volume) -> SegmentOptions:
             schedule=_word(told.get("schedule")),
             abar_start=None if start is None else float(start),
             organs=tuple(_word(name) or "" for name in told["organs"]) if told.get("organs") else None,
+            region=tuple(float(value) for value in told["region"]) if told.get("region") else None,
             force=True,
         )
     except (TypeError, ValueError, OverflowError) as error:

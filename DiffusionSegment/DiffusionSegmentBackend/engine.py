@@ -24,6 +24,7 @@ from .protocol import (
     Imported,
     ImportModel,
     Message,
+    Preview,
     Request,
     Result,
     Segment,
@@ -104,9 +105,17 @@ class PipelineEngine:
         progress("load", 1, 1)
         return self._model
 
-    def _open(self, request: Segment, model: Any, progress: Progress) -> Any:
+    def _open(
+        self,
+        request: Segment,
+        model: Any,
+        progress: Progress,
+        *,
+        preview: Callable[[np.ndarray], None] | None = None,
+    ) -> Any:
         """The session of a request: the last one where nothing differs, else a new run."""
-        from .pipeline.segment import SegmentOptions, open_session
+        from .pipeline.options import SegmentOptions
+        from .pipeline.segment import open_session
 
         volume = _volume(request.volume)
         options = SegmentOptions(
@@ -116,11 +125,12 @@ class PipelineEngine:
             sampler=request.sampler,
             organs=request.organs,
             force=request.force,
+            region=request.region,
         )
         key = (_digest(volume), tuple(sorted((k, v) for k, v in asdict(options).items() if v is not None)))
         if key != self._session_key:
             self._session_key = self._session = None
-            self._session = open_session(volume, model, options, progress=progress)
+            self._session = open_session(volume, model, options, progress=progress, preview=preview)
             self._session_key = key
         return self._session
 
@@ -137,8 +147,13 @@ class PipelineEngine:
     def _segment(self, request: Segment, model: Any, progress: Progress, early: Callable[[Delivery], None]) -> Delivery:
         from .pipeline.segment import delivered
 
+        geometry = geometry_of(request.volume)
+
+        def show(labels: np.ndarray) -> None:
+            early(Delivery(Preview, {"labels": Volume(labels, geometry)}))
+
         self._session_key = None
-        session = self._open(request, model, progress)
+        session = self._open(request, model, progress, preview=show if request.preview else None)
         found = delivered(session, model, bodypart=request.bodypart, progress=progress)
         maps: dict[str, np.ndarray] = {
             "labels": found.labels,
@@ -148,7 +163,6 @@ class PipelineEngine:
         }
         if found.bodypart is not None:
             maps["bodypart"] = found.bodypart
-        geometry = geometry_of(request.volume)
         return Delivery(Result, {k: Volume(v, geometry) for k, v in maps.items()}, {"report": found.report})
 
     def _correct(self, request: Correct, model: Any, progress: Progress) -> Delivery:

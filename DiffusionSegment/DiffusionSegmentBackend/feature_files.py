@@ -10,8 +10,8 @@ import numpy as np
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
 from .pipeline.dense_features import scan_features
+from .pipeline.memory import memory_errors
 from .pipeline.model import load_model, weights_sha256
-from .pipeline.segment import memory_errors
 from .result_folder import check_writable, staged_folder
 from .volume_io import read_volume
 

@@ -12,161 +12,68 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .protocol_requests import (
+    Alternatives,
+    Correct,
+    ExportDicom,
+    Finished,
+    ImportModel,
+    Message,
+    Request,
+    Segment,
+    SelfTest,
+    Similar,
+    Task,
+    Teach,
+    VolumeReference,
+    WriteReport,
+)
 from .wire_types import check_types, finite_number
+
+__all__ = [
+    "ANSWERS",
+    "MAX_LINE_BYTES",
+    "PROTOCOL_VERSION",
+    "Alternatives",
+    "Answer",
+    "Cancel",
+    "CancelledNotice",
+    "Correct",
+    "Corrected",
+    "Error",
+    "ExportDicom",
+    "Finished",
+    "Hello",
+    "Hypotheses",
+    "ImportModel",
+    "Imported",
+    "LineBuffer",
+    "Message",
+    "Ping",
+    "Pong",
+    "Preview",
+    "Progress",
+    "Request",
+    "Result",
+    "Segment",
+    "SelfTest",
+    "SelfTestReport",
+    "Shutdown",
+    "Similar",
+    "Similarity",
+    "Task",
+    "Taught",
+    "Teach",
+    "VolumeReference",
+    "WriteReport",
+    "Written",
+    "buffers_of",
+    "decode",
+    "encode",
+]
 
 PROTOCOL_VERSION = 2
 MAX_LINE_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class VolumeReference:
-    """A raw, C-ordered array on disk and its place in the patient.
-
-    `shape` is numpy's (k, j, i) or (k, j, i, components); `dtype` a numpy name such as "int16";
-    `ijk_to_lps` the 4x4 matrix, row by row, from voxel index (i, j, k, 1) to LPS millimetres.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    ijk_to_lps: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """Base of all messages; `type` is the wire name."""
-
-    type: ClassVar[str] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task(Message):
-    """Base of what the worker runs, one at a time; `output_folder` receives the buffers of the answer."""
-
-    id: str
-    output_folder: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelfTest(Task):
-    """Ask what the worker computes with and how fast, answered by `SelfTestReport`."""
-
-    type: ClassVar[str] = "self_test"
-    device: str = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportModel(Task):
-    """Ask to install the model in `path`, a zip file or a folder, answered by `Imported`."""
-
-    type: ClassVar[str] = "import_model"
-    path: str
-    replace: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request(Task):
-    """Base of what runs on a scan."""
-
-    volume: VolumeReference
-    model: str = "abdomen-ct"
-    device: str = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment(Request):
-    """Ask for a segmentation, answered by `Result`. `None` takes the model's own default.
-
-    `region` are the 16 numbers, row by row, of the matrix from the cube -1..1 to the oriented box, in LPS mm, outside
-    which nothing is segmented. With `preview`, a `Preview` comes as soon as there is one. `memory_limit_gb` (1e9 bytes)
-    is what the worker may use of the computer's memory.
-    """
-
-    type: ClassVar[str] = "segment"
-    samples: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    sampler: str | None = None
-    organs: tuple[str, ...] | None = None
-    bodypart: bool = False
-    force: bool = False
-    region: tuple[float, ...] | None = None
-    preview: bool = False
-    memory_limit_gb: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Correct(Segment):
-    """Ask for a correction of what the same request as `Segment` delivered, answered by `Corrected`.
-
-    `labels` is the segmentation as it is now; `marks`, of its shape, all marks in force: 0 not marked, 1 background,
-    k + 1 label k; `locked` the label values that only a mark may touch.
-    """
-
-    type: ClassVar[str] = "correct"
-    labels: VolumeReference
-    marks: VolumeReference
-    locked: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alternatives(Segment):
-    """Ask for the K samples behind what the same request as `Segment` delivered, answered by `Hypotheses`."""
-
-    type: ClassVar[str] = "alternatives"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Similar(Request):
-    """Ask how similar every voxel's features are to those at `point_lps` (mm), answered by `Similarity`."""
-
-    type: ClassVar[str] = "similar"
-    point_lps: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teach(Request):
-    """Ask for a model of the reader's own segments, answered by `Taught`.
-
-    `labels` (uint8, 0 nothing) holds value n + 1 for `names[n]`; `model` is the base; `name` that of the new model.
-    """
-
-    type: ClassVar[str] = "teach"
-    labels: VolumeReference
-    names: tuple[str, ...]
-    name: str
-    minutes: float = 2.0
-    replace: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished(Request):
-    """Base of what is made of a finished result, answered by `Written` with `path`.
-
-    `labels` (uint8) as they are now and `uncertainty` (float32) have the scan's geometry; `report` is that of the run.
-    """
-
-    labels: VolumeReference
-    uncertainty: VolumeReference
-    report: dict[str, Any]
-    path: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class WriteReport(Finished):
-    """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json."""
-
-    type: ClassVar[str] = "write_report"
-    scan_name: str
-    review: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportDicom(Finished):
-    """Ask for a DICOM SEG that refers to the series in `files`."""
-
-    type: ClassVar[str] = "export_dicom"
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

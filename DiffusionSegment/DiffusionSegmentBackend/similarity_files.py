@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .pipeline.memory import memory_errors
 from .pipeline.model import load_model
 from .pipeline.progress import Progress, silent
-from .pipeline.segment import memory_errors
 from .pipeline.similarity import describe_scan, similar_region, similarity_map, voxel_at
 from .result_folder import check_writable, staged_folder
 from .volume import Volume

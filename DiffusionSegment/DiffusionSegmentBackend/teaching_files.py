@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .pipeline.memory import memory_errors
 from .pipeline.model import load_model
 from .pipeline.progress import Progress, silent
-from .pipeline.segment import memory_errors
 from .training.taught_model import teach_user_model, teaching_budget
 from .training.teaching import TaughtCase
 from .user_models import check_free_name

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .errors import DiffusionSegmentError, ErrorCode
 
 _SAME_PLACE_MM = 0.01
+_SLAB = 16
 # Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
 _LARGEST_SPACING_MM = 1000.0
 _FARTHEST_MM = 1e6
@@ -138,13 +139,19 @@ class Grid:
 
     def to_grid(self, array: NDArray) -> NDArray[np.float32]:
         """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger."""
-        result = np.asarray(self.order.apply(array), dtype=np.float32)
-        for axis in range(3):
-            weights = antialiased_weights(
+        turned = self.order.apply(array)
+        along_z, along_y, along_x = (
+            antialiased_weights(
                 self.native_shape[axis], self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
             )
-            result = np.moveaxis(np.tensordot(weights, result, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(result, dtype=np.float32)
+            for axis in range(3)
+        )
+        # Slab by slab within the slices, so that the scan is never whole in memory as float32.
+        flat = np.empty((self.native_shape[0], self.shape[1], self.shape[2]), dtype=np.float32)
+        for z in range(0, self.native_shape[0], _SLAB):
+            slab = np.asarray(turned[z : z + _SLAB], dtype=np.float32)
+            flat[z : z + _SLAB] = along_y @ (slab @ along_x.T)
+        return np.ascontiguousarray((along_z @ flat.reshape(len(flat), -1)).reshape(self.shape), dtype=np.float32)
 
     def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
         """Resample a label map by the largest share of each grid voxel."""
@@ -154,19 +161,6 @@ class Grid:
         for value, share in shares.items():
             result[share > best] = value
             best = np.maximum(best, share)
-        return result
-
-    def native_slab(self, array: NDArray, z_range: tuple[int, int]) -> NDArray[np.float32]:
-        """Linear interpolation of grid values (c, z, y, x) at the canonical native slices z_range: (c, dz, ny, nx)."""
-        result = np.asarray(array, dtype=np.float32)
-        for axis in range(3):
-            start, stop = z_range if axis == 0 else (0, self.native_shape[axis])
-            low, high, weight = linear_taps(
-                start, stop, self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
-            )
-            weight = weight.reshape([-1 if a == axis + 1 else 1 for a in range(result.ndim)])
-            below = result.take(low, axis=axis + 1)
-            result = below + weight * (result.take(high, axis=axis + 1) - below)
         return result
 
 

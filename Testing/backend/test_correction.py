@@ -12,7 +12,9 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.correction import Correction, Corrections, correct, marks_on_grid
 from DiffusionSegmentBackend.pipeline.marks import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.model import Model
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, Session, delivered, open_session
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.session import Session
 from DiffusionSegmentBackend.volume import Volume
 from numpy.typing import NDArray
 from scipy import ndimage

@@ -13,8 +13,9 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.phantom import Phantom, make_phantom
 from DiffusionSegmentBackend.pipeline.checks import check_body_part, organ_confidence
 from DiffusionSegmentBackend.pipeline.model import Model
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan, sample_steps
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import write_volume
 
@@ -115,7 +116,7 @@ def test_every_step_gives_an_estimate_and_sees_the_one_before() -> None:
         return torch.full_like(x_t, 0.1 * len(seen))
 
     pre = torch.full((2, 4, 4, 4), 0.5)
-    estimates = list(sample_steps(pre, predict, plan, sample=0))
+    estimates = list(sample_steps(pre, predict, plan, noise=lambda step: torch.full_like(pre, float(step))))
     assert [round(float(e.mean()), 3) for e in estimates] == [0.1, 0.2, 0.3]
     assert seen[0] is None
     assert all(torch.equal(a, b) for a, b in zip(seen[1:], estimates, strict=False))

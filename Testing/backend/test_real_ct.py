@@ -12,7 +12,8 @@ import pytest
 import real_data
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.volume_io import read_volume
 
 DATA = real_data.folder()

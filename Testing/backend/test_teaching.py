@@ -12,7 +12,8 @@ from backend.teaching_models import BASE, install_base, labelled_phantom
 from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import Model, list_models, load_model
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.studies.teaching import FROM_SCRATCH, TAUGHT, teaching_rows
 from DiffusionSegmentBackend.teaching_cli import parse_names
 from DiffusionSegmentBackend.training.data import CaseFiles, load_case

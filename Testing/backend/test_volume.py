@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.volume import Volume, canonical, canonical_axes, model_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ def test_a_point_returns_from_the_grid_within_half_a_voxel(
     array[9:12, 14:18, 20:25] = 1.0
     volume = Volume(array, matrix(permutation, signs, (1.0, 1.2, 2.0)))
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
-    back = grid.order.undo(grid.native_slab(grid.to_grid(array)[None], (0, grid.native_shape[0]))[0])
+    back = restore_map(grid.to_grid(array), (0, 0, 0), grid, outside=None)
     assert back.shape == array.shape
     indices = np.indices(array.shape).reshape(3, -1)
     centre, centre_back = (np.average(indices, axis=1, weights=a.ravel()) for a in (array, back))
@@ -91,7 +92,7 @@ def test_a_constant_volume_stays_constant_there_and_back() -> None:
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
     on_grid = grid.to_grid(volume.array)
     np.testing.assert_allclose(on_grid, 42.0, rtol=1e-5)
-    np.testing.assert_allclose(grid.native_slab(on_grid[None], (0, grid.native_shape[0])), 42.0, rtol=1e-5)
+    np.testing.assert_allclose(restore_map(on_grid, (0, 0, 0), grid, outside=None), 42.0, rtol=1e-5)
 
 
 def test_downsampling_averages_instead_of_picking() -> None:

@@ -13,6 +13,7 @@ import pytest
 import real_data
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.volume import Volume, model_grid
 from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
 from scipy.spatial.transform import Rotation
@@ -197,7 +198,7 @@ def test_a_hospital_series_returns_from_the_model_grid_within_half_a_voxel() -> 
     assert volume.array.shape == (41, 512, 512)
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
     bone = (volume.array > 250).astype(np.float32)
-    back = grid.order.undo(grid.native_slab(grid.to_grid(bone)[None], (0, grid.native_shape[0]))[0])
+    back = restore_map(grid.to_grid(bone), (0, 0, 0), grid, outside=None)
     assert back.shape == bone.shape
     centres = [np.average(np.indices(a.shape).reshape(3, -1), axis=1, weights=a.ravel()) for a in (bone, back)]
     assert np.abs(centres[0] - centres[1]).max() < 0.5

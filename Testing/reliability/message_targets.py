@@ -24,7 +24,8 @@ from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.model_folders import USER_MODELS_VARIABLE
 from DiffusionSegmentBackend.pipeline.model import load_model
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.protocol import Task, decode
 from DiffusionSegmentBackend.result_folder import CORRECTIONS, REPORT, SEGMENTATION, write_result
 from DiffusionSegmentBackend.volume import Volume

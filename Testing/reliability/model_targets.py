@@ -19,7 +19,7 @@ from DiffusionSegmentBackend.model_folders import USER_MODELS_VARIABLE
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.pipeline.description import read_description
 from DiffusionSegmentBackend.pipeline.model import load_model, load_network
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
 from DiffusionSegmentBackend.user_models import export_model, import_model, save_user_model
 
 from .mutation import damaged, damaged_json, damaged_text

@@ -8,8 +8,9 @@ from random import Random
 
 import numpy as np
 import SimpleITK as sitk
+from DiffusionSegmentBackend.pipeline.memory import memory_errors
 from DiffusionSegmentBackend.pipeline.prepare import windowed
-from DiffusionSegmentBackend.pipeline.segment import memory_errors
+from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.volume import Volume, model_grid, same_geometry
 from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
 
@@ -41,7 +42,7 @@ def run_scan(path: Path, written: Path) -> None:
     with memory_errors():
         grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
         image = windowed(grid.to_grid(volume.array), _WINDOW)
-        back = grid.order.undo(grid.native_slab(image[None], (0, grid.native_shape[0]))[0])
+        back = restore_map(image, (0, 0, 0), grid, outside=None)
     demand(image.shape == grid.shape and np.isfinite(image).all(), "the grid holds NaN or infinity")
     demand(float(np.abs(image).max()) <= 1.0001, "the grid is not within -1 to 1")
     demand(back.shape == volume.array.shape, "the way back has another shape")

@@ -14,7 +14,9 @@ import torch
 from DiffusionSegmentBackend.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline import segment as pipeline
 from DiffusionSegmentBackend.pipeline.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.segment import Segmentation, SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.restore import restore_map
+from DiffusionSegmentBackend.pipeline.segment import Segmentation, segment
 from DiffusionSegmentBackend.result_folder import write_result
 from DiffusionSegmentBackend.volume import Volume, canonical, model_grid, same_geometry
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
@@ -141,7 +143,7 @@ def test_one_value_everywhere_stays_that_value_there_and_back(volume: Volume, va
     even = Volume(np.full(volume.array.shape, value, np.float32), volume.index_to_lps)
     grid = model_grid(even, spacing=SPACING_MM)
     there = grid.to_grid(even.array)
-    back = grid.order.undo(grid.native_slab(there[None], (0, grid.native_shape[0]))[0])
+    back = restore_map(there, (0, 0, 0), grid, outside=None)
     assert back.shape == even.array.shape
     np.testing.assert_allclose(back, value, rtol=1e-4, atol=1e-2)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from DiffusionSegmentBackend.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.model import load_model
-from DiffusionSegmentBackend.pipeline.segment import SegmentOptions, segment
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.result_folder import write_result
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import write_volume

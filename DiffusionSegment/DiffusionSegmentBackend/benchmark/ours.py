@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..pipeline.model import Model
-from ..pipeline.segment import TILE_OVERLAP, TILE_SIDE, SegmentOptions, delivered, open_session
+from ..pipeline.options import SegmentOptions
+from ..pipeline.segment import TILE_OVERLAP, TILE_SIDE, delivered, open_session
 from ..pipeline.tiling import Tiling
 from ..volume import Volume
 from .record import BenchmarkRow

@@ -61,7 +61,7 @@ def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     `alpha_bar` holds one value a batch element, or a scalar.
     """
     signal = _per_sample(alpha_bar, x0)
-    return signal.sqrt() * x0 + (1 - signal).sqrt() * noise
+    return torch.addcmul(signal.sqrt() * x0, (1 - signal).sqrt(), noise)
 
 
 def velocity(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:

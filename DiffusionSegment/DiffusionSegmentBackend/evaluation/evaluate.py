@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..pipeline.model import Model, weights_sha256
+from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
-from ..pipeline.segment import Prediction, SegmentOptions, Stopwatch, plan_of, predict
+from ..pipeline.segment import predict
+from ..pipeline.session import Prediction, Stopwatch
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.data import CaseFiles, drawn_values
 from ..volume import Grid, Volume, model_grid

@@ -7,6 +7,7 @@ short, has to learn the label map anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,18 @@ from .unet import PyramidUNet, convolution
 
 # What the logarithm of a pre-segmentation is cut off at, so that a missed organ can still be brought back.
 _LEAST_PROBABILITY = 1e-3
+
+
+# Channels that come from the half resolution.
+_LIFTED = 16
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all steps over one tile share: sums (B, c, z/2, y/2, x/2) at half resolution, (B, 24, z, y, x) at full."""
+
+    half: Tensor
+    full: Tensor
 
 
 class Refiner(nn.Module):
@@ -42,8 +55,8 @@ class Refiner(nn.Module):
         self.multiple = 2 ** len(channels)
         self.enter = nn.Conv3d(state_channels, channels[0], 2, stride=2)
         self.unet = PyramidUNet(channels[0] + feature_channels[1], channels, timed=True)
-        self.leave = nn.Conv3d(channels[0], 16, 1)
-        self.fuse = convolution(16 + feature_channels[0] + 2 * classes, 24)
+        self.leave = nn.Conv3d(channels[0], _LIFTED, 1)
+        self.fuse = convolution(_LIFTED + feature_channels[0] + 2 * classes, 24)
         self.head = nn.Conv3d(24, classes, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -64,7 +77,7 @@ class Refiner(nn.Module):
         coordinates: Tensor,
         x_t: Tensor,
         pre: Tensor,
-        marks: Tensor,
+        marks: Tensor | None,
         log_snr: Tensor,
         previous: Tensor | None = None,
     ) -> Tensor:
@@ -75,17 +88,47 @@ class Refiner(nn.Module):
         `log_snr` (B,); `previous` the estimate of x_0 coded -1..1 from the step before, zeros if there was none; read
         by a self-conditioning network alone.
         """
-        shown = 2 * pre - 1
-        known = [x_t, shown, marks, coordinates]
-        if self.self_conditioning:
-            known.append(torch.zeros_like(x_t) if previous is None else previous)
-        state = self.enter(torch.cat(known, dim=1))
-        half = self.unet(torch.cat([state, pyramid[1]], dim=1), log_snr)[0]
+        shared = self.shared(pyramid[0], coordinates, pre, marks)
+        return self.step(shared, pyramid[1], x_t, pre, log_snr, previous)
+
+    def shared(self, features: Tensor, coordinates: Tensor, pre: Tensor, marks: Tensor | None) -> Shared:
+        """What is the same in every step: the shares of `features` (the finest level), coordinates, `pre`, `marks`.
+
+        A convolution is linear in its input's channels, so that it can be formed in two sums.
+        """
+        c, weight = self.classes, self.enter.weight
+        shown = (2 * pre - 1).to(features.dtype)
+        known, columns = [shown, coordinates], [weight[:, c : 2 * c], weight[:, 3 * c : 3 * c + 3]]
+        if marks is not None:
+            known.append(marks)
+            columns.append(weight[:, 2 * c : 3 * c])
+        half = F.conv3d(torch.cat(known, dim=1), torch.cat(columns, dim=1), self.enter.bias, stride=2)
+        fuse = self._fusing
+        columns = [fuse[:, _LIFTED : -2 * c], fuse[:, -c:]]
+        return Shared(half, F.conv3d(torch.cat([features, shown], dim=1), torch.cat(columns, dim=1), padding=1))
+
+    def step(
+        self,
+        shared: Shared,
+        half_features: Tensor,
+        x_t: Tensor,
+        pre: Tensor,
+        log_snr: Tensor,
+        previous: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of x_0 (B, classes, z, y, x) from what `shared` gave; `half_features` are the second finest level."""
+        c = self.classes
+        state = shared.half + F.conv3d(x_t, self.enter.weight[:, :c], stride=2)
+        if self.self_conditioning and previous is not None:
+            state = state + F.conv3d(previous, self.enter.weight[:, 3 * c + 3 :], stride=2)
+        half = self.unet(torch.cat([state, half_features], dim=1), log_snr)[0]
         full = F.interpolate(self.leave(half), scale_factor=2.0)
-        correction = self.head(self.fuse(torch.cat([full, pyramid[0], x_t, shown], dim=1)))
-        return pre.float().clamp(min=_LEAST_PROBABILITY).log() + correction
+        columns = torch.cat([self._fusing[:, :_LIFTED], self._fusing[:, -2 * c : -c]], dim=1)
+        fused = F.conv3d(torch.cat([full, x_t], dim=1), columns, padding=1) + shared.full
+        correction = self.head(self.fuse.get_submodule("adn")(fused))
+        return pre.float().clamp(min=_LEAST_PROBABILITY).log_().add_(correction)
 
-
-def no_marks(x_t: Tensor) -> Tensor:
-    """Marks (B, classes, z, y, x) of a reader who marked nothing."""
-    return torch.zeros_like(x_t)
+    @property
+    def _fusing(self) -> Tensor:
+        """Weights for (the half resolution's share, the finest features, x_t, the pre-segmentation)."""
+        return self.fuse.get_parameter("conv.weight")

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from .memory import memory_errors
 from .progress import Progress, silent
 from .restore import in_native_box, interpolated, native_box
-from .segment import Session, memory_errors
+from .session import Session
 
 _SLAB = 16
 

@@ -21,14 +21,16 @@ from ..networks.backbone import fine_features
 from ..volume import Grid
 from .features import Stage1, first_stage, padded
 from .marks import REACH_VOXELS, clamped, one_hot_marks, reach, spread
+from .memory import memory_errors
 from .model import Model
-from .progress import Progress, silent, within
-from .refinement import x0_predictor
+from .progress import Progress, counted, silent, within
+from .refinement import TileChains
 from .report import build_report
 from .restore import in_native_box, interpolated, native_box, restore_nearest
 from .review import regions_to_review
-from .sampling import Window, draw_sample
-from .segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, Answer, Session, Stopwatch, keep_organs, memory_errors
+from .sampling import Window
+from .segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, keep_organs
+from .session import Answer, Session, Stopwatch
 from .uncertainty import SampleStatistics, entropy
 
 Box = tuple[slice, slice, slice]
@@ -205,12 +207,18 @@ def _run_again(
     stage1 = replace(local, pre=pre)
     statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
     total = session.samples * session.plan.steps * len(stage1.tiling.tiles)
-    predict_x0 = x0_predictor(
-        stage1, model.refiner, model.device, marks=told, show_marks=heard, progress=progress, total=total
+    chains = TileChains(
+        stage1,
+        model.refiner,
+        model.device,
+        model.dtype,
+        marks=told,
+        show_marks=heard,
+        tick=counted(progress, "refine", total),
     )
     window = Window(prediction.tiled_shape, place)
     for sample in range(session.samples):
-        statistics.add(draw_sample(pre, predict_x0, session.plan, sample=sample, window=window))
+        statistics.add(chains.sample(session.plan, sample=sample, window=window))
     ensemble = ENSEMBLE_WEIGHT * statistics.mean + (1 - ENSEMBLE_WEIGHT) * pre
     return clamped(ensemble, told), statistics.mutual_information
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..diffusion.noise import noise_field
 from ..networks.bodypart import normalised
+from ..networks.precision import autocast
 from ..volume import Grid, Volume, model_grid
 from .features import body_box, body_coordinates, padded
 from .model import Model
@@ -85,11 +86,12 @@ def dense_features(
         progress("features", index, len(tiling.tiles))
         tile = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
         known = coordinates[(slice(None), *place)][None].to(model.device)
-        if timestep is None:
-            pyramid = model.backbone.features(tile, known)
-        else:
-            fresh = noise[place][None, None].to(model.device)
-            pyramid = model.backbone.noisy_features(tile, known, timestep=timestep, noise=fresh)
+        with autocast(model.device, model.dtype):
+            if timestep is None:
+                pyramid = model.backbone.features(tile, known)
+            else:
+                fresh = noise[place][None, None].to(model.device)
+                pyramid = model.backbone.noisy_features(tile, known, timestep=timestep, noise=fresh)
         for level, features in enumerate(pyramid):
             # Sides and tiles are multiples of the coarsest cell, so no cell straddles two tiles.
             cells = tuple(slice(s.start // 2**level, s.stop // 2**level) for s in place)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..networks.bodypart import normalised, whole_volume_coordinates
+from ..networks.precision import autocast
 from .model import Model
 from .prepare import BODY_THRESHOLD
 from .progress import Progress
@@ -18,7 +19,7 @@ _FINEST_LEVELS = 2
 
 @dataclass(frozen=True)
 class Stage1:
-    """What all samples share. `features[n]` are tile n's two finest levels in half precision on the model's device."""
+    """What all samples share. `features[n]` are tile n's two finest levels in two bytes a number, on the device."""
 
     coordinates: Tensor
     tiling: Tiling
@@ -59,13 +60,15 @@ def first_stage(
     tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), side, overlap)
     coordinates = normalised(coordinates_mm)
     features: list[list[Tensor]] = []
+    stored = torch.bfloat16 if model.dtype is torch.bfloat16 else torch.float16
 
     def predict(index: int, place: tuple[slice, slice, slice]) -> Tensor:
         progress("features", index, len(tiling.tiles))
         tile = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
-        pyramid = model.backbone.features(tile, coordinates[(slice(None), *place)][None].to(model.device))
-        features.append([level.half() for level in pyramid[:_FINEST_LEVELS]])
-        return model.probe(pyramid).softmax(dim=1)[0]
+        with autocast(model.device, model.dtype):
+            pyramid = model.backbone.features(tile, coordinates[(slice(None), *place)][None].to(model.device))
+            features.append([level.to(stored) for level in pyramid[:_FINEST_LEVELS]])
+            return model.probe(pyramid).float().softmax(dim=1)[0]
 
     pre = tiling.blend(predict, channels=model.description.classes)
     progress("features", len(tiling.tiles), len(tiling.tiles))

@@ -22,6 +22,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..model_folders import model_folders
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
+from ..networks.precision import inference_dtype
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
 from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
@@ -37,7 +38,10 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """The networks in evaluation mode on one device, float32; a model that a user taught has no refiner."""
+    """The networks in evaluation mode on one device; a model that a user taught has no refiner.
+
+    Weights are float32; backbone, probe and refiner compute in `dtype`, float32 or bfloat16.
+    """
 
     description: ModelDescription
     bodypart: BodyPartRegressor
@@ -45,6 +49,7 @@ class Model:
     probe: Probe
     refiner: Refiner | None
     device: torch.device
+    dtype: torch.dtype = torch.float32
 
 
 def list_models() -> tuple[str, ...]:
@@ -71,11 +76,15 @@ def find_model(name_or_folder: str) -> Path:
     )
 
 
-def load_model(name_or_folder: str, device: str = "auto", *, with_refiner: bool = True) -> Model:
+def load_model(
+    name_or_folder: str, device: str = "auto", *, precision: str = "auto", with_refiner: bool = True
+) -> Model:
     """Load all networks; the refiner neither when it is not wanted nor for a taught model, which has none.
 
+    `precision` is "auto", "float32" or "bfloat16".
+
     Raises:
-        DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_MISSING, WEIGHTS_CORRUPT or NO_DEVICE.
+        DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_MISSING, WEIGHTS_CORRUPT, NO_DEVICE or OPTION.
     """
     description = read_description(find_model(name_or_folder))
     place = choose_device(device)
@@ -87,6 +96,7 @@ def load_model(name_or_folder: str, device: str = "auto", *, with_refiner: bool 
     return Model(
         description=description,
         device=place,
+        dtype=inference_dtype(place, precision),
         bodypart=cast(BodyPartRegressor, networks["bodypart"]),
         backbone=cast(Backbone, networks["backbone"]),
         probe=cast(Probe, networks["probe"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -14,6 +16,12 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int) -> None:
     """A progress that tells nobody."""
+
+
+def counted(progress: Progress, stage: str, total: int) -> Callable[[], None]:
+    """What is called before each of `total` units of `stage` and tells how many are done."""
+    begun = itertools.count()
+    return lambda: progress(stage, next(begun), total)
 
 
 def within(progress: Progress, index: int, count: int) -> Progress:

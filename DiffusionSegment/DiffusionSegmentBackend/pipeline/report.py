@@ -19,7 +19,7 @@ from .review import ReviewRegion
 from .uncertainty import volume_interval_ml
 
 if TYPE_CHECKING:
-    from .segment import Session
+    from .session import Session
 
 _EDGE_SHARE = 0.02
 
@@ -34,7 +34,7 @@ def build_report(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The report of one run: `labels` in the scan's geometry, `prediction` the final probabilities on the grid."""
-    counts = np.bincount(labels.ravel(), minlength=model.description.classes)
+    counts = _counts(labels, model.description.classes)
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
     plan, wanted = session.plan, session.wanted
     chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
@@ -48,7 +48,7 @@ def build_report(
         "organs": organs,
         "review": [asdict(region) for region in review],
         "confidence": round(confidence, 4),
-        "warnings": _doubts(confidence, model.description) + _warnings(labels, organs),
+        "warnings": _doubts(confidence, model.description) + _warnings(labels, counts, organs, session.region),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
         "peak_memory_mb": round(peak_memory_mb()),
         "provenance": {
@@ -63,7 +63,9 @@ def build_report(
             "sampler": plan.sampler,
             "abar_start": plan.abar_start,
             "organs": [label.name for label in chosen] if wanted else None,
+            "region": list(session.region) if session.region is not None else None,
             "device": model.device.type,
+            "precision": str(model.dtype).removeprefix("torch."),
             "torch": torch.__version__,
         },
     }
@@ -93,21 +95,29 @@ def _doubts(confidence: float, description: ModelDescription) -> list[str]:
     ]
 
 
-def _warnings(labels: NDArray[np.uint8], organs: list[dict[str, Any]]) -> list[str]:
+def _counts(labels: NDArray[np.uint8], classes: int) -> NDArray[np.intp]:
+    """Voxels of each label; slice by slice, because counting takes eight bytes a voxel."""
+    return sum((np.bincount(part.ravel(), minlength=classes) for part in labels), np.zeros(classes, dtype=np.intp))
+
+
+def _warnings(
+    labels: NDArray[np.uint8],
+    counts: NDArray[np.intp],
+    organs: list[dict[str, Any]],
+    region: tuple[float, ...] | None,
+) -> list[str]:
     """Organs cut off by the first or last slices of any axis, and organs not found."""
     warnings = []
-    cut = [organ["title"].lower() for organ in organs if _reaches_edge(labels == organ["value"])]
+    faces = [_counts(labels.take([n], axis=axis), len(counts)) for axis in range(3) for n in (0, -1)]
+    at_edge = np.max(faces, axis=0) > _EDGE_SHARE * counts
+    cut = [organ["title"].lower() for organ in organs if at_edge[organ["value"]]]
     if cut:
         warnings.append(f"At the edge of the scan, volume perhaps incomplete: {', '.join(cut)}.")
     missing = [organ["title"].lower() for organ in organs if organ["volume_ml"] == 0]
     if missing:
-        warnings.append(f"Not found: {', '.join(missing)}.")
+        where = "" if region is None else " in the region of interest"
+        warnings.append(f"Not found{where}: {', '.join(missing)}.")
     return warnings
-
-
-def _reaches_edge(mask: NDArray[np.bool_]) -> bool:
-    faces = [mask.take(n, axis=axis) for axis in range(3) for n in (0, -1)]
-    return bool(max(np.count_nonzero(face) for face in faces) > _EDGE_SHARE * np.count_nonzero(mask))
 
 
 def peak_memory_mb() -> float:

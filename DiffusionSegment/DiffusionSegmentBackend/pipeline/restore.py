@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,20 +11,41 @@ from torch import Tensor
 
 from ..volume import Grid, linear_taps
 
+Box = tuple[slice, slice, slice]
+
 _SLAB = 16
+# Rounding must not cost a class its box.
+_BARELY = 0.999
 
 
 def restore_labels(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid) -> NDArray[np.uint8]:
-    """Arg max of linearly interpolated probabilities (classes, z, y, x), from grid voxel `offset` on: (k, j, i)."""
-    labels = np.zeros(grid.native_shape, dtype=np.uint8)
-    foreground = 1 - probabilities[0] > 0.1
-    if not foreground.any():
-        return np.ascontiguousarray(grid.order.undo(labels))
-    box = native_box(foreground, offset, grid)
+    """Arg max of linearly interpolated probabilities (classes, z, y, x), from grid voxel `offset` on: (k, j, i).
+
+    The winner of a voxel has at least an equal share, and so has a neighbour on the grid: each class is interpolated
+    only in the box of voxels that can see such a neighbour.
+    """
+    labels = _scan_sized(grid, np.uint8)
+    target = grid.order.apply(labels)
+    could_win = [probabilities[0] < 1, *(p > _BARELY / len(probabilities) for p in probabilities[1:])]
+    boxes = {c: native_box(voxels, offset, grid) for c, voxels in enumerate(could_win) if c and bool(voxels.any())}
+    if not boxes:
+        return labels
+    box = _around(list(boxes.values()))
     for z in range(box[0].start, box[0].stop, _SLAB):
         slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
-        labels[slab] = interpolated(probabilities, offset, grid, slab).argmax(dim=0).byte().numpy()
-    return np.ascontiguousarray(grid.order.undo(labels))
+        best = interpolated(probabilities[:1], offset, grid, slab)[0]
+        winner = torch.zeros(best.shape, dtype=torch.uint8)
+        for value, place in boxes.items():
+            rows = slice(max(slab[0].start, place[0].start), min(slab[0].stop, place[0].stop))
+            if rows.start >= rows.stop:
+                continue
+            part = (rows, place[1], place[2])
+            share = interpolated(probabilities[value : value + 1], offset, grid, part)[0]
+            own = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, slab, strict=True))
+            winner[own].masked_fill_(share > best[own], value)
+            torch.maximum(best[own], share, out=best[own])
+        target[slab] = winner.numpy()
+    return labels
 
 
 def restore_map(
@@ -32,18 +55,26 @@ def restore_map(
 
     `outside` None extends the values at the edge.
     """
-    whole = np.full(grid.shape, 0.0 if outside is None else outside, dtype=np.float32)
-    whole[tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))] = values
-    slabs = [
-        grid.native_slab(whole[None], (z, min(z + _SLAB, grid.native_shape[0])))[0]
-        for z in range(0, grid.native_shape[0], _SLAB)
-    ]
-    return np.ascontiguousarray(grid.order.undo(np.concatenate(slabs)))
+    result = _scan_sized(grid, np.float32)
+    if outside is not None:
+        # The grid's next voxels beyond the map have that value too.
+        before = [min(1, o) for o in offset]
+        after = [min(1, n - o - side) for o, n, side in zip(offset, grid.shape, values.shape, strict=True)]
+        values = np.pad(values, list(zip(before, after, strict=True)), constant_values=outside)
+        offset = (offset[0] - before[0], offset[1] - before[1], offset[2] - before[2])
+        result.fill(outside)
+    target, source = grid.order.apply(result), torch.from_numpy(np.ascontiguousarray(values))[None]
+    box = native_box(torch.ones(values.shape, dtype=torch.bool), offset, grid)
+    box = box if outside is not None else _whole(grid)
+    for z in range(box[0].start, box[0].stop, _SLAB):
+        slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
+        target[slab] = interpolated(source, offset, grid, slab)[0].numpy()
+    return result
 
 
 def restore_nearest(places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid) -> NDArray[np.uint8]:
     """The nearest grid voxel's value of (z, y, x), given from grid voxel `offset` on: uint8 (k, j, i), 0 elsewhere."""
-    result = np.zeros(grid.native_shape, dtype=np.uint8)
+    result = _scan_sized(grid, np.uint8)
     indices, inside = [], []
     for axis in range(3):
         low, high, weight = linear_taps(
@@ -53,11 +84,29 @@ def restore_nearest(places: NDArray[np.uint8], offset: tuple[int, int, int], gri
         known = np.flatnonzero((nearest >= 0) & (nearest < places.shape[axis]))
         indices.append(nearest[known])
         inside.append(known)
-    result[np.ix_(*inside)] = places[np.ix_(*indices)]
-    return np.ascontiguousarray(grid.order.undo(result))
+    if all(len(known) for known in inside):
+        z, y, x = (slice(int(known[0]), int(known[-1]) + 1) for known in inside)
+        grid.order.apply(result)[z, y, x] = places[np.ix_(*indices)]
+    return result
 
 
-def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> tuple[slice, slice, slice]:
+def _scan_sized(grid: Grid, dtype: type[np.generic]) -> NDArray:
+    """Zeros of the scan's own shape (k, j, i)."""
+    own = grid.order.undo(np.broadcast_to(np.uint8(0), grid.native_shape))
+    return np.zeros(own.shape, dtype=dtype)
+
+
+def _whole(grid: Grid) -> Box:
+    z, y, x = grid.native_shape
+    return slice(0, z), slice(0, y), slice(0, x)
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    z, y, x = (slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3))
+    return z, y, x
+
+
+def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> Box:
     """Native canonical voxels that can see a foreground voxel of the grid."""
     box = []
     for axis in range(3):
@@ -69,7 +118,7 @@ def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> 
     return box[0], box[1], box[2]
 
 
-def in_native_box(box: tuple[slice, slice, slice], grid: Grid) -> tuple[slice, slice, slice]:
+def in_native_box(box: Box, grid: Grid) -> Box:
     """A box of canonical voxels (z, y, x) as the scan's own (k, j, i)."""
     own = [slice(0)] * 3
     for axis, place in enumerate(box):
@@ -80,9 +129,7 @@ def in_native_box(box: tuple[slice, slice, slice], grid: Grid) -> tuple[slice, s
     return own[0], own[1], own[2]
 
 
-def interpolated(
-    probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: tuple[slice, slice, slice]
-) -> Tensor:
+def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: Box) -> Tensor:
     """Linear interpolation of (c, z, y, x), given from grid voxel `offset` on, at canonical native voxels of a box."""
     result = probabilities
     for axis, place in enumerate(box):

@@ -1,7 +1,7 @@
-"""Few-step reverse diffusion over a whole volume, started from a noised pre-segmentation.
+"""Few-step reverse diffusion, started from a noised pre-segmentation.
 
 PD-DDPM (Guo et al. 2022, arXiv 2210.17408): x_T' = sqrt(abar_T') x_pre + sqrt(1 - abar_T') noise, then the reverse
-chain. Steps are outermost, tiles inside; one noise field covers the volume, so tiles leave no seams.
+chain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..diffusion.noise import noise_window
 from ..diffusion.reverse import reverse_step
 from ..diffusion.schedule import Schedule, add_noise
 
@@ -42,7 +41,7 @@ class SamplingPlan:
 
 def coded(probabilities: Tensor) -> Tensor:
     """Class probabilities 0..1 as diffusion states -1..1."""
-    return 2 * probabilities - 1
+    return probabilities.mul(2).sub_(1)
 
 
 @dataclass(frozen=True)
@@ -57,21 +56,14 @@ PredictX0 = Callable[[Tensor, float, Tensor | None], Tensor]
 
 
 def sample_steps(
-    pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int, window: Window | None = None
+    pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, noise: Callable[[int], Tensor]
 ) -> Iterator[Tensor]:
     """The estimate of x_0, probabilities (classes, z, y, x), after each step of one sample.
 
     `pre` is the pre-segmentation (classes, z, y, x); `predict_x0(x_t, alpha_bar, previous)` gives probabilities of the
-    clean label map, `previous` being its answer to the step before. What is only a `window` of a larger volume meets
-    the noise that the whole met there.
+    clean label map, `previous` being its answer to the step before; `noise(step)` is standard normal, of pre's shape.
     """
-    z, y, x = pre.shape[1:]
-    part = window or Window((z, y, x), (slice(0, z), slice(0, y), slice(0, x)))
     alpha_bars = plan.alpha_bars
-
-    def noise(step: int) -> Tensor:
-        return noise_window(part.whole, part.place, channels=pre.shape[0], seed=plan.seed, sample=sample, step=step)
-
     x_t = add_noise(coded(pre), noise(0), torch.tensor(alpha_bars[0]))
     x0: Tensor | None = None
     for step, (now, after) in enumerate(pairwise(alpha_bars), start=1):
@@ -80,11 +72,3 @@ def sample_steps(
         if step < plan.steps:
             fresh = noise(step) if plan.sampler == "ddpm" else x_t
             x_t = reverse_step(plan.sampler, x_t, coded(x0), alpha_bar_t=now, alpha_bar_s=after, noise=fresh)
-
-
-def draw_sample(
-    pre: Tensor, predict_x0: PredictX0, plan: SamplingPlan, *, sample: int, window: Window | None = None
-) -> Tensor:
-    """Probabilities (classes, z, y, x) of one sample: the last estimate of x_0, as in Fu et al. 2023."""
-    *_, last = sample_steps(pre, predict_x0, plan, sample=sample, window=window)
-    return last

@@ -7,10 +7,8 @@ Paper 2 (Fu et al. 2023): the mean of samples is ensembled with the non-diffusio
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,46 +16,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..diffusion.reverse import SAMPLERS
-from ..diffusion.schedule import SCHEDULES
-from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Grid, Volume, model_grid
 from .checks import check_anatomy, check_body_part, check_modality
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
+from .memory import memory_errors
 from .model import Model
+from .options import SegmentOptions, plan_of
 from .prepare import windowed
-from .progress import Progress, silent
-from .refinement import x0_predictor
+from .progress import Progress, counted, silent
+from .refinement import TileChains
+from .region import box_for, confined, confined_prediction, region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
-from .sampling import SamplingPlan, draw_sample
+from .sampling import SamplingPlan
+from .session import Prediction, Session, Stopwatch
 from .uncertainty import SampleStatistics, entropy
 
 TILE_SIDE = 64
 TILE_OVERLAP = 0.25
 ENSEMBLE_WEIGHT = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentOptions:
-    """What may be asked of a run; None takes the model's own default. `abar_start` is alpha_bar at T', 0..1.
-
-    `presegmentation` holds labels of the model in the scan's geometry (k, j, i), from any source: the samples start
-    from it instead of the probe's (Guo et al. 2022 take any network's).
-    """
-
-    samples: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    sampler: str | None = None
-    schedule: str | None = None
-    abar_start: float | None = None
-    organs: tuple[str, ...] | None = None
-    bodypart: bool = False
-    force: bool = False
-    modality: str | None = None
-    presegmentation: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,76 +54,8 @@ class Segmentation:
     report: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, samples, and both.
-
-    `start` is what the samples start from: the probe's answer, or the label map that the run was given.
-    `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
-    the noise field covered, larger than the map where that is smaller than a tile.
-    """
-
-    pre: Tensor
-    start: Tensor
-    refined: Tensor
-    ensemble: Tensor
-    mutual_information: Tensor
-    sample_labels: tuple[Tensor, ...]
-    coordinates_mm: Tensor
-    offset: tuple[int, int, int]
-    tiled_shape: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is delivered: probabilities (classes, z, y, x) and mutual information (z, y, x) on the grid."""
-
-    ensemble: Tensor
-    mutual_information: Tensor
-
-
-@dataclass(frozen=True)
-class Session:
-    """A finished run on the model's grid: what maps, alternatives and corrections are made from, without a new run.
-
-    `image` (z, y, x) in -1..1 covers the whole grid; `wanted` are the labels asked for, none for all; `voxel_ml` is the
-    volume of the scan's own voxel. `corrected` is the answer after a reader's `marks` (z, y, x), k + 1 for label k.
-    """
-
-    grid: Grid
-    image: Tensor
-    prediction: Prediction
-    plan: SamplingPlan
-    samples: int
-    wanted: list[int]
-    voxel_ml: float
-    seconds: dict[str, float]
-    corrected: Answer | None = None
-    marks: Tensor | None = None
-
-    @property
-    def first_answer(self) -> Answer:
-        """What the model said before anybody corrected it."""
-        return Answer(self.prediction.ensemble, self.prediction.mutual_information)
-
-    @property
-    def answer(self) -> Answer:
-        """What is shown now."""
-        return self.corrected or self.first_answer
-
-
-@dataclass
-class Stopwatch:
-    """Seconds by stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - began, 3)
+# What takes a preview: labels, uint8, in the scan's own geometry (k, j, i).
+Preview = Callable[[NDArray[np.uint8]], None]
 
 
 def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: Progress = silent) -> Segmentation:
@@ -157,8 +68,17 @@ def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: 
     return delivered(session, model, bodypart=options.bodypart, progress=progress)
 
 
-def open_session(volume: Volume, model: Model, options: SegmentOptions, *, progress: Progress = silent) -> Session:
+def open_session(
+    volume: Volume,
+    model: Model,
+    options: SegmentOptions,
+    *,
+    progress: Progress = silent,
+    preview: Preview | None = None,
+) -> Session:
     """Run all networks on a scan in HU (k, j, i). The same scan, options and device give the same bits.
+
+    `preview` gets the pre-segmentation before the samples are drawn.
 
     Raises:
         DiffusionSegmentError: as `segment`.
@@ -173,6 +93,12 @@ def open_session(volume: Volume, model: Model, options: SegmentOptions, *, progr
                 check_modality(volume.array, expected=model.description.modality, stated=options.modality)
             grid = model_grid(volume, spacing=model.description.spacing_mm)
             image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+        region = None if options.region is None else region_mask(options.region, grid)
+
+        def show(pre: Tensor, offset: tuple[int, int, int]) -> None:
+            if preview is not None:
+                preview(restore_labels(keep_organs(pre, wanted), offset, grid))
+
         prediction = predict(
             image,
             model,
@@ -182,8 +108,10 @@ def open_session(volume: Volume, model: Model, options: SegmentOptions, *, progr
             progress=progress,
             force=options.force,
             given=_given(options, volume, grid, model),
+            region=region,
+            show=show,
         )
-    return Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds)
+    return Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds, options.region)
 
 
 def delivered(session: Session, model: Model, *, bodypart: bool, progress: Progress = silent) -> Segmentation:
@@ -213,38 +141,6 @@ def delivered(session: Session, model: Model, *, bodypart: bool, progress: Progr
     return Segmentation(labels, doubt, information, regions, coordinates, report)
 
 
-def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
-    """The sampling plan and the number of samples, after a check of every option.
-
-    Raises:
-        DiffusionSegmentError: OPTION.
-    """
-    defaults = model.description.defaults
-    samples = defaults.samples if options.samples is None else options.samples
-    plan = SamplingPlan(
-        schedule=options.schedule or defaults.schedule,
-        sampler=options.sampler or defaults.sampler,
-        steps=defaults.steps if options.steps is None else options.steps,
-        abar_start=defaults.abar_start if options.abar_start is None else options.abar_start,
-        seed=options.seed,
-    )
-    for name, value, low, high in (("samples", samples, 1, 64), ("steps", plan.steps, 1, 100)):
-        if not low <= value <= high:
-            raise DiffusionSegmentError(ErrorCode.OPTION, f"{name} is {value}.", hint=f"Choose {low} to {high}.")
-    if not 0 <= plan.abar_start < 1 and (plan.abar_start, plan.steps, samples) != (1, 1, 1):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            f"abar_start is {plan.abar_start}.",
-            hint="Choose 0 to below 1, or 1 with one sample of one step for a deterministic refiner.",
-        )
-    if not 0 <= plan.seed < 2**63:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"The seed is {plan.seed}.", hint="Choose 0 or more.")
-    for name, text, known in (("sampler", plan.sampler, SAMPLERS), ("schedule", plan.schedule, SCHEDULES)):
-        if text not in known:
-            raise unknown_name(name, text, known)
-    return plan, samples
-
-
 def predict(
     image: Tensor,
     model: Model,
@@ -255,8 +151,13 @@ def predict(
     progress: Progress = silent,
     force: bool = False,
     given: Tensor | None = None,
+    region: Tensor | None = None,
+    show: Callable[[Tensor, tuple[int, int, int]], None] | None = None,
 ) -> Prediction:
     """All networks on a scan (z, y, x) in -1..1 on the model's grid; samples start from labels `given` there, if any.
+
+    Outside the `region` (z, y, x) all is background. `show` gets the pre-segmentation (classes, z, y, x) and the voxel
+    where it begins, before the samples are drawn.
 
     Raises:
         DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless `force`.
@@ -267,22 +168,26 @@ def predict(
     if not force:
         check_body_part(coordinates_mm, image, model.description)
     box = body_box(image, least=TILE_SIDE)
-    inside = tuple(s.stop - s.start for s in box)
+    if region is not None:
+        box = box_for(region, box, least=TILE_SIDE)
+    crop = (slice(None), *(slice(0, s.stop - s.start) for s in box))
+    offset = (box[0].start, box[1].start, box[2].start)
     tile_image = padded(image[box][None], least=TILE_SIDE, value=-1.0)[0]
     tile_coordinates = padded(coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
     with watch.stage("features"):
         stage1 = first_stage(
             tile_image, tile_coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
         )
-    if not force:
+    if not force and region is None:
         voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
         check_anatomy(stage1.pre, voxel_ml=voxel_ml, description=model.description)
+    if show is not None:
+        show(stage1.pre[crop] if region is None else confined(stage1.pre[crop], region[box]), offset)
     start = stage1 if given is None else replace(stage1, pre=_one_hot(given[box], stage1, model.description.classes))
     with watch.stage("refine"):
         statistics = refine(start, model, plan, samples=samples, progress=progress)
-    crop = (slice(None), *(slice(0, n) for n in inside))
     refined, pre = statistics.mean[crop], stage1.pre[crop]
-    return Prediction(
+    prediction = Prediction(
         pre=pre,
         start=start.pre[crop],
         refined=refined,
@@ -290,9 +195,10 @@ def predict(
         mutual_information=statistics.mutual_information[crop[1:]],
         sample_labels=tuple(labels[crop[1:]] for labels in statistics.sample_labels),
         coordinates_mm=coordinates_mm,
-        offset=(box[0].start, box[1].start, box[2].start),
+        offset=offset,
         tiled_shape=stage1.tiling.shape,
     )
+    return prediction if region is None else confined_prediction(prediction, region[box])
 
 
 def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
@@ -345,9 +251,10 @@ def refine(
         statistics.add(stage1.pre)
         return statistics
     total = samples * plan.steps * len(stage1.tiling.tiles)
-    predict_x0 = x0_predictor(stage1, model.refiner, model.device, progress=progress, total=total)
+    tick = counted(progress, "refine", total)
+    chains = TileChains(stage1, model.refiner, model.device, model.dtype, tick=tick)
     for sample in range(samples):
-        statistics.add(draw_sample(stage1.pre, predict_x0, plan, sample=sample))
+        statistics.add(chains.sample(plan, sample=sample))
     progress("refine", total, total)
     return statistics
 
@@ -365,26 +272,3 @@ def keep_organs(probabilities: Tensor, wanted: list[int]) -> Tensor:
 def restore_coordinates(coordinates_mm: Tensor, grid: Grid) -> NDArray[np.float32]:
     """Body coordinates (3, z, y, x) as (k, j, i, 3) in the scan's own geometry."""
     return np.stack([restore_map(axis, (0, 0, 0), grid, outside=None) for axis in coordinates_mm.numpy()], axis=-1)
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Tell a lack of memory in words.
-
-    Raises:
-        DiffusionSegmentError: OUT_OF_GPU_MEMORY or OUT_OF_MEMORY.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DiffusionSegmentError(
-            ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-            raise
-        raise DiffusionSegmentError(
-            ErrorCode.OUT_OF_MEMORY,
-            "There is too little memory for this scan.",
-            hint="Close programs, or crop the scan.",
-        ) from error

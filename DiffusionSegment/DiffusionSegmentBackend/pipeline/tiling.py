@@ -34,15 +34,16 @@ class Tiling:
         return compute_importance_map((self.side,) * 3, mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
 
     @cached_property
-    def _total(self) -> Tensor:
+    def _shares(self) -> list[Tensor]:
+        """How much of each voxel every tile contributes; the shares of a voxel sum to 1."""
         total = torch.zeros(self.shape)
         for place in self.tiles:
             total[place] += self.weight
-        return total
+        return [self.weight / total[place] for place in self.tiles]
 
     def blend(self, predict: Callable[[int, tuple[slice, slice, slice]], Tensor], *, channels: int) -> Tensor:
         """Weighted mean (channels, z, y, x), float32 on the CPU, of the tiles `predict(index, place)`."""
         result = torch.zeros((channels, *self.shape))
         for index, place in enumerate(self.tiles):
-            result[(slice(None), *place)] += predict(index, place).float().cpu() * self.weight
-        return result.div_(self._total)
+            result[(slice(None), *place)].addcmul_(predict(index, place).float().cpu(), self._shares[index])
+        return result

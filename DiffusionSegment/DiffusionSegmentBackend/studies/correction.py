@@ -14,7 +14,9 @@ from ..evaluation.metrics import dice_by_label
 from ..pipeline.correction import Correction, Corrections, correct
 from ..pipeline.marks import REACH_VOXELS
 from ..pipeline.model import Model
-from ..pipeline.segment import Segmentation, SegmentOptions, Session, delivered, open_session
+from ..pipeline.options import SegmentOptions
+from ..pipeline.segment import Segmentation, delivered, open_session
+from ..pipeline.session import Session
 from ..training.data import CaseFiles
 from ..training.simulated_reader import STROKES, largest_mistakes, stroke_on
 from ..volume import Volume

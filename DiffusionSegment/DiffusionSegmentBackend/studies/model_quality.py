@@ -7,7 +7,7 @@ from typing import Any
 
 from ..evaluation.evaluate import evaluate
 from ..pipeline.model import Model
-from ..pipeline.segment import SegmentOptions
+from ..pipeline.options import SegmentOptions
 from ..training.data import CaseFiles
 from .result_file import StudyRow
 

@@ -19,8 +19,8 @@ from ..networks.refiner import Refiner
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import Stage1, padded
 from ..pipeline.model import load_network
-from ..pipeline.refinement import x0_predictor
-from ..pipeline.sampling import SamplingPlan, sample_steps
+from ..pipeline.refinement import TileChains
+from ..pipeline.sampling import SamplingPlan
 from ..pipeline.tiling import Tiling
 from ..training.data import Case
 
@@ -78,13 +78,15 @@ def shared_stage(case: Case, backbone: Backbone, prior: NDArray[np.float16]) -> 
     return Stage1(coordinates, tiling, features, _tiled(prior))
 
 
-def run_chain(stage1: Stage1, model: RefinerUnderTest, chain: Chain) -> list[Tensor]:
+def run_chain(
+    stage1: Stage1, model: RefinerUnderTest, chain: Chain, *, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
     """Mean over samples of the probabilities (classes, z, y, x) after each step."""
-    predict = x0_predictor(stage1, model.refiner, torch.device("cpu"))
+    chains = TileChains(stage1, model.refiner, torch.device("cpu"), dtype)
     plan = chain.plan(model.description.defaults.schedule)
     total: list[Tensor] = []
     for sample in range(chain.samples):
-        for n, x0 in enumerate(sample_steps(stage1.pre, predict, plan, sample=sample)):
+        for n, x0 in enumerate(chains.steps(plan, sample=sample)):
             if n < len(total):
                 total[n] += x0
             else:
@@ -119,7 +121,7 @@ def chain_scores(
                 if key not in stages:
                     stages[key] = shared_stage(case, model.backbone, prior)
                 for chain in chains:
-                    steps = run_chain(stages[key], model, chain)
+                    steps = run_chain(stages[key], model, chain, dtype=torch.bfloat16 if bf16 else torch.float32)
                     entry = scores.setdefault((model.name, chain.name), [[] for _ in steps])
                     for n, probabilities in enumerate(steps):
                         both = (probabilities + stages[key].pre) / 2

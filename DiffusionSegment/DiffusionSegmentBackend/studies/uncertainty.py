@@ -24,8 +24,9 @@ from ..evaluation.calibration import (
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
 from ..pipeline.features import first_stage, padded
 from ..pipeline.model import Model
+from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.progress import silent
-from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, SegmentOptions, plan_of, refine
+from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, refine
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.cross_fitting import temperature_of
 from ..training.data import TISSUE_THRESHOLD, Case
@@ -45,7 +46,7 @@ def uncertainty_rows(
     collected: dict[str, list[dict[str, Any]]] = {}
     raw = []
     for case in tqdm(cases, desc="cases"):
-        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
+        with torch.inference_mode():
             maps = method_maps(model, case, samples=samples, passes=passes, seed=seed)
         raw.append(maps[_RAW].half().numpy())
         for name, probabilities in maps.items():

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..diffusion.noise import training_noise
 from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone, fine_features
-from ..networks.refiner import Refiner, no_marks
+from ..networks.refiner import Refiner
 from ..pipeline.marks import clamped, one_hot_marks, spread
 from ..pipeline.sampling import coded
 from .data import Case
@@ -82,7 +82,7 @@ class RefinerStep:
 
         def predict(x_t: Tensor, alpha_bar: Tensor, pre: Tensor) -> Tensor:
             with torch.no_grad():
-                logits = self._predict(pyramid, item["coordinates"], x_t, pre, no_marks(x_t), alpha_bar, None)
+                logits = self._predict(pyramid, item["coordinates"], x_t, pre, None, alpha_bar, None)
                 return logits.float().softmax(dim=1)
 
         alpha_bar = self.recipe.noise_levels(image.shape[0], self.generator).to(self.budget.device)
@@ -100,7 +100,7 @@ class RefinerStep:
         coordinates: Tensor,
         x_t: Tensor,
         pre: Tensor,
-        marks: Tensor,
+        marks: Tensor | None,
         alpha_bar: Tensor,
         previous: Tensor | None,
     ) -> Tensor:
