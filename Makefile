@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint fuzz endurance screenshots evidence performance system-packages clean
+.PHONY: demo test lint fuzz endurance screenshots tutorial evidence performance system-packages clean
 
 demo: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -23,6 +23,10 @@ lint: $(STAMP)
 # The panel in each of its states.
 screenshots: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.screenshots -o build/screenshots $(if $(CT),--ct "$(CT)")
+
+# The pictures of the tutorial in README, and that of the panel, from the real model on the phantom.
+tutorial: $(STAMP)
+	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.tutorial -o Resources/Screenshots/tutorial --panel Resources/Screenshots/panel.png
 
 # Damaged inputs by the hundred thousand; what fails is stored in build/fuzz-failures.
 fuzz: $(STAMP)

@@ -13,7 +13,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 _FOLDER = Path(__file__).resolve().parent
 if str(_FOLDER) not in sys.path:
@@ -21,6 +20,7 @@ if str(_FOLDER) not in sys.path:
 
 from DiffusionSegmentLib.panel import wording  # noqa: E402
 from DiffusionSegmentLib.panel.installation_dialog import firstUse  # noqa: E402
+from DiffusionSegmentLib.panel.scene_events import SceneEvents  # noqa: E402
 from DiffusionSegmentLib.panel.segment_panel import SegmentPanel  # noqa: E402
 from DiffusionSegmentLib.parameters import Parameters  # noqa: E402
 from DiffusionSegmentLib.sample_data import registerSampleData  # noqa: E402
@@ -44,13 +44,13 @@ class DiffusionSegment(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
     """Shell of the panel: connects Slicer's life to `SegmentPanel`."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
-        self.logic = self.panel = self._parameterNode = self._guiTag = None
+        SceneEvents.__init__(self)
+        self.logic = self._guiTag = None
 
     def setup(self):
         """Build the panel; nothing heavy is imported or started."""
@@ -62,17 +62,15 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = DiffusionSegmentLogic()
         self.logic.client.prepare = firstUse(uiWidget)
         self.panel = SegmentPanel(self.ui, self.logic.client)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
+        self.observeScene(slicer.mrmlScene)
         self.initializeParameterNode()
 
     def cleanup(self):
         """The application or a reload ends the module: end the worker too."""
         self.setParameterNode(None)
         self.removeObservers()
+        if self.panel is not None:
+            self.panel.onSceneClosing()
         if self.logic is not None:
             self.logic.client.close()
             self.logic.close()
@@ -103,26 +101,6 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onParameterChanged(self, caller, event):
         """A setting changed, in the panel or by a script."""
         self.panel.onParametersChanged()
-
-    def onSceneStartClose(self, caller, event):
-        """Let go of the scene's nodes."""
-        self.setParameterNode(None)
-        self.panel.onSceneClosing()
-
-    def onSceneEndClose(self, caller, event):
-        """Begin anew in the empty scene, if the panel is open."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
-    def onSceneEndImport(self, caller, event):
-        """A scene was loaded: go on with the result that it may hold."""
-        if self._parameterNode is not None:
-            self.panel.setParameters(self._parameterNode)
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeRemoved(self, caller, event, node):
-        """Tell the panel of a node that leaves the scene."""
-        self.panel.onNodeRemoved(node)
 
 
 class DiffusionSegmentLogic(ScriptedLoadableModuleLogic, Scripting):

@@ -69,7 +69,7 @@ def segment_file(
     model = load_model(model_name, device, precision=precision)
     bar = ProgressBar()
     try:
-        result = segment(volume, model, options, progress=bar)
+        result = segment(volume, model, options, progress=bar, folder=folder.parent)
     finally:
         bar.close()
     named = {"input": str(Path(source).resolve())}

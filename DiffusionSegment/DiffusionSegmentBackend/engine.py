@@ -126,8 +126,10 @@ class PipelineEngine:
             organs=request.organs,
             force=request.force,
             region=request.region,
+            memory_limit_gb=request.memory_limit_gb,
         )
-        key = (_digest(volume), tuple(sorted((k, v) for k, v in asdict(options).items() if v is not None)))
+        told = {k: v for k, v in asdict(options).items() if v is not None and k != "memory_limit_gb"}
+        key = (_digest(volume), tuple(sorted(told.items())))
         if key != self._session_key:
             self._session_key = self._session = None
             self._session = open_session(volume, model, options, progress=progress, preview=preview)
@@ -154,7 +156,8 @@ class PipelineEngine:
 
         self._session_key = None
         session = self._open(request, model, progress, preview=show if request.preview else None)
-        found = delivered(session, model, bodypart=request.bodypart, progress=progress)
+        place = Path(request.output_folder)
+        found = delivered(session, model, bodypart=request.bodypart, progress=progress, folder=place)
         maps: dict[str, np.ndarray] = {
             "labels": found.labels,
             "uncertainty": found.uncertainty,

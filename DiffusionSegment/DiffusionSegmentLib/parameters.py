@@ -3,7 +3,8 @@
 from enum import Enum
 from typing import Annotated
 
-from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from .scene.merge_policy import MergePolicy
@@ -22,22 +23,43 @@ class Device(Enum):
         return self.value
 
 
+class Sampler(Enum):
+    """How a denoising step is taken. Saved scenes keep the name, so members are never renamed."""
+
+    MODEL = None
+    DDIM = "ddim"
+    DDPM = "ddpm"
+
+    def label(self) -> str:
+        """The text in the panel."""
+        return self.value.upper() if self.value is not None else str(_("model's own"))
+
+
 @parameterNodeWrapper
 class Parameters:
-    """Input, model, result, overlay and the settings under Advanced; 0 samples or steps take the model's own."""
+    """Input, model, result, overlay and the settings under Advanced.
+
+    0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none.
+    """
 
     inputVolume: vtkMRMLScalarVolumeNode
+    regionOfInterest: vtkMRMLMarkupsROINode
     segmentation: vtkMRMLSegmentationNode
     model: str = "abdomen-ct"
     overlay: OverlayKind = OverlayKind.UNCERTAINTY
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.15
+    organs: list[str]
+    preview: bool = True
     samples: Annotated[int, WithinRange(0, 64)] = 0
     steps: Annotated[int, WithinRange(0, 100)] = 0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
+    sampler: Sampler = Sampler.MODEL
     device: Device = Device.AUTO
+    memoryLimit: Annotated[float, WithinRange(0.0, 4096.0)] = 0.0
     bodypart: bool = False
     force: bool = False
+    allFrames: bool = False
     mergePolicy: MergePolicy = MergePolicy.REPLACE
     similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
     teachMinutes: Annotated[int, WithinRange(1, 60)] = 2

@@ -18,11 +18,15 @@ from .installation import requireInstalled
 from .scene.installed_models import installedModels
 from .scene.merge_policy import MergePolicy
 from .scene.result import putResult
+from .scene.sequence import findFrames
 from .scene.terminology import ModelDescription
-from .scene.volumes import volumeBuffer
+from .scene.volumes import scanVersion, volumeBuffer
+from .sequence_run import SequenceOutcome, SequenceRun
 from .worker.client import WorkerClient
 
-OPTIONS = tuple(sorted({item.name for item in fields(Segment)} - {item.name for item in fields(Request)} | {"device"}))
+# A preview is for somebody who watches.
+_NO_OPTIONS = {item.name for item in fields(Request)} - {"device"} | {"preview"}
+OPTIONS = tuple(sorted({item.name for item in fields(Segment)} - _NO_OPTIONS))
 ProgressCallback = Callable[[str, int, int], None]
 
 
@@ -46,6 +50,7 @@ class SegmentationRun:
         self._client = client
         self._volume = volumeNode
         self._model = model
+        self._version: int | None = None
         self._processEvents = processEvents
         self._callback = progress
         self.done = False
@@ -71,7 +76,8 @@ class SegmentationRun:
         for signal, slot in self._slots:
             signal.connect(slot)
         try:
-            self._client.segment(array, geometry, **options)
+            self._version = scanVersion(self._volume)
+            self._client.segment(array, geometry, version=self._version, **options)
         except Exception as error:
             self._end(error)
             raise
@@ -115,7 +121,8 @@ class SegmentationRun:
         failure: Exception | None = None
         try:
             if isinstance(answer, Result) and self._error is None:
-                put = putResult(slicer.mrmlScene, answer, self._volume, self._model, policy=MergePolicy.NEW)
+                scene, new = self._volume.GetScene(), MergePolicy.NEW
+                put = putResult(scene, answer, self._volume, self._model, policy=new, version=self._version)
                 self._segmentation = put.segmentation
         except Exception as error:
             failure = error
@@ -136,6 +143,52 @@ class SegmentationRun:
             signal.disconnect(slot)
 
 
+class _SequenceWait:
+    """Waits for a run over frames, and tells a callback how far it is."""
+
+    def __init__(self, run: SequenceRun, client: WorkerClient, progress: ProgressCallback | None) -> None:
+        self._run = run
+        self._client = client
+        self._callback = progress
+        self._error: Exception | None = None
+        run.begun.connect(self._onBegun)
+        client.progress.connect(self._onProgress)
+
+    def wait(self, processEvents: Callable[[], None]) -> SequenceOutcome:
+        """Process events until the run has ended."""
+        try:
+            while self._run.running:
+                processEvents()
+        except BaseException:
+            self._run.cancel()
+            raise
+        finally:
+            self._client.progress.disconnect(self._onProgress)
+        outcome = self._run.outcome
+        if self._error is not None:
+            raise self._error
+        if outcome.failed and not outcome.done:
+            raise outcome.failed[0].error
+        return outcome
+
+    def _onBegun(self, number: int) -> None:
+        self._tell("frame", number + 1, self._run.outcome.total)
+
+    def _onProgress(self, message: Progress) -> None:
+        self._tell(message.stage, message.done, message.total)
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if self._callback is None:
+            return
+        try:
+            self._callback(stage, done, total)
+        except Exception as error:
+            # Qt would print and swallow it.
+            self._callback = None
+            self._error = error
+            self._run.cancel()
+
+
 class Scripting:
     """What a script calls on the module's logic; `createClient` makes a worker client of its own on first use."""
 
@@ -153,8 +206,8 @@ class Scripting:
     ) -> slicer.vtkMRMLSegmentationNode:
         """Segment a volume and wait; Slicer stays alive meanwhile.
 
-        `progress` is called with (stage, done, total). `options`: samples, steps, seed, sampler, organs, bodypart,
-        force, device. Each call makes nodes of its own.
+        `progress` is called with (stage, done, total). `options`: samples, steps, seed, sampler, organs, region,
+        bodypart, force, device, memory_limit_gb. Each call makes nodes of its own.
 
         Raises:
             DiffusionSegmentError: whatever is wrong, in one line with the next step; MODEL_UNKNOWN, OPTION, BUSY,
@@ -174,6 +227,17 @@ class Scripting:
         Raises:
             DiffusionSegmentError: as `segment`, for what is known before the run.
         """
+        client, description, options = self._prepared(model, options)
+        run = SegmentationRun(client, volumeNode, description, processEvents=self._processEvents, progress=progress)
+        run.start(model=model, **options)
+        return run
+
+    def _prepared(self, model: str, options: dict[str, Any]) -> tuple[WorkerClient, ModelDescription, dict[str, Any]]:
+        """The worker client, the model and the options, checked.
+
+        Raises:
+            DiffusionSegmentError: OPTION, MODEL_UNKNOWN.
+        """
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise DiffusionSegmentError(
@@ -187,13 +251,39 @@ class Scripting:
         if self._client is None:
             self._client = self._createClient()
             self._client.prepare = requireInstalled
-        run = SegmentationRun(
-            self._client, volumeNode, models[model], processEvents=self._processEvents, progress=progress
-        )
         if options.get("organs") is not None:
             options["organs"] = tuple(options["organs"])
+        return self._client, models[model], options
+
+    def segmentSequence(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        model: str = "abdomen-ct",
+        progress: ProgressCallback | None = None,
+        **options: Any,
+    ) -> SequenceOutcome:
+        """Segment every frame of the sequence that a volume shows, and wait; `options` as for `segment`.
+
+        `progress` is called with ("frame", number, total) before each frame, from 1, and with the stages of each. The
+        outcome holds the new sequence, and which frames failed and why; the others go on.
+
+        Raises:
+            DiffusionSegmentError: INPUT_SHAPE for a volume that is no frame of a sequence; as `segment`, for what is
+                known before the run, and where no frame succeeds.
+            Exception: what the progress callback raised; the run was cancelled then, finished frames stay.
+        """
+        source = findFrames(volumeNode)
+        if source is None:
+            raise DiffusionSegmentError(
+                ErrorCode.INPUT_SHAPE,
+                f"{volumeNode.GetName()} shows no frame of a sequence.",
+                hint="Choose the volume that the sequence browser plays.",
+            )
+        client, description, options = self._prepared(model, options)
+        run = SequenceRun(client, source, description)
+        waiting = _SequenceWait(run, client, progress)
         run.start(model=model, **options)
-        return run
+        return waiting.wait(self._processEvents)
 
     def close(self) -> None:
         """End the worker."""

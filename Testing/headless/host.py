@@ -1,6 +1,12 @@
-"""What scene and views expect of the application: a scene, its logics, default nodes. Real slicer-core classes only."""
+"""What scene and views expect of the application: a scene, its logics, default nodes, and its language, English.
+
+Real slicer-core classes only.
+"""
 
 from __future__ import annotations
+
+import sys
+import types
 
 import slicer
 import vtk
@@ -10,6 +16,7 @@ class HeadlessSlicer:
     """One MRML scene with application, colour, volume, segmentation, markups and subject hierarchy logic."""
 
     def __init__(self) -> None:
+        _speakEnglish()
         self.scene = slicer.vtkMRMLScene()
         self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
         crosshair = slicer.vtkMRMLCrosshairNode()
@@ -37,3 +44,11 @@ class HeadlessSlicer:
             slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
         ):
             factory.GetInstance().SetMRMLApplicationLogic(self.logic)
+
+
+def _speakEnglish() -> None:
+    """Slicer's translation, where nothing has brought one."""
+    if "slicer.i18n" not in sys.modules:
+        module = types.ModuleType("slicer.i18n")
+        module.tr = lambda text: text  # type: ignore[attr-defined]
+        sys.modules["slicer.i18n"] = module

@@ -58,7 +58,7 @@ def slicerViews(
     styleOverlay(overlay, OverlayKind.UNCERTAINTY)
     setThreshold(overlay, 0.2)
     showOverlay(host.scene, node, overlay, OverlayKind.UNCERTAINTY)
-    _onlyIn(views["Axial"], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
+    legendOnlyIn(views["Axial"], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
     k, j, i = focus(labels)
     place = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
     low, high = _bodyBox(scan)
@@ -75,7 +75,7 @@ def slicerViews(
     return drawn
 
 
-def _onlyIn(view: SliceView, legend: slicer.vtkMRMLColorLegendDisplayNode) -> None:
+def legendOnlyIn(view: SliceView, legend: slicer.vtkMRMLColorLegendDisplayNode) -> None:
     """One legend is enough for four views."""
     legend.SetViewNodeIDs([view.node.GetID()])
     legend.GetLabelTextProperty().SetFontSize(14)

@@ -14,7 +14,10 @@ MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 LIB, BACKEND = "DiffusionSegmentLib", "DiffusionSegmentBackend"
 HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
-SHARED = {f"{BACKEND}.{name}" for name in ("protocol", "errors", "buffers", "model_folders", "wire_types")}
+SHARED = {
+    f"{BACKEND}.{name}"
+    for name in ("protocol", "protocol_requests", "errors", "buffers", "model_folders", "wire_types")
+}
 
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
 ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
@@ -22,7 +25,7 @@ ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 # Parts of the backend from the bottom up: a part may import parts of its own and of lower levels.
 LEVELS = [
     {"__init__", "errors", "protocol", "buffers", "model_folders", "nifti", "volume", "volume_io"}
-    | {"image_headers", "wire_types"},
+    | {"image_headers", "protocol_requests", "wire_types"},
     {"phantom", "phantom_anatomy", "phantom_body", "phantom_canvas"},
     {"diffusion"},
     {"networks"},
@@ -113,9 +116,9 @@ def test_module_file_imports_nothing_heavy() -> None:
     assert names.isdisjoint(HEAVY | {BACKEND})
 
 
-@pytest.mark.parametrize("name", ["errors", "protocol", "buffers", "model_folders"])
+@pytest.mark.parametrize("name", ["errors", "protocol", "protocol_requests", "buffers", "model_folders"])
 def test_shared_modules_need_the_standard_library_and_numpy_alone(name: str) -> None:
-    own = {f"{BACKEND}.errors", f"{BACKEND}.protocol", f"{BACKEND}.wire_types"}
+    own = {f"{BACKEND}.{part}" for part in ("errors", "protocol", "protocol_requests", "wire_types")}
     foreign = {
         imported
         for imported in imports(MODULE / BACKEND / f"{name}.py", (BACKEND,))

@@ -18,8 +18,9 @@ NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "smtplib", "aiohttp
 PROGRAMS = {".exe", ".dll", ".so", ".dylib", ".bat", ".msi", ".jar", ".whl", ".pyd"}
 # Calls that only make a value; anything else in the body of a file would run when Slicer starts.
 HARMLESS = re.compile(
-    # Classes of our own and of the standard library, their plain functions, and names that a class of VTK tells.
-    r"[A-Z]\w*|re\.compile|np\.diag|dict\.fromkeys|slicer\.vtk\w+\.Get\w+Name"
+    # Classes of our own and of the standard library, their plain functions, words in the application's language, and
+    # names that a class of VTK tells.
+    r"[A-Z]\w*|_|re\.compile|np\.array|np\.diag|product|dict\.fromkeys|slicer\.vtk\w+\.Get\w+Name"
     r"|field|fields|frozenset|tuple|sorted|set|dict|list|str|float|max|min|len|range"
 )
 HARMLESS_METHODS = {"resolve", "with_name", "joinpath", "items", "format"}

@@ -32,7 +32,7 @@ widget.enter()
 selector = widget.ui.modelSelector
 told = {
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("DiffusionSegment") and m.__file__}),
-    "models": [selector.itemText(n) for n in range(selector.count)],
+    "models": [selector.itemData(n) for n in range(selector.count)],
     "heavy": sorted(set(%r) & sys.modules.keys()),
     "started": widget.logic.client.hello is not None,
 }

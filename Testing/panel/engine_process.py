@@ -1,6 +1,7 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow. Of other
+The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow. 22 doubts
+two places, whose voxels it names, and of its two samples the second has no organ in the first of them. Of other
 requests, likeness falls with the distance to the point, and a taught model is a folder that lists its names.
 """
 
@@ -11,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,22 @@ from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.model_folders import bundled_models_folder, user_models_folder
-from DiffusionSegmentBackend.protocol import Preview, Request, Result, Segment, Similar, Similarity, Taught, Teach
+from DiffusionSegmentBackend.protocol import (
+    Alternatives,
+    Hypotheses,
+    Preview,
+    Request,
+    Result,
+    Segment,
+    Similar,
+    Similarity,
+    Taught,
+    Teach,
+)
 from DiffusionSegmentBackend.volume import Volume
 
-REFUSED, UNREADABLE, KILLED, SLOW = 13, 44, 66, 99
+REFUSED, DOUBTFUL, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
+DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
 
 
 def engine(request: Request, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]) -> Delivery:
@@ -49,14 +63,27 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: C
         if request.seed == KILLED:
             os.kill(os.getpid(), 9)
     labels = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
+    if isinstance(request, Alternatives) and request.seed == DOUBTFUL:
+        return samples(labels, geometry_of(request.volume))
     doubt = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
     coordinates = np.stack(np.indices(array.shape)[::-1], axis=-1).astype(np.float32)
     maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 10}
     if request.bodypart:
         maps["bodypart"] = coordinates
+    if request.seed == DOUBTFUL:
+        maps["regions"] = np.zeros(array.shape, np.uint8)
+        for number, place in enumerate(DOUBTED, start=1):
+            maps["regions"][place] = number
     geometry = geometry_of(request.volume)
     told = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
     return Delivery(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": told})
+
+
+def samples(labels: np.ndarray, geometry: np.ndarray) -> Delivery:
+    """The labels, and the labels without the first place in doubt."""
+    without = labels.copy()
+    without[DOUBTED[0]] = 0
+    return Delivery(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
 
 
 def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> Delivery:
@@ -105,6 +132,26 @@ def organ(
     }
 
 
+def doubt(organ: str, rival: str, centroid: list[float], volume: float) -> dict[str, Any]:
+    sentence = f"{organ.capitalize()} or {rival}? {volume} mL, 38 % likely wrong."
+    return {
+        "organ": organ,
+        "rival": rival,
+        "centroid_lps_mm": centroid,
+        "volume_ml": volume,
+        "score": 1.6,
+        "sentence": sentence,
+    }
+
+
+def doubts() -> list[dict[str, Any]]:
+    """The places in doubt, of a scan whose voxels are (-1, 1.5, 2) mm apart from the origin of LPS on."""
+    return [
+        doubt("spleen", "background", [-5.0, 5.25, 16.0], 0.1),
+        doubt("liver", "stomach", [-5.0, 5.25, 10.0], 0.1),
+    ]
+
+
 def report(request: Segment) -> dict[str, Any]:
     return {
         "organs": [
@@ -112,19 +159,14 @@ def report(request: Segment) -> dict[str, Any]:
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
             organ("pancreas", "Pancreas", 11, 0.0, 0.0, 2.0, 0.0),
         ],
-        "review": [
-            {
-                "organ": "spleen",
-                "rival": "stomach",
-                "centroid_lps_mm": [4.0, 8.0, 5.0],
-                "volume_ml": 4.1,
-                "score": 1.6,
-                "sentence": "Spleen or stomach? 4.1 mL, 38 % likely wrong.",
-            }
-        ],
+        "review": doubts() if request.seed == DOUBTFUL else [doubt("spleen", "stomach", [4.0, 8.0, 5.0], 4.1)],
         "warnings": [],
         "timings_s": {"total": 1.0},
-        "provenance": {"model": request.model, "seed": request.seed, "samples": request.samples},
+        "provenance": {
+            name: getattr(request, name)
+            for name in ("model", "seed", "samples", "steps", "sampler", "organs", "region")
+        },
+        "received": {"type": request.type, **asdict(request)},
     }
 
 

@@ -263,8 +263,10 @@ def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) ->
 
 def test_the_model_box_lists_what_is_installed_and_follows_the_parameter_node(user: PanelUser) -> None:
     installed = sorted(path.parent.name for path in bundled_models_folder().glob("*/model.json"))
-    assert [user.ui.modelSelector.itemText(n) for n in range(user.ui.modelSelector.count)] == installed
-    assert user.ui.modelSelector.currentText == user.widget._parameterNode.model
+    selector = user.ui.modelSelector
+    assert [selector.itemData(n) for n in range(selector.count)] == installed
+    assert selector.itemData(selector.currentIndex) == user.widget._parameterNode.model
+    assert selector.currentText == "Abdomen CT, 13 organs"
 
 
 def test_ticks_in_the_table_show_and_lock_an_organ(user: PanelUser) -> None:

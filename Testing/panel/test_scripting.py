@@ -185,11 +185,22 @@ def examples() -> tuple[list[str], list[str]]:
     return block.findall(inside), block.findall(outside)
 
 
+def playedFrame(volume: Any) -> Any:
+    """A volume that shows one of two frames, both as the given one."""
+    scene = volume.GetScene()
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "Two frames")
+    for index in ("0", "1"):
+        sequence.SetDataNodeAtValue(volume, index)
+    browser = scene.AddNode(slicer.vtkMRMLSequenceBrowserNode())
+    browser.AddSynchronizedSequenceNodeID(sequence.GetID())
+    return browser.AddProxyNode(sequence.GetNthDataNode(0), sequence, True)
+
+
 def test_the_documents_examples_for_slicer_run_one_after_another(
     logic: Any, volume: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(slicer.util, "getModuleLogic", lambda name: logic, raising=False)
-    variables: dict[str, Any] = {"slicer": slicer}
+    variables: dict[str, Any] = {"slicer": slicer, "frame": playedFrame(volume)}
     for example in examples()[0]:
         exec(compile(example, DOCUMENT.name, "exec"), variables)
     printed = capsys.readouterr().out
@@ -197,6 +208,8 @@ def test_the_documents_examples_for_slicer_run_one_after_another(
     assert "refine: 0 of 4" in printed
     assert "Spleen 212.4 [180.0, 240.0]" in printed
     assert "CANCELLED Cancelled. Nothing was changed." in printed
+    assert "frame: 2 of 2" in printed
+    assert "2 of 2 frames" in printed
     assert variables["phantom"].GetName() == "Phantom"
     assert variables["overlays"]
 

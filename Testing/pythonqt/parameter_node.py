@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,14 @@ def _split(annotation: Any) -> tuple[type, list[Any]]:
     return annotation, []
 
 
+def _isList(kind: Any) -> bool:
+    """A list of strings is the one container that is needed."""
+    return kind == list[str]
+
+
 def _read(node: Any, name: str, kind: type) -> Any:
+    if _isList(kind):
+        return json.loads(node.GetParameter(name) or "[]")
     if issubclass(kind, slicer.vtkMRMLNode):
         return node.GetNodeReference(name)
     text = node.GetParameter(name)
@@ -41,7 +49,9 @@ def _read(node: Any, name: str, kind: type) -> Any:
 
 
 def _write(node: Any, name: str, kind: type, value: Any) -> None:
-    if issubclass(kind, slicer.vtkMRMLNode):
+    if _isList(kind):
+        node.SetParameter(name, json.dumps(list(value)))
+    elif issubclass(kind, slicer.vtkMRMLNode):
         node.SetNodeReferenceID(name, value.GetID() if value is not None else None)
     elif isinstance(value, enum.Enum):
         node.SetParameter(name, value.name)

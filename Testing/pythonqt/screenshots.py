@@ -21,7 +21,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from .slicer_application import Application
 
-_WIDTH = 440
+WIDTH = 440
+REAL_WORKER = ["-m", "DiffusionSegmentBackend", "worker"]
 _QUICK_ENGINE = Path(__file__).resolve().parents[1] / "panel" / "engine_process.py"
 _REFUSED, _SLOW = 13, 99
 _DARK = {
@@ -40,19 +41,18 @@ _DARK = {
 class Photographer:
     """Brings the panel into a state and saves what is on the screen."""
 
-    def __init__(self, folder: Path, ct: Path | None) -> None:
+    def __init__(self, folder: Path, *, worker: list[str]) -> None:
         self._folder = folder
-        self._application = Application()
+        self.application = Application()
         from DiffusionSegmentLib.worker.transport import QProcessTransport
 
         import DiffusionSegment
 
         self._widget = DiffusionSegment.DiffusionSegmentWidget()
         self._widget.setup()
-        command = [sys.executable, "-u", *(["-m", "DiffusionSegmentBackend", "worker"] if ct else [str(_QUICK_ENGINE)])]
+        command = [sys.executable, "-u", *worker]
         self._widget.logic.client._createTransport = lambda: QProcessTransport(command)
         self._widget.logic.client.prepare = lambda: None
-        self._ct = read_volume(ct) if ct else _ramp()
         self.ui: Any = self._widget.ui
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -65,31 +65,45 @@ class Photographer:
         """Let the panel live until something has happened."""
         end = time.monotonic() + seconds
         while not done() and time.monotonic() < end:
-            self._application.process()
+            self.application.process()
             time.sleep(0.01)
 
-    def take(self, name: str) -> None:
-        """Save the panel, as high as it wants to be."""
+    @property
+    def panel(self) -> Any:
+        """What is behind the widgets."""
+        return self._widget.panel
+
+    def grab(self) -> QtGui.QPixmap:
+        """The panel, as high as it wants to be."""
         frame = self._widget.frame
         frame.show()
         for _ in range(6):
-            self._application.process()
-            frame.resize(_WIDTH, frame.sizeHint().height())
-        frame.grab().save(str(self._folder / f"{name}.png"))
+            self.application.process()
+            frame.resize(WIDTH, frame.sizeHint().height())
+        return frame.grab()
+
+    def take(self, name: str) -> None:
+        """Save the panel."""
+        self.grab().save(str(self._folder / f"{name}.png"))
+
+    def close(self) -> None:
+        """End the worker."""
+        self._widget.cleanup()
 
     def segment(self) -> None:
         """Click and wait."""
         self.ui.segmentButton.click()
         self.until(lambda: self.ui.segmentButton.text == "Segment")
 
-    def all(self) -> None:
+    def all(self, scan: Volume) -> None:
         """Every state, in the order in which a user meets them."""
         self.take("1-empty")
-        self.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, self._ct, "CT abdomen"))
+        self.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, scan, "CT abdomen"))
         self.take("2-ready")
         self.parameters.seed = _SLOW
         self.ui.segmentButton.click()
         self.until(lambda: self.ui.stageLabel.text == "Drawing samples")
+        self.until(lambda: "left" in self.ui.timeLabel.text)
         self.take("3-running")
         self.ui.segmentButton.click()
         self.until(lambda: self.ui.segmentButton.text == "Segment")
@@ -101,6 +115,8 @@ class Photographer:
         self.take("5-result")
         self.ui.nextButton.click()
         self.take("6-review")
+        self.ui.modelSearchEdit.setText("parotid")
+        self.ui.organList.item(1).setCheckState(QtCore.Qt.Unchecked)
         for section in (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton):
             section.collapsed = False
         self.take("7-everything")
@@ -113,7 +129,7 @@ class Photographer:
         QtWidgets.QApplication.setStyle("Fusion")
         QtWidgets.QApplication.setPalette(palette)
         self.take("8-dark")
-        self._widget.cleanup()
+        self.close()
 
 
 def _ramp() -> Volume:
@@ -127,7 +143,8 @@ def main() -> None:
     parser.add_argument("--ct", type=Path)
     options = parser.parse_args()
     QtCore.QCoreApplication.setApplicationName("Slicer")
-    Photographer(options.output, options.ct).all()
+    worker = REAL_WORKER if options.ct else [str(_QUICK_ENGINE)]
+    Photographer(options.output, worker=worker).all(read_volume(options.ct) if options.ct else _ramp())
 
 
 if __name__ == "__main__":

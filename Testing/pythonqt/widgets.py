@@ -110,9 +110,11 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
     """Lists the scene's nodes of the given classes; follows nodes that come and go."""
 
     currentNodeChanged = QtCore.Signal(object)
+    nodeAddedByUser = QtCore.Signal(object)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
+        self._noneDisplay, self._baseName = "None", ""
         self._types: list[str] = []
         self._scene: Any = None
         self._ids: list[str | None] = []
@@ -142,7 +144,7 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         self.blockSignals(True)
         self.clear()
         self._ids = [None, *(node.GetID() for node in nodes)]
-        self.addItems(["None", *(node.GetName() for node in nodes)])
+        self.addItems([self._noneDisplay, *(node.GetName() for node in nodes)])
         self.setCurrentIndex(self._ids.index(chosen) if chosen in self._ids else 0)
         self.blockSignals(False)
         if chosen not in self._ids:
@@ -160,8 +162,21 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         wanted = node.GetID() if node is not None else None
         self.setCurrentIndex(self._ids.index(wanted) if wanted in self._ids else 0)
 
+    def addNode(self) -> Any:
+        """What its menu entry "Create new" does."""
+        node = self._scene.AddNewNodeByClass(self._types[0], self._baseName)
+        self.setCurrentNode(node)
+        self.nodeAddedByUser(node)
+        return node
+
     def _setTypes(self, names: list[str]) -> None:
         self._types = list(names)
+
+    def _setNoneDisplay(self, text: str) -> None:
+        self._noneDisplay = text
+
+    def _setBaseName(self, name: str) -> None:
+        self._baseName = name
 
     def _setUnused(self, value: bool) -> None:
         self._unused = value
@@ -170,6 +185,9 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
     noneEnabled = QtCore.Property(bool, lambda self: self._none, lambda self, v: None)
     addEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
     removeEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
+    renameEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
+    noneDisplay = QtCore.Property(str, lambda self: self._noneDisplay, _setNoneDisplay)
+    baseName = QtCore.Property(str, lambda self: self._baseName, _setBaseName)
 
 
 class qMRMLSegmentEditorWidget(PythonQtObject, QtWidgets.QWidget):

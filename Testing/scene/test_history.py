@@ -16,6 +16,7 @@ from DiffusionSegmentLib.scene.delivered import keepDelivered, keepMarks, marksI
 from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot, snapshot
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.layers import layersOf
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult
 from DiffusionSegmentLib.scene.review import RegionState, ReviewList
@@ -32,13 +33,13 @@ def paint(scan: LabelledScan, box: Box, value: int) -> None:
 def correct(history: History, scan: LabelledScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
     """What applying corrections does to the nodes: labels, delivered copy, uncertainty, report."""
     doubt = shown.overlays[OverlayKind.UNCERTAINTY]
-    before = snapshot(scan, maps=[doubt])
+    before = snapshot(scan).withMaps([doubt], BOX)
     paint(scan, BOX, SPLEEN)
     keepDelivered(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
     keepMarks(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
     arrayFromVolume(doubt)[BOX.slices] = 0.125
     ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
-    history.record(StepName.APPLY_CORRECTIONS, scan, before, mapsBox=BOX)
+    history.record(StepName.APPLY_CORRECTIONS, scan, before)
     return before.labels
 
 
@@ -199,3 +200,21 @@ def test_undo_with_a_deleted_volume_is_refused_and_can_be_tried_again(
     scene.AddNode(scan.input)
     history.undo(scan)
     np.testing.assert_array_equal(readLabels(scan).labels, before)
+
+
+def test_undo_reaches_the_last_slices_of_a_scan(history: History, scan: LabelledScan) -> None:
+    before = snapshot(scan)
+    paint(scan, Box((17, 3, 4), (19, 6, 9)), SPLEEN)
+    history.record(StepName.APPLY_CORRECTIONS, scan, before)
+    assert not np.array_equal(readLabels(scan).labels, before.labels)
+    history.undo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, before.labels)
+
+
+def test_labels_are_the_models_whatever_values_the_node_keeps_them_in(scan: LabelledScan) -> None:
+    (layer,) = layersOf(scan)
+    expected = readLabels(scan).labels.copy()
+    np.testing.assert_array_equal(readLabels(scan, shared=True).labels, expected)
+    layer.voxels()[layer.voxels() == LIVER] = 99
+    scan.segmentation.GetSegmentation().GetSegment("liver").SetLabelValue(99)
+    np.testing.assert_array_equal(readLabels(scan, shared=True).labels, expected)

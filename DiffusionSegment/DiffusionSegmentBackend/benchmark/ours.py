@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions
-from ..pipeline.segment import TILE_OVERLAP, TILE_SIDE, delivered, open_session
-from ..pipeline.tiling import Tiling
+from ..pipeline.segment import delivered, open_session
+from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE, Tiling
 from ..volume import Volume
 from .record import BenchmarkRow
 from .timing import Measured, measure

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from ..pipeline.model import Model, weights_sha256
 from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.prediction import predict
 from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
-from ..pipeline.segment import predict
 from ..pipeline.session import Prediction, Stopwatch
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.data import CaseFiles, drawn_values

@@ -29,8 +29,9 @@ from .report import build_report
 from .restore import in_native_box, interpolated, native_box, restore_nearest
 from .review import regions_to_review
 from .sampling import Window
-from .segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, keep_organs
-from .session import Answer, Session, Stopwatch
+from .segment import keep_organs
+from .session import ENSEMBLE_WEIGHT, Answer, Session, Stopwatch
+from .tiling import TILE_OVERLAP, TILE_SIDE
 from .uncertainty import SampleStatistics, entropy
 
 Box = tuple[slice, slice, slice]
@@ -79,11 +80,11 @@ def correct(
     watch = Stopwatch()
     with torch.inference_mode(), memory_errors():
         marks = marks_on_grid(corrections.marks, session.grid)[_box_of(session)]
-        before, known = session.answer, session.marks
+        before, known = _exact(session.answer), session.marks
         undone = known is not None and bool(((known != marks) & (known > 0)).any())
         if known is None or undone:
             # Marks that were taken back leave nothing behind: all others are applied anew to the first answer.
-            before, known = session.first_answer, torch.zeros_like(marks)
+            before, known = _exact(session.first_answer), torch.zeros_like(marks)
         fresh = (marks != known) & (marks > 0)
         with watch.stage("correct"):
             answer = _refined_around(fresh, marks, before, session, model, corrections.heard, progress)
@@ -93,6 +94,11 @@ def correct(
             correction = _delivered(corrections, before, after, touched, model)
     seconds = {**watch.seconds, "total": round(sum(watch.seconds.values()), 3)}
     return replace(correction, report={**correction.report, "timings_s": seconds}), after
+
+
+def _exact(answer: Answer) -> Answer:
+    """In float32: an answer of a run in parts is kept in half precision."""
+    return Answer(answer.ensemble.float(), answer.mutual_information.float())
 
 
 def marks_on_grid(marks: NDArray[np.uint8], grid: Grid) -> Tensor:
@@ -198,7 +204,7 @@ def _run_again(
     local = first_stage(
         image, coordinates[(slice(None), *place)], model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
     )
-    given = padded(prediction.start, least=TILE_SIDE, value=0.0)[(slice(None), *place)]
+    given = padded(prediction.start, least=TILE_SIDE, value=0.0)[(slice(None), *place)].float()
     known = padded(marks[None], least=TILE_SIDE, value=0)[0][place]
     told = one_hot_marks(known, model.description.classes)
     pre = spread(given, told, _fine_map(local)) if heard else clamped(given, told)

@@ -15,8 +15,7 @@ from .features import body_box, body_coordinates, padded
 from .model import Model
 from .prepare import windowed
 from .progress import Progress, silent
-from .segment import TILE_OVERLAP, TILE_SIDE
-from .tiling import Tiling
+from .tiling import TILE_OVERLAP, TILE_SIDE, Tiling
 
 
 @dataclass(frozen=True)

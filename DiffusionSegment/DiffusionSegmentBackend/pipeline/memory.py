@@ -1,13 +1,198 @@
-"""How much memory a run takes, and a lack of it told in words."""
+"""How much memory a run takes, told before it starts; and what to do where that is too much.
+
+A run that fits goes in one piece. Else the body is worked on in parts along its axis and the maps are formed on disk;
+that costs the features twice. What does not fit even so is refused, before the system would end the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from .model import Model
+from .parts import parts_of
+from .tiling import TILE_OVERLAP, TILE_SIDE, Tiling
+
+_GB = 1e9
+# Slices that a part sees when memory is short: two tiles, or more where there is room.
+_DEPTHS = (400, 256, 208, 160, 112)
+# Measured (docs/PERFORMANCE.md): copies of the probabilities while samples are drawn and while maps are formed; bytes
+# of a tile's features and of one pass of the networks, with bfloat16 and with float32; and of a slab of the maps.
+_COPIES = 5.0
+_TILE_BYTES = {torch.bfloat16: 27e6, torch.float32: 43e6}
+_PASS_BYTES = {torch.bfloat16: 110e6, torch.float32: 330e6}
+_SLAB_BYTES = 100e6
+# Bytes a voxel of the scan: labels, regions and two maps, and three coordinates.
+_MAP_BYTES = 10
+_COORDINATE_BYTES = 12
+
+Answer = TypeVar("Answer")
+Allocate = Callable[[tuple[int, ...], type[np.generic]], NDArray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSize:
+    """What decides how much memory a run takes: voxels of scan and grid, and the tiles' volume (z, y, x)."""
+
+    scan_voxels: int
+    grid_voxels: int
+    box: tuple[int, int, int]
+    classes: int
+    samples: int
+    bodypart: bool
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to run: no more than `most_slices` at once, None for all; maps on disk or in memory; its bytes."""
+
+    most_slices: int | None
+    on_disk: bool
+    bytes: int
+
+
+AT_ONCE = Way(None, False, 0)
+
+
+def needed_bytes(size: RunSize, *, most_slices: int | None, on_disk: bool) -> int:
+    """Memory that a run takes beyond what the process has before it: the larger of drawing samples and of mapping."""
+    depth, height, width = size.box
+    plane = size.classes * height * width
+    part = max(part.seen.stop - part.seen.start for part in parts_of(depth, most_slices))
+    tiles = len(Tiling((part, height, width), TILE_SIDE, TILE_OVERLAP).tiles)
+    on_grid = size.grid_voxels * 4 * 4 + size.samples * depth * height * width
+    if part == depth:
+        drawing = kept = _COPIES * 4 * plane * depth
+    else:
+        # Half precision for the whole, float32 for the part.
+        kept = _COPIES * 2 * plane * depth
+        drawing = kept + _COPIES * 4 * plane * part
+    work = drawing + tiles * _TILE_BYTES[size.dtype] + _PASS_BYTES[size.dtype]
+    maps = 0 if on_disk else size.scan_voxels * (_MAP_BYTES + _COORDINATE_BYTES * size.bodypart)
+    return int(on_grid + max(work, kept + maps + _SLAB_BYTES))
+
+
+def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
+    """The quickest way to run within the limit, or within what the system has to give.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY where no way is narrow enough; OPTION for a limit that is none.
+    """
+    if limit_gb is not None and not limit_gb > 0:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"A memory limit of {limit_gb:g} GB leaves nothing.", hint="Choose more, or no limit."
+        )
+    room = available_bytes() if limit_gb is None else int(limit_gb * _GB) - resident_bytes()
+    ways = [(None, False), (None, True), *((depth, True) for depth in _DEPTHS if depth < size.box[0])]
+    found = [Way(most, disk, needed_bytes(size, most_slices=most, on_disk=disk)) for most, disk in ways]
+    for way in found:
+        if room is None or way.bytes <= room:
+            return way
+    least = min(way.bytes for way in found) + resident_bytes()
+    there = resident_bytes() + (room or 0)
+    raise DiffusionSegmentError(
+        ErrorCode.OUT_OF_MEMORY,
+        f"This scan needs {least / _GB:.1f} GB of memory, and {max(there, 0) / _GB:.1f} GB may be used.",
+        hint="Close programs, raise the memory limit, or choose a region of interest.",
+    )
+
+
+def resident_bytes() -> int:
+    """What the process holds in memory now; where the system does not tell, the most that it held so far."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def available_bytes() -> int | None:
+    """What the process may still take without being ended for it; None where nothing tells."""
+    found = [_system_bytes(), _group_bytes(), _rlimit_bytes()]
+    return min((n for n in found if n is not None), default=None)
+
+
+def _system_bytes() -> int | None:
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+    return None
+
+
+def _group_bytes() -> int | None:
+    """Of a container: its limit less what it holds (cgroup, version 2)."""
+    folder = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        return max(0, limit - used)
+    return None
+
+
+def _rlimit_bytes() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return None if limit == resource.RLIM_INFINITY else max(0, limit - resident_bytes())
+
+
+def in_memory(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray:
+    """Zeros."""
+    return np.zeros(shape, dtype=dtype)
+
+
+def on_disk(folder: Path | None = None) -> Allocate:
+    """Zeros in a file of `folder` (default: the system's own) that has no name and goes with the array."""
+
+    def allocate(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.truncate(max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize))
+            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+    return allocate
+
+
+def with_fallback(
+    model: Model, most_slices: int | None, run: Callable[[Model, int | None], Answer]
+) -> tuple[Answer, str]:
+    """Run on the model's device; a card that has too little memory gets shallow parts, then the processor runs.
+
+    Tiles keep their side: the networks were trained with it. Returns the answer and a notice, empty when all went well.
+    """
+    ways: Sequence[tuple[Callable[[], Model], int | None, str]] = [(lambda: model, most_slices, "")]
+    if model.device.type == "cuda":
+        ways = [
+            *ways,
+            (lambda: model, _DEPTHS[-1], "The graphics card had little memory: worked in parts."),
+            (
+                lambda: model.on("cpu"),
+                most_slices,
+                "The graphics card had too little memory: the processor ran.",
+            ),
+        ]
+    for prepare, most, notice in ways[:-1]:
+        with suppress(torch.OutOfMemoryError):
+            return run(prepare(), most), notice
+        torch.cuda.empty_cache()
+    prepare, most, notice = ways[-1]
+    return run(prepare(), most), notice
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import hashlib
 import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +51,20 @@ class Model:
     refiner: Refiner | None
     device: torch.device
     dtype: torch.dtype = torch.float32
+
+    def on(self, device: str) -> Model:
+        """A copy of the model on another device, which computes as is best there."""
+        place = choose_device(device)
+        networks = {
+            name: None if network is None else copy.deepcopy(network).to(place)
+            for name, network in (
+                ("bodypart", self.bodypart),
+                ("backbone", self.backbone),
+                ("probe", self.probe),
+                ("refiner", self.refiner),
+            )
+        }
+        return replace(self, device=place, dtype=inference_dtype(place), **networks)  # type: ignore[arg-type]
 
 
 def list_models() -> tuple[str, ...]:

@@ -24,6 +24,11 @@ def counted(progress: Progress, stage: str, total: int) -> Callable[[], None]:
     return lambda: progress(stage, next(begun), total)
 
 
+def part_of(progress: Progress, index: int, count: int) -> Progress:
+    """Progress of part `index` of `count` parts of about the same size, each with the same stages."""
+    return lambda stage, done, total: progress(stage, index * total + done, count * total)
+
+
 def within(progress: Progress, index: int, count: int) -> Progress:
     """Progress of part `index` of `count` equal parts as one stage, "correct", in hundredths of a part.
 

@@ -76,7 +76,6 @@ def confined_prediction(prediction: Prediction, inside: Tensor) -> Prediction:
         prediction,
         pre=confined(prediction.pre, inside),
         start=confined(prediction.start, inside),
-        refined=confined(prediction.refined, inside),
         ensemble=confined(prediction.ensemble, inside),
         mutual_information=prediction.mutual_information * inside,
         sample_labels=tuple(labels * inside for labels in prediction.sample_labels),

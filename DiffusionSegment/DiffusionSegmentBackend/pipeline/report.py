@@ -48,9 +48,12 @@ def build_report(
         "organs": organs,
         "review": [asdict(region) for region in review],
         "confidence": round(confidence, 4),
-        "warnings": _doubts(confidence, model.description) + _warnings(labels, counts, organs, session.region),
+        "warnings": [session.notice] * bool(session.notice)
+        + _doubts(confidence, model.description)
+        + _warnings(labels, counts, organs, session.region),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
         "peak_memory_mb": round(peak_memory_mb()),
+        "predicted_memory_mb": round(session.way.bytes / 2**20),
         "provenance": {
             "software": f"DiffusionSegment {__version__}",
             "model": model.description.name,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..volume import Grid, linear_taps
+from .memory import Allocate, in_memory
 
 Box = tuple[slice, slice, slice]
 
@@ -18,13 +19,15 @@ _SLAB = 16
 _BARELY = 0.999
 
 
-def restore_labels(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid) -> NDArray[np.uint8]:
+def restore_labels(
+    probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, room: Allocate = in_memory
+) -> NDArray[np.uint8]:
     """Arg max of linearly interpolated probabilities (classes, z, y, x), from grid voxel `offset` on: (k, j, i).
 
     The winner of a voxel has at least an equal share, and so has a neighbour on the grid: each class is interpolated
     only in the box of voxels that can see such a neighbour.
     """
-    labels = _scan_sized(grid, np.uint8)
+    labels = _scan_sized(grid, np.uint8, room)
     target = grid.order.apply(labels)
     could_win = [probabilities[0] < 1, *(p > _BARELY / len(probabilities) for p in probabilities[1:])]
     boxes = {c: native_box(voxels, offset, grid) for c, voxels in enumerate(could_win) if c and bool(voxels.any())}
@@ -49,20 +52,26 @@ def restore_labels(probabilities: Tensor, offset: tuple[int, int, int], grid: Gr
 
 
 def restore_map(
-    values: NDArray[np.float32], offset: tuple[int, int, int], grid: Grid, *, outside: float | None = 0.0
+    values: NDArray[np.float32],
+    offset: tuple[int, int, int],
+    grid: Grid,
+    *,
+    outside: float | None = 0.0,
+    room: Allocate = in_memory,
 ) -> NDArray[np.float32]:
     """Linear interpolation of (z, y, x) given from grid voxel `offset` on: float32 (k, j, i), `outside` elsewhere.
 
     `outside` None extends the values at the edge.
     """
-    result = _scan_sized(grid, np.float32)
+    result = _scan_sized(grid, np.float32, room)
     if outside is not None:
         # The grid's next voxels beyond the map have that value too.
         before = [min(1, o) for o in offset]
         after = [min(1, n - o - side) for o, n, side in zip(offset, grid.shape, values.shape, strict=True)]
         values = np.pad(values, list(zip(before, after, strict=True)), constant_values=outside)
         offset = (offset[0] - before[0], offset[1] - before[1], offset[2] - before[2])
-        result.fill(outside)
+        if outside:
+            result.fill(outside)
     target, source = grid.order.apply(result), torch.from_numpy(np.ascontiguousarray(values))[None]
     box = native_box(torch.ones(values.shape, dtype=torch.bool), offset, grid)
     box = box if outside is not None else _whole(grid)
@@ -72,9 +81,11 @@ def restore_map(
     return result
 
 
-def restore_nearest(places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid) -> NDArray[np.uint8]:
+def restore_nearest(
+    places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid, room: Allocate = in_memory
+) -> NDArray[np.uint8]:
     """The nearest grid voxel's value of (z, y, x), given from grid voxel `offset` on: uint8 (k, j, i), 0 elsewhere."""
-    result = _scan_sized(grid, np.uint8)
+    result = _scan_sized(grid, np.uint8, room)
     indices, inside = [], []
     for axis in range(3):
         low, high, weight = linear_taps(
@@ -90,10 +101,10 @@ def restore_nearest(places: NDArray[np.uint8], offset: tuple[int, int, int], gri
     return result
 
 
-def _scan_sized(grid: Grid, dtype: type[np.generic]) -> NDArray:
+def _scan_sized(grid: Grid, dtype: type[np.generic], room: Allocate) -> NDArray:
     """Zeros of the scan's own shape (k, j, i)."""
     own = grid.order.undo(np.broadcast_to(np.uint8(0), grid.native_shape))
-    return np.zeros(own.shape, dtype=dtype)
+    return room(own.shape, dtype)
 
 
 def _whole(grid: Grid) -> Box:
@@ -137,8 +148,8 @@ def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid
             place.start, place.stop, grid.native_spacing[2 - axis], grid.shape[axis], grid.spacing[2 - axis]
         )
         last = probabilities.shape[axis + 1] - 1
-        below = result.index_select(axis + 1, torch.from_numpy(np.clip(low - offset[axis], 0, last)))
-        above = result.index_select(axis + 1, torch.from_numpy(np.clip(high - offset[axis], 0, last)))
+        below = result.index_select(axis + 1, torch.from_numpy(np.clip(low - offset[axis], 0, last))).float()
+        above = result.index_select(axis + 1, torch.from_numpy(np.clip(high - offset[axis], 0, last))).float()
         shape = [-1 if a == axis + 1 else 1 for a in range(4)]
         result = below.lerp(above, torch.from_numpy(weight).reshape(shape))
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -34,7 +35,7 @@ class ReviewRegion:
 
 
 def regions_to_review(
-    probabilities: NDArray[np.float32], grid: Grid, offset: tuple[int, int, int], description: ModelDescription
+    probabilities: NDArray[np.floating], grid: Grid, offset: tuple[int, int, int], description: ModelDescription
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
     """Worst first, at most 20, and where they are: (z, y, x), n + 1 inside region n.
 
@@ -43,9 +44,7 @@ def regions_to_review(
     names = ["background", *(label.title.lower() for label in description.labels)]
     keys = ["background", *(label.name for label in description.labels)]
     classes = probabilities.shape[0]
-    top = np.argpartition(probabilities, classes - 2, axis=0)[-2:]
-    doubt = 1.0 - probabilities.max(axis=0)
-    pair = np.where(doubt > _DOUBT, top.max(axis=0) * classes + top.min(axis=0), 0)
+    doubt, pair = _contested(probabilities)
     voxel_ml = float(np.prod(grid.spacing)) / 1000.0
     found: list[tuple[ReviewRegion, tuple[slice, ...], NDArray[np.bool_]]] = []
     for code in np.unique(pair[pair > 0]):
@@ -75,6 +74,21 @@ def regions_to_review(
     for number, (_, box, inside) in enumerate(found, start=1):
         places[box][inside] = number
     return [region for region, _, _ in found], places
+
+
+def _contested(probabilities: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """1 - the largest probability (z, y, x), and higher label * classes + lower label of the two largest, if doubtful.
+
+    Slice by slice, because indices take eight bytes a voxel and class.
+    """
+    doubt = np.empty(probabilities.shape[1:], dtype=np.float32)
+    pair = np.zeros(probabilities.shape[1:], dtype=np.int32)
+    for z in range(len(doubt)):
+        best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
+        doubt[z] = 1.0 - best.values[0].numpy()
+        codes = best.indices.max(dim=0).values * len(probabilities) + best.indices.min(dim=0).values
+        pair[z] = np.where(doubt[z] > _DOUBT, codes.numpy(), 0)
+    return doubt, pair
 
 
 def _inner_centre(inside: NDArray[np.bool_], start: NDArray, grid: Grid) -> tuple[float, float, float]:

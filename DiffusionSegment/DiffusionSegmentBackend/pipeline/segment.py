@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,25 +19,21 @@ from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Grid, Volume, model_grid
-from .checks import check_anatomy, check_body_part, check_modality
-from .features import Stage1, body_box, body_coordinates, first_stage, padded
-from .memory import memory_errors
+from .checks import check_modality
+from .features import body_box
+from .memory import RunSize, choose_way, in_memory, memory_errors, on_disk, resident_bytes, with_fallback
 from .model import Model
 from .options import SegmentOptions, plan_of
+from .prediction import predict
 from .prepare import windowed
-from .progress import Progress, counted, silent
-from .refinement import TileChains
-from .region import box_for, confined, confined_prediction, region_mask
+from .progress import Progress, silent
+from .region import box_for, region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
-from .sampling import SamplingPlan
 from .session import Prediction, Session, Stopwatch
-from .uncertainty import SampleStatistics, entropy
-
-TILE_SIDE = 64
-TILE_OVERLAP = 0.25
-ENSEMBLE_WEIGHT = 0.5
+from .tiling import TILE_SIDE
+from .uncertainty import entropy
 
 
 @dataclass(frozen=True)
@@ -54,18 +51,27 @@ class Segmentation:
     report: dict[str, Any]
 
 
+_IN_PARTS = "Memory is short: the scan was worked on in parts."
+
 # What takes a preview: labels, uint8, in the scan's own geometry (k, j, i).
 Preview = Callable[[NDArray[np.uint8]], None]
 
 
-def segment(volume: Volume, model: Model, options: SegmentOptions, *, progress: Progress = silent) -> Segmentation:
-    """Segment a scan in HU (k, j, i).
+def segment(
+    volume: Volume,
+    model: Model,
+    options: SegmentOptions,
+    *,
+    progress: Progress = silent,
+    folder: Path | None = None,
+) -> Segmentation:
+    """Segment a scan in HU (k, j, i); `folder` is as in `delivered`.
 
     Raises:
         DiffusionSegmentError: OPTION, GEOMETRY, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
     """
     session = open_session(volume, model, options, progress=progress)
-    return delivered(session, model, bodypart=options.bodypart, progress=progress)
+    return delivered(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
 
 
 def open_session(
@@ -83,7 +89,7 @@ def open_session(
     Raises:
         DiffusionSegmentError: as `segment`.
     """
-    watch = Stopwatch()
+    watch, held = Stopwatch(), resident_bytes()
     plan, samples = plan_of(options, model)
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
     with torch.inference_mode(), memory_errors():
@@ -99,39 +105,81 @@ def open_session(
             if preview is not None:
                 preview(restore_labels(keep_organs(pre, wanted), offset, grid))
 
-        prediction = predict(
-            image,
-            model,
-            plan,
-            samples=samples,
-            watch=watch,
-            progress=progress,
-            force=options.force,
-            given=_given(options, volume, grid, model),
-            region=region,
-            show=show,
-        )
-    return Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds, options.region)
+        way = choose_way(_size(volume, image, region, model, samples, options), limit_gb=options.memory_limit_gb)
+        given = _given(options, volume, grid, model)
+
+        def run(on: Model, most_slices: int | None) -> Prediction:
+            return predict(
+                image,
+                on,
+                plan,
+                samples=samples,
+                watch=watch,
+                progress=progress,
+                force=options.force,
+                given=given,
+                region=region,
+                most_slices=most_slices,
+                show=show,
+            )
+
+        prediction, notice = with_fallback(model, way.most_slices, run)
+    parts = way.most_slices is not None or way.on_disk
+    return Session(
+        grid=grid,
+        image=image,
+        prediction=prediction,
+        plan=plan,
+        samples=samples,
+        wanted=wanted,
+        voxel_ml=volume.voxel_ml,
+        seconds=watch.seconds,
+        region=options.region,
+        way=replace(way, bytes=way.bytes + held),
+        notice=notice or (_IN_PARTS if parts else ""),
+    )
 
 
-def delivered(session: Session, model: Model, *, bodypart: bool, progress: Progress = silent) -> Segmentation:
+def _size(
+    volume: Volume, image: Tensor, region: Tensor | None, model: Model, samples: int, options: SegmentOptions
+) -> RunSize:
+    box = body_box(image, least=TILE_SIDE)
+    box = box if region is None else box_for(region, box, least=TILE_SIDE)
+    z, y, x = (max(TILE_SIDE, s.stop - s.start) for s in box)
+    return RunSize(
+        scan_voxels=volume.array.size,
+        grid_voxels=image.numel(),
+        box=(z, y, x),
+        classes=model.description.classes,
+        samples=samples,
+        bodypart=options.bodypart,
+        dtype=model.dtype,
+    )
+
+
+def delivered(
+    session: Session, model: Model, *, bodypart: bool, progress: Progress = silent, folder: Path | None = None
+) -> Segmentation:
     """The maps of a session in the scan's own geometry, and its report.
+
+    Maps for which there is no room in memory lie in nameless files of `folder` (default: the system's own).
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
     watch = Stopwatch(dict(session.seconds))
     answer, offset, grid = session.answer, session.prediction.offset, session.grid
+    room = on_disk(folder) if session.way.on_disk else in_memory
     with torch.inference_mode(), memory_errors(), watch.stage("restore"):
         progress("restore", 0, 4)
         kept = keep_organs(answer.ensemble, session.wanted)
-        labels = restore_labels(kept, offset, grid)
+        labels = restore_labels(kept, offset, grid, room)
         progress("restore", 1, 4)
-        doubt = restore_map(entropy(answer.ensemble).numpy(), offset, grid)
-        information = restore_map(answer.mutual_information.numpy(), offset, grid)
+        doubt = restore_map(entropy(answer.ensemble).numpy(), offset, grid, room=room)
+        information = restore_map(answer.mutual_information.float().numpy(), offset, grid, room=room)
         progress("restore", 2, 4)
         review, places = regions_to_review(kept.numpy(), grid, offset, model.description)
-        regions = restore_nearest(places, offset, grid)
+        regions = restore_nearest(places, offset, grid, room)
         progress("restore", 3, 4)
         coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
     report = build_report(
@@ -139,66 +187,6 @@ def delivered(session: Session, model: Model, *, bodypart: bool, progress: Progr
     )
     progress("restore", 4, 4)
     return Segmentation(labels, doubt, information, regions, coordinates, report)
-
-
-def predict(
-    image: Tensor,
-    model: Model,
-    plan: SamplingPlan,
-    *,
-    samples: int,
-    watch: Stopwatch,
-    progress: Progress = silent,
-    force: bool = False,
-    given: Tensor | None = None,
-    region: Tensor | None = None,
-    show: Callable[[Tensor, tuple[int, int, int]], None] | None = None,
-) -> Prediction:
-    """All networks on a scan (z, y, x) in -1..1 on the model's grid; samples start from labels `given` there, if any.
-
-    Outside the `region` (z, y, x) all is background. `show` gets the pre-segmentation (classes, z, y, x) and the voxel
-    where it begins, before the samples are drawn.
-
-    Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless `force`.
-    """
-    with watch.stage("bodypart"):
-        progress("bodypart", 0, 1)
-        coordinates_mm = body_coordinates(image, model)
-    if not force:
-        check_body_part(coordinates_mm, image, model.description)
-    box = body_box(image, least=TILE_SIDE)
-    if region is not None:
-        box = box_for(region, box, least=TILE_SIDE)
-    crop = (slice(None), *(slice(0, s.stop - s.start) for s in box))
-    offset = (box[0].start, box[1].start, box[2].start)
-    tile_image = padded(image[box][None], least=TILE_SIDE, value=-1.0)[0]
-    tile_coordinates = padded(coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
-    with watch.stage("features"):
-        stage1 = first_stage(
-            tile_image, tile_coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
-        )
-    if not force and region is None:
-        voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
-        check_anatomy(stage1.pre, voxel_ml=voxel_ml, description=model.description)
-    if show is not None:
-        show(stage1.pre[crop] if region is None else confined(stage1.pre[crop], region[box]), offset)
-    start = stage1 if given is None else replace(stage1, pre=_one_hot(given[box], stage1, model.description.classes))
-    with watch.stage("refine"):
-        statistics = refine(start, model, plan, samples=samples, progress=progress)
-    refined, pre = statistics.mean[crop], stage1.pre[crop]
-    prediction = Prediction(
-        pre=pre,
-        start=start.pre[crop],
-        refined=refined,
-        ensemble=ENSEMBLE_WEIGHT * refined + (1 - ENSEMBLE_WEIGHT) * pre,
-        mutual_information=statistics.mutual_information[crop[1:]],
-        sample_labels=tuple(labels[crop[1:]] for labels in statistics.sample_labels),
-        coordinates_mm=coordinates_mm,
-        offset=offset,
-        tiled_shape=stage1.tiling.shape,
-    )
-    return prediction if region is None else confined_prediction(prediction, region[box])
 
 
 def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
@@ -229,34 +217,6 @@ def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) ->
             hint="Number its organs as `model.json` does.",
         )
     return torch.from_numpy(grid.labels_to_grid(labels.astype(np.uint8)))
-
-
-def _one_hot(labels: Tensor, stage1: Stage1, classes: int) -> Tensor:
-    """Labels (z, y, x) as probabilities (classes, z, y, x) of the tiles' volume; what was padded is background."""
-    whole = torch.zeros(stage1.pre.shape[1:], dtype=torch.long)
-    z, y, x = labels.shape
-    whole[:z, :y, :x] = labels.long()
-    return torch.nn.functional.one_hot(whole, classes).movedim(-1, 0).float()
-
-
-def refine(
-    stage1: Stage1, model: Model, plan: SamplingPlan, *, samples: int, progress: Progress = silent
-) -> SampleStatistics:
-    """K samples of S steps each from the noised pre-segmentation, all on the same features.
-
-    Without a refiner the pre-segmentation itself counts as the only sample: the ensemble is then the same.
-    """
-    statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
-    if model.refiner is None:
-        statistics.add(stage1.pre)
-        return statistics
-    total = samples * plan.steps * len(stage1.tiling.tiles)
-    tick = counted(progress, "refine", total)
-    chains = TileChains(stage1, model.refiner, model.device, model.dtype, tick=tick)
-    for sample in range(samples):
-        statistics.add(chains.sample(plan, sample=sample))
-    progress("refine", total, total)
-    return statistics
 
 
 def keep_organs(probabilities: Tensor, wanted: list[int]) -> Tensor:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..volume import Grid
+from .memory import AT_ONCE, Way
 from .sampling import SamplingPlan
+
+ENSEMBLE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, samples, and both.
+    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, probe and samples.
 
     `start` is what the samples start from: the probe's answer, or the label map that the run was given.
     `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
@@ -24,13 +27,17 @@ class Prediction:
 
     pre: Tensor
     start: Tensor
-    refined: Tensor
     ensemble: Tensor
     mutual_information: Tensor
     sample_labels: tuple[Tensor, ...]
     coordinates_mm: Tensor
     offset: tuple[int, int, int]
     tiled_shape: tuple[int, int, int]
+
+    @property
+    def refined(self) -> Tensor:
+        """The samples' mean alone (classes, z, y, x): what the ensemble holds beside the probe."""
+        return (self.ensemble - (1 - ENSEMBLE_WEIGHT) * self.pre) / ENSEMBLE_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class Session:
     voxel_ml: float
     seconds: dict[str, float]
     region: tuple[float, ...] | None = None
+    way: Way = AT_ONCE
+    notice: str = ""
     corrected: Answer | None = None
     marks: Tensor | None = None
 

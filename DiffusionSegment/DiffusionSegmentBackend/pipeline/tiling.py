@@ -10,6 +10,10 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
+# The side that the networks were trained with: group norm makes another side another network.
+TILE_SIDE = 64
+TILE_OVERLAP = 0.25
+
 
 @dataclass(frozen=True)
 class Tiling:

@@ -12,7 +12,11 @@ from torch import Tensor
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy over the classes (classes, ...) -> (...), scaled to 0..1 by log(classes)."""
+    """Shannon entropy over the classes (classes, ...) -> (...), scaled to 0..1 by log(classes), float32."""
+    if probabilities.ndim == 4:
+        # Slice by slice, what is formed on the way stays small.
+        return torch.stack([entropy(part) for part in probabilities.unbind(dim=1)])
+    probabilities = probabilities.float()
     return -torch.special.xlogy(probabilities, probabilities).sum(dim=0) / math.log(probabilities.shape[0])
 
 

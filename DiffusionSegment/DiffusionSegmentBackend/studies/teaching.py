@@ -17,7 +17,7 @@ from ..networks.backbone import Backbone
 from ..networks.probe import Probe
 from ..pipeline.features import padded
 from ..pipeline.model import Model
-from ..pipeline.segment import TILE_SIDE
+from ..pipeline.tiling import TILE_SIDE
 from ..training.data import Case, CaseFiles, load_case
 from ..training.loop import Budget
 from ..training.presegmentations import probe_map

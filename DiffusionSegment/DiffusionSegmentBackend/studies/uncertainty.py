@@ -25,8 +25,10 @@ from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
 from ..pipeline.features import first_stage, padded
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.prediction import refine
 from ..pipeline.progress import silent
-from ..pipeline.segment import ENSEMBLE_WEIGHT, TILE_OVERLAP, TILE_SIDE, refine
+from ..pipeline.session import ENSEMBLE_WEIGHT
+from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.cross_fitting import temperature_of
 from ..training.data import TISSUE_THRESHOLD, Case

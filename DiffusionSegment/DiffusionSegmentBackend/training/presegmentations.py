@@ -18,8 +18,7 @@ from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
 from ..pipeline.features import padded
-from ..pipeline.segment import TILE_OVERLAP, TILE_SIDE
-from ..pipeline.tiling import Tiling
+from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE, Tiling
 from .data import Case
 
 

@@ -15,10 +15,10 @@ from ..scene.alternatives import (
 )
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.review import Region
-from ..scene.volumes import volumeBuffer
+from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, requestOptions
+from .desk import Desk, offer, requestOptions
 
 Recorded = Callable[[StepName, Snapshot], None]
 
@@ -67,10 +67,10 @@ class AlternativesPanel:
             (ui.pickRegionButton, pick, wording.PICK_REGION_TIP),
             (ui.pickOrganButton, organ, wording.PICK_ORGAN_TIP),
         ):
-            button.enabled = not reason
-            button.toolTip = reason or tip
+            offer(button, reason, tip)
         count = len(self._samples) if self._samples is not None else 0
-        ui.alternativeLabel.text = wording.ALTERNATIVE_OF.format(self._number + 1, count) if count else ""
+        told = wording.ALTERNATIVE_OF.format(number=self._number + 1, total=count)
+        ui.alternativeLabel.text = told if count else ""
 
     def onAlternatives(self) -> None:
         """Ask the worker for the samples, or take the outline away again."""
@@ -86,7 +86,8 @@ class AlternativesPanel:
             return
         array, geometry = volumeBuffer(scan.input)
         self._desk.begin(wording.STARTING)
-        self._client.request(Alternatives, array, geometry, **requestOptions(scan, parameters))
+        options = requestOptions(scan, parameters)
+        self._client.request(Alternatives, array, geometry, version=scanVersion(scan.input), **options)
 
     def onHypotheses(self, answer: Hypotheses) -> None:
         """Show the first sample.

@@ -37,10 +37,16 @@ class Desk(Protocol):
         """The report changed; None: read it from the scene."""
 
 
+def offer(button: Any, reason: str, tip: str) -> None:
+    """Enable a button that can be used now; `reason` says why it cannot, `tip` what it does."""
+    button.enabled = not reason
+    button.toolTip = reason or tip
+
+
 def requestOptions(scan: LabelledScan, parameters: Parameters) -> dict[str, Any]:
     """Fields of a request that continues the run behind a segmentation, so that the worker finds it again."""
     told = readReport(scan.segmentation).get("provenance", {})
-    organs = told.get("organs")
+    organs, region = told.get("organs"), told.get("region")
     return {
         "model": str(told.get("model", "")),
         "samples": told.get("samples") or None,
@@ -48,6 +54,8 @@ def requestOptions(scan: LabelledScan, parameters: Parameters) -> dict[str, Any]
         "seed": int(told.get("seed") or 0),
         "sampler": told.get("sampler"),
         "organs": tuple(organs) if organs else None,
+        "region": tuple(float(value) for value in region) if region else None,
         "device": parameters.device.value,
+        "memory_limit_gb": parameters.memoryLimit or None,
         "force": True,
     }

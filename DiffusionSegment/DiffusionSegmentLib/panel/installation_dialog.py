@@ -44,11 +44,13 @@ def makeDialog(plan: InstallationPlan, parent: Any) -> Any:
 
 def _row(item: Requirement) -> str:
     if item.mostMegabytes:
-        return wording.INSTALL_ROW_UP_TO.format(item.name, _size(item.megabytes), _size(item.mostMegabytes))
-    return wording.INSTALL_ROW.format(item.name, _size(item.megabytes))
+        return wording.INSTALL_ROW_UP_TO.format(
+            package=item.name, size=_size(item.megabytes), most=_size(item.mostMegabytes)
+        )
+    return wording.INSTALL_ROW.format(package=item.name, size=_size(item.megabytes))
 
 
 def _size(megabytes: int) -> str:
     if megabytes < _MEGABYTES_IN_A_GIGABYTE:
-        return f"{megabytes} MB"
-    return f"{megabytes / _MEGABYTES_IN_A_GIGABYTE:g} GB"
+        return wording.MEGABYTES.format(size=megabytes)
+    return wording.GIGABYTES.format(size=megabytes / _MEGABYTES_IN_A_GIGABYTE)

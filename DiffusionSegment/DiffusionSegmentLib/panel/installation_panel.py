@@ -9,7 +9,7 @@ from DiffusionSegmentBackend.protocol import Imported, ImportModel, SelfTest, Se
 
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .desk import Desk, offer
 
 _MANIFEST = "manifest.json"
 _GIGABYTE = 1e9
@@ -47,8 +47,7 @@ class InstallationPanel:
             (self._ui.selfTestButton, wording.SELF_TEST_TIP),
             (self._ui.importButton, wording.IMPORT_TIP),
         ):
-            button.enabled = not self._client.running
-            button.toolTip = wording.BUSY if self._client.running else tip
+            offer(button, wording.BUSY if self._client.running else "", tip)
 
     def onSelfTest(self) -> None:
         """Ask the worker what it computes with, and how fast."""
@@ -84,21 +83,23 @@ class InstallationPanel:
     def onImported(self, answer: Imported) -> None:
         """A model was installed."""
         self._modelImported(answer.name)
-        self._desk.say(wording.IMPORTED.format(answer.name))
+        self._desk.say(wording.IMPORTED.format(model=answer.name))
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
     """The report of a self-test in words."""
-    memory = report["free_memory_bytes"]
+    memory, free = report["free_memory_bytes"], wording.SELF_TEST_MEMORY_UNKNOWN
+    if memory is not None:
+        free = wording.SELF_TEST_MEMORY.format(gigabytes=memory / _GIGABYTE)
     lines = [
         wording.SELF_TEST_NO_TORCH,
-        wording.SELF_TEST_DRIVER.format(report["driver"]) if report["driver"] else wording.SELF_TEST_NO_DRIVER,
-        wording.SELF_TEST_MEMORY_UNKNOWN if memory is None else wording.SELF_TEST_MEMORY.format(memory / _GIGABYTE),
-        wording.SELF_TEST_VERSION.format(report["software"], report["python"]),
+        wording.SELF_TEST_DRIVER.format(driver=report["driver"]) if report["driver"] else wording.SELF_TEST_NO_DRIVER,
+        free,
+        wording.SELF_TEST_VERSION.format(version=report["software"], python=report["python"]),
     ]
     if report["torch"]:
-        lines[0] = wording.SELF_TEST_DEVICE.format(report["device"], report["gflops"])
-        lines.insert(1, wording.SELF_TEST_TORCH.format(report["torch"], report["build"]))
+        lines[0] = wording.SELF_TEST_DEVICE.format(device=report["device"], gflops=report["gflops"])
+        lines.insert(1, wording.SELF_TEST_TORCH.format(version=report["torch"], build=report["build"]))
     if report["missing"]:
-        lines.append(wording.SELF_TEST_MISSING.format(", ".join(report["missing"])))
+        lines.append(wording.SELF_TEST_MISSING.format(packages=", ".join(report["missing"])))
     return [*lines, *(f"⚠ {sentence}" for sentence in report["advice"])]

@@ -6,8 +6,8 @@ from typing import Any
 import qt
 
 from ..scene.review import Region, RegionState
+from . import wording
 
-COLUMNS = ("", "Where to look", "State")
 _ROW_PIXELS = 22
 _MOST_ROWS = 8
 _COLOURS = {
@@ -27,8 +27,8 @@ def clearRegionTable(ui: Any) -> None:
 def fillRegionTable(ui: Any, regions: Sequence[Region]) -> None:
     """Show the regions, in as many rows as they need."""
     table = ui.regionTable
-    table.setColumnCount(len(COLUMNS))
-    table.setHorizontalHeaderLabels(list(COLUMNS))
+    table.setColumnCount(len(wording.REGION_COLUMNS))
+    table.setHorizontalHeaderLabels(list(wording.REGION_COLUMNS))
     table.setRowCount(len(regions))
     for row, region in enumerate(regions):
         for column, text in enumerate((str(region.number + 1), region.sentence, region.state.label())):

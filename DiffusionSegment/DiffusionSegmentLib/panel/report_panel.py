@@ -12,7 +12,7 @@ from ..scene.labelled_scan import LabelledScan
 from ..scene.result import SceneResult
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .desk import Desk, offer
 
 # Title, suggested name, kinds of files; gives the path, empty when the reader thought better of it.
 ChooseFile = Callable[[str, str, str], str]
@@ -39,8 +39,7 @@ class ReportPanel:
         """Enable what can be done now; what cannot says why."""
         why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
         for button, tip in ((self._ui.reportFileButton, wording.REPORT_TIP), (self._ui.dicomButton, wording.DICOM_TIP)):
-            button.enabled = not why
-            button.toolTip = why or tip
+            offer(button, why, tip)
 
     def onReport(self) -> None:
         """Write the case report."""
@@ -100,4 +99,4 @@ class ReportPanel:
 
     def onAnswer(self, answer: Written) -> None:
         """Tell where the file is."""
-        self._desk.say(wording.WRITTEN.format(answer.path))
+        self._desk.say(wording.WRITTEN.format(path=answer.path))

@@ -8,16 +8,9 @@ import slicer
 
 from ..scene.labelled_scan import LabelledScan
 from ..scene.merge_policy import isLocked, setLocked
+from . import wording
+from .tick_frames import frameTicks
 
-COLUMNS = ("Organ", "Volume", "90 % interval", "Sure", "Review", "Lock")
-_TIPS = (
-    "Tick to show the organ in the views.",
-    "Volume of the segmentation as delivered.",
-    "Interval that holds the volume with 90 % probability.",
-    "Mean probability inside the organ.",
-    "What you said of the organ's regions.",
-    "A locked organ is changed by painting alone, neither by corrections nor by new results.",
-)
 _VISIBLE, _REVIEW, _LOCK = 0, 4, 5
 _ROW_PIXELS = 22
 _MOST_ROWS = 14
@@ -32,6 +25,7 @@ class ResultTable:
         self._scan: LabelledScan | None = None
         self._names: list[str] = []
         self._filling = False
+        frameTicks(ui.resultTable)
         ui.resultTable.cellChanged.connect(self.onCellChanged)
         self.clear()
 
@@ -48,9 +42,9 @@ class ResultTable:
         self._scan, self._names = scan, [organ["name"] for organ in organs]
         table = self._ui.resultTable
         self._filling = True
-        table.setColumnCount(len(COLUMNS))
-        table.setHorizontalHeaderLabels(list(COLUMNS))
-        for column, tip in enumerate(_TIPS):
+        table.setColumnCount(len(wording.ORGAN_COLUMNS))
+        table.setHorizontalHeaderLabels(list(wording.ORGAN_COLUMNS))
+        for column, tip in enumerate(wording.ORGAN_COLUMN_TIPS):
             table.horizontalHeaderItem(column).setToolTip(tip)
         table.setRowCount(len(organs))
         for row, organ in enumerate(organs):
@@ -58,7 +52,7 @@ class ResultTable:
         self._filling = False
         header = table.horizontalHeader()
         header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in range(1, len(COLUMNS)):
+        for column in range(1, len(wording.ORGAN_COLUMNS)):
             header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
         table.setFixedHeight(_ROW_PIXELS * (min(len(organs), _MOST_ROWS) + 1) + 6)
         table.visible = bool(organs)
@@ -69,8 +63,8 @@ class ResultTable:
         low, high = organ["volume_interval_ml"]
         texts = (
             organ["title"],
-            f"{_millilitres(organ['volume_ml'])} mL",
-            f"{_millilitres(low)} to {_millilitres(high)}",
+            wording.MILLILITRES.format(volume=_millilitres(organ["volume_ml"])),
+            wording.INTERVAL.format(low=_millilitres(low), high=_millilitres(high)),
             f"{100 * organ['confidence']:.0f} %",
             _reviewed(scan, organ["name"]),
             "",
@@ -105,12 +99,12 @@ def _isVisible(scan: LabelledScan, name: str) -> bool:
 
 
 def _reviewed(scan: LabelledScan, name: str) -> str:
-    """The organ's state in Slicer's own words, empty while nobody has looked."""
+    """What was said of the organ, empty while nobody has looked."""
     segment = scan.segmentation.GetSegmentation().GetSegment(name)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if segment is None:
         return ""
-    words = {logic.InProgress: "begun", logic.Completed: "done", logic.Flagged: "flagged"}
+    words = {logic.InProgress: wording.BEGUN, logic.Completed: wording.DONE, logic.Flagged: wording.FLAGGED}
     return words.get(logic.GetSegmentStatus(segment), "")
 
 

@@ -7,7 +7,7 @@ import qt
 import slicer
 from DiffusionSegmentBackend.protocol import Correct, Corrected
 
-from ..scene.corrections import Corrections, applyCorrected, findCorrections
+from ..scene.corrections import Corrections, answerBox, applyCorrected, findCorrections
 from ..scene.history import History, Snapshot, StepName, snapshot
 from ..scene.jump import jumpToRegion
 from ..scene.labelled_scan import LabelledScan
@@ -15,10 +15,10 @@ from ..scene.overlay import OverlayKind
 from ..scene.region_markups import updateRegionMarkups
 from ..scene.result import SceneResult
 from ..scene.review import Region, RegionState, ReviewList
-from ..scene.volumes import volumeBuffer
+from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, requestOptions
+from .desk import Desk, offer, requestOptions
 from .region_table import clearRegionTable, fillRegionTable, selectRegion
 
 
@@ -85,6 +85,10 @@ class ReviewPanel:
         self._histories = {key: h for key, h in self._histories.items() if key and present.GetNodeByID(key) is not None}
         self._fill()
 
+    def forgetHistories(self) -> None:
+        """The scene closes: the next may hold a segmentation of the same id."""
+        self._histories.clear()
+
     def _fill(self) -> None:
         regions = self._review.regions if self._review is not None else ()
         if regions:
@@ -109,15 +113,17 @@ class ReviewPanel:
             (ui.correctButton, chosen, wording.CORRECT_TIP),
             (ui.applyButton, why, wording.APPLY_TIP),
         ):
-            button.enabled = not reason
-            button.toolTip = reason or tip
+            offer(button, reason, tip)
         undo, redo = (self.history.undoText, self.history.redoText) if open_ else (None, None)
-        for button, text, name in ((ui.undoButton, undo, wording.UNDO), (ui.redoButton, redo, wording.REDO)):
-            button.enabled = bool(text) and not busy
+        for button, text, name, nothing in (
+            (ui.undoButton, undo, wording.UNDO, wording.NOTHING_TO_UNDO),
+            (ui.redoButton, redo, wording.REDO, wording.NOTHING_TO_REDO),
+        ):
+            offer(button, why or ("" if text else nothing), text or name)
             button.text = text or name
-            button.toolTip = why or (text or wording.NOTHING_TO.format(name.lower()))
         done = sum(region.state is not RegionState.OPEN for region in regions)
-        ui.reviewLabel.text = wording.REVIEWED.format(done, len(regions)) if regions else wording.NO_REGIONS_YET
+        told = wording.REVIEWED.format(done=done, total=len(regions))
+        ui.reviewLabel.text = told if regions else wording.NO_REGIONS_YET
 
     def onNext(self) -> None:
         """Go to the next region."""
@@ -202,7 +208,7 @@ class ReviewPanel:
         if scan is None or result is None or parameters is None:
             return
         found = findCorrections(scan)
-        self._before = snapshot(scan, maps=self._doubtMaps(result))
+        self._before = snapshot(scan)
         self._sent = found
         array, geometry = volumeBuffer(scan.input)
         self._desk.begin(wording.STARTING)
@@ -210,6 +216,7 @@ class ReviewPanel:
             Correct,
             array,
             geometry,
+            version=scanVersion(scan.input),
             maps={"labels": found.labels, "marks": found.marks},
             locked=found.locked,
             **requestOptions(scan, parameters),
@@ -231,17 +238,18 @@ class ReviewPanel:
         if scan is None or result is None or self._sent is None or self._before is None:
             return
         region = self.region
+        before = self._before.withMaps(self._doubtMaps(result), answerBox(scan, answer))
         applied = applyCorrected(scan, answer, self._sent, result)
         self._desk.result = applied.result
         review = ReviewList(scan.segmentation)
         same = next((r for r in review.regions if region is not None and r.isAlso(region)), None)
         if same is not None:
             review.setState(RegionState.CORRECTED, same.number)
-        self.history.record(StepName.APPLY_CORRECTIONS, scan, self._before, mapsBox=applied.box)
+        self.history.record(StepName.APPLY_CORRECTIONS, scan, before)
         self._sent = self._before = None
         self.open()
         seconds = answer.report.get("timings_s", {}).get("total", 0.0)
-        self._desk.say(wording.APPLIED.format(seconds) + (wording.KEPT_NEWER if applied.keptVoxels else ""))
+        self._desk.say(wording.APPLIED.format(seconds=seconds) + (wording.KEPT_NEWER if applied.keptVoxels else ""))
         self._desk.reportChanged(answer.report)
 
     def forgetRequest(self) -> None:

@@ -13,6 +13,7 @@ from DiffusionSegmentBackend.protocol import (
     Hypotheses,
     Imported,
     Message,
+    Preview,
     Progress,
     Result,
     SelfTestReport,
@@ -23,21 +24,27 @@ from DiffusionSegmentBackend.protocol import (
 
 from ..parameters import Parameters
 from ..scene.history import Snapshot, StepName, emptySnapshot, snapshot
-from ..scene.installed_models import installedModels
 from ..scene.labelled_scan import LabelledScan, readReport
 from ..scene.merge_policy import MergePolicy
-from ..scene.overlay import STYLES, OverlayKind, setThreshold, showOverlay
+from ..scene.preview import removePreview, showPreview
+from ..scene.region_of_interest import placeAround, regionOfInterest
 from ..scene.result import SceneResult, findResult, putResult
 from ..scene.segmentation import showSurfaces
 from ..scene.terminology import ModelDescription
-from ..scene.volumes import volumeBuffer
+from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient, WorkerState
 from . import wording
 from .alternatives_panel import AlternativesPanel
+from .desk import offer
 from .installation_panel import InstallationPanel
+from .model_selector import ModelSelector
+from .organ_list import OrganList
+from .overlay_panel import OverlayPanel
 from .report_panel import ReportPanel
 from .result_table import ResultTable
 from .review_panel import ReviewPanel
+from .run_progress import RunProgress
+from .sequence_panel import SequencePanel
 from .similar_panel import SimilarPanel
 from .teach_panel import TeachPanel
 
@@ -52,22 +59,24 @@ class SegmentPanel:
         self.scan: LabelledScan | None = None
         self._input: slicer.vtkMRMLScalarVolumeNode | None = None
         self._model: ModelDescription | None = None
+        self._version: int | None = None
         self._results: dict[str, SceneResult] = {}
         self._shownInput: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._shownOverlay: tuple[OverlayKind, float, float] | None = None
         self._details = ""
-        self._models = installedModels()
-        for name in self._models:
-            ui.modelSelector.addItem(name)
-        ui.modelSelector.currentIndexChanged.connect(self.onModelChosen)
+        ui.regionSelector.nodeAddedByUser.connect(self.onRegionAdded)
         ui.segmentButton.clicked.connect(self.onSegmentButton)
         ui.surfaceButton.clicked.connect(self.onSurfaceButton)
         ui.detailsButton.clicked.connect(self.onDetailsButton)
         client.stateChanged.connect(self._onState)
         client.progress.connect(self._onProgress)
+        client.previewed.connect(self._onPreview)
         client.finished.connect(self._onFinished)
         client.cancelled.connect(self._onCancelled)
         client.failed.connect(self._onFailed)
+        self._progress = RunProgress(ui)
+        self._models = ModelSelector(ui, self, self.onModelChosen)
+        self._organs = OrganList(ui, self, self.update)
+        self._overlay = OverlayPanel(self)
         self._table = ResultTable(ui, self.guard)
         self.review = ReviewPanel(ui, client, self)
         self.alternatives = AlternativesPanel(ui, client, self, lambda: self.review.region, self.review.recorded)
@@ -75,6 +84,7 @@ class SegmentPanel:
         self.teach = TeachPanel(ui, client, self, self.onModelAdded)
         self.reporting = ReportPanel(ui, client, self)
         self.installation = InstallationPanel(ui, client, self, self.onModelAdded)
+        self.sequences = SequencePanel(ui, client, self, self._onFramesEnded)
         self._answers: dict[type[Message], Callable[[Any], None]] = {
             Result: self._putResult,
             Corrected: self.review.onCorrected,
@@ -85,7 +95,6 @@ class SegmentPanel:
             SelfTestReport: self.installation.onSelfTestReport,
             Imported: self.installation.onImported,
         }
-        self._showProgress(None)
         self.say("")
         self.update()
 
@@ -111,7 +120,7 @@ class SegmentPanel:
         if parameters is None or parameters.inputVolume is None or parameters.segmentation is None:
             return
         inputNode, segmentation = parameters.inputVolume, parameters.segmentation
-        model = self._models.get(readReport(segmentation).get("provenance", {}).get("model", ""))
+        model = self._models.models.get(readReport(segmentation).get("provenance", {}).get("model", ""))
         if model is not None and inputNode.GetID() not in self._results:
             self._results[inputNode.GetID()] = findResult(segmentation)
             self._open(inputNode, model)
@@ -119,62 +128,58 @@ class SegmentPanel:
     def _open(self, inputNode: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription) -> None:
         """Show the result of a scan: table, overlay, review."""
         self._shownInput = inputNode
-        self._shownOverlay = None
+        self._overlay.close()
         result = self._results[inputNode.GetID()]
         self.alternatives.close()
         self.scan = LabelledScan(inputNode, result.segmentation, model.labels)
         self.review.open()
         self.reportChanged(None)
-        self.onOverlayChanged()
+        self._overlay.update()
 
-    def onModelChosen(self, _: object) -> None:
-        """Remember the model; its list is not known before run time, so no connector of the parameter node fits.
+    def onModelChosen(self) -> None:
+        """The reader chose another model, whose organs are others."""
+        if self.parameters is not None:
+            self.parameters.organs = []
+        self.update()
 
-        The argument is not used: it is an index or a text, depending on the version of Qt.
-        """
-        index = self._ui.modelSelector.currentIndex
-        if self.parameters is not None and index >= 0:
-            self.parameters.model = list(self._models)[index]
+    def onRegionAdded(self) -> None:
+        """The reader made a new box: it begins around the whole scan."""
+        region = self._ui.regionSelector.currentNode()
+        if region is not None and self.parameters is not None and self.parameters.inputVolume is not None:
+            placeAround(region, self.parameters.inputVolume)
 
     def onModelAdded(self, name: str) -> None:
         """A new model of the user's own: list it and choose it."""
-        self._models = installedModels()
-        self._ui.modelSelector.clear()
-        for known in self._models:
-            self._ui.modelSelector.addItem(known)
+        self._models.reload()
         if self.parameters is not None:
             self.parameters.model = name
-        self.update()
+        self.onModelChosen()
 
     def update(self) -> None:
         """Bring the buttons and the model to what parameters and worker say."""
-        button, parameters = self._ui.segmentButton, self.parameters
-        if parameters is not None and parameters.model in self._models:
-            self._ui.modelSelector.currentIndex = list(self._models).index(parameters.model)
-        self._ui.surfaceButton.enabled = self.result is not None
-        self._ui.surfaceButton.toolTip = wording.SURFACES if self.result is not None else wording.NO_RESULT
+        button = self._ui.segmentButton
+        self._models.update()
+        self._organs.update(self._models.model)
+        offer(self._ui.surfaceButton, "" if self.result is not None else wording.NO_RESULT, wording.SURFACES)
         parts = (self.review, self.alternatives, self.similar, self.teach, self.reporting, self.installation)
-        for part in parts:
+        for part in (*parts, self.sequences):
             part.update()
         if self._client.running:
             cancelling = self._client.state is WorkerState.CANCELLING
             button.text = wording.CANCELLING if cancelling else wording.CANCEL
-            button.enabled = not cancelling
-            button.toolTip = wording.STOPPING if cancelling else wording.RUNNING
+            offer(button, wording.STOPPING if cancelling else "", wording.RUNNING)
             return
-        missing = self._whatIsMissing()
         button.text = wording.SEGMENT
-        button.enabled = not missing
-        button.toolTip = missing or wording.READY
+        offer(button, self._whatIsMissing(), wording.READY)
 
     def _whatIsMissing(self) -> str:
-        if not self._models:
+        if not self._models.models:
             return wording.NO_MODEL
         if self.parameters is None or self.parameters.inputVolume is None:
             return wording.NO_INPUT
-        if self.parameters.model not in self._models:
-            return wording.UNKNOWN_MODEL.format(self.parameters.model)
-        return ""
+        if self._models.model is None:
+            return wording.UNKNOWN_MODEL.format(model=self.parameters.model)
+        return wording.NO_ORGAN if self._organs.nothingWanted else ""
 
     def onSegmentButton(self) -> None:
         """Start a run, or cancel the one under way."""
@@ -186,24 +191,32 @@ class SegmentPanel:
         self.update()
 
     def _start(self) -> None:
-        parameters = self.parameters
-        if parameters is None or parameters.inputVolume is None:
+        parameters, model = self.parameters, self._models.model
+        if parameters is None or parameters.inputVolume is None or model is None:
             return
-        self._model = self._models[parameters.model]
         array, geometry = volumeBuffer(parameters.inputVolume)
-        self._input = parameters.inputVolume
-        self.begin(wording.STARTING)
-        self._client.segment(
-            array,
-            geometry,
-            model=parameters.model,
-            samples=parameters.samples or None,
-            steps=parameters.steps or None,
-            seed=parameters.seed,
-            device=parameters.device.value,
-            bodypart=parameters.bodypart,
-            force=parameters.force,
-        )
+        box, frames = parameters.regionOfInterest, self.sequences.wanted
+        region = regionOfInterest(box, parameters.inputVolume) if box is not None else None
+        self._model, self._input = model, parameters.inputVolume
+        options = {
+            "model": parameters.model,
+            "samples": parameters.samples or None,
+            "steps": parameters.steps or None,
+            "seed": parameters.seed,
+            "sampler": parameters.sampler.value,
+            "organs": self._organs.wanted,
+            "region": region,
+            "device": parameters.device.value,
+            "memory_limit_gb": parameters.memoryLimit or None,
+            "force": parameters.force,
+        }
+        if frames is not None:
+            self.sequences.start(frames, model, **options)
+            return
+        self._progress.begin(wording.STARTING, kind=parameters.model)
+        options |= {"preview": parameters.preview, "bodypart": parameters.bodypart}
+        self._version = scanVersion(parameters.inputVolume)
+        self._client.segment(array, geometry, version=self._version, **options)
 
     def onSurfaceButton(self) -> None:
         """Show the organs as surfaces in the 3D views."""
@@ -217,26 +230,7 @@ class SegmentPanel:
     def onParametersChanged(self) -> None:
         """A setting changed, in the panel or by a script."""
         self.update()
-        self.onOverlayChanged()
-
-    def onOverlayChanged(self) -> None:
-        """Follow the parameter node's overlay, opacity and threshold; other settings leave the slice views alone."""
-        if self.parameters is None or self.result is None:
-            return
-        wanted = (self.parameters.overlay, self.parameters.opacity, self.parameters.threshold)
-        if wanted != self._shownOverlay:
-            self._shownOverlay = wanted
-            self._showOverlay(self.result, *wanted)
-
-    def _showOverlay(self, result: SceneResult, kind: OverlayKind, opacity: float, threshold: float) -> None:
-        node = result.overlays.get(kind)
-        if node is not None and node.GetScene() is None:
-            node = None
-        if node is not None and STYLES[kind].threshold is not None:
-            setThreshold(node, threshold)
-        showOverlay(slicer.mrmlScene, self._shownInput, node, kind, opacity=opacity)
-        if node is None and kind is not OverlayKind.NONE:
-            self.say(wording.NO_OVERLAY)
+        self._overlay.update()
 
     def onSceneClosing(self) -> None:
         """Forget everything that belongs to the scene; a run under way is cancelled and its result dropped."""
@@ -245,8 +239,9 @@ class SegmentPanel:
         self._input = None
         self._results.clear()
         self._forgetShown()
+        self.review.forgetHistories()
         self.setParameters(None)
-        self._showProgress(None)
+        self._endRun()
         self.say("")
 
     def onNodeRemoved(self, node: slicer.vtkMRMLNode) -> None:
@@ -263,7 +258,8 @@ class SegmentPanel:
 
     def _forgetShown(self) -> None:
         self.alternatives.close()
-        self._shownInput = self._shownOverlay = self.scan = None
+        self._overlay.close()
+        self._shownInput = self.scan = None
         self.review.close()
         self._table.clear()
 
@@ -271,12 +267,25 @@ class SegmentPanel:
         self.update()
 
     def _onProgress(self, message: Progress) -> None:
-        self._showProgress(wording.STAGES.get(message.stage, message.stage), message.done, message.total)
+        self._progress.heard(message)
+
+    def _onPreview(self, message: Preview) -> None:
+        def show() -> None:
+            if self._input is not None and self._model is not None:
+                showPreview(message, self._input, self._model)
+
+        self.guard(show)
+
+    def _endRun(self) -> None:
+        """What a run shows while it is under way goes away."""
+        self._progress.hide()
+        scene = self._input.GetScene() if self._input is not None else None
+        removePreview(scene if scene is not None else slicer.mrmlScene)
 
     def begin(self, text: str) -> None:
         """A request is about to go to the worker."""
         self.say("")
-        self._showProgress(text)
+        self._progress.begin(text)
 
     def regionChanged(self) -> None:
         """Another region is under review."""
@@ -293,8 +302,15 @@ class SegmentPanel:
             told = readReport(self.scan.segmentation) if report is None else report
             self._table.fill(self.scan, told)
 
+    def _onFramesEnded(self) -> None:
+        self._progress.finish()
+        self._endRun()
+
     def _onFinished(self, answer: Answer) -> None:
-        self._showProgress(None)
+        if self.sequences.running:
+            return
+        self._progress.finish()
+        self._endRun()
         self.guard(lambda: self._answers[type(answer)](answer))
         self._client.release(answer)
         self.update()
@@ -305,7 +321,8 @@ class SegmentPanel:
         # A scan's nodes are used again for the same scan alone: another scan must not overwrite its result.
         previous, policy = self._results.get(self._input.GetID()), self.parameters.mergePolicy
         before = self._before(previous) if policy is not MergePolicy.NEW else None
-        put = putResult(slicer.mrmlScene, result, self._input, self._model, previous=previous, policy=policy)
+        scene, version = self._input.GetScene(), self._version
+        put = putResult(scene, result, self._input, self._model, previous=previous, policy=policy, version=version)
         self._results[self._input.GetID()] = put
         self.parameters.segmentation = put.segmentation
         self._open(self._input, self._model)
@@ -327,26 +344,31 @@ class SegmentPanel:
             self._fail(error)
         except Exception as error:
             told = DiffusionSegmentError(
-                ErrorCode.INTERNAL, wording.UNFORESEEN.format(type(error).__name__), hint=wording.REPORT_IT
+                ErrorCode.INTERNAL, wording.UNFORESEEN.format(error=type(error).__name__), hint=wording.REPORT_IT
             )
             self._fail(told, traceback.format_exc())
 
     def _onCancelled(self, _: str) -> None:
+        if self.sequences.running:
+            return
         self.review.forgetRequest()
         self.similar.forgetRequest()
-        self._showProgress(None)
+        self._endRun()
         if not self._ui.messageLabel.text:
             self.say(wording.CANCELLED)
         self.update()
 
     def _onFailed(self, _: str | None, error: DiffusionSegmentError) -> None:
+        if self.sequences.running:
+            return
         self.review.forgetRequest()
         self.similar.forgetRequest()
         self._fail(error)
         self.update()
 
     def _fail(self, error: DiffusionSegmentError, trace: str = "") -> None:
-        self._showProgress(None)
+        if not self._client.running:
+            self._endRun()
         text = f"⚠ {error.message} {error.hint}".strip() + f" [{error.code.value}]"
         self.say(text, details="\n".join(part for part in (str(error), trace, self._client.log()) if part))
 
@@ -357,18 +379,10 @@ class SegmentPanel:
         self._ui.messageLabel.visible = bool(text)
         self._ui.detailsButton.visible = bool(details)
 
-    def _showProgress(self, text: str | None, done: int = 0, total: int = 0) -> None:
-        bar = self._ui.progressBar
-        bar.visible = text is not None
-        bar.maximum = total
-        bar.value = done
-        self._ui.stageLabel.text = text or ""
-        self._ui.stageLabel.visible = text is not None
-
 
 def _summary(report: dict[str, Any]) -> str:
     found = sum(organ["volume_ml"] > 0 for organ in report.get("organs", []))
-    lines = [f"{found} organs in {report['timings_s']['total']:.0f} s. Not for diagnosis."]
+    lines = [wording.FOUND.format(organs=found, seconds=report["timings_s"]["total"])]
     if report.get("review"):
-        lines.append(f"Look first at: {report['review'][0]['sentence']}")
+        lines.append(wording.LOOK_FIRST.format(sentence=report["review"][0]["sentence"]))
     return "\n".join(lines + list(report.get("warnings", [])))

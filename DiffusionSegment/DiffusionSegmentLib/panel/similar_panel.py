@@ -12,10 +12,10 @@ from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.labelled_scan import LabelledScan
 from ..scene.similar_point import findSimilarPoint, placeSimilarPoint, similarPointLPS
 from ..scene.similarity import findSimilarity, makeSimilarSegment, putSimilarity, segmentationFor, showSimilarity
-from ..scene.volumes import volumeBuffer
+from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .desk import Desk, offer
 
 Point = tuple[float, float, float]
 
@@ -72,10 +72,9 @@ class SimilarPanel:
             (ui.similarPointButton, place, wording.PLACE_POINT_TIP),
             (ui.similarSegmentButton, make, wording.SIMILAR_SEGMENT_TIP),
         ):
-            button.enabled = not reason
-            button.toolTip = reason or tip
+            offer(button, reason, tip)
         waiting = wording.SIMILAR_FIRST if self._point is None else wording.SIMILAR_CLICK
-        ui.similarLabel.text = wording.SIMILAR_SHOWN.format(self._threshold) if shown else waiting
+        ui.similarLabel.text = wording.SIMILAR_SHOWN.format(threshold=self._threshold) if shown else waiting
         if self._point is not None and point not in (None, self._asked) and not self._client.running:
             self._timer.start(0)
 
@@ -126,7 +125,13 @@ class SimilarPanel:
         array, geometry = volumeBuffer(node)
         self._desk.begin(wording.STARTING)
         self._client.request(
-            Similar, array, geometry, model=parameters.model, device=parameters.device.value, point_lps=point
+            Similar,
+            array,
+            geometry,
+            version=scanVersion(node),
+            model=parameters.model,
+            device=parameters.device.value,
+            point_lps=point,
         )
         self._sent = (node, geometry)
         self._desk.update()
@@ -179,4 +184,4 @@ class SimilarPanel:
             segmentation = segmentationFor(node, parameters.segmentation)
             made = makeSimilarSegment(LabelledScan(node, segmentation, ()), similarity, point, parameters.similarity)
             parameters.segmentation = segmentation
-        self._desk.say(wording.SIMILAR_MADE.format(made.name, made.volumeMl))
+        self._desk.say(wording.SIMILAR_MADE.format(name=made.name, volume=made.volumeMl))

@@ -10,10 +10,10 @@ from DiffusionSegmentBackend.protocol import Taught, Teach
 from ..scene.installed_models import installedModels
 from ..scene.labelled_scan import LabelledScan
 from ..scene.own_segments import readOwnSegments
-from ..scene.volumes import volumeBuffer
+from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .desk import Desk, offer
 
 
 class TeachPanel:
@@ -32,8 +32,7 @@ class TeachPanel:
     def update(self) -> None:
         """Enable what can be done now; what cannot says why."""
         why = wording.BUSY if self._client.running else self._whatIsMissing()
-        self._ui.teachButton.enabled = not why
-        self._ui.teachButton.toolTip = why or wording.TEACH_TIP
+        offer(self._ui.teachButton, why, wording.TEACH_TIP)
 
     def _whatIsMissing(self) -> str:
         parameters = self._desk.parameters
@@ -61,7 +60,9 @@ class TeachPanel:
         if parameters is None or self._whatIsMissing() or self._client.running:
             return
         if name in installedModels():
-            raise DiffusionSegmentError(ErrorCode.OPTION, wording.NAME_TAKEN.format(name), hint=wording.ANOTHER_NAME)
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, wording.NAME_TAKEN.format(name=name), hint=wording.ANOTHER_NAME
+            )
         own = readOwnSegments(self._scan(parameters.inputVolume, parameters.segmentation))
         array, geometry = volumeBuffer(parameters.inputVolume)
         self._desk.begin(wording.STARTING)
@@ -69,6 +70,7 @@ class TeachPanel:
             Teach,
             array,
             geometry,
+            version=scanVersion(parameters.inputVolume),
             maps={"labels": own.labels},
             model=parameters.model,
             device=parameters.device.value,
@@ -90,4 +92,5 @@ class TeachPanel:
         """The new model is installed: tell of it, and have it chosen."""
         self._modelTaught(answer.name)
         titles = ", ".join(str(organ["title"]) for organ in answer.report.get("organs", []))
-        self._desk.say(wording.TAUGHT.format(answer.name, titles, float(answer.report.get("seconds", 0.0))))
+        seconds = float(answer.report.get("seconds", 0.0))
+        self._desk.say(wording.TAUGHT.format(model=answer.name, organs=titles, seconds=seconds))

@@ -102,10 +102,10 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
         OverlayKind.UNCERTAINTY: open_buffer(answer.uncertainty),
         OverlayKind.MUTUAL_INFORMATION: open_buffer(answer.mutual_information),
     }
-    box = boxOfGrid(arriving.shape, geometry_of(answer.labels), grid, what="The answer")
+    box = answerBox(scan, answer)
     before = sent.labels
     shapes = {array.shape for array in (arriving, *maps.values())}
-    if not scan.box.contains(box) or shapes != {box.shape} or before.shape != scan.box.shape:
+    if shapes != {box.shape} or before.shape != scan.box.shape:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
         )
@@ -123,6 +123,21 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
         _writeMap(shown.overlays.get(kind), array, box)
     result = replace(shown, regions=pack(regions) if regions is not None else None)
     return AppliedCorrection(result, box, int(np.count_nonzero(newer)))
+
+
+def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
+    """The box of the scan's voxels that an answer is about.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY when the scan was moved since, or the answer does not fit it.
+    """
+    shape = tuple(answer.labels.shape)
+    box = boxOfGrid(shape, geometry_of(answer.labels), volumeBuffer(scan.input)[1], what="The answer")
+    if not scan.box.contains(box):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
+        )
+    return box
 
 
 def _writeMap(node: slicer.vtkMRMLScalarVolumeNode | None, values: np.ndarray, box: Box) -> None:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from slicer.util import arrayFromVolume, arrayFromVolumeModified, updateVolumeFromArray
+from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box
 from .labelled_scan import LabelledScan
-from .volumes import RAS_FROM_LPS, ijkToLPS, toMatrix
+from .nodes import nodesOfClass
+from .volumes import RAS_FROM_LPS, ijkToLPS, setVoxels, toMatrix
 
 DELIVERED_ROLE = "DiffusionSegment.delivered"
 MARKS_ROLE = "DiffusionSegment.marks"
 _NAMES = {DELIVERED_ROLE: "as delivered", MARKS_ROLE: "marks in force"}
 
 
-def keepDelivered(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = None) -> None:
+def keepDelivered(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = None, owned: bool = False) -> None:
     """Remember `labels`, uint8 (k, j, i), as delivered, for the whole volume or for `box` alone.
 
+    Those that are `owned` by nobody else, of the whole volume, are kept without a copy.
     The node is found by a reference of the segmentation. Maps whose segmentation was deleted are taken away.
 
     Raises:
@@ -30,7 +32,7 @@ def keepDelivered(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = N
     """
     if box is not None:
         deliveredLabels(scan)
-    _keep(scan, DELIVERED_ROLE, labels, box)
+    _keep(scan, DELIVERED_ROLE, labels, box, owned=owned)
 
 
 def deliveredLabels(scan: LabelledScan) -> np.ndarray:
@@ -73,15 +75,19 @@ def forgetMarks(scan: LabelledScan) -> None:
         scan.scene.RemoveNode(node)
 
 
-def _keep(scan: LabelledScan, role: str, labels: np.ndarray, box: Box | None) -> None:
+def _keep(scan: LabelledScan, role: str, labels: np.ndarray, box: Box | None, *, owned: bool = False) -> None:
     _sweep(scan.scene, role)
     node = scan.segmentation.GetNodeReference(role)
     if node is None:
         node = _hiddenNode(scan, role)
     node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ ijkToLPS(scan.input)))
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
-    if node.GetImageData() is None or arrayFromVolume(node).shape != scan.box.shape:
-        updateVolumeFromArray(node, np.zeros(scan.box.shape, np.uint8))
+    fits = node.GetImageData() is not None and arrayFromVolume(node).shape == scan.box.shape
+    if box is None and (owned or not fits):
+        setVoxels(node, labels if owned else np.array(labels, np.uint8))
+        return
+    if not fits:
+        setVoxels(node, np.zeros(scan.box.shape, np.uint8))
     arrayFromVolume(node)[scan.box.slices if box is None else box.slices] = labels
     arrayFromVolumeModified(node)
 
@@ -118,12 +124,8 @@ def _known(scan: LabelledScan, role: str) -> np.ndarray | None:
 
 def _sweep(scene: slicer.vtkMRMLScene, role: str) -> None:
     """Remove maps that no segmentation refers to: they are hidden, so nobody else would."""
-    owners = _nodes(scene, "vtkMRMLSegmentationNode")
+    owners = nodesOfClass(scene, "vtkMRMLSegmentationNode")
     owned = {node.GetNodeReferenceID(role) for node in owners}
-    for node in _nodes(scene, "vtkMRMLLabelMapVolumeNode"):
+    for node in nodesOfClass(scene, "vtkMRMLLabelMapVolumeNode"):
         if node.GetAttribute(role) and node.GetID() not in owned:
             scene.RemoveNode(node)
-
-
-def _nodes(scene: slicer.vtkMRMLScene, className: str) -> list[slicer.vtkMRMLNode]:
-    return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]

@@ -39,8 +39,15 @@ class StepName(Enum):
     SIMILAR_REGION = "Similar region"
 
     def label(self) -> str:
-        """The text after Undo and Redo."""
-        return self.value
+        """The text after Undo and Redo, in the language of the application."""
+        from .words import LABELS
+
+        return LABELS[self]
+
+
+_NOWHERE = Box((0, 0, 0), (0, 0, 0))
+# Slices that are compared at a time: a mask of a whole scan would cost more than the comparison.
+_SLICES = 16
 
 
 @dataclass(frozen=True)
@@ -55,14 +62,22 @@ class Words:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A segmentation before a step, not compressed because it lives only until the step is done."""
+    """A segmentation before a step, not compressed because it lives only until the step is done.
+
+    `maps` are overlays that the step changes, with their values inside `mapsBox` alone.
+    """
 
     labels: np.ndarray
     delivered: np.ndarray
     marks: np.ndarray
     words: Words
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, np.ndarray], ...] = ()
     segments: frozenset[str] = frozenset()
+    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, np.ndarray], ...] = ()
+    mapsBox: Box = _NOWHERE
+
+    def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode], box: Box) -> Snapshot:
+        """The same, with overlays as they are now inside the box that is about to change."""
+        return replace(self, maps=tuple((node, arrayFromVolume(node)[box.slices].copy()) for node in maps), mapsBox=box)
 
 
 @dataclass(frozen=True)
@@ -105,34 +120,35 @@ class History:
     @property
     def undoText(self) -> str | None:
         """Such as "Undo Apply corrections"; None when there is nothing to undo."""
-        return f"Undo {self._done[-1].name.label()}" if self._done else None
+        from .words import UNDO
+
+        return UNDO.format(step=self._done[-1].name.label()) if self._done else None
 
     @property
     def redoText(self) -> str | None:
         """Such as "Redo Apply corrections"; None when there is nothing to redo."""
-        return f"Redo {self._undone[-1].name.label()}" if self._undone else None
+        from .words import REDO
+
+        return REDO.format(step=self._undone[-1].name.label()) if self._undone else None
 
     @property
     def bytes(self) -> int:
         """Memory that all steps take."""
         return sum(step.bytes for step in (*self._done, *self._undone))
 
-    def record(self, name: StepName, scan: LabelledScan, before: Snapshot, *, mapsBox: Box | None = None) -> None:
+    def record(self, name: StepName, scan: LabelledScan, before: Snapshot) -> None:
         """Remember what has become of `before`; steps that were undone can then no longer be redone.
-
-        `mapsBox` is the part that changed of the maps with which the snapshot was taken.
 
         Raises:
             DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
         """
-        after = snapshot(scan)
-        maps = _mapPatches(before, mapsBox) if mapsBox is not None else ()
+        after = _look(scan)
         step = Step(
             name,
             _patch(before.labels, after.labels),
             _patch(before.delivered, after.delivered),
             _patch(before.marks, after.marks),
-            maps,
+            _mapPatches(before),
             before.words,
             after.words,
             # Other steps take time, in which the reader may add segments that are not theirs to take away.
@@ -171,18 +187,23 @@ class History:
         return step.name
 
 
-def snapshot(scan: LabelledScan, *, maps: Iterable[slicer.vtkMRMLScalarVolumeNode] = ()) -> Snapshot:
-    """The segmentation now, to be given to `History.record` after a step; `maps` are overlays that the step changes.
+def snapshot(scan: LabelledScan) -> Snapshot:
+    """The segmentation now, to be given to `History.record` after a step.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
     """
-    labels = readLabels(scan).labels
+    seen = _look(scan)
+    return replace(seen, labels=seen.labels.copy(), delivered=seen.delivered.copy(), marks=seen.marks.copy())
+
+
+def _look(scan: LabelledScan) -> Snapshot:
+    """As `snapshot`, good until the next change: its arrays may be those of the nodes."""
+    labels = readLabels(scan, shared=True).labels
     known = scan.segmentation.GetNodeReference(DELIVERED_ROLE) is not None
-    delivered = deliveredLabels(scan).copy() if known else np.zeros_like(labels)
-    values = tuple((node, arrayFromVolume(node).copy()) for node in maps)
+    delivered = deliveredLabels(scan) if known else np.zeros_like(labels)
     segments = frozenset(scan.segmentation.GetSegmentation().GetSegmentIDs())
-    return Snapshot(labels, delivered, marksInForce(scan).copy(), _words(scan.segmentation), values, segments)
+    return Snapshot(labels, delivered, marksInForce(scan), _words(scan.segmentation), segments)
 
 
 def emptySnapshot(scan: LabelledScan) -> Snapshot:
@@ -198,16 +219,21 @@ def _madeSegments(scan: LabelledScan, before: Snapshot, after: Snapshot) -> tupl
 
 
 def _patch(before: np.ndarray, after: np.ndarray) -> Patch | None:
-    box = boxAround(before != after)
-    if box is None:
-        return None
-    return Patch(box, pack(before[box.slices]), pack(after[box.slices]))
+    box = _NOWHERE
+    for first in range(0, len(before), _SLICES):
+        part = slice(first, first + _SLICES)
+        found = boxAround(before[part] != after[part])
+        if found is not None:
+            k, j, i = found.start
+            box = box.joined(Box.ofShape(found.shape, (first + k, j, i)))
+    return None if box.empty else Patch(box, pack(before[box.slices]), pack(after[box.slices]))
 
 
-def _mapPatches(before: Snapshot, box: Box) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]:
+def _mapPatches(before: Snapshot) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]:
+    box = before.mapsBox
     return tuple(
-        (node, Patch(box, pack(array[box.slices]), pack(arrayFromVolume(node)[box.slices])))
-        for node, array in before.maps
+        (node, Patch(box, pack(values), pack(arrayFromVolume(node)[box.slices])))
+        for node, values in before.maps
         if node.GetScene() is not None
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from DiffusionSegmentBackend.model_folders import model_folders
@@ -27,3 +27,17 @@ def installedModels(folders: Iterable[Path] | None = None) -> dict[str, ModelDes
             except (OSError, ValueError, KeyError, TypeError):
                 continue
     return found
+
+
+def searchModels(models: Mapping[str, ModelDescription], text: str) -> list[str]:
+    """Names of the models in which every word of `text` occurs, in whatever case; all of them for no words.
+
+    Words are looked for in name, title, modality and organs, also as SNOMED calls these; the body part is in the title.
+    """
+    words = text.casefold().split()
+    return [name for name, model in models.items() if all(word in _searchable(name, model) for word in words)]
+
+
+def _searchable(name: str, model: ModelDescription) -> str:
+    organs = [text for label in model.labels for text in (label.name, label.title, label.code.meaning)]
+    return " ".join((name, model.name, model.title, model.modality, *organs)).casefold()

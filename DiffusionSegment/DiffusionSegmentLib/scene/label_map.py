@@ -11,7 +11,7 @@ import slicer
 from .box import Box, boxAround
 from .labelled_scan import LabelledScan, readReport
 from .layers import BINARY, Layer, layersOf, lookUp, valueTable
-from .segmentation import newSegment, showSurfaces
+from .segmentation import newSegment, showSurfaces, valuesIn
 from .terminology import LabelDefinition
 
 _SURFACE = str(slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())
@@ -31,8 +31,10 @@ class PresentLabels:
     outside: int = 0
 
 
-def readLabels(scan: LabelledScan, *, box: Box | None = None) -> PresentLabels:
+def readLabels(scan: LabelledScan, *, box: Box | None = None, shared: bool = False) -> PresentLabels:
     """Read the organs, found by their segments' ids, from whatever layers the node keeps them in.
+
+    `shared` labels may be the node's own voxels, which is quicker; they must not be written, and change with it.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY, see `layersOf`.
@@ -40,16 +42,21 @@ def readLabels(scan: LabelledScan, *, box: Box | None = None) -> PresentLabels:
     wanted = scan.box.cut(box) if box is not None else scan.box
     labels: np.ndarray | None = None
     overlapping = outside = 0
-    for layer in layersOf(scan):
-        table = _toModel(layer, scan)
-        if not table.any():
-            continue
+    drawnOn = [(layer, _toModel(layer, scan)) for layer in layersOf(scan)]
+    drawnOn = [(layer, table) for layer, table in drawnOn if table.any()]
+    for layer, table in drawnOn:
         inside = layer.box.cut(wanted)
         if not scan.box.contains(layer.box):
             outside += _countOutside(layer, scan.box, table)
         if inside.empty:
             continue
-        drawn = lookUp(table, layer.voxels()[inside.within(layer.box)])
+        voxels = layer.voxels()[inside.within(layer.box)]
+        asIs = shared and len(drawnOn) == 1 and voxels.dtype == np.uint8
+        if asIs and all(table[value] == value for value in valuesIn(voxels)):
+            drawn = voxels.view()
+            drawn.flags.writeable = False
+        else:
+            drawn = lookUp(table, voxels)
         if labels is None and inside == wanted:
             labels = drawn
             continue
@@ -127,7 +134,7 @@ def _writeLayer(layer: Layer, scan: LabelledScan, labels: np.ndarray, place: Box
 
 def _addMissing(scan: LabelledScan, labels: np.ndarray) -> None:
     segmentation = scan.segmentation.GetSegmentation()
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    present = valuesIn(labels)
     missing = [label for label in scan.labels if label.value in present and not segmentation.GetSegment(label.name)]
     if not missing:
         return

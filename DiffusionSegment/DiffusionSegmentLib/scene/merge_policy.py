@@ -23,8 +23,10 @@ class MergePolicy(Enum):
     RESPECT_LOCKED = "Replace all but locked organs"
 
     def label(self) -> str:
-        """The text in the panel."""
-        return self.value
+        """The text in the panel, in the language of the application."""
+        from .words import LABELS
+
+        return LABELS[self]
 
 
 def merged(present: np.ndarray, arriving: np.ndarray, policy: MergePolicy, locked: Iterable[int] = ()) -> np.ndarray:

@@ -8,6 +8,8 @@ from enum import Enum
 import slicer
 import vtk
 
+from .nodes import nodesOfClass
+
 _COLOURS_NAME = "DiffusionSegment doubt"
 _BODY_COLOURS_NAME = "DiffusionSegment body coordinates"
 _OPACITY = 0.7
@@ -24,8 +26,10 @@ class OverlayKind(Enum):
     BODY_INFERIOR_SUPERIOR = "Body: inferior to superior"
 
     def label(self) -> str:
-        """The text in the panel."""
-        return self.value
+        """The text in the panel, in the language of the application."""
+        from .words import LABELS
+
+        return LABELS[self]
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class OverlayStyle:
 
 
 STYLES = {
-    OverlayKind.UNCERTAINTY: OverlayStyle("Uncertainty", 0.0, 0.6, 0.15, "%.2f"),
-    OverlayKind.MUTUAL_INFORMATION: OverlayStyle("Mutual information", 0.0, 0.1, 0.01, "%.2f"),
+    OverlayKind.UNCERTAINTY: OverlayStyle("Uncertainty (0 to 1)", 0.0, 0.6, 0.15, "%.2f"),
+    OverlayKind.MUTUAL_INFORMATION: OverlayStyle("Mutual information (0 to 1)", 0.0, 0.1, 0.01, "%.2f"),
     OverlayKind.BODY_RIGHT_LEFT: OverlayStyle("Right - left (mm)", -200.0, 200.0, None, "%.0f"),
     OverlayKind.BODY_ANTERIOR_POSTERIOR: OverlayStyle("Anterior - posterior (mm)", -150.0, 150.0, None, "%.0f"),
     OverlayKind.BODY_INFERIOR_SUPERIOR: OverlayStyle("Inferior - superior (mm)", -250.0, 250.0, None, "%.0f"),
@@ -102,22 +106,24 @@ def layOver(
     opacity: float = _OPACITY,
 ) -> None:
     """As `showOverlay`, for a map of a style of its own; without a style there is no legend."""
-    for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+    for composite in nodesOfClass(scene, "vtkMRMLSliceCompositeNode"):
         if background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
         composite.SetForegroundVolumeID(overlay.GetID() if overlay is not None else None)
         composite.SetForegroundOpacity(opacity if overlay is not None else 0.0)
-    for legend in _nodes(scene, "vtkMRMLColorLegendDisplayNode"):
+    for legend in nodesOfClass(scene, "vtkMRMLColorLegendDisplayNode"):
         legend.SetVisibility(overlay is not None and legend.GetDisplayableNode() is overlay)
     if overlay is not None and style is not None:
         _showLegend(overlay, style)
 
 
 def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> None:
+    from .words import LEGENDS
+
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
     if legend is None:
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
-    legend.SetTitleText(style.title)
+    legend.SetTitleText(LEGENDS[style.title])
     legend.SetLabelFormat(style.labelFormat)
     legend.SetMaxNumberOfColors(256)
     legend.SetNumberOfLabels(4)
@@ -138,7 +144,3 @@ def colourNode(
             function.AddRGBPoint(*stop)
         node.SetAndObserveColorTransferFunction(function)
     return node
-
-
-def _nodes(scene: slicer.vtkMRMLScene, className: str) -> list[slicer.vtkMRMLNode]:
-    return [scene.GetNthNodeByClass(n, className) for n in range(scene.GetNumberOfNodesByClass(className))]

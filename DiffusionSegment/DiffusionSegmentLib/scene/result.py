@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ from .packed_array import PackedArray, pack
 from .review import readRegions, takeReport
 from .segmentation import keepProvenance, putSegmentation
 from .terminology import ModelDescription
-from .volumes import updateScalarVolume
+from .volumes import scanVersion, updateScalarVolume
 
 _OVERLAY_ROLE = "DiffusionSegment.overlay"
+_PLACE_ATTRIBUTE = "DiffusionSegment.place"
+_FILES_OUTLIVE_NAMES = os.name == "posix"
 _BODY_AXES = (
     OverlayKind.BODY_RIGHT_LEFT,
     OverlayKind.BODY_ANTERIOR_POSTERIOR,
@@ -45,31 +48,34 @@ class SceneResult:
 
 
 def putResult(
-    scene: slicer.vtkMRMLScene,
+    scene: slicer.vtkMRMLScene | None,
     result: Result,
     inputNode: slicer.vtkMRMLScalarVolumeNode,
     model: ModelDescription,
     *,
     previous: SceneResult | None = None,
     policy: MergePolicy = MergePolicy.REPLACE,
+    version: int | None = None,
 ) -> SceneResult:
     """Put a result beside its input volume; the nodes of `previous`, while in the scene, are used again.
 
+    `version` is the `scanVersion` of what was segmented: a browser of sequences may show another frame by now.
     `policy` says what becomes of the segmentation in `previous`; a NEW one gets nodes of its own. What the segmentation
     then holds counts as delivered, so that only later edits are corrections; marks of earlier ones are forgotten.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when it has changed its
-            size since, or the segmentation to be merged with lies on another grid; no node is added then.
+            voxels since, or the segmentation to be merged with lies on another grid; no node is added then.
     """
-    if inputNode.GetScene() is not scene:
+    if scene is None or inputNode.GetScene() is not scene:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING, "The input volume is no longer in the scene; the result was dropped.", hint=""
         )
     maps = _openMaps(result)
-    labels = np.array(open_buffer(result.labels))
-    width, height, depth = inputNode.GetImageData().GetDimensions()
-    if labels.shape != (depth, height, width):
+    labels = open_buffer(result.labels)
+    image = inputNode.GetImageData()
+    changed = image is None or labels.shape != image.GetDimensions()[::-1]
+    if changed or version not in (None, scanVersion(inputNode)):
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The input volume has changed since the click.", hint="Click Segment again."
         )
@@ -86,8 +92,10 @@ def putResult(
             name = f"{inputNode.GetName()} {kind.value.lower()}"
             old = kept.overlays.get(kind) if kept else None
             old = old if old is not None and old.GetScene() is scene else None
-            overlays[kind] = updateScalarVolume(scene, array, inputNode, name, old)
+            overlays[kind] = old if old is not None else scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+            # Dressed while it is empty: the display of a full volume would first compute its histogram.
             styleOverlay(overlays[kind], kind)
+            updateScalarVolume(scene, array, inputNode, name, overlays[kind])
         node = kept.segmentation if kept is not None else None
         segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging)
         for kind, overlay in overlays.items():
@@ -122,7 +130,10 @@ def _putLabels(
             inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=provenance, node=node
         )
     scan = LabelledScan(inputNode, node, model.labels)
-    keepDelivered(scan, labels)
+    if merging or not _FILES_OUTLIVE_NAMES:
+        keepDelivered(scan, labels)
+    else:
+        keepDelivered(scan, open_buffer(result.labels, writable=True), owned=True)
     forgetMarks(scan)
     keepGeometry(node, geometry_of(result.labels))
     takeReport(node, result.report)
@@ -130,9 +141,10 @@ def _putLabels(
 
 
 def _openMaps(result: Result) -> dict[OverlayKind, np.ndarray]:
+    """The maps, as files in memory where the system lets a file be deleted that is in use, so that none is copied."""
     maps = {
-        OverlayKind.UNCERTAINTY: open_buffer(result.uncertainty),
-        OverlayKind.MUTUAL_INFORMATION: open_buffer(result.mutual_information),
+        OverlayKind.UNCERTAINTY: open_buffer(result.uncertainty, writable=_FILES_OUTLIVE_NAMES),
+        OverlayKind.MUTUAL_INFORMATION: open_buffer(result.mutual_information, writable=_FILES_OUTLIVE_NAMES),
     }
     if result.bodypart is not None:
         coordinates = open_buffer(result.bodypart)
@@ -179,7 +191,10 @@ def _allOrNothing(scene: slicer.vtkMRMLScene) -> Iterator[None]:
 
 
 def _placeBeside(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, nodes: list[slicer.vtkMRMLNode]) -> None:
-    """Under the same study as the input volume, where the scene keeps a subject hierarchy."""
+    """Under the same study as the input volume, where the scene keeps a subject hierarchy.
+
+    What the reader has moved elsewhere since stays there.
+    """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     inputItem = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
     if not inputItem:
@@ -187,5 +202,8 @@ def _placeBeside(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, node
     parent = hierarchy.GetItemParent(inputItem)
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node)
-        if item:
+        present = hierarchy.GetItemName(hierarchy.GetItemParent(item)) if item else None
+        if item and node.GetAttribute(_PLACE_ATTRIBUTE) in (None, present):
             hierarchy.SetItemParent(item, parent)
+            # By name: numbers of items are others in a loaded scene.
+            node.SetAttribute(_PLACE_ATTRIBUTE, hierarchy.GetItemName(parent))

@@ -28,8 +28,10 @@ class RegionState(Enum):
     FLAGGED = "flagged"
 
     def label(self) -> str:
-        """The text in the panel."""
-        return self.value.capitalize()
+        """The text in the panel, in the language of the application."""
+        from .words import LABELS
+
+        return LABELS[self]
 
 
 @dataclass(frozen=True)

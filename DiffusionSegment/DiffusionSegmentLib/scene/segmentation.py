@@ -37,9 +37,11 @@ def putSegmentation(
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
     segmentation = node.GetSegmentation()
     image = orientedImage(labels, reference)
-    present = set(np.unique(labels).tolist())
+    present = valuesIn(labels)
     wasModified = node.StartModify()
     for name in _ownSegments(segmentation, {definition.name for definition in definitions}):
+        # Without its voxels first: else they would be erased, one organ at a time, from the layer that it shares.
+        segmentation.GetSegment(name).RemoveAllRepresentations()
         segmentation.RemoveSegment(name)
     segmentation.SetSourceRepresentationName(_binaryLabelmap())
     for definition in definitions:
@@ -48,6 +50,16 @@ def putSegmentation(
     keepProvenance(node, provenance or {})
     node.EndModify(wasModified)
     return node
+
+
+def valuesIn(labels: np.ndarray) -> set[int]:
+    """The values, other than 0, of a label map (uint8)."""
+    flat = np.ascontiguousarray(labels, dtype=np.uint8).reshape(-1)
+    whole = flat.size // 8 * 8
+    # Most of a scan is no organ: eight voxels at a time are passed over.
+    words = flat[:whole].view(np.uint64)
+    drawn = words[words != 0].view(np.uint8)
+    return set(np.unique(np.concatenate([drawn, flat[whole:]])).tolist()) - {0}
 
 
 def keepProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Mapping[str, object]) -> None:

@@ -45,8 +45,16 @@ class LabelDefinition:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Mean Dice 0..1 of what the model delivers, on how many scans that it was not trained on."""
+
+    meanDice: float
+    cases: int
+
+
+@dataclass(frozen=True)
 class ModelDescription:
-    """What the panel and the scene need of model.json."""
+    """What the panel and the scene need of model.json; texts are empty and quality None where it does not tell."""
 
     name: str
     title: str
@@ -54,6 +62,9 @@ class ModelDescription:
     modality: str
     labels: tuple[LabelDefinition, ...]
     raw: dict[str, Any]
+    licence: str = ""
+    trainingData: str = ""
+    quality: Quality | None = None
 
 
 def readModelDescription(path: Path) -> ModelDescription:
@@ -66,12 +77,23 @@ def readModelDescription(path: Path) -> ModelDescription:
     raw = json.loads(file.read_text(encoding="utf-8"))
     return ModelDescription(
         name=raw["name"],
-        title=raw["title"],
+        title=str(raw.get("title") or raw["name"]),
         version=raw["version"],
         modality=raw["modality"],
         labels=tuple(_label(item) for item in raw["labels"]),
         raw=raw,
+        licence=str(raw.get("licence") or ""),
+        trainingData=str(raw.get("training_data") or ""),
+        quality=_quality(raw.get("quality")),
     )
+
+
+def _quality(told: Any) -> Quality | None:
+    """What was measured of the ensemble, which is what a run delivers; a model of the user's own may tell nothing."""
+    try:
+        return Quality(float(told["mean_dice"]["ensemble"]), int(told["cases"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _label(item: dict[str, Any]) -> LabelDefinition:

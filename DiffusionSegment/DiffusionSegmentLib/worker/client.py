@@ -34,6 +34,7 @@ from DiffusionSegmentBackend.protocol import (
     encode,
 )
 
+from .scan_file import ScanFile
 from .session_folder import createSessionFolder
 from .signal import Signal
 from .transport_protocol import Transport, ignoreFinished, ignoreOutput
@@ -77,6 +78,7 @@ class WorkerClient:
         self._ended: Transport | None = None
         self._lines = LineBuffer()
         self._folder: Path | None = None
+        self._scans = ScanFile()
         self._request: Task | None = None
         self._counter = 0
         self._restarted = False
@@ -96,12 +98,14 @@ class WorkerClient:
         array: np.ndarray,
         ijkToLPS: np.ndarray,
         *,
+        version: int | None = None,
         maps: Mapping[str, np.ndarray] | None = None,
         **options: Any,
     ) -> str:
         """Ask for a run on `array` (k, j, i) in HU; `options` are fields of the request.
 
-        `maps` holds the fields that are volumes of the same geometry. Returns the request's id.
+        `version` tells these voxels from any others: as long as it stays the same, they are written once. `maps` holds
+        the fields that are volumes of the same geometry. Returns the request's id.
 
         Raises:
             DiffusionSegmentError: BUSY during another run; DISK_FULL or OUTPUT_UNWRITABLE for a buffer; what `prepare`
@@ -113,8 +117,9 @@ class WorkerClient:
         # Another name than an answer's: the worker reads these while it writes those.
         given: dict[str, Any] = {
             name: write_buffer(folder / f"{requestId}-given-{name}.raw", values, ijkToLPS)
-            for name, values in {"volume": array, **(maps or {})}.items()
+            for name, values in (maps or {}).items()
         }
+        given["volume"] = self._scans.put(folder, array, ijkToLPS, version=version, requestId=requestId)
         return self._put(kind(id=requestId, output_folder=str(folder), **given, **options))
 
     def ask(self, kind: type[Task], **options: Any) -> str:
@@ -172,6 +177,7 @@ class WorkerClient:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+            self._scans = ScanFile()
         self._setState(WorkerState.STOPPED)
 
     def release(self, answer: Message) -> None:
@@ -282,7 +288,8 @@ class WorkerClient:
         if request is None:
             return None
         for reference in buffers_of(request):
-            Path(reference.path).unlink(missing_ok=True)
+            if not self._scans.keeps(reference):
+                Path(reference.path).unlink(missing_ok=True)
         return request.id
 
     def _onFinished(self, exitCode: int) -> None:

@@ -1,0 +1,58 @@
+"""What a run is doing: its stage, how far it is, and how much longer it takes."""
+
+from typing import Any
+
+from DiffusionSegmentBackend.protocol import Progress
+
+from . import wording
+from .time_left import TimeLeft, roundedSeconds
+
+_MINUTE = 60
+
+
+class RunProgress:
+    """Binds the bar and the line above it to a run."""
+
+    def __init__(self, ui: Any, timeLeft: TimeLeft | None = None) -> None:
+        self._ui = ui
+        self._timeLeft = timeLeft or TimeLeft()
+        self.hide()
+
+    def begin(self, text: str, *, kind: str = "") -> None:
+        """A run begins; those of one `kind` teach each other how long they take."""
+        self._timeLeft.start(kind)
+        self._show(text, "", 0, 0)
+
+    def heard(self, message: Progress) -> None:
+        """The run is so far."""
+        seconds = self._timeLeft.heard(message.stage, message.done, message.total)
+        parts = [wording.DONE_OF.format(done=message.done, total=message.total)] if message.total > 1 else []
+        if seconds is not None:
+            parts.append(_left(roundedSeconds(seconds)))
+        self._show(wording.STAGES.get(message.stage, message.stage), " · ".join(parts), message.done, message.total)
+
+    def finish(self) -> None:
+        """The run came to its end."""
+        self._timeLeft.finish()
+        self.hide()
+
+    def hide(self) -> None:
+        """No run is under way."""
+        self._show("", "", 0, 0)
+        for widget in (self._ui.progressBar, self._ui.stageLabel, self._ui.timeLabel):
+            widget.visible = False
+
+    def _show(self, text: str, time: str, done: int, total: int) -> None:
+        ui = self._ui
+        ui.stageLabel.text = text
+        ui.timeLabel.text = time
+        ui.progressBar.maximum = total
+        ui.progressBar.value = done
+        for widget in (ui.progressBar, ui.stageLabel, ui.timeLabel):
+            widget.visible = True
+
+
+def _left(seconds: int) -> str:
+    if seconds < 2 * _MINUTE:
+        return wording.SECONDS_LEFT.format(seconds=seconds)
+    return wording.MINUTES_LEFT.format(minutes=round(seconds / _MINUTE))

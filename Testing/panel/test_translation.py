@@ -1,0 +1,236 @@
+"""Every text that the panel shows goes through Slicer's translation, as a whole sentence, filled in afterwards."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import string
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PANEL = ROOT / "DiffusionSegment" / "DiffusionSegmentLib" / "panel"
+WORDING = PANEL / "wording.py"
+SCENE_WORDS = PANEL.parent / "scene" / "words.py"
+FILES = [*sorted(PANEL.glob("*.py")), SCENE_WORDS]
+# Attributes and functions by which words reach the screen.
+SHOWING = {
+    *("text", "toolTip", "windowTitle", "placeholderText", "informativeText", "title", "statusTip"),
+    *("say", "begin", "addItem", "setText", "setToolTip", "setHorizontalHeaderLabels", "QTableWidgetItem", "QLabel"),
+    *("setItemData", "offer", "DiffusionSegmentError", "information", "warning"),
+}
+WORDS = re.compile(r"[^\W\d_].*\s|\s.*[^\W\d_]|^[A-Z][a-z]+", re.DOTALL)
+LETTER = re.compile(r"[^\W\d_]")
+
+
+def untranslated(source: str, *, every: bool = False) -> list[str]:
+    """Texts for a reader that are not inside `_(...)`; with `every`, whatever has a letter, keys of tables apart."""
+    tree = ast.parse(source)
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and LETTER.search(node.value)):
+            continue
+        above = list(_above(node, parents))
+        if _isNoText(node, above) or any(_isTranslation(parent) for parent in above):
+            continue
+        if every or WORDS.search(node.value) or _isShown(node, above):
+            found.append(f"{node.lineno}: {node.value!r}")
+    return found
+
+
+def notWhole(source: str) -> list[str]:
+    """Translations of what is no constant: no dictionary of words holds a sentence with its figures in it."""
+    calls = [node for node in ast.walk(ast.parse(source)) if _isTranslation(node)]
+    return [ast.unparse(call) for call in calls if not (len(call.args) == 1 and isinstance(call.args[0], ast.Constant))]
+
+
+def placeholders(text: str) -> list[str]:
+    """The names of a text's fields, "" for one without a name."""
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+
+
+def translations(path: Path) -> list[str]:
+    """The texts of a file that are translated."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _isTranslation(node)]
+    return [str(ast.literal_eval(call.args[0])) for call in calls]
+
+
+def filledIn(source: str) -> list[tuple[str, list[str]]]:
+    """Every text of `wording` that is filled in, by its name, and with what; "" for a value without a name."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    found = [(re.fullmatch(r"wording\.(\w+)\.format", ast.unparse(call.func)), call) for call in calls]
+    return [
+        (match[1], [*("" for _ in call.args), *(str(keyword.arg) for keyword in call.keywords)])
+        for match, call in found
+        if match
+    ]
+
+
+def _above(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
+    while node in parents:
+        node = parents[node]
+        yield node
+
+
+def _isTranslation(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
+
+
+def _isNoText(node: ast.Constant, above: list[ast.AST]) -> bool:
+    """Docstrings, keys, and the format inside a field of an f-string."""
+    parent = above[0]
+    if isinstance(parent, ast.Expr) or (isinstance(parent, ast.Dict) and node in parent.keys):
+        return True
+    return isinstance(parent, ast.JoinedStr) and len(above) > 1 and isinstance(above[1], ast.FormattedValue)
+
+
+def _isShown(node: ast.Constant, above: list[ast.AST]) -> bool:
+    parent = above[0]
+    if isinstance(parent, ast.Dict):
+        return True
+    if isinstance(parent, ast.JoinedStr):
+        parent = above[1]
+    if isinstance(parent, ast.Assign):
+        names = [getattr(target, "attr", "") for target in parent.targets]
+    elif isinstance(parent, ast.Call):
+        names = [getattr(parent.func, "attr", getattr(parent.func, "id", ""))]
+    else:
+        names = []
+    return bool(SHOWING & set(names))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_text_is_shown_untranslated(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert untranslated(source, every=path in (WORDING, SCENE_WORDS)) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_figures_and_names_are_put_in_after_the_translation(path: Path) -> None:
+    assert notWhole(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_put_in_has_a_name_so_that_translators_can_reorder(path: Path) -> None:
+    assert [text for text in translations(path) if not all(placeholders(text))] == []
+
+
+def test_every_text_is_filled_in_with_what_it_names() -> None:
+    constants = {
+        target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
+        for node in ast.parse(WORDING.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _isTranslation(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    calls = [call for path in FILES for call in filledIn(path.read_text(encoding="utf-8"))]
+    assert len(calls) > 30
+    assert [(name, given) for name, given in calls if sorted(given) != sorted(constants[name])] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'button.text = "Segment"',
+        'button.toolTip = reason or "why it cannot"',
+        'desk.say(f"{count} organs were found")',
+        'label.text = f"{seconds}s"',
+        'COLUMNS = ("Organ", "Volume")',
+        'words = {1: "begun"}',
+        'raise DiffusionSegmentError(code, "busy")',
+        'item = qt.QTableWidgetItem("mL")',
+    ],
+)
+def test_a_forgotten_translation_is_found(source: str) -> None:
+    assert len(untranslated(source)) >= 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""What this file is for."""',
+        'button.text = _("Segment")',
+        'desk.say(_("{} organs").format(count))',
+        'told.get("model", "")',
+        'report["organs"]',
+        'text = f"⚠ {message:.0f} [{code}]"',
+        'return chosen + ".html"',
+    ],
+)
+def test_what_nobody_reads_may_stay(source: str) -> None:
+    assert untranslated(source) == []
+
+
+def test_a_sentence_with_its_figures_in_it_is_found() -> None:
+    assert notWhole('_(f"{count} organs")')
+    assert notWhole('_("{} organs".format(count))')
+    assert not notWhole('_("{} organs").format(count)')
+
+
+IN_ANOTHER_LANGUAGE = """
+import json, sys
+from pythonqt.slicer_application import Application
+application = Application()
+sys.modules["slicer.i18n"].tr = lambda text: "«" + text + "»"
+import DiffusionSegment as module
+widget = module.DiffusionSegmentWidget()
+widget.setup()
+widget.ui.modelSearchEdit.setText("kneecap")
+seen = set()
+for child in vars(widget.ui).values():
+    if child.inherits("QPushButton") or child.inherits("QLabel"):
+        seen |= {child.text, child.toolTip}
+boxes = [widget.ui.overlaySelector, widget.ui.policySelector]
+choices = [box.itemText(n) for box in boxes for n in range(box.count)]
+from DiffusionSegmentLib.scene.history import StepName
+from DiffusionSegmentLib.scene.overlay import STYLES
+from DiffusionSegmentLib.scene.review import RegionState
+from DiffusionSegmentLib.scene.words import LEGENDS, REDO, UNDO
+shown = [item.label() for kind in (RegionState, StepName) for item in kind] + [UNDO, REDO]
+shown += [LEGENDS[style.title] for style in STYLES.values()]
+widget.ui.overlaySelector.setCurrentIndex(2)
+widget.ui.policySelector.setCurrentIndex(3)
+node = widget._parameterNode.parameterNode
+saved = [node.GetParameter(name) for name in ("overlay", "mergePolicy")]
+print(json.dumps({"seen": sorted(seen), "choices": choices, "shown": shown, "saved": saved}))
+widget.cleanup()
+"""
+
+
+@pytest.fixture(scope="module")
+def abroad() -> dict[str, list[str]]:
+    """What a panel says in a language that puts «» around every word, and what it saves."""
+    folders = [str(ROOT / "DiffusionSegment"), str(ROOT / "Testing")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ANOTHER_LANGUAGE], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_in_another_language_no_button_and_no_label_is_left_in_english(abroad: dict[str, list[str]]) -> None:
+    """Texts of the .ui file apart, which Qt translates by itself."""
+    form = (ROOT / "DiffusionSegment" / "Resources" / "UI" / "DiffusionSegment.ui").read_text(encoding="utf-8")
+    own = [text for text in abroad["seen"] if LETTER.search(text) and f"<string>{text}</string>" not in form]
+    assert len(own) > 10
+    assert [text for text in own if not text.startswith("«")] == []
+
+
+@pytest.mark.parametrize(("kind", "count"), [("choices", 10), ("shown", 15)])
+def test_kinds_policies_states_steps_and_legends_are_translated(
+    abroad: dict[str, list[str]], kind: str, count: int
+) -> None:
+    assert len(abroad[kind]) == count
+    assert [text for text in abroad[kind] if not text.startswith("«")] == []
+
+
+def test_what_is_saved_is_the_same_in_every_language(abroad: dict[str, list[str]]) -> None:
+    assert abroad["saved"] == ["MUTUAL_INFORMATION", "RESPECT_LOCKED"]

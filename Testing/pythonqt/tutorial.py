@@ -1,0 +1,197 @@
+"""The pictures of the tutorial in README, and that of the panel: `make tutorial`.
+
+The real panel, worker and model on the phantom of *Sample Data*, with Slicer's own views beside it. Two runs on one
+machine differ in the seconds that the panel tells, and in nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import slicer
+from DiffusionSegmentBackend.reporting.case import read_case
+from DiffusionSegmentBackend.reporting.content import case_report
+from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
+from DiffusionSegmentBackend.reporting.review_state import read_review
+from DiffusionSegmentBackend.reporting_requests import with_volumes_now
+from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import write_volume
+from headless.slicer_picture import legendOnlyIn
+from headless.views import SliceView
+from PIL import Image
+from PySide6 import QtGui
+
+from .screenshots import REAL_WORKER, WIDTH, Photographer
+
+_VIEW = (430, 300)
+_FIELD_MM = 400.0
+_GAP = 6
+_COLOURS = 128
+_MOST_BYTES = 150_000
+_PAPER = (239, 239, 239)
+_REPORT_DOTS_PER_INCH = 85
+# No day of printing, so that the picture is the same tomorrow.
+_DATE = datetime.date(2026, 1, 1)
+_SECTIONS = ("resultButton", "overlayButton", "reviewButton", "editorButton", "advancedButton")
+_REGION_SIZE_MM = (300.0, 240.0, 250.0)
+_STROKE = (3, 9, 9)
+
+
+class Tutorial:
+    """One reader's way through the panel, photographed at each of its stations."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._photographer = Photographer(folder, worker=REAL_WORKER)
+        self._ui = self._photographer.ui
+        host = self._photographer.application.host
+        self._views = [SliceView(host, name, name, size=_VIEW) for name in ("Axial", "Coronal", "Sagittal")]
+
+    def all(self, panel: Path) -> None:
+        """Every picture of the tutorial; the whole panel goes to the file `panel`."""
+        for station in (self._load, self._choose, self._segment, self._review, self._correct):
+            station()
+        self._open(*_SECTIONS[:3])
+        _save(_toImage(self._photographer.grab()), panel)
+        self._report()
+        self._photographer.close()
+
+    def _load(self) -> None:
+        from DiffusionSegmentLib.sample_data import addPhantom
+
+        self._scan = addPhantom(slicer.mrmlScene)
+        self._ui.inputSelector.setCurrentNode(self._scan)
+        for view in self._views:
+            view.logic.GetSliceCompositeNode().SetBackgroundVolumeID(self._scan.GetID())
+        self._lookAtAll()
+        self._open()
+        self._take("1-load")
+
+    def _choose(self) -> None:
+        """A region of interest, and what the model search finds."""
+        region = self._ui.regionSelector.addNode()
+        self._photographer.panel.onRegionAdded()
+        region.SetSize(*_REGION_SIZE_MM)
+        region.GetDisplayNode().SetFillVisibility(False)
+        region.GetDisplayNode().SetPropertiesLabelVisibility(False)
+        self._ui.modelSearchEdit.setText("liver")
+        self._take("2-choose")
+        self._ui.modelSearchEdit.setText("")
+        region.SetDisplayVisibility(False)
+
+    def _segment(self) -> None:
+        """The preview, while the samples are still being drawn."""
+        client = self._photographer.panel._client
+        self._ui.segmentButton.click()
+        client.previewed.connect(lambda _: self._take("3-preview"))
+        self._photographer.until(lambda: not client.running)
+        overlay = self._photographer.panel.result.overlays[self._photographer.parameters.overlay]
+        legendOnlyIn(self._views[0], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
+
+    def _review(self) -> None:
+        self._open("reviewButton")
+        self._ui.nextButton.click()
+        self._take("4-review")
+
+    def _correct(self) -> None:
+        """Paint over the region under review, as Segment Editor does, and apply."""
+        from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+        from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
+
+        panel = self._photographer.panel
+        scan, region = panel.scan, panel.review.region
+        labels = readLabels(scan).labels.copy()
+        toIndex = np.linalg.inv(geometryOfRun(scan))
+        i, j, k = (round(float(value)) for value in (toIndex @ (*region.centroidLPS, 1.0))[:3])
+        stroke = tuple(slice(n - r, n + r + 1) for n, r in zip((k, j, i), _STROKE, strict=True))
+        painted = 0 if labels[k, j, i] else scan.label(region.organ).value
+        labels[stroke] = painted
+        writeLabels(scan, labels)
+        self._ui.applyButton.click()
+        self._photographer.until(lambda: not panel._client.running)
+        self._take("5-correct")
+
+    def _report(self) -> None:
+        """The page that *Case report…* writes, as it stands after the review."""
+        from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord
+
+        panel = self._photographer.panel
+        record, review = readCaseRecord(panel.scan, panel.result), reviewRecord(panel.scan)
+        labels = Volume(record.labels, record.reportToLPS)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_volume(labels, folder / SEGMENTATION)
+            write_volume(Volume(record.uncertainty, record.reportToLPS), folder / UNCERTAINTY)
+            (folder / REPORT).write_text(json.dumps(with_volumes_now(record.report, labels)), encoding="utf-8")
+            (folder / "review.json").write_text(json.dumps(review), encoding="utf-8")
+            report = case_report(
+                read_case(folder),
+                Volume(record.scan, record.reportToLPS),
+                scan_name=self._scan.GetName(),
+                date=_DATE,
+                review=read_review(folder / "review.json"),
+            )
+            page = folder / "page.png"
+            pdf_figure(report).savefig(page, dpi=_REPORT_DOTS_PER_INCH)
+            with Image.open(page) as image:
+                _save(image.convert("RGB"), self._folder / "6-report.png")
+
+    def _lookAtAll(self) -> None:
+        bounds = np.zeros(6)
+        self._scan.GetRASBounds(bounds)
+        x, y, z = ((bounds[0::2] + bounds[1::2]) / 2).tolist()
+        for view in self._views:
+            view.showAt((x, y, z), fieldOfView=_FIELD_MM)
+
+    def _open(self, *names: str) -> None:
+        """Open these sections of the panel and close the others."""
+        for name in _SECTIONS:
+            getattr(self._ui, name).collapsed = name not in names
+
+    def _take(self, name: str) -> None:
+        """The panel on the left, the views on the right, one below the other."""
+        panel = _toImage(self._photographer.grab())
+        width, height = _VIEW
+        views = self._views[: max(2, panel.height // height)]
+        lowest = max(panel.height, len(views) * (height + _GAP) - _GAP)
+        picture = Image.new("RGB", (WIDTH + width, lowest), _PAPER)
+        picture.paste(panel, (0, 0))
+        for number, view in enumerate(views):
+            picture.paste(Image.fromarray(view.grab()), (WIDTH, number * (height + _GAP)))
+        _save(picture, self._folder / f"{name}.png")
+
+
+def _toImage(pixmap: QtGui.QPixmap) -> Image.Image:
+    image = pixmap.toImage().convertToFormat(QtGui.QImage.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+    return Image.fromarray(rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3).copy())
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """With a palette, and small enough for a repository.
+
+    Raises:
+        ValueError: the picture is too large.
+    """
+    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MOST_BYTES}.")
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--panel", type=Path, required=True, metavar="PNG")
+    options = parser.parse_args()
+    Tutorial(options.output).all(options.panel)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Scans under transforms: the result lies exactly under the organs, and what means nothing is refused in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import vtk
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol import Result
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentLib.scene.corrections import findCorrections
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.terminology import ModelDescription
+from DiffusionSegmentLib.scene.volumes import toMatrix, volumeBuffer
+from scipy.spatial.transform import Rotation
+
+Scene = slicer.vtkMRMLScene
+Ct = slicer.vtkMRMLScalarVolumeNode
+LIVER = 6
+
+
+def linear(scene: Scene, matrix: np.ndarray) -> slicer.vtkMRMLTransformNode:
+    node = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetMatrixTransformToParent(toMatrix(matrix))
+    return node
+
+
+def rigid(angle: float = 25.0, move: tuple[float, float, float] = (12.0, -30.0, 45.0)) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("zx", (angle, angle / 2), degrees=True).as_matrix()
+    matrix[:3, 3] = move
+    return matrix
+
+
+def scaling(*factors: float) -> np.ndarray:
+    return np.diag([*factors, 1.0])
+
+
+def worldCentre(ct: Ct, mask: np.ndarray) -> np.ndarray:
+    """Centre of voxels in RAS mm of the world, by Slicer's own way through every transform."""
+    found = []
+    matrix = vtk.vtkMatrix4x4()
+    ct.GetIJKToRASMatrix(matrix)
+    for k, j, i in (np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)):
+        world = [0.0] * 3
+        ct.TransformPointToWorld(list(matrix.MultiplyPoint((i, j, k, 1.0)))[:3], world)
+        found.append(world)
+    return np.mean(found, axis=0)
+
+
+def assertUnderOrgans(put: SceneResult, ct: Ct, labels: np.ndarray) -> None:
+    centre = put.segmentation.GetSegmentCenterRAS("liver")
+    expected = worldCentre(ct, labels == LIVER)
+    assert np.linalg.norm(np.array(centre) - expected) < 1.5, "the liver is not where it is in the scan"
+    for node in put.overlays.values():
+        np.testing.assert_allclose(volumeBuffer(node)[1], volumeBuffer(ct)[1], atol=1e-9)
+
+
+@pytest.mark.parametrize("matrices", [[rigid()], [rigid(), rigid(-70.0, (0.0, 5.0, -9.0))], [scaling(1.2, 0.9, 1.1)]])
+def test_the_result_lies_under_the_organs(
+    scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription, matrices: list[np.ndarray]
+) -> None:
+    child: slicer.vtkMRMLTransformableNode = ct
+    for matrix in matrices:
+        parent = linear(scene, matrix)
+        child.SetAndObserveTransformNodeID(parent.GetID())
+        child = parent
+    assertUnderOrgans(putResult(scene, result, ct, model), ct, labels)
+
+
+def test_what_is_sent_has_the_volume_that_the_world_shows(scene: Scene, ct: Ct, oblique: Volume) -> None:
+    """The worker counts millilitres in the matrix that it is sent."""
+    ct.SetAndObserveTransformNodeID(linear(scene, rigid()).GetID())
+    assert Volume(*volumeBuffer(ct)).voxel_ml == pytest.approx(oblique.voxel_ml)
+    ct.SetAndObserveTransformNodeID(linear(scene, scaling(2.0, 1.0, 1.5)).GetID())
+    assert Volume(*volumeBuffer(ct)).voxel_ml == pytest.approx(3 * oblique.voxel_ml)
+
+
+def test_a_transform_that_comes_during_the_run_takes_the_result_along(
+    scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
+) -> None:
+    """The result was made where the scan lay before."""
+    ct.SetAndObserveTransformNodeID(linear(scene, rigid()).GetID())
+    assertUnderOrgans(putResult(scene, result, ct, model), ct, labels)
+
+
+def test_the_matrix_of_their_transform_moves_scan_and_result_as_one(
+    scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
+) -> None:
+    parent = linear(scene, rigid())
+    ct.SetAndObserveTransformNodeID(parent.GetID())
+    put = putResult(scene, result, ct, model)
+    parent.SetMatrixTransformToParent(toMatrix(rigid(80.0)))
+    assertUnderOrgans(put, ct, labels)
+    scan = LabelledScan(ct, put.segmentation, model.labels)
+    np.testing.assert_array_equal(readLabels(scan).labels, labels)
+
+
+def test_a_scan_that_is_moved_alone_is_told_and_corrected_once_both_are(
+    scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
+) -> None:
+    put = putResult(scene, result, ct, model)
+    scan = LabelledScan(ct, put.segmentation, model.labels)
+    edited = labels.copy()
+    edited[6:9, 7:9, 5:7] = 0
+    writeLabels(scan, edited)
+    parent = linear(scene, rigid())
+    ct.SetAndObserveTransformNodeID(parent.GetID())
+    with pytest.raises(DiffusionSegmentError, match="under different transforms") as told:
+        findCorrections(scan)
+    assert told.value.hint == "Put both under the same transform."
+    put.segmentation.SetAndObserveTransformNodeID(parent.GetID())
+    assert findCorrections(scan).count == 3 * 2 * 2
+
+
+def test_the_next_result_follows_a_scan_that_was_moved(
+    scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
+) -> None:
+    put = putResult(scene, result, ct, model)
+    ct.SetAndObserveTransformNodeID(linear(scene, rigid()).GetID())
+    assertUnderOrgans(putResult(scene, result, ct, model, previous=put), ct, labels)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (scaling(1.0, 0.0, 1.0), "flattens"),
+        (scaling(1.0, 1.0, 1e-9), "flattens"),
+        (scaling(-1.0, 1.0, 1.0), "mirrors"),
+        (scaling(np.nan, 1.0, 1.0), "flattens"),
+        (np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.01, 0, 0, 1]]), "perspective"),
+    ],
+)
+def test_a_matrix_that_means_nothing_is_refused(scene: Scene, ct: Ct, matrix: np.ndarray, words: str) -> None:
+    ct.SetAndObserveTransformNodeID(linear(scene, matrix).GetID())
+    with pytest.raises(DiffusionSegmentError, match=words) as told:
+        volumeBuffer(ct)
+    assert told.value.code is ErrorCode.GEOMETRY
+    assert told.value.hint
+
+
+def test_two_mirrors_are_none(scene: Scene, ct: Ct, oblique: Volume) -> None:
+    outer, inner = linear(scene, scaling(-1.0, 1.0, 1.0)), linear(scene, scaling(-1.0, 1.0, 1.0))
+    inner.SetAndObserveTransformNodeID(outer.GetID())
+    ct.SetAndObserveTransformNodeID(inner.GetID())
+    np.testing.assert_allclose(volumeBuffer(ct)[1], oblique.index_to_lps)
+
+
+def test_a_hardened_mirror_is_the_scans_own_affair(scene: Scene, ct: Ct, oblique: Volume) -> None:
+    ct.SetAndObserveTransformNodeID(linear(scene, scaling(-1.0, 1.0, 1.0)).GetID())
+    ct.HardenTransform()
+    np.testing.assert_allclose(volumeBuffer(ct)[1], np.diag([-1.0, 1, 1, 1]) @ oblique.index_to_lps, atol=1e-9)
