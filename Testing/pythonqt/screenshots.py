@@ -73,13 +73,13 @@ class Photographer:
         """What is behind the widgets."""
         return self._widget.panel
 
-    def grab(self) -> QtGui.QPixmap:
+    def grab(self, *, width: int = WIDTH) -> QtGui.QPixmap:
         """The panel, as high as it wants to be."""
         frame = self._widget.frame
         frame.show()
         for _ in range(6):
             self.application.process()
-            frame.resize(WIDTH, frame.sizeHint().height())
+            frame.resize(width, frame.sizeHint().height())
         return frame.grab()
 
     def take(self, name: str) -> None:

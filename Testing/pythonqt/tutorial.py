@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import slicer
+from DiffusionSegmentBackend.phantom import make_phantom
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
@@ -26,13 +27,15 @@ from headless.slicer_picture import legendOnlyIn
 from headless.views import SliceView
 from PIL import Image
 from PySide6 import QtGui
+from slicer.util import arrayFromVolume
 
 from .screenshots import REAL_WORKER, WIDTH, Photographer
 
 _VIEW = (430, 300)
 _FIELD_MM = 400.0
 _GAP = 6
-_COLOURS = 128
+_PANEL_WIDTH = 520
+_COLOURS = 160
 _MOST_BYTES = 150_000
 _PAPER = (239, 239, 239)
 _REPORT_DOTS_PER_INCH = 85
@@ -41,6 +44,7 @@ _DATE = datetime.date(2026, 1, 1)
 _SECTIONS = ("resultButton", "overlayButton", "reviewButton", "editorButton", "advancedButton")
 _REGION_SIZE_MM = (300.0, 240.0, 250.0)
 _STROKE = (3, 9, 9)
+_PHANTOM_MM = (360.0, 270.0, 330.0)
 
 
 class Tutorial:
@@ -58,7 +62,7 @@ class Tutorial:
         for station in (self._load, self._choose, self._segment, self._review, self._correct):
             station()
         self._open(*_SECTIONS[:3])
-        _save(_toImage(self._photographer.grab()), panel)
+        _save(_toImage(self._photographer.grab(width=_PANEL_WIDTH)), panel)
         self._report()
         self._photographer.close()
 
@@ -89,33 +93,51 @@ class Tutorial:
         """The preview, while the samples are still being drawn."""
         client = self._photographer.panel._client
         self._ui.segmentButton.click()
-        client.previewed.connect(lambda _: self._take("3-preview"))
+        client.previewed.connect(lambda _: self._seePreview())
         self._photographer.until(lambda: not client.running)
         overlay = self._photographer.panel.result.overlays[self._photographer.parameters.overlay]
         legendOnlyIn(self._views[0], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
 
+    def _seePreview(self) -> None:
+        self._take("3-preview")
+        self._open(*_SECTIONS[:3])
+
     def _review(self) -> None:
+        """Go on to the first region where two organs meet: what is right there can be painted."""
         self._open("reviewButton")
-        self._ui.nextButton.click()
+        review = self._photographer.panel.review
+        for button in (self._ui.nextButton, self._ui.acceptButton, self._ui.flagButton):
+            button.click()
+        while review.region.rival == "background" and review.region.number < self._ui.regionTable.rowCount - 1:
+            self._ui.nextButton.click()
         self._take("4-review")
 
     def _correct(self) -> None:
-        """Paint over the region under review, as Segment Editor does, and apply."""
+        """Paint what the phantom really holds around the region, as Segment Editor does, and apply."""
         from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
         from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
 
         panel = self._photographer.panel
         scan, region = panel.scan, panel.review.region
-        labels = readLabels(scan).labels.copy()
-        toIndex = np.linalg.inv(geometryOfRun(scan))
-        i, j, k = (round(float(value)) for value in (toIndex @ (*region.centroidLPS, 1.0))[:3])
-        stroke = tuple(slice(n - r, n + r + 1) for n, r in zip((k, j, i), _STROKE, strict=True))
-        painted = 0 if labels[k, j, i] else scan.label(region.organ).value
-        labels[stroke] = painted
+        labels, truth = readLabels(scan).labels.copy(), self._truth()
+        index = np.linalg.inv(geometryOfRun(scan)) @ (*region.centroidLPS, 1.0)
+        stroke = tuple(
+            slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True)
+        )
+        labels[stroke] = truth[stroke]
         writeLabels(scan, labels)
         self._ui.applyButton.click()
         self._photographer.until(lambda: not panel._client.running)
         self._take("5-correct")
+
+    def _truth(self) -> np.ndarray:
+        """The labels with which *Sample Data* drew its phantom."""
+        from DiffusionSegmentLib import sample_data
+
+        image = arrayFromVolume(self._scan)
+        phantom = make_phantom(seed=sample_data._SEED, spacing_mm=sample_data._SPACING_MM, size_mm=_PHANTOM_MM)
+        assert np.array_equal(phantom.image, image), "Sample Data draws another phantom"
+        return phantom.labels
 
     def _report(self) -> None:
         """The page that *Case report…* writes, as it stands after the review."""
@@ -179,7 +201,7 @@ def _save(picture: Image.Image, path: Path) -> None:
     Raises:
         ValueError: the picture is too large.
     """
-    picture.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MOST_BYTES}.")
 

@@ -135,6 +135,18 @@ def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[.
         assert name in page.words
 
 
+def test_organs_and_region_of_the_run_are_told_in_words(written: Callable[..., Page], result: Path) -> None:
+    box = [-150.0, 0, 0, -2.0, 0, -120.0, 0, -3.0, 0, 0, 125.0, -64.0, 0, 0, 0, 1.0]
+    change(result, lambda report: report["provenance"].update(organs=["liver", "spleen"], region=box))
+    page = written(result)
+    assert "liver, spleen" in page.words
+    assert "300 x 240 x 250 mm around (-2, -3, -64) LPS" in page.words
+    change(result, lambda report: report["provenance"].update(organs=None, region=None))
+    page = written(result)
+    assert "the whole scan" in page.words
+    assert "null" not in page.words
+
+
 def test_the_four_worst_regions_are_shown_with_their_sentences(written: Callable[..., Page], finished: Path) -> None:
     page = written()
     regions = json.loads((finished / REPORT).read_text(encoding="utf-8"))["review"]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..pipeline.model import Model, weights_sha256
 from ..pipeline.options import SegmentOptions, plan_of
-from ..pipeline.prediction import predict
+from ..pipeline.prediction import Job, predict
 from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.session import Prediction, Stopwatch
@@ -69,7 +69,7 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     watch = Stopwatch()
     with torch.inference_mode():
         image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
-        prediction = predict(image, model, plan, samples=samples, watch=watch, force=True)
+        prediction = predict(Job(image=image, plan=plan, samples=samples, force=True), model, watch=watch)
         maps = {"probe": prediction.pre, "refiner": prediction.refined, "ensemble": prediction.ensemble}
         labels = {name: restore_labels(p, prediction.offset, grid) for name, p in maps.items()}
     classes = model.description.classes

@@ -62,6 +62,13 @@ class Way:
     on_disk: bool
     bytes: int
 
+    @property
+    def notice(self) -> str:
+        """What a reader is told of it."""
+        if self.most_slices is not None:
+            return "Memory is short: the scan was worked on in parts, which takes longer."
+        return "Memory is short: the maps were formed on disk." if self.on_disk else ""
+
 
 AT_ONCE = Way(None, False, 0)
 

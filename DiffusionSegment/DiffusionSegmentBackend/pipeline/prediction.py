@@ -92,50 +92,56 @@ def _within(part: Part) -> slice:
     return slice(part.core.start - part.seen.start, part.core.stop - part.seen.start)
 
 
-def predict(
-    image: Tensor,
-    model: Model,
-    plan: SamplingPlan,
-    *,
-    samples: int,
-    watch: Stopwatch,
-    progress: Progress = silent,
-    force: bool = False,
-    given: Tensor | None = None,
-    region: Tensor | None = None,
-    most_slices: int | None = None,
-    show: Callable[[Tensor, tuple[int, int, int]], None] | None = None,
-) -> Prediction:
-    """All networks on a scan (z, y, x) in -1..1 on the model's grid; samples start from labels `given` there, if any.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What the networks are asked of an `image` (z, y, x) in -1..1 on the model's grid.
 
-    Outside the `region` (z, y, x) all is background. No more than `most_slices` are worked on at once; in parts, maps
-    are kept in half precision. `show` gets the pre-segmentation (classes, z, y, x) and the voxel where it begins,
-    before the samples are drawn.
+    Samples start from labels `given` (z, y, x), if any. Outside the `region` (z, y, x) all is background. `show` gets
+    the pre-segmentation (classes, z, y, x) and the voxel where it begins, before the samples are drawn.
+    """
+
+    image: Tensor
+    plan: SamplingPlan
+    samples: int
+    force: bool = False
+    given: Tensor | None = None
+    region: Tensor | None = None
+    show: Callable[[Tensor, tuple[int, int, int]], None] | None = None
+
+    @property
+    def box(self) -> Box:
+        """Where the networks look (z, y, x)."""
+        body = body_box(self.image, least=TILE_SIDE)
+        return body if self.region is None else box_for(self.region, body, least=TILE_SIDE)
+
+
+def predict(
+    job: Job, model: Model, *, watch: Stopwatch, progress: Progress = silent, most_slices: int | None = None
+) -> Prediction:
+    """All networks on a scan. No more than `most_slices` at once; in parts, maps are kept in half precision.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless `force`.
+        DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless forced.
     """
+    box, region = job.box, job.region
     with watch.stage("bodypart"):
         progress("bodypart", 0, 1)
-        coordinates_mm = body_coordinates(image, model)
-    if not force:
-        check_body_part(coordinates_mm, image, model.description)
-    box = body_box(image, least=TILE_SIDE)
-    if region is not None:
-        box = box_for(region, box, least=TILE_SIDE)
-    run = _run(image, coordinates_mm, box, model, most_slices, progress)
+        coordinates_mm = body_coordinates(job.image, model)
+    if not job.force:
+        check_body_part(coordinates_mm, job.image, model.description)
+    run = _run(job.image, coordinates_mm, box, model, most_slices, progress)
     crop = (slice(None), *(slice(0, s.stop - s.start) for s in box))
     offset = (box[0].start, box[1].start, box[2].start)
     with watch.stage("features"):
         whole = run.pre()
-    if not force and region is None:
+    if not job.force and region is None:
         voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
         check_anatomy(whole, voxel_ml=voxel_ml, description=model.description)
-    if show is not None:
-        show(whole[crop] if region is None else confined(whole[crop], region[box]), offset)
-    start = whole if given is None else _one_hot(given[box], run.shape, model.description.classes)
+    if job.show is not None:
+        job.show(whole[crop] if region is None else confined(whole[crop], region[box]), offset)
+    start = whole if job.given is None else _one_hot(job.given[box], run.shape, model.description.classes)
     with watch.stage("refine"):
-        mean, information, labels = run.refined(start, plan, samples)
+        mean, information, labels = run.refined(start, job.plan, job.samples)
     prediction = Prediction(
         pre=whole[crop],
         start=start[crop],

@@ -20,14 +20,13 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Grid, Volume, model_grid
 from .checks import check_modality
-from .features import body_box
 from .memory import RunSize, choose_way, in_memory, memory_errors, on_disk, resident_bytes, with_fallback
 from .model import Model
 from .options import SegmentOptions, plan_of
-from .prediction import predict
+from .prediction import Job, predict
 from .prepare import windowed
 from .progress import Progress, silent
-from .region import box_for, region_mask
+from .region import region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
@@ -50,8 +49,6 @@ class Segmentation:
     bodypart: NDArray[np.float32] | None
     report: dict[str, Any]
 
-
-_IN_PARTS = "Memory is short: the scan was worked on in parts."
 
 # What takes a preview: labels, uint8, in the scan's own geometry (k, j, i).
 Preview = Callable[[NDArray[np.uint8]], None]
@@ -95,64 +92,48 @@ def open_session(
     with torch.inference_mode(), memory_errors():
         with watch.stage("prepare"):
             progress("prepare", 0, 1)
-            if not options.force:
-                check_modality(volume.array, expected=model.description.modality, stated=options.modality)
-            grid = model_grid(volume, spacing=model.description.spacing_mm)
-            image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
-        region = None if options.region is None else region_mask(options.region, grid)
+            grid, image = _on_grid(volume, model, options)
 
         def show(pre: Tensor, offset: tuple[int, int, int]) -> None:
             if preview is not None:
                 preview(restore_labels(keep_organs(pre, wanted), offset, grid))
 
-        way = choose_way(_size(volume, image, region, model, samples, options), limit_gb=options.memory_limit_gb)
-        given = _given(options, volume, grid, model)
+        job = Job(
+            image=image,
+            plan=plan,
+            samples=samples,
+            force=options.force,
+            given=_given(options, volume, grid, model),
+            region=None if options.region is None else region_mask(options.region, grid),
+            show=show,
+        )
+        way = choose_way(_size(job, volume, model, bodypart=options.bodypart), limit_gb=options.memory_limit_gb)
 
         def run(on: Model, most_slices: int | None) -> Prediction:
-            return predict(
-                image,
-                on,
-                plan,
-                samples=samples,
-                watch=watch,
-                progress=progress,
-                force=options.force,
-                given=given,
-                region=region,
-                most_slices=most_slices,
-                show=show,
-            )
+            return predict(job, on, watch=watch, progress=progress, most_slices=most_slices)
 
         prediction, notice = with_fallback(model, way.most_slices, run)
-    parts = way.most_slices is not None or way.on_disk
-    return Session(
-        grid=grid,
-        image=image,
-        prediction=prediction,
-        plan=plan,
-        samples=samples,
-        wanted=wanted,
-        voxel_ml=volume.voxel_ml,
-        seconds=watch.seconds,
-        region=options.region,
-        way=replace(way, bytes=way.bytes + held),
-        notice=notice or (_IN_PARTS if parts else ""),
-    )
+    session = Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds, options.region)
+    return replace(session, way=replace(way, bytes=way.bytes + held), notice=notice or way.notice)
 
 
-def _size(
-    volume: Volume, image: Tensor, region: Tensor | None, model: Model, samples: int, options: SegmentOptions
-) -> RunSize:
-    box = body_box(image, least=TILE_SIDE)
-    box = box if region is None else box_for(region, box, least=TILE_SIDE)
-    z, y, x = (max(TILE_SIDE, s.stop - s.start) for s in box)
+def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Grid, Tensor]:
+    """The model's grid over a scan and what the networks see there (z, y, x), -1..1; another modality is refused."""
+    if not options.force:
+        check_modality(volume.array, expected=model.description.modality, stated=options.modality)
+    grid = model_grid(volume, spacing=model.description.spacing_mm)
+    return grid, torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+
+
+def _size(job: Job, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
+    z, y, x = (max(TILE_SIDE, s.stop - s.start) for s in job.box)
     return RunSize(
         scan_voxels=volume.array.size,
-        grid_voxels=image.numel(),
+        grid_voxels=job.image.numel(),
         box=(z, y, x),
         classes=model.description.classes,
-        samples=samples,
-        bodypart=options.bodypart,
+        samples=job.samples,
+        bodypart=bodypart,
         dtype=model.dtype,
     )
 

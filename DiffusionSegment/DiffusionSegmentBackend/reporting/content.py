@@ -33,9 +33,14 @@ _PROVENANCE_NAMES = {
     "schedule": "Schedule",
     "sampler": "Sampler",
     "abar_start": "Start (alpha_bar)",
+    "organs": "Organs",
+    "region": "Region of interest",
     "device": "Device",
+    "precision": "Precision",
     "torch": "PyTorch",
 }
+_ALL = {"organs": "all", "region": "the whole scan"}
+_MATRIX = 16
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def case_report(
         colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
         window="MR, 1st to 99th percentile" if window is None else f"CT, {window[0]:.0f} to {window[1]:.0f} HU",
         warnings=case.warnings,
-        provenance=tuple((_PROVENANCE_NAMES.get(key, key), _words(value)) for key, value in case.provenance.items()),
+        provenance=tuple(_told(key, value) for key, value in case.provenance.items()),
     )
 
 
@@ -196,6 +201,21 @@ def _finding(
     height = views[0][1].height_mm
     place = f"axial, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
     return Finding(index + 1, region.sentence, review.region(index).value, place, views)
+
+
+def _told(key: str, value: Any) -> tuple[str, str]:
+    """One fact of the run in words; a region is told by its sides and its middle."""
+    name = _PROVENANCE_NAMES.get(key, key)
+    if value is None and key in _ALL:
+        return name, _ALL[key]
+    if key == "region" and isinstance(value, list) and len(value) == _MATRIX:
+        matrix = np.array(value, float).reshape(4, 4)
+        sides = " x ".join(f"{2 * side:.0f}" for side in np.linalg.norm(matrix[:3, :3], axis=0))
+        middle = ", ".join(f"{place:.0f}" for place in matrix[:3, 3])
+        return name, f"{sides} mm around ({middle}) LPS"
+    if key == "organs" and isinstance(value, list):
+        return name, ", ".join(str(organ) for organ in value)
+    return name, _words(value)
 
 
 def _words(value: Any) -> str:

@@ -140,7 +140,7 @@ def _warnings(page: _Page, report: CaseReport, y: float) -> float:
 
 def _provenance(page: _Page, report: CaseReport) -> float:
     """Set from the bottom upwards; returns where it begins."""
-    lines = textwrap.wrap(".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", 145)
+    lines = textwrap.wrap(".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", 130)
     begin = _BOTTOM - 5 - len(lines) * _LINE_MM
     for n, line in enumerate(lines):
         page.text(_LEFT, begin + n * _LINE_MM, line, size=6.8, colour=_GREY)

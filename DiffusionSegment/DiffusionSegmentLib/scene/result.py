@@ -67,18 +67,9 @@ def putResult(
         DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when it has changed its
             voxels since, or the segmentation to be merged with lies on another grid; no node is added then.
     """
-    if scene is None or inputNode.GetScene() is not scene:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_MISSING, "The input volume is no longer in the scene; the result was dropped.", hint=""
-        )
-    maps = _openMaps(result)
     labels = open_buffer(result.labels)
-    image = inputNode.GetImageData()
-    changed = image is None or labels.shape != image.GetDimensions()[::-1]
-    if changed or version not in (None, scanVersion(inputNode)):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The input volume has changed since the click.", hint="Click Segment again."
-        )
+    scene = _sceneOf(inputNode, scene, labels.shape, version)
+    maps = _openMaps(result)
     readRegions(result.report)
     regions = openRegions(result.regions, labels.shape)
     usable = previous is not None and previous.segmentation.GetScene() is scene and policy is not MergePolicy.NEW
@@ -102,6 +93,26 @@ def putResult(
             segmentation.SetNodeReferenceID(f"{_OVERLAY_ROLE}.{kind.name}", overlay.GetID())
         _placeBeside(scene, inputNode, [segmentation, *overlays.values()])
     return SceneResult(segmentation, overlays, pack(regions) if regions is not None else None)
+
+
+def _sceneOf(
+    inputNode: slicer.vtkMRMLScalarVolumeNode,
+    scene: slicer.vtkMRMLScene | None,
+    shape: tuple[int, ...],
+    version: int | None,
+) -> slicer.vtkMRMLScene:
+    """The scene in which the input volume still lies, with the voxels that were segmented."""
+    if scene is None or inputNode.GetScene() is not scene:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_MISSING, "The input volume is no longer in the scene; the result was dropped.", hint=""
+        )
+    image = inputNode.GetImageData()
+    changed = image is None or shape != image.GetDimensions()[::-1]
+    if changed or version not in (None, scanVersion(inputNode)):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The input volume has changed since the click.", hint="Click Segment again."
+        )
+    return scene
 
 
 def findResult(segmentation: slicer.vtkMRMLSegmentationNode) -> SceneResult:
