@@ -36,7 +36,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         DiffusionSegmentError: INPUT_UNREADABLE when the file is damaged or no NIfTI.
     """
     try:
-        image = nibabel.nifti1.Nifti1Image.from_filename(path)
+        # Mapped to be read: a private copy would count as memory of ours, however little of it is touched.
+        image = nibabel.nifti1.Nifti1Image.from_filename(path, mmap="r")
         array = np.asanyarray(image.dataobj)
         affine = np.asarray(image.affine, dtype=np.float64)
     except _DAMAGE as error:

@@ -11,7 +11,8 @@ from .errors import DiffusionSegmentError, ErrorCode
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
-_STUDIES = ("models", "bodypart", "features", "recycling", "starts", "uncertainty", "teaching", "corrections")
+_MEASURED = ("models", "bodypart", "features", "recycling", "starts", "uncertainty", "settings")
+_STUDIES = (*_MEASURED, "teaching", "corrections")
 
 
 def add_training_commands(commands: Any) -> None:

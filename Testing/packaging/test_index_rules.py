@@ -114,6 +114,19 @@ def test_every_picture_is_a_png_of_a_sensible_size() -> None:
         assert (ROOT / address).stat().st_size < 3_000_000, address
 
 
+def test_the_tutorials_pictures_are_small_and_have_a_palette() -> None:
+    folder = ROOT / "Resources" / "Screenshots"
+    pictures = [folder / "panel.png", *sorted((folder / "tutorial").glob("*.png"))]
+    assert len(pictures) == 7
+    # Byte 25 of a PNG is its colour type; 3 is a palette.
+    assert [path.name for path in pictures if path.read_bytes()[25] != 3 or path.stat().st_size > 150_000] == []
+
+
+def test_every_picture_of_the_tutorial_is_in_the_readme(readme: str) -> None:
+    shown = set(re.findall(r"\(Resources/Screenshots/tutorial/([^)]+)\)", section(readme, "Tutorial")))
+    assert shown == {path.name for path in (ROOT / "Resources" / "Screenshots" / "tutorial").iterdir()}
+
+
 def test_the_licence_has_a_name_that_is_found() -> None:
     assert (ROOT / "LICENSE.txt").is_file()
 

@@ -35,7 +35,8 @@ _VIEW = (430, 300)
 _FIELD_MM = 400.0
 _GAP = 6
 _PANEL_WIDTH = 520
-_COLOURS = 160
+_GREYS = (86, 64, 43, 32)
+_COLOURS, _LEAST_COLOUR = 120, 24
 _MOST_BYTES = 150_000
 _PAPER = (239, 239, 239)
 _REPORT_DOTS_PER_INCH = 85
@@ -196,14 +197,29 @@ def _toImage(pixmap: QtGui.QPixmap) -> Image.Image:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    """With a palette, and small enough for a repository.
+    """With a palette, of as many greys as keep the file small enough for a repository.
 
     Raises:
         ValueError: the picture is too large.
     """
-    picture.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MOST_BYTES}.")
+    for greys in _GREYS:
+        picture.quantize(palette=_palette(picture, greys), dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= _MOST_BYTES:
+            return
+    raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MOST_BYTES}.")
+
+
+def _palette(picture: Image.Image, greys: int) -> Image.Image:
+    """Greys at even steps, and colours chosen among what is no grey: else the CT would take them all."""
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colourful = pixels[np.ptp(pixels, axis=1) > _LEAST_COLOUR]
+    values = [round(level) for level in np.linspace(0, 255, greys) for _ in range(3)]
+    if len(colourful):
+        chosen = Image.fromarray(colourful[None]).quantize(_COLOURS, dither=Image.Dither.NONE).getpalette()
+        values += (chosen or [])[: 3 * _COLOURS]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(values)
+    return palette
 
 
 def main() -> None:

@@ -117,10 +117,13 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
 
 
 def resident_bytes() -> int:
-    """What the process holds in memory now; where the system does not tell, the most that it held so far."""
+    """What the process holds in memory now; where the system does not tell, the most that it held so far.
+
+    Pages of files, as of a scan that is mapped and not read, are left out: the system takes them back when it needs to.
+    """
     with suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        resident, of_files = (int(n) for n in Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
+        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
     try:
         import resource
     except ImportError:

@@ -25,6 +25,7 @@ from .model_quality import model_rows
 from .recycling import recycling_rows
 from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
+from .settings import SETTINGS, setting_rows
 from .starts import start_rows
 from .teaching import FROM_SCRATCH, teaching_rows
 from .teaching import ORGANS as TAUGHT_ORGANS
@@ -51,6 +52,7 @@ def run_study(
         "starts": lambda: _starts(descriptions[0], data, _needed(predictions, study)),
         "models": lambda: _models(descriptions, data),
         "uncertainty": lambda: _uncertainty(descriptions[0], data),
+        "settings": lambda: _settings(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
         "corrections": lambda: _corrections(descriptions[0], data),
         "teaching": lambda: _teaching(descriptions[0], data),
@@ -193,6 +195,20 @@ def _uncertainty(description: ModelDescription, data: Sequence[Path]) -> tuple[l
         "reference": "probe, softmax",
     }
     return rows, described
+
+
+def _settings(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+    cases = load_cases(data, description, part="validation")
+    described = {
+        "order": 55,
+        "title": f"Quicker settings of {description.name}",
+        "question": "What do fewer bits, samples and steps cost in Dice and calibration?",
+        "protocol": f"{len(cases)} validation cases on the model's grid, probe and samples together, on the CPU; "
+        "measures as in the study of uncertainty. Seconds are those of backbone, probe and refiner.",
+        "budget": _budget(description, "refiner"),
+        "reference": SETTINGS[0].name,
+    }
+    return setting_rows(description.folder, cases), described
 
 
 def _bodypart(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:

@@ -58,7 +58,7 @@ def uncertainty_rows(
         temperature = temperature_of([c for c, _ in others], [r for _, r in others])
         calibrated = tempered(raw[n].astype(np.float32), temperature).astype(np.float32)
         collected.setdefault(_TEMPERED, []).append(case_measures(calibrated, case, model))
-    return [_row(name, cases, measured, organs) for name, measured in collected.items()]
+    return [measured_row(name, cases, measured, organs) for name, measured in collected.items()]
 
 
 def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: int) -> dict[str, Tensor]:
@@ -145,7 +145,8 @@ def case_measures(probabilities: NDArray[np.float32], case: Case, model: Model) 
     }
 
 
-def _row(name: str, cases: Sequence[Case], measured: list[dict[str, Any]], organs: list[str]) -> StudyRow:
+def measured_row(name: str, cases: Sequence[Case], measured: list[dict[str, Any]], organs: list[str]) -> StudyRow:
+    """The row of a method from what `case_measures` found in each case."""
     numbers = {
         key: round(float(np.mean([m[key] for m in measured])), 5) for key in ("band ECE", "Brier", "NLL", "AURC")
     }
