@@ -179,8 +179,7 @@ def _run_correct(options: argparse.Namespace) -> None:
     from .commands import ProgressBar, summarise
     from .correction_files import correct_folder
 
-    bar = ProgressBar()
-    try:
+    with ProgressBar() as bar:
         report = correct_folder(
             options.folder,
             options.corrections,
@@ -190,8 +189,6 @@ def _run_correct(options: argparse.Namespace) -> None:
             device=options.device,
             progress=bar,
         )
-    finally:
-        bar.close()
     summarise(report, options.output)
 
 

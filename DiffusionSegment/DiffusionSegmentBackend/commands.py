@@ -20,16 +20,22 @@ from .pipeline.model import list_models, load_model
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
-from .volume import Volume, same_geometry
+from .volume import Volume, check_same_place
 from .volume_io import modality_of, read_volume, write_volume
 
 
 class ProgressBar:
-    """The stages of a run as one bar on stderr."""
+    """The stages of a run as one bar on stderr, which is gone when the block ends."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._stage = ""
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show `done` of `total` of `stage`."""
@@ -67,11 +73,8 @@ def segment_file(
     if presegmentation is not None:
         options = replace(options, presegmentation=_label_map(presegmentation, volume))
     model = load_model(model_name, device, precision=precision)
-    bar = ProgressBar()
-    try:
+    with ProgressBar() as bar:
         result = segment(volume, model, options, progress=bar, folder=folder.parent)
-    finally:
-        bar.close()
     named = {"input": str(Path(source).resolve())}
     if presegmentation is not None:
         named["presegmentation"] = str(presegmentation.resolve())
@@ -88,12 +91,7 @@ def _label_map(path: Path, scan: Volume) -> NDArray[np.uint8]:
         DiffusionSegmentError: GEOMETRY, or what is wrong with the file.
     """
     labels = read_volume(path)
-    if not same_geometry(labels, scan):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY,
-            f"{path} and the scan differ in geometry.",
-            hint="Resample the label map to the scan.",
-        )
+    check_same_place(labels, scan, what=f"{path} and the scan", hint="Resample the label map to the scan.")
     return labels.array
 
 

@@ -28,7 +28,7 @@ from .result_folder import (
     staged_folder,
     write_maps,
 )
-from .volume import Volume, same_geometry
+from .volume import Volume, check_same_place
 from .volume_io import read_volume, write_volume
 
 
@@ -101,10 +101,7 @@ def _scan_of(told: dict[str, Any], scan: Path | None) -> Path:
 
 def _map_of(path: Path, scan: Volume) -> NDArray[np.uint8]:
     labels = read_volume(path)
-    if not same_geometry(labels, scan):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"{path} and the scan differ in geometry.", hint="Draw on the result's own geometry."
-        )
+    check_same_place(labels, scan, what=f"{path} and the scan", hint="Draw on the result's own geometry.")
     if labels.array.min(initial=0) < 0 or labels.array.max(initial=0) > 255:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"{path} is no label map.", hint="Labels are 0 to 255.")
     return labels.array.astype(np.uint8)

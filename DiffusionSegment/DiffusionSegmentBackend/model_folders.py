@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 USER_MODELS_VARIABLE = "DIFFUSION_SEGMENT_MODELS"
@@ -34,3 +35,17 @@ def user_models_folder() -> Path:
 def model_folders() -> tuple[Path, ...]:
     """Where a model is looked for by its name, in this order."""
     return bundled_models_folder(), user_models_folder()
+
+
+def installed_descriptions(folders: Iterable[Path] | None = None) -> dict[str, Path]:
+    """The model.json of every installed model by the name of its folder; the first of a name is the one that counts.
+
+    What is hidden is left out: a model is written there before it moves to its place.
+    """
+    places = model_folders() if folders is None else folders
+    found = [path for folder in places for path in sorted(folder.glob("*/model.json"))]
+    named: dict[str, Path] = {}
+    for path in found:
+        if not path.parent.name.startswith("."):
+            named.setdefault(path.parent.name, path)
+    return named

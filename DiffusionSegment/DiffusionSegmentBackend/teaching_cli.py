@@ -94,8 +94,7 @@ def _run_similar(options: argparse.Namespace) -> None:
     from .commands import ProgressBar
     from .similarity_files import write_similarity_of
 
-    bar = ProgressBar()
-    try:
+    with ProgressBar() as bar:
         write_similarity_of(
             options.input,
             options.output,
@@ -105,16 +104,13 @@ def _run_similar(options: argparse.Namespace) -> None:
             device=options.device,
             progress=bar,
         )
-    finally:
-        bar.close()
 
 
 def _run_teach(options: argparse.Namespace) -> None:
     from .commands import ProgressBar
     from .teaching_files import teach_files
 
-    bar = ProgressBar()
-    try:
+    with ProgressBar() as bar:
         report = teach_files(
             options.scan,
             options.labels,
@@ -126,8 +122,6 @@ def _run_teach(options: argparse.Namespace) -> None:
             replace=options.replace,
             progress=bar,
         )
-    finally:
-        bar.close()
     print(f"Learnt. Use it with --model {options.name}. Stored in {report['folder']}.")
 
 

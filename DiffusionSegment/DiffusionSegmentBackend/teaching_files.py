@@ -13,7 +13,7 @@ from .pipeline.progress import Progress, silent
 from .training.taught_model import teach_user_model, teaching_budget
 from .training.teaching import TaughtCase
 from .user_models import check_free_name
-from .volume import same_geometry
+from .volume import check_same_place
 from .volume_io import read_volume
 
 
@@ -51,8 +51,5 @@ def teach_files(
 
 def _case(scan: Path, label: Path) -> TaughtCase:
     volume, drawn = read_volume(scan), read_volume(label)
-    if not same_geometry(volume, drawn):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"{label} and {scan} differ in geometry.", hint="Resample the label map to the scan."
-        )
+    check_same_place(volume, drawn, what=f"{label} and {scan}", hint="Resample the label map to the scan.")
     return TaughtCase(volume, drawn.array)

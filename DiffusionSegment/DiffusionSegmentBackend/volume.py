@@ -55,6 +55,16 @@ def same_geometry(first: Volume, second: Volume) -> bool:
     )
 
 
+def check_same_place(first: Volume, second: Volume, *, what: str, hint: str) -> None:
+    """Refuse two volumes that do not lie voxel on voxel; `what` names both.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY.
+    """
+    if not same_geometry(first, second):
+        raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"{what} differ in geometry.", hint=hint)
+
+
 def check_geometry(index_to_lps: NDArray[np.float64]) -> None:
     """Refuse a matrix that does not span space.
 

@@ -22,7 +22,7 @@ from . import __version__
 from .buffers import write_buffer
 from .engine import Delivery, PipelineEngine
 from .errors import Cancelled, DiffusionSegmentError, ErrorCode
-from .model_folders import model_folders
+from .model_folders import installed_descriptions
 from .protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -248,7 +248,7 @@ def main(engine: Engine | None = None, *, idle_seconds: float | None = None) -> 
             version=__version__,
             device="auto",
             torch=_torch_version(),
-            models=_installed_models(),
+            models=tuple(installed_descriptions()),
         )
     )
     Worker(engine or PipelineEngine(), outbox, idle_seconds=idle_seconds).run(sys.stdin.buffer)
@@ -263,8 +263,3 @@ def _torch_version() -> str:
         return version("torch")
     except PackageNotFoundError:
         return ""
-
-
-def _installed_models() -> tuple[str, ...]:
-    found = [p.parent.name for folder in model_folders() for p in sorted(folder.glob("*/model.json"))]
-    return tuple(dict.fromkeys(name for name in found if not name.startswith(".")))

@@ -7,16 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from DiffusionSegmentBackend.benchmark.command import BenchmarkOptions, configuration_of, run_benchmark
+from DiffusionSegmentBackend.benchmark.growth import can_draw, draw_growth
 from DiffusionSegmentBackend.benchmark.ours import our_rows
-from DiffusionSegmentBackend.benchmark.record import joined, read_benchmark
+from DiffusionSegmentBackend.benchmark.record import BenchmarkRow, joined, read_benchmark
 from DiffusionSegmentBackend.benchmark.rivals import Rival
 from DiffusionSegmentBackend.benchmark.scans import benchmark_scan
 from DiffusionSegmentBackend.benchmark.table import write_performance_page
 from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import load_model
+from PIL import Image
 from torch import nn
 
 SMALL = 24
@@ -181,3 +184,27 @@ def test_a_file_of_another_kind_is_not_written_over(options: BenchmarkOptions, t
     with pytest.raises(DiffusionSegmentError):
         run_benchmark(path, options, rivals=[])
     assert path.read_text(encoding="utf-8") == '{"kind": "evidence"}'
+
+
+def test_growth_is_drawn_from_two_scans_on(tmp_path: Path) -> None:
+    row = BenchmarkRow(
+        method="DiffusionSegment, K = 4, S = 2",
+        scan=(100, 512, 512),
+        spacing_mm=3.0,
+        tiles=9,
+        timed=9,
+        network_s=1.0,
+        click_s=2.0,
+        host_mb=900,
+    )
+    rival = replace(row, method="nnU-Net", scan=(800, 512, 512), click_s=None)
+    assert not can_draw([row, rival])
+    rows = [row, replace(row, scan=(300, 512, 512), click_s=6.0), replace(row, method="DiffusionSegment, K = 1, S = 1")]
+    assert can_draw(rows)
+    draw_growth(rows, tmp_path / "growth.png")
+    with Image.open(tmp_path / "growth.png") as picture:
+        assert picture.width > 800
+        inked = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    # Both lines, in their colours.
+    for colour in ((0, 114, 178), (213, 94, 0)):
+        assert int((np.abs(inked.astype(int) - colour).sum(axis=1) < 12).sum()) > 50

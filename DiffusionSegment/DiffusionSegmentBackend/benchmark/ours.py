@@ -24,11 +24,13 @@ NETWORK_STAGES = ("bodypart", "features", "refine")
 class Click:
     """What is kept of a run from scan to maps, which themselves would weigh on the next one's memory.
 
-    `stages_s` are seconds by stage; `body_shape` is the box around the body (z, y, x) in voxels of the model's grid,
-    `tiling` the tiles that the networks ran on, which cover at least that.
+    `stages_s` are seconds by stage, `preview_s` those until the preview lay in the scan's geometry; `body_shape` is the
+    box around the body (z, y, x) in voxels of the model's grid, `tiling` the tiles that the networks ran on, which
+    cover at least that.
     """
 
     stages_s: dict[str, float]
+    preview_s: float
     body_shape: tuple[int, int, int]
     tiling: Tiling
 
@@ -75,11 +77,13 @@ def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) ->
     options = SegmentOptions(samples=samples, steps=steps, seed=seed, force=True)
 
     def click() -> Click:
-        session = open_session(volume, model, options)
+        began, seen = time.perf_counter(), []
+        session = open_session(volume, model, options, preview=lambda labels: seen.append(time.perf_counter() - began))
         report = delivered(session, model, bodypart=False).report
         z, y, x = session.prediction.pre.shape[1:]
         tiling = Tiling(session.prediction.tiled_shape, TILE_SIDE, TILE_OVERLAP)
-        return Click({name: s for name, s in report["timings_s"].items() if name != "total"}, (z, y, x), tiling)
+        stages = {name: s for name, s in report["timings_s"].items() if name != "total"}
+        return Click(stages, seen[0], (z, y, x), tiling)
 
     return measure(click, model.device)
 
@@ -99,6 +103,7 @@ def _row(
         network_s=round(sum(click.stages_s.get(name, 0.0) for name in NETWORK_STAGES), 3),
         click_s=round(run.seconds, 3),
         first_click_s=None if first_s is None else round(first_s, 3),
+        preview_s=round(click.preview_s, 3),
         stages_s=click.stages_s,
         processor_s=round(run.processor_s, 3),
         host_mb=round(run.host_mb),

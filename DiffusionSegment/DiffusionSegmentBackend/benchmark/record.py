@@ -19,10 +19,11 @@ class BenchmarkRow:
     """One method on one scan.
 
     `scan` is (slices, rows, columns); `spacing_mm` that of the network's grid. `tiles` counts the passes through a
-    network that a whole scan takes, `timed` those that the clock has seen: where they differ, `network_s` is the time
-    of one times `tiles`. `processor_s` is the processor time of the warm click, or where there is none of the
-    networks. `click_s` is a click with everything warm, from scan to maps; `first_click_s` one with a
-    fresh process. `stages_s` holds the warm click's stages. None stands for what was not measured.
+    network that a whole scan takes, `timed` those that the clock has seen: where they differ, `network_s` is the
+    time of one times `tiles`. `processor_s` is the processor time of the warm click, or where there is none of the
+    networks. `click_s` is a click with everything warm, from scan to maps; `first_click_s` one with a fresh
+    process; `preview_s` runs from the warm click to the preview, which the click's time includes. `stages_s` holds
+    the warm click's stages. None stands for what was not measured.
     """
 
     method: str
@@ -33,6 +34,7 @@ class BenchmarkRow:
     network_s: float
     click_s: float | None = None
     first_click_s: float | None = None
+    preview_s: float | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
     processor_s: float | None = None
     host_mb: float | None = None

@@ -17,6 +17,7 @@ from monai.networks.nets import SegResNet, SwinUNETR
 from torch import nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.precision import autocast, inference_dtype
 from ..pipeline.tiling import Tiling
 from .ours import Click
 from .record import BenchmarkRow
@@ -136,14 +137,17 @@ def timed_tiles(rivals: Sequence[Rival], device: torch.device, *, classes: int, 
 def time_of_a_tile(
     build: Callable[[int], nn.Module], side: int, device: torch.device, *, classes: int, repeats: int
 ) -> Measured[list[float]]:
-    """Seconds of one pass of a tile (1, 1, side, side, side), the median of `repeats` after one that warms up."""
+    """Seconds of one pass of a tile (1, 1, side, side, side), the median of `repeats` after one that warms up.
+
+    In the precision that our own networks have on the device.
+    """
     torch.manual_seed(0)
     network = build(classes).eval().requires_grad_(False).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     tile = torch.rand(1, 1, side, side, side, device=device).contiguous(memory_format=torch.channels_last_3d)
 
     def forward() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(device, inference_dtype(device)):
             network(tile)
 
     return measure_repeated(forward, device, repeats=repeats)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..model_folders import model_folders
+from ..model_folders import installed_descriptions, model_folders
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.precision import inference_dtype
@@ -69,9 +69,7 @@ class Model:
 
 def list_models() -> tuple[str, ...]:
     """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
-    found = [p.parent.name for folder in model_folders() for p in sorted(folder.glob(f"*/{DESCRIPTION_FILE}"))]
-    # What an interrupted installation left has a hidden name.
-    return tuple(dict.fromkeys(name for name in found if not name.startswith(".")))
+    return tuple(installed_descriptions())
 
 
 def find_model(name_or_folder: str) -> Path:

@@ -13,9 +13,10 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.model import find_model
 from ..result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from ..volume import Volume, same_geometry
+from ..volume import Volume, check_same_place
 from ..volume_io import read_volume
 
+OTHER_SCAN = "Give the scan that the result was made from."
 _NEEDED = ("software", "model", "version", "sha256")
 
 
@@ -78,7 +79,7 @@ def read_case(folder: Path) -> Case:
             ErrorCode.INPUT_VALUES, f"{folder / SEGMENTATION} holds no labels.", hint="Run the segmentation again."
         )
     uncertainty = read_volume(folder / UNCERTAINTY)
-    check_same_place(labels, uncertainty, what=f"The labels and the uncertainty of {folder}")
+    check_same_place(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         return _parse(report, labels, uncertainty)
@@ -88,18 +89,6 @@ def read_case(folder: Path) -> Case:
             f"{folder / REPORT} is damaged ({type(error).__name__}: {error}).",
             hint="Run the segmentation again.",
         ) from error
-
-
-def check_same_place(first: Volume, second: Volume, *, what: str) -> None:
-    """Refuse two volumes that do not lie voxel on voxel.
-
-    Raises:
-        DiffusionSegmentError: GEOMETRY.
-    """
-    if not same_geometry(first, second):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"{what} differ in geometry.", hint="Give the scan that the result was made from."
-        )
 
 
 def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
