@@ -169,3 +169,17 @@ def test_a_processor_has_nothing_to_fall_back_to(model: Model) -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         with_fallback(model, None, run)
+
+
+def test_a_container_leaves_the_least_room_of_its_groups_and_its_cache(tmp_path: Path) -> None:
+    root, own = tmp_path / "cgroup", tmp_path / "own"
+    own.write_text("0::/machine/unit\n", encoding="utf-8")
+    for folder, limit, used, cached in (("machine", "9000", 1000, 0), ("machine/unit", "4000", 3500, 2000)):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "memory.max").write_text(limit, encoding="ascii")
+        (root / folder / "memory.current").write_text(str(used), encoding="ascii")
+        (root / folder / "memory.stat").write_text(f"anon 1\ninactive_file {cached}\n", encoding="ascii")
+    assert memory._group_bytes(root, own) == 2500
+    (root / "machine/unit/memory.max").write_text("max\n", encoding="ascii")
+    assert memory._group_bytes(root, own) == 8000
+    assert memory._group_bytes(root, tmp_path / "none") is None

@@ -49,7 +49,9 @@ class Application:
         """Empty slicer.mrmlScene, parameter nodes included; like the application it lives as long as the process."""
         scene = self.host.scene
         scene.Clear(False)
-        while node := scene.GetFirstNodeByClass("vtkMRMLScriptedModuleNode"):
+        count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
+        # Listed before the first goes: an open panel puts a new one in the place of its own.
+        for node in [scene.GetNthNodeByClass(n, "vtkMRMLScriptedModuleNode") for n in range(count)]:
             scene.RemoveNode(node)
 
     def loadUI(self, path: str) -> QtWidgets.QWidget:

@@ -37,6 +37,8 @@ _SLAB_BYTES = 100e6
 _MAP_BYTES = 10
 _COORDINATE_BYTES = 12
 
+_GROUP_FILES = ("memory.max", "memory.current")
+
 Answer = TypeVar("Answer")
 Allocate = Callable[[tuple[int, ...], type[np.generic]], NDArray]
 
@@ -145,13 +147,22 @@ def _system_bytes() -> int | None:
     return None
 
 
-def _group_bytes() -> int | None:
-    """Of a container: its limit less what it holds (cgroup, version 2)."""
-    folder = Path("/sys/fs/cgroup")
-    with suppress(OSError, ValueError):
-        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
-        return max(0, limit - used)
-    return None
+def _group_bytes(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Of a container or a systemd unit: the least room in its groups (cgroup, version 2), what is cached being free."""
+    found: list[int] = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = own.read_text(encoding="utf-8").splitlines()
+        named = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+        for folder in (root / named, *(root / named).parents):
+            with suppress(OSError, ValueError):
+                limit, used = (int((folder / name).read_text(encoding="ascii")) for name in _GROUP_FILES)
+                cached = dict(
+                    line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+                )
+                found.append(max(0, limit - used + int(cached.get("inactive_file", 0))))
+            if folder == root:
+                break
+    return min(found, default=None)
 
 
 def _rlimit_bytes() -> int | None:

@@ -42,12 +42,12 @@ def start_rows(
             stage = shared_stage(case, model.backbone, prior)
             lacking = with_prior(stage, organ_dropped(prior, dropped))
             for chain in tqdm(chains, desc="chains", leave=False):
-                table = organ_table(dice_of(run_chain(stage, model, chain)[-1], case), organs)
+                table = organ_table(dice_of(run_chain(stage, model, chain, dtype=torch.bfloat16)[-1], case), organs)
                 kept = rows[chain.name].dice
                 assert kept is not None
                 kept[case.name] = table
                 if chain.steps <= 2 and chain.samples == 1:
-                    again = dice_of(run_chain(lacking, model, chain)[-1], case)
+                    again = dice_of(run_chain(lacking, model, chain, dtype=torch.bfloat16)[-1], case)
                     recovered[chain.name].append(float(again[dropped - 1]))
     for name, values in recovered.items():
         if values:
