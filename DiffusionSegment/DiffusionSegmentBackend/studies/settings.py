@@ -39,7 +39,8 @@ SETTINGS = (
     Setting("bfloat16", 1, 2),
     Setting("bfloat16", 4, 1),
     Setting("bfloat16", 1, 1),
-    Setting("bfloat16", 8, 2),
+    Setting("bfloat16", 1, 5),
+    Setting("bfloat16", 1, 10),
 )
 
 
