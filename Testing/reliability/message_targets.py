@@ -158,8 +158,10 @@ class MessageTarget:
             if answer["type"] == "error":
                 raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
 
-    def _run(self, request: Any, progress: Callable[[str, int, int], None]) -> Delivery:
-        return self._engine(request, brief(progress, self._content), lambda _: None)
+    def _run(
+        self, request: Any, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]
+    ) -> Delivery:
+        return self._engine(request, brief(progress, self._content), early)
 
 
 class CorrectionTarget:
