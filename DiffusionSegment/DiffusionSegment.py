@@ -39,8 +39,8 @@ class DiffusionSegment(ScriptedLoadableModule):
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["DiffusionSegment maintainers"]
-        self.parent.helpText = _(wording.HELP)
-        self.parent.acknowledgementText = _(wording.ACKNOWLEDGEMENT)
+        self.parent.helpText = wording.HELP
+        self.parent.acknowledgementText = wording.ACKNOWLEDGEMENT
         slicer.app.connect("startupCompleted()", registerSampleData)
 
 

@@ -57,6 +57,10 @@ class PipelineEngine:
     """The real engine: keeps the last model, run and descriptors between requests."""
 
     def __init__(self) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget what is warm, so that its memory is free."""
         self._model_key: tuple[str, str] | None = None
         self._model: Any = None
         self._session_key: tuple[object, ...] | None = None
@@ -99,7 +103,7 @@ class PipelineEngine:
         progress("load", 0, 1)
         if self._model_key != (request.model, request.device):
             # Let go first: two models at once may not fit into memory.
-            self.__init__()  # type: ignore[misc]
+            self._let_go()
             self._model = load_model(request.model, request.device)
             self._model_key = (request.model, request.device)
         progress("load", 1, 1)
@@ -143,7 +147,7 @@ class PipelineEngine:
         name = import_model(Path(request.path), replace=request.replace)
         if self._model_key is not None and self._model_key[0] == name:
             # What is in memory is the model that was replaced.
-            self.__init__()  # type: ignore[misc]
+            self._let_go()
         return Delivery(Imported, {}, {"name": name})
 
     def _segment(self, request: Segment, model: Any, progress: Progress, early: Callable[[Delivery], None]) -> Delivery:

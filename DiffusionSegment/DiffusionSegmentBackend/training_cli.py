@@ -50,6 +50,9 @@ def _add_train(commands: Any) -> None:
         help="train the model in this folder along, on one body-part network and backbone",
     )
     parser.add_argument(
+        "--companion-share", type=float, metavar="S", help="probe: part of the steps of each --with (default: equal)"
+    )
+    parser.add_argument(
         "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="bodypart, backbone: more scans"
     )
     parser.add_argument(
@@ -125,6 +128,7 @@ def _run_train(options: argparse.Namespace) -> None:
             output=options.output,
             base=options.base,
             companions=tuple(_companion(text) for text in options.companions),
+            companion_share=options.companion_share,
             unlabelled=tuple(options.unlabelled),
             fold=Fold.parse(options.fold),
             presegmentations=options.presegmentations,

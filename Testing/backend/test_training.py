@@ -236,6 +236,29 @@ def test_one_case_cannot_be_cross_fitted() -> None:
     assert caught.value.code is ErrorCode.TRAINING_DATA
 
 
+@pytest.mark.parametrize(
+    ("companions", "share", "shares"),
+    [(0, None, [1.0]), (1, None, [0.5, 0.5]), (1, 0.3, [0.7, 0.3]), (2, 0.2, [0.6, 0.2, 0.2])],
+)
+def test_companions_get_their_share_of_the_steps(
+    tmp_path: Path, companions: int, share: float | None, shares: list[float]
+) -> None:
+    others = (Companion(output=tmp_path, data=tmp_path),) * companions
+    options = TrainOptions(network="probe", data=(), output=tmp_path, companions=others, companion_share=share)
+    assert options.shares == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 0.5, 1.0])
+def test_companions_may_not_take_all_steps(tmp_path: Path, share: float) -> None:
+    others = (Companion(output=tmp_path, data=tmp_path),) * 2
+    options = TrainOptions(
+        network="probe", data=(tmp_path,), output=tmp_path / "new", companions=others, companion_share=share
+    )
+    with pytest.raises(DiffusionSegmentError, match="nothing to the model itself"):
+        train(options)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.slow
 def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Path) -> None:
     raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))

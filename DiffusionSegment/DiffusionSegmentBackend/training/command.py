@@ -54,6 +54,7 @@ class TrainOptions:
     output: Path
     base: str = "abdomen-ct"
     companions: tuple[Companion, ...] = ()
+    companion_share: float | None = None
     unlabelled: tuple[Path, ...] = ()
     fold: Fold = ALL_CASES
     presegmentations: Path | None = None
@@ -71,6 +72,23 @@ class TrainOptions:
     use_coordinates: bool = True
     scheme: str = "recycling"
     resume: bool = False
+
+    @property
+    def shares(self) -> list[float]:
+        """Part of the steps of the model and of each companion; they sum to 1.
+
+        Raises:
+            DiffusionSegmentError: OPTION when the companions leave nothing to the model.
+        """
+        others = len(self.companions)
+        share = 1 / (others + 1) if self.companion_share is None else self.companion_share
+        if others and not 0 < share * others < 1:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"{others} companions with {share} of the steps each leave nothing to the model itself.",
+                hint="Give --companion-share a number above 0 and below 1 / companions.",
+            )
+        return [1 - share * others, *[share] * others]
 
     @property
     def budget(self) -> Budget:
@@ -94,11 +112,12 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class ModelInTraining:
-    """A model's folder, its description when the run began, and its labelled cases."""
+    """A model's folder, its description when the run began, its labelled cases, and its part of the probe's steps."""
 
     folder: Path
     description: ModelDescription
     cases: list[Case]
+    share: float
 
 
 def train(options: TrainOptions) -> None:
@@ -109,10 +128,11 @@ def train(options: TrainOptions) -> None:
     """
     places = [(options.output, options.data), *((c.output, (c.data,)) for c in options.companions)]
     models = []
-    for folder, data in places:
+    for (folder, data), share in zip(places, options.shares, strict=True):
         description = start_model_folder(folder, base=options.base)
-        models.append(ModelInTraining(folder, description, options.fold.training(load_cases(data, description))))
-        _refuse_single(models[-1].cases)
+        cases = options.fold.training(load_cases(data, description))
+        _refuse_single(cases)
+        models.append(ModelInTraining(folder, description, cases, share))
     free = load_scans(options.unlabelled, models[0].description)
     if options.network != "bodypart":
         regressor = cast(BodyPartRegressor, load_network(models[0].description, "bodypart"))
@@ -177,6 +197,7 @@ def _probe(options: TrainOptions, models: list[ModelInTraining]) -> None:
             model.description.name,
             model.cases,
             model.description.classes,
+            weight=model.share,
             probe=cast(Probe, load_network(model.description, "probe")) if options.go_on else None,
         )
         for model in models
@@ -191,7 +212,8 @@ def _probe(options: TrainOptions, models: list[ModelInTraining]) -> None:
         batch=options.batch,
         finetune=options.finetune,
     )
-    record = {"finetune": options.finetune, "together": [task.name for task in tasks], "go_on": options.go_on}
+    shares = {task.name: task.weight for task in tasks}
+    record = {"finetune": options.finetune, "shares": shares, "go_on": options.go_on}
     for model, task in zip(models, tasks, strict=True):
         architecture = {"channels": list(trained.backbone.channels), "classes": task.classes}
         _store(options, "probe", trained.probes[task.name], [model], [], architecture=architecture, record=record)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -186,55 +184,3 @@ def _check_pair(name: str, image: Volume, label: Volume, description: ModelDescr
         raise fail(f"label values {sorted(unknown)} are not in the model file.", "Add them to model.json.")
     if not values:
         raise fail("the label map is empty.", "Leave the case out, or label it.")
-
-
-def patch_transform(
-    *, classes: int, patch: int, patches: int, augment: bool, keys: Sequence[str] = ("image", "coordinates")
-) -> Any:
-    """MONAI transform from a cached case to a list of class-balanced, augmented patches."""
-    from monai.transforms import (
-        CastToTyped,
-        Compose,
-        RandAdjustContrastd,
-        RandAffined,
-        RandCropByLabelClassesd,
-        RandGaussianNoised,
-        RandGaussianSmoothd,
-        RandScaleIntensityd,
-        RandShiftIntensityd,
-    )
-
-    spatial: list[Hashable] = [*keys, "labels"]
-    steps: list[Any] = [
-        RandCropByLabelClassesd(
-            spatial,
-            label_key="labels",
-            spatial_size=(patch,) * 3,
-            num_classes=classes,
-            num_samples=patches,
-            indices_key="class_indices",
-            allow_smaller=True,
-            warn=False,
-            ratios=[1.0] * classes,
-        ),
-        CastToTyped(keys, dtype=torch.float32),
-    ]
-    if augment:
-        steps += [
-            RandAffined(
-                spatial,
-                prob=0.5,
-                rotate_range=(0.15, 0.1, 0.1),
-                scale_range=(0.15, 0.15, 0.15),
-                spatial_size=(patch,) * 3,
-                mode=["bilinear"] * len(keys) + ["nearest"],
-                padding_mode="border",
-                cache_grid=True,
-            ),
-            RandScaleIntensityd(["image"], factors=0.2, prob=0.5),
-            RandShiftIntensityd(["image"], offsets=0.15, prob=0.5),
-            RandAdjustContrastd(["image"], prob=0.2, gamma=(0.7, 1.4), retain_stats=False),
-            RandGaussianSmoothd(["image"], prob=0.15, sigma_x=(0.3, 0.8), sigma_y=(0.3, 0.8), sigma_z=(0.3, 0.8)),
-            RandGaussianNoised(["image"], prob=0.3, std=0.08),
-        ]
-    return Compose(steps)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..networks.bodypart import COORDINATE_SCALE_MM
-from .data import TISSUE_THRESHOLD, Case, patch_transform
+from .augmentation import patch_transform
+from .data import TISSUE_THRESHOLD, Case
 
 _INDICES_PER_CLASS = 4000
 
