@@ -1,4 +1,4 @@
-"""The command line of researchers: `diffusion-segment train | presegment | calibrate | study | evidence`."""
+"""The command line of researchers: `diffusion-segment train | average | presegment | calibrate | study | evidence`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _STUDIES = (*_MEASURED, "teaching", "corrections")
 def add_training_commands(commands: Any) -> None:
     """Add the commands to the subparsers of `diffusion-segment`."""
     _add_train(commands)
+    _add_average(commands)
     _add_presegment(commands)
     _add_calibrate(commands)
     _add_study(commands)
@@ -78,6 +79,13 @@ def _add_train(commands: Any) -> None:
     parser.set_defaults(run=_run_train)
 
 
+def _add_average(commands: Any) -> None:
+    parser = commands.add_parser("average", help="mean weights of trainings that went on from the same weights")
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model folders")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model that gets the mean")
+    parser.set_defaults(run=_run_average)
+
+
 def _add_presegment(commands: Any) -> None:
     parser = commands.add_parser("presegment", help="write the probe's probabilities of training cases")
     _add_data(parser)
@@ -90,11 +98,12 @@ def _add_presegment(commands: Any) -> None:
 
 
 def _add_calibrate(commands: Any) -> None:
-    parser = commands.add_parser("calibrate", help="fit the probe's temperature on out-of-fold probabilities")
+    parser = commands.add_parser("calibrate", help="fit a network's temperature on cases that it was not trained on")
+    parser.add_argument("network", nargs="?", default="probe", choices=("probe", "refiner"))
     _add_data(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
-    parser.add_argument("--presegmentations", type=Path, required=True, metavar="DIR", help="those of `presegment`")
-    parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
+    parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: those of `presegment`")
+    parser.add_argument("--part", help="the part of splits.json (default: train for the probe, else validation)")
     parser.set_defaults(run=_run_calibrate)
 
 
@@ -161,6 +170,13 @@ def _companion(text: str) -> Any:
     return Companion(output=Path(model), data=Path(data))
 
 
+def _run_average(options: argparse.Namespace) -> None:
+    from .training.averaging import average_models
+
+    names = average_models(options.models, options.output)
+    print(f"{options.output}: mean of {len(options.models)} models: {', '.join(names)}")
+
+
 def _run_presegment(options: argparse.Namespace) -> None:
     from .training.cross_fitting import presegment_fold
     from .training.folds import Fold
@@ -176,9 +192,17 @@ def _run_presegment(options: argparse.Namespace) -> None:
 
 
 def _run_calibrate(options: argparse.Namespace) -> None:
-    from .training.cross_fitting import calibrate
+    from .training.cross_fitting import calibrate, calibrate_refiner
 
-    print(f"Temperature {calibrate(options.model, options.data, options.presegmentations, part=options.part):.3f}")
+    if options.network == "refiner":
+        found = calibrate_refiner(options.model, options.data, part=options.part or "validation")
+    elif options.presegmentations is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, "The probe's probabilities are missing.", hint="Give --presegmentations DIR."
+        )
+    else:
+        found = calibrate(options.model, options.data, options.presegmentations, part=options.part or "train")
+    print(f"Temperature {found:.3f}")
 
 
 def _run_study(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from DiffusionSegmentBackend.training.body_frame import fit_body_frame, fit_to_f
 from DiffusionSegmentBackend.training.bodypart import framed_scans, free_scans
 from DiffusionSegmentBackend.training.command import Companion, TrainOptions, train
 from DiffusionSegmentBackend.training.corruption import corrupted
-from DiffusionSegmentBackend.training.cross_fitting import calibrate, presegment_fold
+from DiffusionSegmentBackend.training.cross_fitting import calibrate, calibrate_refiner, presegment_fold
 from DiffusionSegmentBackend.training.data import find_cases, load_case
 from DiffusionSegmentBackend.training.folds import Fold
 from DiffusionSegmentBackend.training.loop import Budget, Training
@@ -296,3 +296,14 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
     temperature = calibrate(tmp_path / "one", [data], tmp_path / "pre")
     probe = load_model(str(tmp_path / "one"), "cpu").probe
     assert float(probe.temperature) == pytest.approx(temperature, rel=1e-2)  # type: ignore[arg-type]
+
+    fitted = calibrate_refiner(tmp_path / "one", [data], part="train", samples=1, device="cpu")
+    refiner = load_model(str(tmp_path / "one"), "cpu").refiner
+    assert refiner is not None
+    assert float(refiner.temperature) == pytest.approx(fitted, rel=1e-2)  # type: ignore[arg-type]
+    again = calibrate_refiner(tmp_path / "one", [data], part="train", samples=1, device="cpu")
+    assert again == pytest.approx(fitted, rel=1e-2)
+    train(TrainOptions(network="refiner", go_on=True, data=(data,), output=tmp_path / "one", steps=2, patch=32))
+    refiner = load_model(str(tmp_path / "one"), "cpu").refiner
+    assert refiner is not None
+    assert float(refiner.temperature) == 1  # type: ignore[arg-type]

@@ -56,3 +56,20 @@ def test_an_overconfident_map_gets_a_high_temperature(case: Case) -> None:
     wrong[::3] = 0
     assert temperature_of([case], [certain(wrong, 0.99).astype(np.float16)]) > 1.15
     assert temperature_of([case], [certain(case.labels, 0.6).astype(np.float16)]) < 1
+
+
+def test_a_calibrated_model_keeps_its_temperature_where_not_every_organ_was_drawn() -> None:
+    random = np.random.default_rng(0)
+    shape = (SIDE,) * 3
+    likely = random.dirichlet((8.0, 2.0), size=SIDE**3).T.reshape(2, *shape)
+    probabilities = np.zeros((3, *shape), np.float16)
+    probabilities[:2] = likely
+    probabilities[:, : SIDE // 4] = np.array([0.1, 0.0, 0.9])[:, None, None, None]
+    labels = (random.random(shape) > likely[0]).astype(np.uint8)
+    labels[: SIDE // 4] = 0
+    image = np.zeros(shape, np.float32)
+    grid = model_grid(Volume(image, np.diag([3.0, 3.0, 3.0, 1.0])), spacing=(3.0, 3.0, 3.0))
+    partial = Case("partial", image, labels, grid, drawn=frozenset({1}))
+    assert temperature_of([partial], [probabilities]) == pytest.approx(1.0, abs=0.1)
+    complete = Case("complete", image, labels, grid, drawn=frozenset({1, 2}))
+    assert temperature_of([complete], [probabilities]) > 1.5

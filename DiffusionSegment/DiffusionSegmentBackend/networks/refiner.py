@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,8 @@ class Refiner(nn.Module):
     """Estimates x_0: a U-Net at half resolution and a block at full, told the noise level, the marks and the features.
 
     `feature_channels` are those of the backbone's two finest levels. With `self_conditioning` (Chen et al. 2022, arXiv
-    2208.04202) the network also sees its estimate of x_0 from the step before.
+    2208.04202) the network also sees its estimate of x_0 from the step before. `temperature` divides the logits (Guo
+    et al. 2017).
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Refiner(nn.Module):
         self.head = nn.Conv3d(24, classes, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.register_buffer("temperature", torch.ones(()))
 
     @property
     def architecture(self) -> dict[str, object]:
@@ -126,7 +129,8 @@ class Refiner(nn.Module):
         columns = torch.cat([self._fusing[:, :_LIFTED], self._fusing[:, -2 * c : -c]], dim=1)
         fused = F.conv3d(torch.cat([full, x_t], dim=1), columns, padding=1) + shared.full
         correction = self.head(self.fuse.get_submodule("adn")(fused))
-        return pre.float().clamp(min=_LEAST_PROBABILITY).log_().add_(correction)
+        logits = pre.float().clamp(min=_LEAST_PROBABILITY).log_().add_(correction)
+        return logits.div_(cast(Tensor, self.temperature))
 
     @property
     def _fusing(self) -> Tensor:

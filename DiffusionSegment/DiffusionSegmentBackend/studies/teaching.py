@@ -15,7 +15,6 @@ from tqdm import tqdm
 from ..evaluation.metrics import dice_by_label
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
-from ..pipeline.features import padded
 from ..pipeline.model import Model
 from ..pipeline.tiling import TILE_SIDE
 from ..training.data import Case, CaseFiles, load_case
@@ -65,10 +64,7 @@ def network_of_its_own(base: Model, case: Case, value: int, budget: Budget) -> t
 
 def organ_on_grid(case: Case, backbone: Backbone, probe: Probe) -> NDArray[np.uint8]:
     """Where a probe of two classes finds its organ (z, y, x) in a case that has its coordinates."""
-    if case.coordinates is None:
-        raise ValueError(f"case {case.name} has no body coordinates")
-    image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
-    coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
+    image, coordinates = case.padded(TILE_SIDE)
     found = probe_map(image, coordinates, backbone, probe, device="cpu", bf16=False).argmax(dim=0)
     z, y, x = case.image.shape
     return found[:z, :y, :x].byte().numpy()

@@ -22,7 +22,8 @@ from ..evaluation.calibration import (
     tempered,
 )
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
-from ..pipeline.features import first_stage, padded
+from ..networks.temperature import as_trained, temperature
+from ..pipeline.features import first_stage
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import refine
@@ -55,27 +56,28 @@ def uncertainty_rows(
             collected.setdefault(name, []).append(case_measures(probabilities.numpy(), case, model))
     for n, case in enumerate(cases if len(cases) > 1 else []):
         others = [(c, r) for m, (c, r) in enumerate(zip(cases, raw, strict=True)) if m != n]
-        temperature = temperature_of([c for c, _ in others], [r for _, r in others])
-        calibrated = tempered(raw[n].astype(np.float32), temperature).astype(np.float32)
+        fitted = temperature_of([c for c, _ in others], [r for _, r in others])
+        calibrated = tempered(raw[n].astype(np.float32), fitted).astype(np.float32)
         collected.setdefault(_TEMPERED, []).append(case_measures(calibrated, case, model))
     return [measured_row(name, cases, measured, organs) for name, measured in collected.items()]
 
 
 def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: int) -> dict[str, Tensor]:
     """Probabilities (classes, z, y, x) of every method for one case."""
-    assert case.coordinates is not None
-    image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
-    coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
+    image, coordinates = case.padded(TILE_SIDE)
     stage = first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
     plan, _ = plan_of(SegmentOptions(seed=seed), model)
     mean = refine(stage, model, plan, samples=samples).mean
-    temperature = float(model.probe.temperature)  # type: ignore[arg-type]
-    raw = (stage.pre.clamp(min=1e-8).log() * temperature).softmax(dim=0)
     crop = (slice(None), *(slice(0, n) for n in case.image.shape))
-    found = {
-        _RAW: raw,
-        f"probe, {passes} augmentations": _augmented(model, image, coordinates, passes, seed),
-        f"probe, {passes} dropouts": _dropped_out(model, image, coordinates, passes, seed),
+    with as_trained(model.probe):
+        found = {
+            _RAW: _probe_pass(model, image, coordinates),
+            f"probe, {passes} augmentations": _augmented(model, image, coordinates, passes, seed),
+            f"probe, {passes} dropouts": _dropped_out(model, image, coordinates, passes, seed),
+        }
+    if temperature(model.probe) != 1.0:
+        found["probe, as shipped"] = stage.pre
+    found |= {
         f"diffusion, K = {samples}": mean,
         "diffusion + probe": ENSEMBLE_WEIGHT * mean + (1 - ENSEMBLE_WEIGHT) * stage.pre,
     }

@@ -1,19 +1,25 @@
-"""Probabilities of cases that a network never saw, and the temperature fitted on them."""
+"""Probabilities of cases that a network never saw, and the temperatures fitted on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from tqdm import tqdm
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..evaluation.calibration import fit_temperature
-from ..networks.probe import Probe
-from ..pipeline.description import read_description
-from ..pipeline.model import load_model, load_network, save_network
+from ..networks.temperature import as_trained, set_temperature
+from ..pipeline.description import ModelDescription, read_description
+from ..pipeline.features import Stage1, first_stage
+from ..pipeline.model import Model, load_model, load_network, save_network
+from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.prediction import refine
+from ..pipeline.progress import silent
+from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE
 from .data import TISSUE_THRESHOLD, Case
 from .folds import Fold
 from .presegmentations import presegment, read_presegmentations, write_presegmentations
@@ -21,6 +27,7 @@ from .session import add_coordinates, load_cases
 
 _VOXELS_PER_CASE = 20_000
 _FLOOR = 1e-6
+_LEAST_UNKNOWN = 0.02
 
 
 def presegment_fold(
@@ -47,24 +54,66 @@ def calibrate(folder: Path, data: Sequence[Path], presegmentations: Path, *, par
     description = read_description(folder)
     cases = load_cases(data, description, part=part)
     stored = read_presegmentations(presegmentations, cases, description.classes)
-    temperature = temperature_of(cases, stored)
-    probe = cast(Probe, load_network(description, "probe"))
-    cast(Tensor, probe.temperature).fill_(temperature)
-    save_network(folder, "probe", probe, architecture=dict(description.networks["probe"].architecture))
-    return temperature
+    found = temperature_of(cases, stored)
+    _store_temperature(description, "probe", found)
+    return found
+
+
+def calibrate_refiner(
+    folder: Path, data: Sequence[Path], *, part: str = "validation", samples: int = 4, device: str = "auto"
+) -> float:
+    """Fit the refiner's temperature on the mean of its samples of cases not trained on; write it into the refiner.
+
+    The probe's own temperature comes first, because the samples start from the probe's probabilities.
+
+    Raises:
+        DiffusionSegmentError: WEIGHTS_MISSING for a model without a refiner.
+    """
+    model = load_model(str(folder), device)
+    if model.refiner is None:
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_MISSING, f"{folder} has no refiner.", hint="Train one with `diffusion-segment train`."
+        )
+    cases = load_cases(data, model.description, part=part)
+    add_coordinates(cases, model.bodypart)
+    plan, _ = plan_of(SegmentOptions(), model)
+    means = []
+    with as_trained(model.refiner), torch.inference_mode():
+        for case in tqdm(cases, desc="samples"):
+            mean = refine(stage_of(case, model), model, plan, samples=samples).mean
+            z, y, x = case.image.shape
+            means.append(mean[:, :z, :y, :x].numpy().astype(np.float16))
+    found = temperature_of(cases, means)
+    _store_temperature(model.description, "refiner", found)
+    return found
+
+
+def stage_of(case: Case, model: Model) -> Stage1:
+    """Features and pre-segmentation of a case that has its coordinates, padded to a tile at least."""
+    image, coordinates = case.padded(TILE_SIDE)
+    return first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
+
+
+def _store_temperature(description: ModelDescription, name: str, value: float) -> None:
+    network = load_network(description, name)
+    set_temperature(network, value)
+    save_network(description.folder, name, network, architecture=dict(description.networks[name].architecture))
 
 
 def temperature_of(cases: Sequence[Case], probabilities: Sequence[NDArray[np.float16]], *, seed: int = 0) -> float:
     """Temperature of probabilities (classes, z, y, x) on random body voxels, as many of each case.
 
-    Voxels of a case whose organs were not all drawn count only where an organ was: elsewhere the truth is unknown.
+    Of a case whose organs were not all drawn, only voxels count that the model gives to none of the others: there it
+    makes no difference that nobody knows where those are. (To count drawn organs alone would choose voxels by their
+    truth, and so take every miss for overconfidence.)
     """
     random = np.random.default_rng(seed)
     logits, labels = [], []
     for case, values in zip(cases, probabilities, strict=True):
         known = case.image > TISSUE_THRESHOLD
-        if case.drawn is not None and len(case.drawn) < values.shape[0] - 1:
-            known &= case.labels > 0
+        if case.drawn is not None:
+            unknown = [value for value in range(1, len(values)) if value not in case.drawn]
+            known &= values[unknown].sum(axis=0, dtype=np.float32) < _LEAST_UNKNOWN
         places = np.flatnonzero(known)
         chosen = random.choice(places, min(len(places), _VOXELS_PER_CASE), replace=False)
         logits.append(np.log(np.maximum(values.reshape(len(values), -1)[:, chosen].astype(np.float32), _FLOOR)))

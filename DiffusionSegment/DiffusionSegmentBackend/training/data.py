@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription
-from ..pipeline.features import body_box
+from ..pipeline.features import body_box, padded
 from ..pipeline.prepare import windowed
 from ..volume import Grid, Volume, model_grid, same_geometry
 from ..volume_io import read_volume
@@ -47,6 +48,17 @@ class Case:
     offset: tuple[int, int, int] = (0, 0, 0)
     coordinates: NDArray[np.float16] | None = None
     drawn: frozenset[int] | None = None
+
+    def padded(self, least: int) -> tuple[Tensor, Tensor]:
+        """Image (z, y, x) and coordinates in mm (3, z, y, x), float32, grown at the far end to sides of `least`.
+
+        Raises:
+            ValueError: For a case without coordinates.
+        """
+        if self.coordinates is None:
+            raise ValueError(f"case {self.name} has no body coordinates")
+        image = padded(torch.from_numpy(self.image)[None], least=least, value=-1.0)[0]
+        return image, padded(torch.from_numpy(self.coordinates).float(), least=least, value=0.0)
 
     def lps(self, indices: NDArray) -> NDArray[np.float64]:
         """LPS in mm (..., 3) of voxels (..., 3) = z, y, x of the image."""

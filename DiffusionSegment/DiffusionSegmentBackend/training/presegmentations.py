@@ -17,7 +17,6 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
-from ..pipeline.features import padded
 from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE, Tiling
 from .data import Case
 
@@ -29,10 +28,7 @@ def presegment(
     backbone, probe = backbone.to(device), probe.to(device)
     results = []
     for case in tqdm(cases, desc="pre-segmentations"):
-        if case.coordinates is None:
-            raise ValueError(f"case {case.name} has no body coordinates")
-        image = padded(torch.from_numpy(case.image)[None], least=TILE_SIDE, value=-1.0)[0]
-        coordinates = padded(torch.from_numpy(case.coordinates).float(), least=TILE_SIDE, value=0.0)
+        image, coordinates = case.padded(TILE_SIDE)
         found = probe_map(image, coordinates, backbone, probe, device=device, bf16=bf16)
         z, y, x = case.image.shape
         results.append(found[:, :z, :y, :x].numpy().astype(np.float16))

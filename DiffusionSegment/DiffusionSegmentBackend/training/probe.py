@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
+from ..networks.temperature import set_temperature
 from .data import Case
 from .loop import Budget, Training
 from .losses import SegmentationLoss
@@ -59,13 +60,18 @@ def train_probe(
     batch: int = 2,
     finetune: bool = False,
 ) -> ProbedBackbone:
-    """Train and return the moving averages of probes and backbone; the latter is unchanged unless `finetune`."""
+    """Train and return the moving averages of probes and backbone; the latter is unchanged unless `finetune`.
+
+    A temperature fitted to the first weights is forgotten.
+    """
     backbone.requires_grad_(finetune)
     torch.manual_seed(budget.seed)
     probes = {
         task.name: task.probe.requires_grad_(True) if task.probe else Probe(backbone.channels, task.classes)
         for task in tasks
     }
+    for probe in probes.values():
+        set_temperature(probe, 1.0)
     warm = all(task.probe is not None for task in tasks)
     network = ProbedBackbone(backbone, probes)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ from ..diffusion.noise import training_noise
 from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone, fine_features
 from ..networks.refiner import Refiner
+from ..networks.temperature import set_temperature
 from ..pipeline.marks import clamped, one_hot_marks, spread
 from ..pipeline.sampling import coded
 from .data import Case
@@ -44,6 +45,8 @@ def train_refiner(
 ) -> Refiner:
     """Train on the frozen backbone's features and return the moving average; `start` gives the first weights.
 
+    A temperature fitted to the first weights is forgotten.
+
     `presegmentations` holds the probe's probabilities (classes, z, y, x) of each case on the model's grid; best are
     those of probes that never saw the case, because such mistakes are the ones of new patients.
     """
@@ -52,6 +55,7 @@ def train_refiner(
     torch.manual_seed(budget.seed)
     shown = recipe.scheme == "self-conditioning"
     network = start.requires_grad_(True) if start else Refiner(backbone.channels[:2], classes, self_conditioning=shown)
+    set_temperature(network, 1.0)
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
