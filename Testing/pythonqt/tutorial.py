@@ -23,6 +23,8 @@ from DiffusionSegmentBackend.reporting_requests import with_volumes_now
 from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
 from headless.slicer_picture import legendOnlyIn
 from headless.views import SliceView
 from PIL import Image
@@ -104,29 +106,40 @@ class Tutorial:
         self._open(*_SECTIONS[:3])
 
     def _review(self) -> None:
-        """Go on to the first region where two organs meet: what is right there can be painted."""
+        """Accept the first region, flag the second, go on to the one around which most of an organ was missed."""
         self._open("reviewButton")
-        review = self._photographer.panel.review
         for button in (self._ui.nextButton, self._ui.acceptButton, self._ui.flagButton):
             button.click()
-        while review.region.rival == "background" and review.region.number < self._ui.regionTable.rowCount - 1:
+        missed = {}
+        while self._region.number not in missed:
+            missed[self._region.number] = self._missedVoxels()
+            self._ui.nextButton.click()
+        while self._region.number != max(missed, key=missed.__getitem__):
             self._ui.nextButton.click()
         self._take("4-review")
 
+    @property
+    def _region(self):
+        return self._photographer.panel.review.region
+
+    def _missedVoxels(self) -> int:
+        """Voxels of organs that a stroke around the region would add."""
+        labels, truth = readLabels(self._photographer.panel.scan).labels, self._truth()
+        stroke = self._stroke()
+        return int(np.count_nonzero((labels[stroke] == 0) & (truth[stroke] > 0)))
+
+    def _stroke(self) -> tuple[slice, slice, slice]:
+        """A box of voxels (k, j, i) around the middle of the region."""
+        index = np.linalg.inv(geometryOfRun(self._photographer.panel.scan)) @ (*self._region.centroidLPS, 1.0)
+        k, j, i = (slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True))
+        return k, j, i
+
     def _correct(self) -> None:
         """Paint what the phantom really holds around the region, as Segment Editor does, and apply."""
-        from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-        from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
-
         panel = self._photographer.panel
-        scan, region = panel.scan, panel.review.region
-        labels, truth = readLabels(scan).labels.copy(), self._truth()
-        index = np.linalg.inv(geometryOfRun(scan)) @ (*region.centroidLPS, 1.0)
-        stroke = tuple(
-            slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True)
-        )
-        labels[stroke] = truth[stroke]
-        writeLabels(scan, labels)
+        labels, stroke = readLabels(panel.scan).labels.copy(), self._stroke()
+        labels[stroke] = self._truth()[stroke]
+        writeLabels(panel.scan, labels)
         self._ui.applyButton.click()
         self._photographer.until(lambda: not panel._client.running)
         self._take("5-correct")

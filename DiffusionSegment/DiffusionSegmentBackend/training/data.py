@@ -1,4 +1,4 @@
-"""Labelled scans for training: found in a folder, brought to the model's grid once, cut into augmented patches."""
+"""Labelled scans for training: found in a folder and brought to the model's grid once."""
 
 from __future__ import annotations
 
