@@ -25,6 +25,7 @@ from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import write_volume
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
+from DiffusionSegmentLib.scene.review import Region, RegionState, ReviewList
 from headless.slicer_picture import legendOnlyIn
 from headless.views import SliceView
 from PIL import Image
@@ -47,6 +48,7 @@ _DATE = datetime.date(2026, 1, 1)
 _SECTIONS = ("resultButton", "overlayButton", "reviewButton", "editorButton", "advancedButton")
 _REGION_SIZE_MM = (300.0, 240.0, 250.0)
 _STROKE = (3, 9, 9)
+_LARGE_VOXELS = 20_000
 _PHANTOM_MM = (360.0, 270.0, 330.0)
 
 
@@ -106,39 +108,34 @@ class Tutorial:
         self._open(*_SECTIONS[:3])
 
     def _review(self) -> None:
-        """Accept the first region, flag the second, go on to the one around which most of an organ was missed."""
+        """Accept the first region, flag the second, go on to the one around which most of a large organ was missed."""
         self._open("reviewButton")
         for button in (self._ui.nextButton, self._ui.acceptButton, self._ui.flagButton):
             button.click()
-        missed = {}
-        while self._region.number not in missed:
-            missed[self._region.number] = self._missedVoxels()
-            self._ui.nextButton.click()
-        while self._region.number != max(missed, key=missed.__getitem__):
-            self._ui.nextButton.click()
+        panel = self._photographer.panel
+        regions = [region for region in ReviewList(panel.scan.segmentation).regions if region.state is RegionState.OPEN]
+        chosen = max(regions, key=lambda region: np.count_nonzero(self._missed(region)))
+        panel.review.onRegionClicked(chosen.number, 0)
         self._take("4-review")
 
-    @property
-    def _region(self):
-        return self._photographer.panel.review.region
-
-    def _missedVoxels(self) -> int:
-        """Voxels of organs that a stroke around the region would add."""
-        labels, truth = readLabels(self._photographer.panel.scan).labels, self._truth()
-        stroke = self._stroke()
-        return int(np.count_nonzero((labels[stroke] == 0) & (truth[stroke] > 0)))
-
-    def _stroke(self) -> tuple[slice, slice, slice]:
-        """A box of voxels (k, j, i) around the middle of the region."""
-        index = np.linalg.inv(geometryOfRun(self._photographer.panel.scan)) @ (*self._region.centroidLPS, 1.0)
-        k, j, i = (slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True))
-        return k, j, i
+    def _missed(self, region: Region) -> np.ndarray:
+        """What a stroke around the region adds to its organ, if that is large: voxels that the phantom holds of it."""
+        scan = self._photographer.panel.scan
+        labels, truth, organ = readLabels(scan).labels, self._truth(), scan.label(region.organ).value
+        index = np.linalg.inv(geometryOfRun(scan)) @ (*region.centroidLPS, 1.0)
+        stroke = tuple(
+            slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True)
+        )
+        found = np.zeros(labels.shape, bool)
+        found[stroke] = np.count_nonzero(truth == organ) > _LARGE_VOXELS
+        return found & (truth == organ) & (labels != organ)
 
     def _correct(self) -> None:
-        """Paint what the phantom really holds around the region, as Segment Editor does, and apply."""
+        """Paint what was missed of the region's organ, as Segment Editor's brush does, and apply."""
         panel = self._photographer.panel
-        labels, stroke = readLabels(panel.scan).labels.copy(), self._stroke()
-        labels[stroke] = self._truth()[stroke]
+        labels = readLabels(panel.scan).labels.copy()
+        region = panel.review.region
+        labels[self._missed(region)] = panel.scan.label(region.organ).value
         writeLabels(panel.scan, labels)
         self._ui.applyButton.click()
         self._photographer.until(lambda: not panel._client.running)
