@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ class Tutorial:
     def _missed(self, region: Region) -> np.ndarray:
         """What a stroke around the region adds to its organ, if that is large: voxels that the phantom holds of it."""
         scan = self._photographer.panel.scan
-        labels, truth, organ = readLabels(scan).labels, self._truth(), scan.label(region.organ).value
+        labels, truth, organ = readLabels(scan).labels, self._truth, scan.label(region.organ).value
         index = np.linalg.inv(geometryOfRun(scan)) @ (*region.centroidLPS, 1.0)
         stroke = tuple(
             slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True)
@@ -141,6 +142,7 @@ class Tutorial:
         self._photographer.until(lambda: not panel._client.running)
         self._take("5-correct")
 
+    @cached_property
     def _truth(self) -> np.ndarray:
         """The labels with which *Sample Data* drew its phantom."""
         from DiffusionSegmentLib import sample_data

@@ -79,8 +79,7 @@ def method_table(rows: Sequence[BenchmarkRow]) -> str:
     """One line a row, by scan; seconds, and MB of memory. A column in which nothing was measured is left out."""
     header = [
         *("scan", "method", "grid, mm", "timed tiles of all", "networks, s", "preview, s", "warm click, s"),
-        *("first click, s",),
-        *("processor, s", "host memory, MB", "device memory, MB", "load"),
+        *("first click, s", "processor, s", "host memory, MB", "device memory, MB", "load"),
     ]
     lines = [
         [

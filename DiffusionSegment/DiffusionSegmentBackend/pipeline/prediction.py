@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ class Job:
     region: Tensor | None = None
     show: Callable[[Tensor, tuple[int, int, int]], None] | None = None
 
-    @property
+    @cached_property
     def box(self) -> Box:
         """Where the networks look (z, y, x)."""
         body = body_box(self.image, least=TILE_SIDE)

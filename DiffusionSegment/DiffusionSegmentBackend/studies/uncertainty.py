@@ -23,15 +23,13 @@ from ..evaluation.calibration import (
 )
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
 from ..networks.temperature import as_trained, temperature
-from ..pipeline.features import first_stage
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import refine
-from ..pipeline.progress import silent
 from ..pipeline.session import ENSEMBLE_WEIGHT
-from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE
+from ..pipeline.tiling import TILE_SIDE
 from ..pipeline.uncertainty import entropy, volume_interval_ml
-from ..training.cross_fitting import temperature_of
+from ..training.cross_fitting import stage_of, temperature_of
 from ..training.data import TISSUE_THRESHOLD, Case
 from ..training.presegmentations import probe_map
 from .result_file import StudyRow, organ_table
@@ -65,7 +63,7 @@ def uncertainty_rows(
 def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: int) -> dict[str, Tensor]:
     """Probabilities (classes, z, y, x) of every method for one case."""
     image, coordinates = case.padded(TILE_SIDE)
-    stage = first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
+    stage = stage_of(case, model)
     plan, _ = plan_of(SegmentOptions(seed=seed), model)
     mean = refine(stage, model, plan, samples=samples).mean
     crop = (slice(None), *(slice(0, n) for n in case.image.shape))

@@ -27,7 +27,7 @@ from .session import add_coordinates, load_cases
 
 _VOXELS_PER_CASE = 20_000
 _FLOOR = 1e-6
-_LEAST_UNKNOWN = 0.02
+_MOST_UNKNOWN = 0.02
 
 
 def presegment_fold(
@@ -113,7 +113,7 @@ def temperature_of(cases: Sequence[Case], probabilities: Sequence[NDArray[np.flo
         known = case.image > TISSUE_THRESHOLD
         if case.drawn is not None:
             unknown = [value for value in range(1, len(values)) if value not in case.drawn]
-            known &= values[unknown].sum(axis=0, dtype=np.float32) < _LEAST_UNKNOWN
+            known &= values[unknown].sum(axis=0, dtype=np.float32) < _MOST_UNKNOWN
         places = np.flatnonzero(known)
         chosen = random.choice(places, min(len(places), _VOXELS_PER_CASE), replace=False)
         logits.append(np.log(np.maximum(values.reshape(len(values), -1)[:, chosen].astype(np.float32), _FLOOR)))
