@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ REGIONS = "regions.nii.gz"
 BODYPART = "bodypart.nii.gz"
 CORRECTIONS = "corrections.nii.gz"
 REPORT = "report.json"
+_ATTEMPTS = 20
 
 
 @contextmanager
@@ -34,12 +36,7 @@ def staged_folder(folder: Path) -> Iterator[Path]:
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; `folder` is then as it was.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise from_os_error(error, folder) from error
-    try:
+    with _hidden_folder(folder) as staging:
         yield staging
         if not folder.exists():
             staging.chmod(0o755)
@@ -47,10 +44,55 @@ def staged_folder(folder: Path) -> Iterator[Path]:
         else:
             for file in sorted(staging.iterdir()):
                 os.replace(file, folder / file.name)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` that takes its place as a whole when all went well, and vanishes otherwise.
+
+    Of several that do so at once each leaves a whole folder, never files of two.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; what was there before is then there again.
+    """
+    with _hidden_folder(folder) as staging, _hidden_folder(folder) as retired:
+        yield staging
+        staging.chmod(0o755)
+        for attempt in range(_ATTEMPTS):
+            if _exchanged(staging, folder, retired / str(attempt)):
+                return
+        raise OSError(errno.EBUSY, "others keep writing to it", str(folder))
+
+
+def _exchanged(staging: Path, folder: Path, retired: Path) -> bool:
+    """Whether the staged folder is now in its place; it is not when another writer took the place in between."""
+    with suppress(FileNotFoundError):  # nothing is there, or another has just retired it
+        os.replace(folder, retired)
+    try:
+        os.replace(staging, folder)
+    except OSError:
+        if folder.exists():
+            return False
+        if retired.exists():
+            os.replace(retired, folder)
+        raise
+    return True
+
+
+@contextmanager
+def _hidden_folder(folder: Path) -> Iterator[Path]:
+    """A new hidden folder beside `folder`, gone at the end; an OSError within becomes an error in words."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise from_os_error(error, folder) from error
+    try:
+        yield hidden
     except OSError as error:
         raise from_os_error(error, folder) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -10,12 +10,9 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from .model_folders import bundled_models_folder, model_folders, user_models_fol
 from .networks.probe import Probe
 from .pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
 from .pipeline.model import check_base, find_model, load_network, save_network, weights_sha256
-from .result_folder import staged_folder
+from .result_folder import replaced_folder
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
@@ -92,7 +89,7 @@ def save_user_model(
     }
     architecture = {**base.networks["probe"].architecture, "classes": probe.classes}
     folder = user_models_folder() / name
-    with _installing(folder) as staging:
+    with replaced_folder(folder) as staging:
         (staging / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
         save_network(staging, "probe", probe, architecture=architecture)
         _write_manifest(staging, name)
@@ -140,7 +137,7 @@ def import_model(source: Path, *, replace: bool = False) -> str:
     content = _checked(_folder_content(source) if source.is_dir() else _zip_content(source), source)
     name = str(json.loads(content[MANIFEST_FILE])["name"])
     check_free_name(name, replace=replace)
-    with _installing(user_models_folder() / name) as staging:
+    with replaced_folder(user_models_folder() / name) as staging:
         for part, data in content.items():
             (staging / part).write_bytes(data)
         _check_installed(read_description(staging), name, source)
@@ -162,22 +159,6 @@ def _check_installed(description: ModelDescription, name: str, source: Path) -> 
     if not alike or description.networks["probe"].architecture != expected:
         raise _no_model(source, f"it does not fit {base.name}, its base")
     load_network(description, "probe")
-
-
-@contextmanager
-def _installing(folder: Path) -> Iterator[Path]:
-    """A staged folder that takes the place of `folder` as a whole; what was there comes back if that fails."""
-    retired = folder.with_name(f".{folder.name}.retired")
-    try:
-        with staged_folder(folder) as staging:
-            yield staging
-            if folder.exists():
-                shutil.rmtree(retired, ignore_errors=True)
-                os.replace(folder, retired)
-    finally:
-        if retired.exists() and not folder.exists():
-            os.replace(retired, folder)
-        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, name: str) -> None:

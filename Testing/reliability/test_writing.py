@@ -183,11 +183,12 @@ def test_two_that_write_the_same_result_leave_a_whole_one(tmp_path: Path) -> Non
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_two_that_install_the_same_model_leave_a_whole_one(tmp_path: Path, models: Path) -> None:
+def test_several_that_install_the_same_model_leave_a_whole_one(tmp_path: Path, models: Path) -> None:
     save(tmp_path / "output")
     export_model("mine", tmp_path / "mine.zip")
-    for _ in range(5):
-        errors = together([lambda: import_model(tmp_path / "mine.zip", replace=True)] * 3)
+    for _ in range(20):
+        errors = together([lambda: import_model(tmp_path / "mine.zip", replace=True)] * 6)
         assert all(isinstance(error, DiffusionSegmentError) for error in errors)
         assert load_model("mine", "cpu").description.name == "mine"
+        assert len(list((models / "mine").iterdir())) == 3
     assert sorted(path.name for path in models.iterdir()) == ["mine", NAME]
