@@ -11,7 +11,7 @@ from .errors import DiffusionSegmentError, ErrorCode
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
-_MEASURED = ("models", "bodypart", "features", "recycling", "starts", "uncertainty", "settings")
+_MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
 _STUDIES = (*_MEASURED, "teaching", "corrections")
 
 
@@ -116,6 +116,7 @@ def _add_study(commands: Any) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the result file")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="features: also keep out-of-fold probabilities")
+    parser.add_argument("--trainings", type=Path, metavar="DIR", help="labels: keep checkpoints, and go on from them")
     parser.set_defaults(run=_run_study)
 
 
@@ -208,7 +209,14 @@ def _run_calibrate(options: argparse.Namespace) -> None:
 def _run_study(options: argparse.Namespace) -> None:
     from .studies.command import run_study
 
-    run_study(options.study, options.models, options.data, options.output, predictions=options.predictions)
+    run_study(
+        options.study,
+        options.models,
+        options.data,
+        options.output,
+        predictions=options.predictions,
+        trainings=options.trainings,
+    )
 
 
 def _run_evidence(options: argparse.Namespace) -> None:

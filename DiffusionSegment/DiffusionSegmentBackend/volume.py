@@ -173,6 +173,14 @@ class Grid:
             best = np.maximum(best, share)
         return result
 
+    def nearest_to_grid(self, labels: NDArray) -> NDArray:
+        """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""
+        places = []
+        for axis, size in enumerate(self.native_shape):
+            centres = (np.arange(self.shape[axis]) + 0.5) * self.spacing[2 - axis] / self.native_spacing[2 - axis]
+            places.append(np.minimum(centres.astype(int), size - 1))
+        return self.order.apply(labels)[np.ix_(*places)]
+
 
 def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     """The grid of `spacing` (x, y, z in mm) along the volume's canonical axes, covering all of it.

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.evaluation.metrics import centroid_values, dice_by_label, errors_in_most_uncertain
+from DiffusionSegmentBackend.evaluation.metrics import (
+    centroid_values,
+    dice_by_label,
+    dice_of_vox2vec,
+    errors_in_most_uncertain,
+)
 from monai.metrics import DiceMetric
 
 
@@ -24,6 +29,29 @@ def test_an_organ_that_is_not_there_has_no_dice_and_a_missed_one_has_none_of_it(
     truth = np.array([[0, 1], [1, 1]], np.uint8)
     assert dice_by_label(np.zeros_like(truth), truth, 3)[0] == 0
     assert np.isnan(dice_by_label(truth * 2, truth, 3)[1])
+
+
+def test_dice_of_vox2vec_counts_voxels_of_one_by_one_by_two_millimetres() -> None:
+    """Four voxels of 2 x 1 x 4 mm are each read at 2 x 1 x 2 places; the counts alone would give the same Dice."""
+    truth = np.array([[[1, 1, 0, 2]]], np.uint8)
+    predicted = np.array([[[1, 0, 0, 2]]], np.uint8)
+    scores = dice_of_vox2vec(predicted, truth, 3, index_to_lps=np.diag([2.0, 1.0, 4.0, 1.0]))
+    np.testing.assert_allclose(scores, [2 / 3, 1])
+
+
+def test_dice_of_vox2vec_gives_slices_between_two_planes_to_the_nearer() -> None:
+    """At 3 mm, planes of 2 mm are read from planes 0, 1, 1: the second counts twice."""
+    truth = np.array([1, 1], np.uint8).reshape(2, 1, 1)
+    predicted = np.array([0, 1], np.uint8).reshape(2, 1, 1)
+    scores = dice_of_vox2vec(predicted, truth, 2, index_to_lps=np.diag([1.0, 1.0, 3.0, 1.0]))
+    np.testing.assert_allclose(scores, [4 / 5])
+
+
+def test_dice_of_vox2vec_rewards_the_absence_of_what_is_absent() -> None:
+    truth = np.zeros((2, 2, 2), np.uint8)
+    predicted = truth.copy()
+    predicted[:, 0, 0] = 2
+    np.testing.assert_array_equal(dice_of_vox2vec(predicted, truth, 3, index_to_lps=np.eye(4)), [1, 0])
 
 
 def test_errors_are_found_where_doubt_is_highest() -> None:

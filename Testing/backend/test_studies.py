@@ -18,6 +18,7 @@ from DiffusionSegmentBackend.pipeline.description import ModelDescription, read_
 from DiffusionSegmentBackend.pipeline.model import find_model
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.studies.bodypart import voxels_in_order
+from DiffusionSegmentBackend.studies.few_labels import label_rows, starts_of
 from DiffusionSegmentBackend.studies.frozen_features import Cohort, cross_validation_jobs, measure
 from DiffusionSegmentBackend.studies.frozen_probes import weighted_loss
 from DiffusionSegmentBackend.studies.recycling import chains_of, recycling_rows
@@ -26,6 +27,7 @@ from DiffusionSegmentBackend.studies.result_file import StudyRow, organ_table, w
 from DiffusionSegmentBackend.studies.starts import start_rows
 from DiffusionSegmentBackend.studies.voxel_features import FeatureSource, tiles, whole_scan_table
 from DiffusionSegmentBackend.training.data import Case
+from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.volume import Volume, model_grid
 from numpy.typing import NDArray
 
@@ -130,6 +132,37 @@ def test_start_rows_say_what_a_dropped_organ_gets_back(cases: list[Case], descri
     rows = start_rows(under_test(description), cases[:1], [prior], ORGANS, dropped=1, chains=chains)
     assert list(rows[0].numbers) == ["Dice of the dropped spleen"]
     assert rows[1].numbers == {}
+
+
+def test_few_labels_leave_a_frozen_backbone_as_it_was_and_train_the_others(cases: list[Case], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    pretrained = Backbone(CHANNELS)
+    before = {name: value.clone() for name, value in pretrained.state_dict().items()}
+    starts = starts_of({"diffusion": pretrained}, seed=0)
+    assert [start.name for start in starts] == ["from scratch", "diffusion, fine-tuned", "diffusion, frozen"]
+    cohort, budget = Cohort(cases, 1, ORGANS), Budget(steps=3, learning_rate=1e-2, ema_decay=0.0)
+    rows = label_rows(starts, cohort, budget=budget, folder=tmp_path, labelled=(1,), patch=32)
+    assert [(row.name, row.x) for row in rows] == [(f"{start.name}, 1 labelled", 1) for start in starts]
+    assert all(row.dice is not None and set(row.dice) == {"phantom_1"} for row in rows)
+    assert all(torch.equal(value, before[name]) for name, value in pretrained.state_dict().items())
+    moved = {
+        folder.name: any(
+            not torch.equal(value, before[name.removeprefix("backbone.")])
+            for name, value in torch.load(folder / "checkpoint.pt", weights_only=True)["network"].items()
+            if name.startswith("backbone.")
+        )
+        for folder in tmp_path.iterdir()
+    }
+    assert moved == {"from-scratch-1": True, "diffusion-fine-tuned-1": True, "diffusion-frozen-1": False}
+
+
+def test_few_labels_go_on_from_their_checkpoints(cases: list[Case], tmp_path: Path) -> None:
+    cohort, starts = Cohort(cases, 1, ORGANS), starts_of({"diffusion": Backbone(CHANNELS)}, seed=0)[:1]
+    budget, checkpoint = Budget(steps=3), tmp_path / "from-scratch-1" / "checkpoint.pt"
+    first = label_rows(starts, cohort, budget=budget, folder=tmp_path, labelled=(1,), patch=32)
+    spent = torch.load(checkpoint, weights_only=True)["seconds"]
+    assert label_rows(starts, cohort, budget=budget, folder=tmp_path, labelled=(1,), patch=32) == first
+    assert torch.load(checkpoint, weights_only=True)["seconds"] == spent
 
 
 def test_order_is_the_share_of_voxels_that_grow() -> None:

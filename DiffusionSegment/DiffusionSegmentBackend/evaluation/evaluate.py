@@ -20,7 +20,7 @@ from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.data import CaseFiles, drawn_values
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
-from .metrics import centroid_values, dice_by_label, errors_in_most_uncertain
+from .metrics import centroid_values, dice_by_label, dice_of_vox2vec, errors_in_most_uncertain
 from .surface import surface_dice_by_label
 
 _SHARES = (0.01, 0.02, 0.05)
@@ -48,6 +48,7 @@ def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) 
         "mean_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmean) for v in variants},
         "median_dice": {v: _mean([case["dice"][v] for case in cases], np.nanmedian) for v in variants},
         "surface_dice_2mm": {v: _mean([case["surface_dice_2mm"][v] for case in cases], np.nanmean) for v in variants},
+        "dice_1x1x2mm": {v: _mean([case["dice_1x1x2mm"][v] for case in cases], np.nanmean) for v in variants},
         "organ_dice": {
             v: {name: _rounded(np.nanmean([case["dice"][v][n] for case in cases])) for n, name in enumerate(names)}
             for v in variants
@@ -76,11 +77,13 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     drawn = drawn_values(scan, model.description)
     unknown = np.array([value not in drawn for value in range(1, classes)])
     x, y, z = (float(length) for length in np.linalg.norm(volume.index_to_lps[:3, :3], axis=0))
+    resampled = {n: dice_of_vox2vec(p, truth, classes, index_to_lps=volume.index_to_lps) for n, p in labels.items()}
     surface = {n: surface_dice_by_label(p, truth, classes, (z, y, x)) for n, p in labels.items()}
     return {
         "name": scan.name,
         "dice": {n: _known(dice_by_label(p, truth, classes), unknown) for n, p in labels.items()},
         "surface_dice_2mm": {n: _known(values, unknown) for n, values in surface.items()},
+        "dice_1x1x2mm": {n: _known(values, unknown) for n, values in resampled.items()},
         "bodypart_at_centroids": np.round(
             centroid_values(prediction.coordinates_mm.numpy(), grid.labels_to_grid(truth), classes), 1
         ).tolist(),

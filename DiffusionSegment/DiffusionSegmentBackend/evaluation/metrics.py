@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..volume import Volume, model_grid
+
+VOX2VEC_SPACING_MM = (1.0, 1.0, 2.0)
+
 
 def dice_by_label(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
     """Dice of labels 1..classes-1; NaN for a label that the truth does not show."""
@@ -14,6 +18,21 @@ def dice_by_label(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classe
     ]
     with np.errstate(invalid="ignore"):
         return np.where(counts[1] > 0, 2 * counts[2] / (counts[0] + counts[1]), np.nan)
+
+
+def dice_of_vox2vec(
+    predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, *, index_to_lps: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Dice of labels 1..classes-1 as in vox2vec (Goncharov et al. 2023), whose protocol Li et al. 2025 share.
+
+    Both maps are read at 1 x 1 x 2 mm by nearest voxel; a label that is absent scores 1 where none was predicted,
+    else 0. (Their crop to the body and their removal of what lies outside it are left out.)
+    """
+    grid = model_grid(Volume(truth, index_to_lps), spacing=VOX2VEC_SPACING_MM)
+    read, known = grid.nearest_to_grid(predicted), grid.nearest_to_grid(truth)
+    scores = dice_by_label(read, known, classes)
+    found = np.bincount(read.ravel(), minlength=classes)[1:classes] > 0
+    return np.where(np.isnan(scores), np.where(found, 0.0, 1.0), scores)
 
 
 def centroid_values(field: NDArray[np.float32], labels: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,14 @@ from ..networks.bodypart import BodyPartRegressor
 from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.model import load_model, load_network
 from ..training.data import Case, find_cases
+from ..training.loop import Budget
 from ..training.presegmentations import read_presegmentations
 from ..training.session import TRAINING_FOLDER, add_coordinates, load_cases
 from .bodypart import bodypart_rows, recognition_rows
 from .correction import correction_rows
+from .few_labels import FROM_SCRATCH as NEW_NETWORK
+from .few_labels import LABELLED as FEW_OR_ALL
+from .few_labels import label_rows, starts_of
 from .frozen_features import LABELLED, TIMESTEPS, Cohort, cross_validation_jobs, measure, split_job
 from .model_quality import model_rows
 from .recycling import recycling_rows
@@ -35,12 +40,21 @@ from .voxel_features import FeatureSource
 _FOLDS = 5
 _DROPPED_ORGAN = "spleen"
 _TEACHING_MINUTES = 1.5
+_LABELS_BUDGET = Budget(steps=400, learning_rate=2e-3, ema_decay=0.99, bf16=True)
 
 
 def run_study(
-    study: str, models: Sequence[Path], data: Sequence[Path], output: Path, *, predictions: Path | None = None
+    study: str,
+    models: Sequence[Path],
+    data: Sequence[Path],
+    output: Path,
+    *,
+    predictions: Path | None = None,
+    trainings: Path | None = None,
 ) -> None:
     """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
+
+    `trainings` keeps the checkpoints of a study that trains, which goes on from those it finds there.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
@@ -48,6 +62,7 @@ def run_study(
     descriptions = [read_description(folder) for folder in models]
     studies = {
         "features": lambda: _features(descriptions, data, predictions),
+        "labels": lambda: _labels(descriptions, data, trainings),
         "recycling": lambda: _recycling(descriptions, data, _needed(predictions, study)),
         "starts": lambda: _starts(descriptions[0], data, _needed(predictions, study)),
         "models": lambda: _models(descriptions, data),
@@ -60,7 +75,8 @@ def run_study(
     rows, described = studies[study]()
     paths = " ".join(str(path) for path in models)
     folders = " ".join(f"--data {path}" for path in data)
-    more = f" --predictions {predictions}" if predictions else ""
+    options = {"--predictions": predictions, "--trainings": trainings}
+    more = "".join(f" {option} {folder}" for option, folder in options.items() if folder)
     command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
     write_study(output, rows, command=command, seed=0, **described)
 
@@ -128,6 +144,32 @@ def _features(
         "budget": _budget(descriptions[0], "backbone"),
         "reference": f"{descriptions[0].folder.name}, nonlinear",
         "plot": {"x_label": "t of 1000", "log_x": True, "y": "dice", "y_label": "mean Dice"},
+        **_groups(cohort.organs),
+    }
+    return rows, described
+
+
+def _labels(
+    descriptions: Sequence[ModelDescription], data: Sequence[Path], trainings: Path | None
+) -> tuple[list[StudyRow], dict[str, Any]]:
+    cohort = _cohort(descriptions[0], data)
+    starts = starts_of(
+        {d.folder.name: cast(Backbone, load_network(d, "backbone")) for d in descriptions}, seed=_LABELS_BUDGET.seed
+    )
+    with tempfile.TemporaryDirectory() as passing:
+        rows = label_rows(starts, cohort, budget=_LABELS_BUDGET, folder=trainings or Path(passing))
+    described = {
+        "order": 22,
+        "title": "Few labels: from scratch, fine-tuned, frozen",
+        "question": "Does pretraining save labels?",
+        "protocol": "One backbone architecture under the product's own probe (3x3x3 convolutions), trained on the "
+        f"first {', '.join(map(str, FEW_OR_ALL))} training cases: both new, or the backbone pretrained, which joins "
+        f"after a twentieth of the steps ('fine-tuned') or not at all ('frozen'). Tested on {cohort.validation} "
+        "validation cases on the model's grid.",
+        "budget": f"{_LABELS_BUDGET.steps} steps of two augmented 64-voxel patches a training; pretraining beforehand: "
+        f"{_budget(descriptions[0], 'backbone')}",
+        "reference": f"{NEW_NETWORK}, {FEW_OR_ALL[-1]} labelled",
+        "plot": {"x_label": "labelled cases", "log_x": True, "y": "dice", "y_label": "mean Dice"},
         **_groups(cohort.organs),
     }
     return rows, described
@@ -275,7 +317,8 @@ def _models(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> t
         "title": "The shipped models",
         "question": "How well do they segment patients they never saw?",
         "protocol": "Validation cases in their own geometry, the models' default K, S and start; organs that were not "
-        "drawn in a case are left out of its mean. Surface Dice at 2 mm.",
+        "drawn in a case are left out of its mean. Surface Dice at 2 mm. vox2vec's protocol: both label maps read at "
+        "1 x 1 x 2 mm by nearest voxel; an organ that a case lacks counts as 1 where none was found, else as 0.",
         "budget": "; ".join(f"{d.name}: {_budget(d, 'probe')}" for d in descriptions),
     }
     return rows, described
