@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,7 +147,8 @@ def staged_file(path: Path) -> Iterator[Path]:
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    # A name of its own: two that write the same file at once must not share one half.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import stat
 import zipfile
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
 from .model_folders import bundled_models_folder, model_folders, user_models_folder
 from .networks.probe import Probe
 from .pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
 from .pipeline.model import check_base, find_model, load_network, save_network, weights_sha256
-from .result_folder import replaced_folder
+from .result_folder import replaced_folder, staged_file
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = 1
@@ -110,17 +108,9 @@ def export_model(name: str, zip_path: Path) -> None:
             hint="Models of the extension need not be exported.",
         )
     content = _checked(_folder_content(folder), folder)
-    partial = zip_path.with_name(f".{zip_path.name}.partial")
-    try:
-        zip_path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
-            for part, data in content.items():
-                file.writestr(part, data)
-        os.replace(partial, zip_path)
-    except OSError as error:
-        raise from_os_error(error, zip_path) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with staged_file(zip_path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
+        for part, data in content.items():
+            file.writestr(part, data)
 
 
 def import_model(source: Path, *, replace: bool = False) -> str:

@@ -192,3 +192,12 @@ def test_several_that_install_the_same_model_leave_a_whole_one(tmp_path: Path, m
         assert load_model("mine", "cpu").description.name == "mine"
         assert len(list((models / "mine").iterdir())) == 3
     assert sorted(path.name for path in models.iterdir()) == ["mine", NAME]
+
+
+def test_several_that_export_the_same_model_leave_a_whole_one(tmp_path: Path) -> None:
+    save(tmp_path / "output")
+    for _ in range(20):
+        errors = together([lambda: export_model("mine", tmp_path / "mine.zip")] * 6)
+        assert errors == []
+        assert import_model(tmp_path / "mine.zip", replace=True) == "mine"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..result_folder import write_text
+
 ORGAN_GROUPS = {
     "big": ["liver", "spleen", "right_kidney", "left_kidney", "stomach"],
     "medium": ["aorta", "inferior_vena_cava", "pancreas", "portal_and_splenic_vein"],
@@ -62,10 +64,7 @@ def write_study(path: Path, rows: Sequence[StudyRow], **described: Any) -> None:
         **kept,
         "rows": [row.as_json() for row in rows],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def hardware() -> str:
