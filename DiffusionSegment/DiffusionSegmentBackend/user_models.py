@@ -77,7 +77,9 @@ def save_user_model(
     raw: dict[str, Any] = {key: base.raw[key] for key in _FROM_BASE}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
     raw["orientation"] = base.raw.get("orientation", "LPS")
-    raw["labels"], raw["anatomy"], raw["defaults"] = labels, anatomy, base.raw.get("defaults", {})
+    raw["labels"], raw["anatomy"] = labels, anatomy
+    # What a reader teaches may lie in many pieces: metastases, lymph nodes.
+    raw["defaults"] = {key: value for key, value in base.raw.get("defaults", {}).items() if key != "smallest_piece"}
     raw["channels"], raw["training_data"] = list(base.channels), training
     raw["base"] = {"name": base.name, "version": base.version, "weights_sha256": weights_sha256(base)}
     raw["networks"] = {

@@ -152,4 +152,5 @@ def test_evaluate_scores_each_stage_on_labelled_scans(tmp_path: Path, phantom_ct
     assert set(metrics["mean_dice"]) == {"probe", "refiner", "ensemble"}
     assert metrics["cases"] == 1
     assert metrics["organ_dice"]["ensemble"]["liver"] > 0.3
+    assert 0 <= metrics["islands"]["mostly the organ"] <= metrics["islands"]["taken out"]
     assert 0.3 < metrics["by_case"][0]["dice_1x1x2mm"]["ensemble"][5] < 1

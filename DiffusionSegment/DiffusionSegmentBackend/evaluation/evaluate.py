@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..pipeline.islands import pieces_of, sink_islands
 from ..pipeline.model import Model, weights_sha256
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import Job, predict
 from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
-from ..pipeline.session import Prediction, Stopwatch
+from ..pipeline.session import ENSEMBLE_WEIGHT, Prediction, Stopwatch
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.data import CaseFiles, drawn_values
 from ..volume import Grid, Volume, model_grid
@@ -55,6 +56,9 @@ def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) 
         },
         "bodypart_spread_mm": _spread([case["bodypart_at_centroids"] for case in cases]),
         "volume_interval_coverage": _rounded(np.mean([hit for case in cases for hit in case["interval_hits"]])),
+        "islands": {
+            count: sum(case["islands"][count] for case in cases) for count in ("taken out", "mostly the organ")
+        },
         "errors_in_most_uncertain": {
             str(share): _rounded(np.mean([case["errors_in_most_uncertain"][str(share)] for case in cases]))
             for share in _SHARES
@@ -70,12 +74,18 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     watch = Stopwatch()
     with torch.inference_mode():
         image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
-        prediction = predict(Job(image=image, plan=plan, samples=samples, force=True), model, watch=watch)
-        maps = {"probe": prediction.pre, "refiner": prediction.refined, "ensemble": prediction.ensemble}
+        job = Job(image=image, plan=plan, samples=samples, force=True, islands=True)
+        prediction = predict(job, model, watch=watch)
+        # What the ensemble holds beside the probe.
+        refined = (prediction.ensemble - (1 - ENSEMBLE_WEIGHT) * prediction.pre) / ENSEMBLE_WEIGHT
+        maps = {"probe": prediction.pre, "refiner": refined, "ensemble": prediction.ensemble}
+        share = model.description.defaults.smallest_piece
+        islands = {name: sink_islands(p, smallest_piece=share) for name, p in maps.items()}["ensemble"]
         labels = {name: restore_labels(p, prediction.offset, grid) for name, p in maps.items()}
     classes = model.description.classes
     drawn = drawn_values(scan, model.description)
     unknown = np.array([value not in drawn for value in range(1, classes)])
+    on_grid = grid.labels_to_grid(truth)
     x, y, z = (float(length) for length in np.linalg.norm(volume.index_to_lps[:3, :3], axis=0))
     resampled = {n: dice_of_vox2vec(p, truth, classes, index_to_lps=volume.index_to_lps) for n, p in labels.items()}
     surface = {n: surface_dice_by_label(p, truth, classes, (z, y, x)) for n, p in labels.items()}
@@ -85,14 +95,22 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
         "surface_dice_2mm": {n: _known(values, unknown) for n, values in surface.items()},
         "dice_1x1x2mm": {n: _known(values, unknown) for n, values in resampled.items()},
         "bodypart_at_centroids": np.round(
-            centroid_values(prediction.coordinates_mm.numpy(), grid.labels_to_grid(truth), classes), 1
+            centroid_values(prediction.coordinates_mm.numpy(), on_grid, classes), 1
         ).tolist(),
+        "islands": _islands(islands, on_grid, prediction.offset, drawn),
         "interval_hits": _interval_hits(prediction, truth, grid, volume),
         "errors_in_most_uncertain": _error_shares(
             prediction, np.where(np.isin(labels["ensemble"], list(drawn)), labels["ensemble"], 0), truth, grid, volume
         ),
         "seconds": watch.seconds,
     }
+
+
+def _islands(islands: NDArray, truth: NDArray, offset: tuple[int, int, int], drawn: Collection[int]) -> dict[str, int]:
+    """How many pieces of drawn organs were taken out, and how many of them were mostly the organ."""
+    pieces = [(value, voxels + np.array(offset)) for value, voxels in pieces_of(islands) if value in drawn]
+    right = sum(np.mean(truth[tuple(voxels.T)] == value) > 0.5 for value, voxels in pieces)
+    return {"taken out": len(pieces), "mostly the organ": int(right)}
 
 
 def _known(values: NDArray[np.float64], unknown: NDArray[np.bool_]) -> list[float]:

@@ -20,6 +20,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import fine_features
 from ..volume import Grid
 from .features import Stage1, first_stage, padded
+from .islands import sink_islands
 from .marks import REACH_VOXELS, clamped, one_hot_marks, reach, spread
 from .memory import memory_errors
 from .model import Model
@@ -157,16 +158,21 @@ def _refined_around(
     """The answer with the surroundings of `fresh` marks computed anew; `marks` are all in force."""
     ensemble, information = before.ensemble.clone(), before.mutual_information.clone()
     neighbourhoods = list(_neighbourhoods(fresh, session.prediction.tiled_shape))
+    renewed = torch.zeros(marks.shape, dtype=torch.bool)
     for n, (place, near) in enumerate(neighbourhoods):
         part = within(progress, n, len(neighbourhoods))
         new, new_information = _run_again(place, marks, session, model, heard, part)
         inside = tuple(slice(s.start, min(s.stop, size)) for s, size in zip(place, ensemble.shape[1:], strict=True))
         size = tuple(slice(0, s.stop - s.start) for s in inside)
         weight = near[size]
+        renewed[inside] |= weight > 0
         for old, fresh_values in ((ensemble, new), (information[None], new_information[None])):
             cut = old[(slice(None), *inside)]
             cut += weight * (fresh_values[(slice(None), *size)] - cut)
     ensemble = clamped(ensemble, one_hot_marks(marks, ensemble.shape[0]))
+    # An island that was taken out before must not come back because something beside it was corrected.
+    smallest_piece = model.description.defaults.smallest_piece
+    sink_islands(ensemble, smallest_piece=smallest_piece, marks=marks, within=renewed)
     return Answer(ensemble, information)
 
 

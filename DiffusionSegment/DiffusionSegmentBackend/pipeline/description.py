@@ -45,13 +45,17 @@ class NetworkFile:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a run does unless told otherwise; chosen from the measured table."""
+    """What a run does unless told otherwise; chosen from the measured table.
+
+    `smallest_piece`, 0..1: pieces of an organ that are smaller than this share of its largest go to the background.
+    """
 
     samples: int = 4
     steps: int = 2
     schedule: str = "cosine"
     sampler: str = "ddim"
     abar_start: float = 0.2
+    smallest_piece: float = 0.0
 
 
 @dataclass(frozen=True)

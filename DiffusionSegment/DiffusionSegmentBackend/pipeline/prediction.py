@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checks import check_anatomy, check_body_part
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
+from .islands import sink_islands
 from .model import Model
 from .parts import Part, parts_of
 from .progress import Progress, counted, part_of, silent
@@ -98,13 +99,15 @@ class Job:
     """What the networks are asked of an `image` (z, y, x) in -1..1 on the model's grid.
 
     Samples start from labels `given` (z, y, x), if any. Outside the `region` (z, y, x) all is background. `show` gets
-    the pre-segmentation (classes, z, y, x) and the voxel where it begins, before the samples are drawn.
+    the pre-segmentation (classes, z, y, x) and the voxel where it begins, before the samples are drawn. Islands are
+    taken out of both that and the ensemble, unless `islands`.
     """
 
     image: Tensor
     plan: SamplingPlan
     samples: int
     force: bool = False
+    islands: bool = False
     given: Tensor | None = None
     region: Tensor | None = None
     show: Callable[[Tensor, tuple[int, int, int]], None] | None = None
@@ -138,15 +141,20 @@ def predict(
     if not job.force and region is None:
         voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
         check_anatomy(whole, voxel_ml=voxel_ml, description=model.description)
+    smallest_piece = 0.0 if job.islands else model.description.defaults.smallest_piece
     if job.show is not None:
-        job.show(whole[crop] if region is None else confined(whole[crop], region[box]), offset)
+        seen = whole[crop].clone()
+        sink_islands(seen, smallest_piece=smallest_piece)
+        job.show(seen if region is None else confined(seen, region[box]), offset)
     start = whole if job.given is None else _one_hot(job.given[box], run.shape, model.description.classes)
     with watch.stage("refine"):
         mean, information, labels = run.refined(start, job.plan, job.samples)
+        ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * whole[crop]
+        sink_islands(ensemble, smallest_piece=smallest_piece)
     prediction = Prediction(
         pre=whole[crop],
         start=start[crop],
-        ensemble=ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * whole[crop],
+        ensemble=ensemble,
         mutual_information=information[crop[1:]],
         sample_labels=tuple(one[crop[1:]] for one in labels),
         coordinates_mm=coordinates_mm,

@@ -34,11 +34,6 @@ class Prediction:
     offset: tuple[int, int, int]
     tiled_shape: tuple[int, int, int]
 
-    @property
-    def refined(self) -> Tensor:
-        """The samples' mean alone (classes, z, y, x): what the ensemble holds beside the probe."""
-        return (self.ensemble - (1 - ENSEMBLE_WEIGHT) * self.pre) / ENSEMBLE_WEIGHT
-
 
 @dataclass(frozen=True)
 class Answer:

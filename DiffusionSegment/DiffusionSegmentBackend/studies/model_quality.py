@@ -35,6 +35,8 @@ def model_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
             f"wrong in top {100 * float(share):g} %": value
             for share, value in found["errors_in_most_uncertain"].items()
         },
+        "islands taken out": found["islands"]["taken out"],
+        "of them mostly the organ": found["islands"]["mostly the organ"],
     }
     table = _table(found, "dice_1x1x2mm", "ensemble", organs)
     return [*rows, StudyRow(f"{model.description.name}, ensemble, vox2vec's protocol", dice=table)]
