@@ -204,3 +204,11 @@ def test_body_box_leaves_the_air_out() -> None:
     image[10:40, 30:70, 20:80] = 0.2
     box = body_box(image, least=16)
     assert [(s.start, s.stop) for s in box] == [(10, 40), (30, 70), (20, 80)]
+
+
+def test_body_box_keeps_a_spinal_cord_that_was_left_alone_in_masked_slices() -> None:
+    image = torch.full((50, 100, 100), -1.0)
+    image[20:40, 30:70, 20:80] = 0.2
+    image[4:20, 60:63, 49:52] = 0.1
+    image[2, 0, 0] = 0.1
+    assert body_box(image, least=16)[0] == slice(4, 40)

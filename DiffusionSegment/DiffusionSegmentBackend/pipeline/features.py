@@ -15,6 +15,8 @@ from .progress import Progress
 from .tiling import Tiling
 
 _FINEST_LEVELS = 2
+# Share of a slice, and of a plane across the slices, from which on it is part of the body.
+_LEAST_TISSUE = (0.0005, 0.02, 0.02)
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,17 @@ class Stage1:
 
 
 def body_box(image: Tensor, *, least: int) -> tuple[slice, slice, slice]:
-    """Box (z, y, x) around everything that is not air in an image -1..1, at least `least` voxels a side if possible."""
+    """Box (z, y, x) around what is not air in an image -1..1, at least `least` voxels a side if possible.
+
+    A slice belongs to the body with hardly more in it than a spinal cord, because planning CT is often masked to that
+    at its ends; to the sides the box ends where there is as little as couch and noise.
+    """
     tissue = image > BODY_THRESHOLD
     box = []
     for axis, n in enumerate(image.shape):
         others = [a for a in range(3) if a != axis]
         share = tissue.float().mean(dim=others)
-        found = (share > 0.02).nonzero().flatten()
+        found = (share > _LEAST_TISSUE[axis]).nonzero().flatten()
         low, high = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, n)
         missing = max(0, least - (high - low))
         low = max(0, low - (missing + 1) // 2)
