@@ -207,6 +207,7 @@ def test_a_missing_key_is_named_with_its_file(tmp_path: Path, key: str) -> None:
         ({"groups": {"big": ["livr"]}}, "livr"),
         ({"plot": {**RESULT["plot"], "y": "seconds"}}, "seconds"),
         ({"plot": {"x_label": "t", "log_x": True, "y": "dice"}}, 'plot: "y_label" is missing'),
+        ({"plot": {**RESULT["plot"], "y": "dice by group"}, "groups": {}}, 'by group needs "groups"'),
         ({"claims": [{"claim": "a", "asked": "b", "here": "c"}]}, r'claims\[0\]: "holds" is missing'),
         ({"seed": "0"}, '"seed" must be a whole number'),
         ({"kind": "other"}, '"kind" must be'),
@@ -273,6 +274,14 @@ def test_the_plot_is_a_picture_of_the_promised_size(tmp_path: Path) -> None:
     # White paper with something drawn on it in the first series' blue.
     assert np.allclose(picture[0, 0, :3], 1)
     assert (np.abs(picture[..., :3] - np.array([0x00, 0x72, 0xB2]) / 255).max(axis=-1) < 0.01).sum() > 300
+
+
+def test_a_plot_by_group_has_a_line_a_group_in_its_own_colour(tmp_path: Path) -> None:
+    write(tmp_path, changed(plot={**RESULT["plot"], "y": "dice by group"}))
+    write_evidence(tmp_path, tmp_path / "EVIDENCE.md")
+    picture = matplotlib.image.imread(tmp_path / "evidence" / "frozen.png")[..., :3]
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        assert (np.abs(picture - np.array(colour) / 255).max(axis=-1) < 0.01).sum() > 300
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +11,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from ..statistics import bootstrap_interval
-from .results import DICE, Plot, Result, Row, case_means
+from .results import DICE, DICE_BY_GROUP, Plot, Result, Row, Scores, case_means, restricted
 
 _INCHES = (7.0, 4.0)
 _DOTS_PER_INCH = 110
 # Okabe and Ito's colours, told apart with any kind of colour vision; the markers tell them apart in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# For the series beyond the last colour.
+_STROKES = ("-", "--", ":")
 _MOST_TICKS = 8
+_LEGEND_COLUMNS = 3
 _NARROWEST_GAP = 0.06
 
 
@@ -47,37 +50,46 @@ def write_plot(result: Result, path: Path) -> None:
     figure = Figure(figsize=_INCHES, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    series = _series(result.rows, result.plot)
+    series = _series(result, result.plot)
     for n, (name, line) in enumerate(series.items()):
         _draw(axes, name, line, index=n)
     _dress(axes, result.plot, sorted({point.x for line in series.values() for point in line}))
     if any(series):
-        axes.legend(frameon=False)
+        # Above the lines, never on them.
+        figure.legend(loc="outside upper left", ncols=min(len(series), _LEGEND_COLUMNS), frameon=False, fontsize=9)
     # Without the program's version the bytes do not change with it.
     figure.savefig(path, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
 
 
-def _series(rows: Sequence[Row], plot: Plot) -> dict[str, list[_Point]]:
+def _series(result: Result, plot: Plot) -> dict[str, list[_Point]]:
     """Points by series, in order of x; series in the order in which they first appear."""
     series: dict[str, list[_Point]] = {}
-    for row in rows:
-        point = _point(row, plot)
-        if point is not None:
-            series.setdefault(row.series, []).append(point)
+    for row in result.rows:
+        for name, point in _points(row, result, plot):
+            series.setdefault(name, []).append(point)
     return {name: sorted(line, key=lambda point: point.x) for name, line in series.items()}
 
 
-def _point(row: Row, plot: Plot) -> _Point | None:
+def _points(row: Row, result: Result, plot: Plot) -> Iterator[tuple[str, _Point]]:
+    """The series that a row has a point in, and the point."""
     if row.x is None:
-        return None
-    if plot.y != DICE:
+        return
+    if plot.y == DICE_BY_GROUP:
+        for group, organs in result.groups.items():
+            yield from _dice_point(group, row.x, restricted(row.dice or {}, organs))
+    elif plot.y == DICE:
+        yield from _dice_point(row.series, row.x, row.dice or {})
+    else:
         value = row.numbers.get(plot.y)
-        return None if value is None else _Point(row.x, value, math.nan, math.nan)
-    values = [100 * value for value in case_means(row.dice or {}).values()]
-    if not values:
-        return None
-    low, high = bootstrap_interval(values) if len(values) > 1 else (math.nan, math.nan)
-    return _Point(row.x, float(np.mean(values)), low, high)
+        if value is not None:
+            yield row.series, _Point(row.x, value, math.nan, math.nan)
+
+
+def _dice_point(name: str, x: float, scores: Scores) -> Iterator[tuple[str, _Point]]:
+    values = [100 * value for value in case_means(scores).values()]
+    if values:
+        low, high = bootstrap_interval(values) if len(values) > 1 else (math.nan, math.nan)
+        yield name, _Point(x, float(np.mean(values)), low, high)
 
 
 def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int) -> None:
@@ -85,7 +97,9 @@ def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int) -> None:
     x = [point.x for point in line]
     low, high = [point.low for point in line], [point.high for point in line]
     marker = _MARKERS[index % len(_MARKERS)]
-    axes.plot(x, [point.y for point in line], color=colour, marker=marker, markersize=5, linewidth=1.8, label=name)
+    stroke = _STROKES[index // len(_COLOURS) % len(_STROKES)]
+    y = [point.y for point in line]
+    axes.plot(x, y, stroke, color=colour, marker=marker, markersize=5, linewidth=1.8, label=name)
     if len(line) == 1:
         # A band needs width: a series of one point shows its interval as a bar.
         axes.vlines(x, low, high, color=colour, linewidth=1.2)
@@ -100,6 +114,8 @@ def _dress(axes: Axes, plot: Plot, places: Sequence[float]) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     if not plot.log_x:
+        if all(place.is_integer() for place in map(float, places)):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     axes.set_xscale("log")
     if _fit_as_ticks(places):

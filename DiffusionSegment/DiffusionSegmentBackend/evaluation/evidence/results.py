@@ -15,6 +15,7 @@ from ...errors import DiffusionSegmentError, ErrorCode
 
 KIND = "evidence"
 DICE = "dice"
+DICE_BY_GROUP = "dice by group"
 
 # Case -> organ -> score 0..1; an organ that the case does not show is left out.
 Scores = dict[str, dict[str, float]]
@@ -34,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plot:
-    """What the plot shows: `y` is "dice" or the name of a number."""
+    """What the plot shows: `y` is "dice", "dice by group" (a line a group of organs), or the name of a number."""
 
     x_label: str
     log_x: bool
@@ -111,6 +112,12 @@ def read_results(folder: Path) -> list[Result]:
 def case_means(scores: Scores) -> dict[str, float]:
     """Each case's mean over the organs it shows, 0..1; a case without any organ is left out."""
     return {case: float(np.mean(list(organs.values()))) for case, organs in scores.items() if organs}
+
+
+def restricted(scores: Scores, organs: Iterable[str]) -> Scores:
+    """The scores of `organs` alone."""
+    wanted = set(organs)
+    return {case: {o: value for o, value in known.items() if o in wanted} for case, known in scores.items()}
 
 
 def group_mean(scores: Scores, organs: Iterable[str]) -> float | None:
@@ -293,9 +300,10 @@ def _check_plot(result: Result, fields: _Fields) -> None:
     if result.plot is None:
         return
     plot = result.plot
-    drawn = [
-        row for row in result.rows if row.x is not None and (row.dice if plot.y == DICE else plot.y in row.numbers)
-    ]
+    by_dice = plot.y in (DICE, DICE_BY_GROUP)
+    drawn = [row for row in result.rows if row.x is not None and (row.dice if by_dice else plot.y in row.numbers)]
+    if plot.y == DICE_BY_GROUP and not result.groups:
+        raise fields.error('a plot by group needs "groups"')
     if not drawn:
         raise fields.error(f'the plot needs rows with "x" and "{plot.y}"')
     if plot.log_x and any(row.x is not None and row.x <= 0 for row in drawn):
