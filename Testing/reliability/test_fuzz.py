@@ -236,6 +236,8 @@ DESCRIPTIONS: list[dict[str, Any]] = [
     {"defaults": {"samples": {}}},
     {"defaults": {"steps": "2"}},
     {"defaults": {"abar_start": float("nan")}},
+    {"defaults": {"smallest_piece": 1.5}},
+    {"defaults": {"smallest_piece": -0.1}},
     {"anatomy": {"least_organ_ml": []}},
     {"anatomy": {"body_z_mm": [0, float("inf")]}},
     {"spacing_mm": [float("nan")] * 3},

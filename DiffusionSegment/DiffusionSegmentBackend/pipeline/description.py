@@ -167,6 +167,9 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})), n.get("model"))
         for key, n in raw.get("networks", {}).items()
     }
+    defaults = _typed(Defaults, raw.get("defaults", {}))
+    if not 0 <= defaults.smallest_piece <= 1:
+        raise ValueError("smallest_piece must be 0 to 1")
     siblings = [n.model for n in networks.values() if n.model is not None]
     if not all(map(_is_plain_name, (*siblings, *(n.file for n in networks.values())))):
         raise ValueError("network files lie beside model.json, or beside that of a sibling model")
@@ -179,7 +182,7 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         window=(low, high),
         labels=labels,
         networks=networks,
-        defaults=_typed(Defaults, raw.get("defaults", {})),
+        defaults=defaults,
         anatomy=_anatomy(raw.get("anatomy", {})),
         channels=tuple(int(c) for c in raw.get("channels", DEFAULT_CHANNELS)),
         base=_typed(Base, raw["base"]) if "base" in raw else None,
