@@ -1,4 +1,7 @@
-"""A result's plot as PNG: one line a series, for Dice with the 95 % interval over cases as a band."""
+"""A result's plot as PNG: one line a series, for Dice with the 95 % interval over cases as a band.
+
+With many series the bands are left out, because they would hide the lines; the table has the intervals.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STROKES = ("-", "--", ":")
 _MOST_TICKS = 8
 _LEGEND_COLUMNS = 3
+_MOST_BANDS = 4
 _NARROWEST_GAP = 0.06
 
 
@@ -52,7 +56,7 @@ def write_plot(result: Result, path: Path) -> None:
     axes = figure.add_subplot()
     series = _series(result, result.plot)
     for n, (name, line) in enumerate(series.items()):
-        _draw(axes, name, line, index=n)
+        _draw(axes, name, line, index=n, band=len(series) <= _MOST_BANDS)
     _dress(axes, result.plot, sorted({point.x for line in series.values() for point in line}))
     if any(series):
         # Above the lines, never on them.
@@ -92,7 +96,7 @@ def _dice_point(name: str, x: float, scores: Scores) -> Iterator[tuple[str, _Poi
         yield name, _Point(x, float(np.mean(values)), low, high)
 
 
-def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int) -> None:
+def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int, band: bool) -> None:
     colour = _COLOURS[index % len(_COLOURS)]
     x = [point.x for point in line]
     low, high = [point.low for point in line], [point.high for point in line]
@@ -100,6 +104,8 @@ def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int) -> None:
     stroke = _STROKES[index // len(_COLOURS) % len(_STROKES)]
     y = [point.y for point in line]
     axes.plot(x, y, stroke, color=colour, marker=marker, markersize=5, linewidth=1.8, label=name)
+    if not band:
+        return
     if len(line) == 1:
         # A band needs width: a series of one point shows its interval as a bar.
         axes.vlines(x, low, high, color=colour, linewidth=1.2)
