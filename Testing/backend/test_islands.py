@@ -143,6 +143,40 @@ def test_preview_and_result_hold_no_islands_but_alternatives_do(model: Model, ph
     assert torch.equal(found[0.0].prediction.pre, found[1.0].prediction.pre)
 
 
+def test_the_report_says_what_was_taken_out(model: Model, phantom_ct: Volume) -> None:
+    strict = with_smallest_piece(model, 1.0)
+    session = open_session(phantom_ct, strict, OPTIONS)
+    report = delivered(session, strict, bodypart=False).report
+    islands = session.prediction.islands.numpy()
+    voxel_ml = float(np.prod(session.grid.spacing)) / 1000
+    assert report["taken_out"]
+    for organ in report["taken_out"]:
+        value = model.description.label_named(organ["name"]).value
+        assert organ["volume_ml"] == pytest.approx(np.count_nonzero(islands == value) * voxel_ml, abs=0.01)
+        assert organ["pieces"] == ndimage.label(islands == value, structure=np.ones((3, 3, 3)))[1]
+        told = any(f"{organ['title'].lower()} {organ['volume_ml']:.1f} mL" in text for text in report["warnings"])
+        assert told == (organ["volume_ml"] >= 1)
+    loose = with_smallest_piece(model, 0.0)
+    assert delivered(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report["taken_out"] == []
+
+
+def test_a_piece_that_a_reader_brings_back_is_no_longer_taken_out(model: Model, phantom_ct: Volume) -> None:
+    strict = with_smallest_piece(model, 1.0)
+    session = open_session(phantom_ct, strict, OPTIONS)
+    first = delivered(session, strict, bodypart=False)
+    value, voxels = max(pieces_of(session.prediction.islands.numpy()), key=lambda piece: len(piece[1]))
+    lps = session.grid.lps(voxels + np.array(session.prediction.offset))
+    ijk = np.linalg.solve(phantom_ct.index_to_lps, np.c_[lps, np.ones(len(lps))].T)[:3].T.round().astype(int)
+    marks = np.zeros_like(first.labels)
+    marks[tuple(ijk[:, ::-1].T)] = value + 1
+    correction, _ = correct(session, strict, Corrections(labels=first.labels, marks=marks))
+    name = model.description.labels[value - 1].name
+    before, after = (
+        {o["name"]: o["pieces"] for o in report["taken_out"]} for report in (first.report, correction.report)
+    )
+    assert after.get(name, 0) == before[name] - 1
+
+
 def test_a_correction_beside_an_island_does_not_bring_it_back(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     raw = open_session(phantom_ct, with_smallest_piece(model, 0.0), OPTIONS)

@@ -150,11 +150,12 @@ def predict(
     with watch.stage("refine"):
         mean, information, labels = run.refined(start, job.plan, job.samples)
         ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * whole[crop]
-        sink_islands(ensemble, smallest_piece=smallest_piece)
+        islands = torch.from_numpy(sink_islands(ensemble, smallest_piece=smallest_piece))
     prediction = Prediction(
         pre=whole[crop],
         start=start[crop],
         ensemble=ensemble,
+        islands=islands,
         mutual_information=information[crop[1:]],
         sample_labels=tuple(one[crop[1:]] for one in labels),
         coordinates_mm=coordinates_mm,

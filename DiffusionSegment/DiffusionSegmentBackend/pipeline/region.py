@@ -77,6 +77,7 @@ def confined_prediction(prediction: Prediction, inside: Tensor) -> Prediction:
         pre=confined(prediction.pre, inside),
         start=confined(prediction.start, inside),
         ensemble=confined(prediction.ensemble, inside),
+        islands=prediction.islands * inside,
         mutual_information=prediction.mutual_information * inside,
         sample_labels=tuple(labels * inside for labels in prediction.sample_labels),
     )

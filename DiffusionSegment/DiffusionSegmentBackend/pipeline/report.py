@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from .checks import organ_confidence
 from .description import Label, ModelDescription
+from .islands import pieces_of
 from .model import Model, weights_sha256
 from .review import ReviewRegion
 from .uncertainty import volume_interval_ml
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _EDGE_SHARE = 0.02
+_NOTABLE_ML = 1.0
 
 
 def build_report(
@@ -36,7 +38,7 @@ def build_report(
     """The report of one run: `labels` in the scan's geometry, `prediction` the final probabilities on the grid."""
     counts = _counts(labels, model.description.classes)
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
-    plan, wanted = session.plan, session.wanted
+    wanted = session.wanted
     chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
     best = prediction.argmax(axis=0)
     organs = [
@@ -44,33 +46,41 @@ def build_report(
         for label in chosen
     ]
     confidence = organ_confidence(torch.from_numpy(prediction))
+    taken_out = _taken_out(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return {
         "organs": organs,
         "review": [asdict(region) for region in review],
         "confidence": round(confidence, 4),
+        "taken_out": taken_out,
         "warnings": [session.notice] * bool(session.notice)
         + _doubts(confidence, model.description)
-        + _warnings(labels, counts, organs, session.region),
+        + _warnings(labels, counts, organs, session.region)
+        + _notable(taken_out),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
         "peak_memory_mb": round(peak_memory_mb()),
         "predicted_memory_mb": round(session.way.bytes / 2**20),
-        "provenance": {
-            "software": f"DiffusionSegment {__version__}",
-            "model": model.description.name,
-            "version": model.description.version,
-            "sha256": weights_sha256(model.description),
-            "seed": plan.seed,
-            "samples": session.samples if model.refiner is not None else 0,
-            "steps": plan.steps if model.refiner is not None else 0,
-            "schedule": plan.schedule,
-            "sampler": plan.sampler,
-            "abar_start": plan.abar_start,
-            "organs": [label.name for label in chosen] if wanted else None,
-            "region": list(session.region) if session.region is not None else None,
-            "device": model.device.type,
-            "precision": str(model.dtype).removeprefix("torch."),
-            "torch": torch.__version__,
-        },
+        "provenance": _provenance(session, model, chosen),
+    }
+
+
+def _provenance(session: Session, model: Model, chosen: Sequence[Label]) -> dict[str, Any]:
+    plan = session.plan
+    return {
+        "software": f"DiffusionSegment {__version__}",
+        "model": model.description.name,
+        "version": model.description.version,
+        "sha256": weights_sha256(model.description),
+        "seed": plan.seed,
+        "samples": session.samples if model.refiner is not None else 0,
+        "steps": plan.steps if model.refiner is not None else 0,
+        "schedule": plan.schedule,
+        "sampler": plan.sampler,
+        "abar_start": plan.abar_start,
+        "organs": [label.name for label in chosen] if session.wanted else None,
+        "region": list(session.region) if session.region is not None else None,
+        "device": model.device.type,
+        "precision": str(model.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
     }
 
 
@@ -86,6 +96,27 @@ def _organ(
         "volume_interval_ml": [round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)],
         "confidence": round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
     }
+
+
+def _taken_out(
+    islands: NDArray[np.uint8], best: NDArray[np.intp], chosen: Sequence[Label], voxel_ml: float
+) -> list[dict[str, Any]]:
+    """Pieces and mL of each organ that were taken out as islands; not those that a reader has brought back."""
+    pieces = [(value, voxels) for value, voxels in pieces_of(islands) if np.mean(best[tuple(voxels.T)] == value) < 0.5]
+    found = []
+    for label in chosen:
+        sizes = [len(voxels) for value, voxels in pieces if value == label.value]
+        if sizes:
+            volume_ml = round(sum(sizes) * voxel_ml, 2)
+            found.append({"name": label.name, "title": label.title, "pieces": len(sizes), "volume_ml": volume_ml})
+    return found
+
+
+def _notable(taken_out: Sequence[dict[str, Any]]) -> list[str]:
+    large = [f"{o['title'].lower()} {o['volume_ml']:.1f} mL" for o in taken_out if o["volume_ml"] >= _NOTABLE_ML]
+    if not large:
+        return []
+    return [f"Taken out, because far smaller than the organ's largest piece: {', '.join(large)}; alternatives show it."]
 
 
 def _doubts(confidence: float, description: ModelDescription) -> list[str]:

@@ -20,7 +20,8 @@ ENSEMBLE_WEIGHT = 0.5
 class Prediction:
     """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, probe and samples.
 
-    `start` is what the samples start from: the probe's answer, or the label map that the run was given.
+    `start` is what the samples start from: the probe's answer, or the label map that the run was given. `islands`
+    (z, y, x), uint8, holds the labels of pieces that were taken out of the ensemble.
     `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
     the noise field covered, larger than the map where that is smaller than a tile.
     """
@@ -28,6 +29,7 @@ class Prediction:
     pre: Tensor
     start: Tensor
     ensemble: Tensor
+    islands: Tensor
     mutual_information: Tensor
     sample_labels: tuple[Tensor, ...]
     coordinates_mm: Tensor
