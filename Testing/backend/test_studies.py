@@ -128,8 +128,9 @@ def test_start_rows_say_what_a_dropped_organ_gets_back(cases: list[Case], descri
     prior = prior_of(cases[0])
     assert organ_dropped(prior, 1)[1].max() == 0
     np.testing.assert_allclose(organ_dropped(prior, 1).sum(axis=0), prior.sum(axis=0), atol=2e-3)
-    chains = [Chain("one", 0.2, 1), Chain("many", 0.2, 3)]
+    chains = [Chain("one", 0.2, 1), Chain("many", 0.2, 3), Chain("two samples", 0.2, 1, samples=2)]
     rows = start_rows(under_test(description), cases[:1], [prior], ORGANS, dropped=1, chains=chains)
+    assert [(row.x, row.series) for row in rows] == [(1, "abar 0.2"), (3, "abar 0.2"), (None, None)]
     assert list(rows[0].numbers) == ["Dice of the dropped spleen"]
     assert rows[1].numbers == {}
 

@@ -35,7 +35,7 @@ def start_rows(
 ) -> list[StudyRow]:
     """A row a chain: Dice of its last step, and the Dice that organ `dropped` gets back when x_T' lacks it."""
     chains = start_chains() if chains is None else chains
-    rows = {chain.name: StudyRow(chain.name, dice={}, x=chain.steps, series=_series(chain)) for chain in chains}
+    rows = {chain.name: _row(chain) for chain in chains}
     recovered: dict[str, list[float]] = {chain.name: [] for chain in chains}
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for case, prior in tqdm(list(zip(cases, priors, strict=True)), desc="cases"):
@@ -57,5 +57,8 @@ def start_rows(
     return list(rows.values())
 
 
-def _series(chain: Chain) -> str | None:
-    return f"abar {chain.abar_start:g}" if chain.samples == 1 else None
+def _row(chain: Chain) -> StudyRow:
+    """An empty row; the plot shows those of one sample."""
+    if chain.samples > 1:
+        return StudyRow(chain.name, dice={})
+    return StudyRow(chain.name, dice={}, x=chain.steps, series=f"abar {chain.abar_start:g}")
