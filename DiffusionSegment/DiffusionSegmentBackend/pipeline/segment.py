@@ -95,8 +95,8 @@ def open_session(
             grid, image = _on_grid(volume, model, options)
 
         def show(pre: Tensor, offset: tuple[int, int, int]) -> None:
-            if preview is not None:
-                preview(restore_labels(keep_organs(pre, wanted), offset, grid))
+            assert preview is not None
+            preview(restore_labels(keep_organs(pre, wanted), offset, grid))
 
         job = Job(
             image=image,
@@ -105,7 +105,7 @@ def open_session(
             force=options.force,
             given=_given(options, volume, grid, model),
             region=None if options.region is None else region_mask(options.region, grid),
-            show=show,
+            show=None if preview is None else show,
         )
         way = choose_way(_size(job, volume, model, bodypart=options.bodypart), limit_gb=options.memory_limit_gb)
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..evaluation.metrics import dice_by_label
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
 from ..training.loop import Budget
 from ..training.presegmentations import presegment
 from ..training.probe import Task, train_probe
 from .frozen_features import Cohort
+from .refinement import dice_of
 from .result_file import StudyRow, organ_table
 
 LABELLED = (1, 3, 6, 18)
@@ -78,7 +77,6 @@ def label_rows(
         found = presegment(tests, trained.backbone.eval(), probe, device=budget.device, bf16=budget.bf16)
         for case, probabilities in zip(tests, found, strict=True):
             assert row.dice is not None
-            labels = probabilities.argmax(axis=0).astype(np.uint8)
-            row.dice[case.name] = organ_table(dice_by_label(labels, case.labels, classes), cohort.organs)
+            row.dice[case.name] = organ_table(dice_of(torch.from_numpy(probabilities), case), cohort.organs)
         rows.append(row)
     return rows
