@@ -22,7 +22,7 @@ from DiffusionSegmentLib.panel import wording  # noqa: E402
 from DiffusionSegmentLib.panel.installation_dialog import firstUse  # noqa: E402
 from DiffusionSegmentLib.panel.scene_events import SceneEvents  # noqa: E402
 from DiffusionSegmentLib.panel.segment_panel import SegmentPanel  # noqa: E402
-from DiffusionSegmentLib.parameters import Parameters  # noqa: E402
+from DiffusionSegmentLib.parameters import parametersOf  # noqa: E402
 from DiffusionSegmentLib.sample_data import registerSampleData  # noqa: E402
 from DiffusionSegmentLib.scripting import Scripting  # noqa: E402
 from DiffusionSegmentLib.self_test import runSelfTest  # noqa: E402
@@ -48,9 +48,10 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
     """Shell of the panel: connects Slicer's life to `SegmentPanel`."""
 
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
+        # First, because Slicer's base class runs `setup` within its constructor when there is no parent.
         SceneEvents.__init__(self)
         self.logic = self._guiTag = None
+        ScriptedLoadableModuleWidget.__init__(self, parent)
 
     def setup(self):
         """Build the panel; nothing heavy is imported or started."""
@@ -71,13 +72,18 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.removeObservers()
         if self.panel is not None:
             self.panel.onSceneClosing()
+            self.panel.review.editor.exit()
         if self.logic is not None:
-            self.logic.client.close()
             self.logic.close()
 
     def enter(self):
         """The user opens the module."""
         self.initializeParameterNode()
+        self.panel.review.editor.enter()
+
+    def exit(self):
+        """The user opens another module."""
+        self.panel.review.editor.exit()
 
     def initializeParameterNode(self):
         """Take the scene's parameter node; a first volume becomes the input."""
@@ -93,7 +99,8 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterChanged)
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            self._guiTag = parameterNode.connectGui(self.ui)
+            # Not connectGui, which returns no tag: the widgets would go on writing into a node that was replaced.
+            self._guiTag = parameterNode.connectParametersToGui(_widgetsByParameter(self.ui))
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterChanged)
         if self.panel is not None:
             self.panel.setParameters(parameterNode)
@@ -103,17 +110,44 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.panel.onParametersChanged()
 
 
-class DiffusionSegmentLogic(ScriptedLoadableModuleLogic, Scripting):
-    """What scripts use: `segment`, `segmentAsync`, typed parameters; and the panel's warm worker."""
+def _widgetsByParameter(ui):
+    """The widgets of the form that name a parameter in their property SlicerParameterName."""
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    return {name: widget for name, widget in named.items() if name}
+
+
+class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
+    """What scripts use: `segment`, `segmentAsync`, `segmentSequence`, typed parameters; and the panel's warm worker.
+
+    The scripting object is held and not inherited from: Slicer's base class constructs every further base without
+    arguments.
+    """
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        Scripting.__init__(self, lambda: WorkerClient(QProcessTransport), processEvents)
         self.client = WorkerClient(QProcessTransport)
+        self.scripting = Scripting(lambda: WorkerClient(QProcessTransport), processEvents)
 
     def getParameterNode(self):
         """The scene's parameters."""
-        return Parameters(super().getParameterNode())
+        return parametersOf(super().getParameterNode())
+
+    def segment(self, volumeNode, model="abdomen-ct", progress=None, **options):
+        """Segment a volume and wait; see `Scripting.segment`."""
+        return self.scripting.segment(volumeNode, model, progress, **options)
+
+    def segmentAsync(self, volumeNode, model="abdomen-ct", progress=None, **options):
+        """Start a segmentation and return at once; see `Scripting.segmentAsync`."""
+        return self.scripting.segmentAsync(volumeNode, model, progress, **options)
+
+    def segmentSequence(self, volumeNode, model="abdomen-ct", progress=None, **options):
+        """Segment every frame of a sequence and wait; see `Scripting.segmentSequence`."""
+        return self.scripting.segmentSequence(volumeNode, model, progress, **options)
+
+    def close(self):
+        """End both workers, the panel's and that of scripts."""
+        self.client.close()
+        self.scripting.close()
 
 
 class DiffusionSegmentTest(ScriptedLoadableModuleTest):

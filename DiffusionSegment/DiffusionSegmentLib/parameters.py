@@ -3,7 +3,12 @@
 from enum import Enum
 from typing import Annotated
 
-from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer import (
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLScriptedModuleNode,
+    vtkMRMLSegmentationNode,
+)
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
@@ -63,3 +68,19 @@ class Parameters:
     mergePolicy: MergePolicy = MergePolicy.REPLACE
     similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
     teachMinutes: Annotated[int, WithinRange(1, 60)] = 2
+
+
+_parametersByNode: dict[vtkMRMLScriptedModuleNode, Parameters] = {}
+
+
+def parametersOf(node: vtkMRMLScriptedModuleNode) -> Parameters:
+    """The typed parameters of a node: one object for as long as the node is in a scene.
+
+    It must not be let go before its node: Python would collect it together with the observers that VTK goes on
+    calling, and the application would end with the next modification (seen with VTK 9.6).
+    """
+    for known in [known for known in _parametersByNode if known.GetScene() is None]:
+        del _parametersByNode[known]
+    if node not in _parametersByNode:
+        _parametersByNode[node] = Parameters(node)
+    return _parametersByNode[node]

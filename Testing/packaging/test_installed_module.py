@@ -26,9 +26,7 @@ import DiffusionSegment as module
 from DiffusionSegmentBackend.protocol import SelfTest
 from DiffusionSegmentLib.worker.transport import processEvents
 
-widget = module.DiffusionSegmentWidget()
-widget.setup()
-widget.enter()
+widget = application.openModule(module)
 selector = widget.ui.modelSelector
 told = {
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("DiffusionSegment") and m.__file__}),

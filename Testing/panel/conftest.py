@@ -37,12 +37,11 @@ class PanelUser:
         self.application = application
         application.clearScene()
         self.module = module
-        self.widget = module.DiffusionSegmentWidget()
-        self.widget.setup()
+        self.widget = application.openModule(module)
         self.ui = self.widget.ui
         self.useWorker(ENGINE)
-        self.widget.frame.resize(420, 900)
-        self.widget.frame.show()
+        self.widget.parent.resize(420, 900)
+        self.widget.parent.show()
         application.process()
 
     def useWorker(self, command: list[str] | None) -> None:
@@ -81,12 +80,12 @@ class PanelUser:
 
     def grab(self, widget: Any = None) -> np.ndarray:
         """What is on the screen, RGB."""
-        image = (widget or self.widget.frame).grab().toImage().convertToFormat(self.application.qt.QImage.Format_RGB888)
+        image = (widget or self.widget.parent).grab().toImage().convertToFormat(self.application.qt.QImage.Format_RGB888)
         rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
         return rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3).copy()
 
     def save(self, name: str, folder: Path) -> None:
-        self.widget.frame.grab().save(str(folder / f"{name}.png"))
+        self.widget.parent.grab().save(str(folder / f"{name}.png"))
 
 
 @pytest.fixture
@@ -94,4 +93,4 @@ def user(application: Application) -> Iterator[PanelUser]:
     created = PanelUser(application)
     yield created
     created.widget.cleanup()
-    created.widget.frame.close()
+    created.widget.parent.close()

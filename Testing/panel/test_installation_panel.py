@@ -19,7 +19,7 @@ from DiffusionSegmentBackend.protocol import Imported, SelfTestReport
 from DiffusionSegmentBackend.training.taught_model import label_entries
 from DiffusionSegmentBackend.user_models import export_model, save_user_model
 from DiffusionSegmentLib.worker.client import WorkerClient
-from pythonqt.slicer_application import Application, childWidgetVariables
+from pythonqt.slicer_application import Application
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 
@@ -60,8 +60,8 @@ class Bench:
         from DiffusionSegmentLib.worker.transport import QProcessTransport, processEvents
 
         self._processEvents = processEvents
-        self.widget = application.loadUI(str(MODULE / "Resources" / "UI" / "DiffusionSegment.ui"))
-        self.ui: types.SimpleNamespace = childWidgetVariables(self.widget)
+        self.widget = slicer.util.loadUI(str(MODULE / "Resources" / "UI" / "DiffusionSegment.ui"))
+        self.ui: types.SimpleNamespace = slicer.util.childWidgetVariables(self.widget)
         self.client = WorkerClient(QProcessTransport)
         self.desk = Desk()
         self.models: list[str] = []

@@ -25,8 +25,8 @@ SLOW, REFUSED, KILLED = 99, 13, 66
 def test_nothing_heavy_is_imported_and_nothing_runs_on_entering() -> None:
     """In a process of its own, since other tests of this one import torch."""
     script = (
-        "import sys; from pythonqt.slicer_application import Application; Application(); import DiffusionSegment as m; "
-        "w = m.DiffusionSegmentWidget(); w.setup(); w.enter(); "
+        "import sys; from pythonqt.slicer_application import Application; a = Application(); "
+        "import DiffusionSegment as m; w = a.openModule(m); "
         "print(w.logic.client.state.value, sorted({'torch', 'monai', 'SimpleITK'} & set(sys.modules)))"
     )
     folders = [str(Path(__file__).resolve().parents[n] / name) for n, name in ((2, "DiffusionSegment"), (1, ""))]

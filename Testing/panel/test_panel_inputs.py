@@ -288,7 +288,7 @@ class TestAdvanced:
         dark, base = QtGui.QPalette(), (30, 30, 32)
         dark.setColor(QtGui.QPalette.Window, QtGui.QColor(45, 45, 48))
         dark.setColor(QtGui.QPalette.Base, QtGui.QColor(*base))
-        user.widget.frame.setPalette(dark)
+        user.widget.parent.setPalette(dark)
         user.ui.advancedButton.collapsed = False
         user.click(user.ui.noOrgansButton)
         organs = user.ui.organList

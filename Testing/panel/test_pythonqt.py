@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slicer.util
 from pythonqt.slicer_application import Application
 
 LIB = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSegmentLib"
@@ -45,7 +46,7 @@ def test_stand_ins_show_what_is_set(application: Application, tmp_path: Path) ->
         '<ui version="4.0"><widget class="ctkSliderWidget" name="slider">'
         '<property name="maximum"><double>2.0</double></property></widget></ui>'
     )
-    slider = application.loadUI(str(path))
+    slider = slicer.util.loadUI(str(path))
     slider.value = 1.5
     assert slider._box.text() == "1.50"
     assert slider._slider.value() == 750

@@ -100,7 +100,7 @@ class TestScenes:
         from DiffusionSegmentLib.worker.transport import QProcessTransport
 
         logic = user.widget.logic
-        logic._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+        logic.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
         other = slicer.vtkMRMLScene()
         array = np.arange(-500, 1300, dtype=np.int16).reshape(10, 12, 15)
         volume = putVolume(other, Volume(array, np.eye(4)), "Elsewhere")
@@ -180,14 +180,13 @@ class TestReload:
 
         def run() -> None:
             user.widget.cleanup()
-            user.widget.frame.close()
-            user.widget.frame.deleteLater()
+            user.widget.parent.close()
+            user.widget.parent.deleteLater()
             user.module = importlib.reload(user.module)
-            user.widget = user.module.DiffusionSegmentWidget()
-            user.widget.setup()
+            user.widget = user.application.openModule(user.module)
             user.ui = user.widget.ui
             user.useWorker(ENGINE)
-            user.widget.frame.show()
+            user.widget.parent.show()
             user.application.process()
 
         return run
@@ -264,11 +263,16 @@ class TestBundle:
 
         return run
 
-    @pytest.fixture
-    def segmented(self, user: PanelUser) -> PanelUser:
-        """A scan with its result; its axes are right-handed, as Slicer's readers make those of every file."""
+    @pytest.fixture(params=["parameters before the scan", "parameters after the scan"])
+    def segmented(self, user: PanelUser, request: pytest.FixtureRequest) -> PanelUser:
+        """A scan with its result; its axes are right-handed, as Slicer's readers make those of every file.
+
+        A bundle lists the nodes in the order in which they came into the scene.
+        """
         array = np.arange(-500, 1300, dtype=np.int16).reshape(10, 12, 15)
         node = putVolume(slicer.mrmlScene, Volume(array, np.diag([-1.0, -1.5, 2.0, 1.0])), "CT")
+        if request.param == "parameters after the scan":
+            slicer.mrmlScene.RemoveNode(user.widget._parameterNode.parameterNode)
         user.ui.inputSelector.setCurrentNode(node)
         user.segment()
         return user

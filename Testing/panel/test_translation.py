@@ -180,8 +180,7 @@ from pythonqt.slicer_application import Application
 application = Application()
 sys.modules["slicer.i18n"].tr = lambda text: "«" + text + "»"
 import DiffusionSegment as module
-widget = module.DiffusionSegmentWidget()
-widget.setup()
+widget = application.openModule(module)
 widget.ui.modelSearchEdit.setText("kneecap")
 seen = set()
 for child in vars(widget.ui).values():

@@ -1,8 +1,9 @@
 """The module `qt` as PythonQt offers it, made from PySide6: properties are attributes, enumerations are flat.
 
 Strict where PythonQt is: a scoped enumeration such as `qt.QHeaderView.ResizeMode.Stretch` is an error, a property
-is not callable, and a name that is no property cannot be set, so that a misspelt one does not pass unseen. Signals are
-those of `signals.py`; lists of strings arrive as tuples; there are no custom signals, and `singleShot` is refused.
+is not callable, a name that is no property cannot be set, so that a misspelt one does not pass unseen, and a constructor
+takes no keyword arguments. None written to a property of text shows the word "None". Signals are those of `signals.py`;
+lists of strings arrive as tuples; there are no custom signals, and `singleShot` is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .signals import PythonQtSignal
 _get = object.__getattribute__
 # Its static functions differ in what they return; a dialog of our own does not.
 _OTHERWISE = {"QInputDialog"}
+# A file's functions are static and not static under one name, which PySide6 does not survive when it is looked up here.
+_AS_THEY_ARE = {QtCore.QObject, QtCore.QFile}
 
 
 def _property(self: Any, name: str) -> Any:
@@ -52,7 +55,11 @@ class PythonQtObject:
         return PythonQtSignal(self, name, value) if isinstance(value, QtCore.SignalInstance) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not name.startswith("_") and _get(self, "metaObject")().indexOfProperty(name) >= 0:
+        meta = _get(self, "metaObject")()
+        index = meta.indexOfProperty(name)
+        if not name.startswith("_") and index >= 0:
+            if value is None and meta.property(index).typeName() == "QString":
+                value = "None"
             if not _get(self, "setProperty")(name, value):
                 raise AttributeError(f"cannot write property {name!r}")
             return
@@ -109,7 +116,7 @@ def makeQtModule() -> types.ModuleType:
 
 
 def _pythonQtClass(name: str, cls: type) -> type:
-    if cls is QtCore.QObject:
+    if cls in _AS_THEY_ARE:
         return cls
     own = issubclass(cls, QtCore.QObject)
     flattened = _flattened(cls)
@@ -118,8 +125,15 @@ def _pythonQtClass(name: str, cls: type) -> type:
         flattened["exec_"] = lambda self, *arguments: self.exec(*arguments)
     if not own and not flattened:
         return cls
+
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        if options:
+            raise ValueError(f"PythonQt: {name} takes no keyword arguments")
+        cls.__init__(self, *arguments)
+
+    members = {**flattened, "__init__": init, "_isQtsOwn": True}
     try:
-        return type(name, (PythonQtObject, cls) if own else (cls,), {**flattened, "_isQtsOwn": True})
+        return type(name, (PythonQtObject, cls) if own else (cls,), members)
     except TypeError:
         return cls
 

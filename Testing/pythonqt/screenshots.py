@@ -48,8 +48,7 @@ class Photographer:
 
         import DiffusionSegment
 
-        self._widget = DiffusionSegment.DiffusionSegmentWidget()
-        self._widget.setup()
+        self._widget = self.application.openModule(DiffusionSegment)
         command = [sys.executable, "-u", *worker]
         self._widget.logic.client._createTransport = lambda: QProcessTransport(command)
         self._widget.logic.client.prepare = lambda: None
@@ -75,7 +74,7 @@ class Photographer:
 
     def grab(self, *, width: int = WIDTH) -> QtGui.QPixmap:
         """The panel, as high as it wants to be."""
-        frame = self._widget.frame
+        frame = self._widget.parent
         frame.show()
         for _ in range(6):
             self.application.process()

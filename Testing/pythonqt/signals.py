@@ -13,7 +13,7 @@ _get = object.__getattribute__
 
 
 class PythonQtSignal:
-    """One signal of one object. It is emitted by a call, as C++ would emit it; there is no `emit`."""
+    """One signal of one object. It is emitted by a call, as C++ would emit it, or by `emit`."""
 
     def __init__(self, owner: Any, name: str, signal: Any) -> None:
         self._signal = signal
@@ -35,8 +35,9 @@ class PythonQtSignal:
     def __call__(self, *arguments: Any) -> None:
         self._signal.emit(*arguments)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"a signal of PythonQt has no {name!r}; calling it emits")
+    def emit(self, *arguments: Any) -> None:
+        """Emit the signal."""
+        self(*arguments)
 
 
 def argumentsFor(receiver: Callable[..., Any], count: int) -> int:

@@ -1,4 +1,9 @@
-"""`import slicer` as a scripted module meets it inside the application: base classes, loadUI, i18n, one scene."""
+"""`import slicer` as a scripted module meets it inside the application: base classes, `slicer.app`, i18n, one scene.
+
+What slicer-core has is used as it is: `slicer.util` with `loadUI` and `childWidgetVariables`, the scene, its nodes and
+logics. What it has not is modelled here and in `module_bases.py`, `parameter_node.py`, `segment_editor.py` and
+`widgets.py`, each with what the real one does in its first lines.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ import re
 import sys
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import slicer
@@ -16,9 +20,10 @@ import slicer.util
 from headless.host import HeadlessSlicer
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
+from . import module_bases
 from .parameter_node import WithinRange, parameterNodeWrapper
 from .qt_module import makeQtModule
-from .widgets import CUSTOM
+from .widgets import CUSTOM, qMRMLWidget
 
 
 class Application:
@@ -35,15 +40,25 @@ class Application:
         _install("slicer.parameterNodeWrapper", parameterNodeWrapper=parameterNodeWrapper, WithinRange=WithinRange)
         _install(
             "slicer.ScriptedLoadableModule",
-            ScriptedLoadableModule=ScriptedLoadableModule,
-            ScriptedLoadableModuleWidget=ScriptedLoadableModuleWidget,
-            ScriptedLoadableModuleLogic=ScriptedLoadableModuleLogic,
-            ScriptedLoadableModuleTest=ScriptedLoadableModuleTest,
+            ScriptedLoadableModule=module_bases.ScriptedLoadableModule,
+            ScriptedLoadableModuleWidget=module_bases.ScriptedLoadableModuleWidget,
+            ScriptedLoadableModuleLogic=module_bases.ScriptedLoadableModuleLogic,
+            ScriptedLoadableModuleTest=module_bases.ScriptedLoadableModuleTest,
         )
         self.app = SlicerApp(self.qapplication)
         slicer.app = self.app
-        slicer.util.loadUI = self.loadUI
-        slicer.util.childWidgetVariables = childWidgetVariables
+        slicer.modules = types.SimpleNamespace()
+        self.qt.QUiLoader = functools.partial(_Loader, self.qt)  # type: ignore[attr-defined]
+
+    def openModule(self, module: types.ModuleType) -> Any:
+        """The panel of a scripted module, opened as Slicer does: C++ side, Python class, `setup`, then `enter`."""
+        setattr(slicer.modules, module.__name__.lower(), types.SimpleNamespace(path=module.__file__))
+        parent = ModuleWidget()
+        widget = getattr(module, f"{module.__name__}Widget")(parent)
+        parent.python = widget
+        widget.setup()
+        parent.enter()
+        return widget
 
     def clearScene(self) -> None:
         """Empty slicer.mrmlScene, parameter nodes included; like the application it lives as long as the process."""
@@ -53,18 +68,6 @@ class Application:
         # Listed before the first goes: an open panel puts a new one in the place of its own.
         for node in [scene.GetNthNodeByClass(n, "vtkMRMLScriptedModuleNode") for n in range(count)]:
             scene.RemoveNode(node)
-
-    def loadUI(self, path: str) -> QtWidgets.QWidget:
-        """Load a .ui file; every widget gets PythonQt's manners."""
-        text = Path(path).read_text(encoding="utf-8")
-        # Signals of C++ classes that pass MRML pointers do not exist here; qMRMLWidget hands the scene on by itself.
-        text = re.sub(r"<connections>.*</connections>", "", text, flags=re.DOTALL)
-        buffer = QtCore.QBuffer()
-        buffer.setData(text.encode())
-        buffer.open(QtCore.QIODevice.ReadOnly)
-        widget = _Loader(self.qt).load(buffer)
-        assert widget is not None, f"{path} could not be loaded"
-        return widget
 
     def process(self) -> None:
         """Let Qt deliver what is waiting."""
@@ -83,12 +86,62 @@ def keepSingletons() -> None:
             ctypes.c_ssize_t.from_address(id(item)).value += 1 << 40
 
 
+class ModuleWidget(qMRMLWidget):
+    """The C++ side of a module's panel, which the main window shows and hides, and which knows whether it is entered.
+
+    Slicer enters a panel after it has been set up, and leaves it when another module is chosen and when it closes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLayout(QtWidgets.QVBoxLayout())
+        self.setMRMLScene(slicer.mrmlScene)
+        self.python: Any = None
+        self._entered = False
+
+    isEntered = QtCore.Property(bool, lambda self: self._entered)
+
+    def enter(self) -> None:
+        """The module is chosen."""
+        self._entered = True
+        if hasattr(self.python, "enter"):
+            self.python.enter()
+
+    def exit(self) -> None:
+        """Another module is chosen."""
+        self._entered = False
+        if hasattr(self.python, "exit"):
+            self.python.exit()
+
+
+class ModuleManager:
+    """What tells a panel that its module is unloaded."""
+
+    def __init__(self) -> None:
+        self._receivers: list[Callable[[str], None]] = []
+
+    def connect(self, signature: str, receiver: Callable[[str], None]) -> None:
+        """Tell `receiver`, too."""
+        assert signature == "moduleAboutToBeUnloaded(QString)", signature
+        self._receivers.append(receiver)
+
+    def disconnect(self, signature: str, receiver: Callable[[str], None]) -> None:
+        """Tell `receiver` no more."""
+        self._receivers.remove(receiver)
+
+    def unload(self, name: str) -> None:
+        """What Slicer does when it closes, and before it reloads a module."""
+        for receiver in list(self._receivers):
+            receiver(name)
+
+
 class SlicerApp:
     """What scripted modules ask of `slicer.app`; `testing` is Slicer's --testing."""
 
     def __init__(self, qapplication: QtCore.QCoreApplication) -> None:
         self.testing = False
         self._qapplication = qapplication
+        self._modules = ModuleManager()
         self._receivers: dict[str, list[Callable[[], None]]] = {"startupCompleted()": [], "aboutToQuit()": []}
 
     def connect(self, signature: str, receiver: Callable[[], None]) -> None:
@@ -105,6 +158,10 @@ class SlicerApp:
         for receivers in self._receivers.values():
             receivers.clear()
 
+    def moduleManager(self) -> ModuleManager:
+        """Loads and unloads modules."""
+        return self._modules
+
     def testingEnabled(self) -> bool:
         """Whether nobody is there to answer a dialog."""
         return self.testing
@@ -119,6 +176,17 @@ class _Loader(QtUiTools.QUiLoader):
         super().__init__()
         self._qt = qt
 
+    def load(self, file: QtCore.QIODevice) -> QtWidgets.QWidget:
+        """The form without its connections: their signals pass MRML pointers, which PySide6 does not know.
+
+        The stand-in of qMRMLWidget hands the scene on by itself.
+        """
+        text = re.sub(r"<connections>.*</connections>", "", file.readAll().data().decode(), flags=re.DOTALL)
+        buffer = QtCore.QBuffer()
+        buffer.setData(text.encode())
+        buffer.open(QtCore.QIODevice.ReadOnly)
+        return super().load(buffer)
+
     def createWidget(self, className: str, parent: QtWidgets.QWidget | None = None, name: str = "") -> Any:
         """Our own class where there is one, else PythonQt's view of Qt's."""
         cls = CUSTOM.get(className) or getattr(self._qt, className)
@@ -127,66 +195,8 @@ class _Loader(QtUiTools.QUiLoader):
         return widget
 
 
-def childWidgetVariables(widget: QtWidgets.QWidget) -> types.SimpleNamespace:
-    """All named widgets below as attributes."""
-    named = {QtCore.QObject.objectName(child): child for child in widget.findChildren(QtWidgets.QWidget)}
-    return types.SimpleNamespace(**{n: child for n, child in named.items() if n and not n.startswith("qt_")})
-
-
 def _install(name: str, **members: Any) -> None:
     module = types.ModuleType(name)
     vars(module).update(members)
     sys.modules[name] = module
     setattr(slicer, name.rpartition(".")[2], module)
-
-
-class _Parent(types.SimpleNamespace):
-    """The C++ side of a module or its widget."""
-
-
-class ScriptedLoadableModule:
-    """Base class of a module's description."""
-
-    def __init__(self, parent: Any) -> None:
-        self.parent = parent
-
-
-class ScriptedLoadableModuleWidget:
-    """Base class of a module's panel: `layout` receives its widgets, `parent.isEntered` says whether it is shown."""
-
-    modulePath: Path
-
-    def __init__(self, parent: Any = None) -> None:
-        self.frame = QtWidgets.QWidget()
-        self.layout = QtWidgets.QVBoxLayout(self.frame)
-        self.parent = parent or _Parent(isEntered=True)
-
-    def setup(self) -> None:
-        """Nothing to prepare."""
-
-    def resourcePath(self, name: str) -> str:
-        """A file below the module's Resources."""
-        module = Path(sys.modules[type(self).__module__].__file__ or "")
-        return str(module.parent / "Resources" / name)
-
-
-class ScriptedLoadableModuleLogic:
-    """Base class of a module's logic."""
-
-    def __init__(self, parent: Any = None) -> None:
-        self.parent = parent
-
-    def getParameterNode(self) -> Any:
-        """The module's one parameter node in the scene."""
-        name = type(self).__name__.removesuffix("Logic")
-        node = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLScriptedModuleNode")
-        if node is None:
-            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
-            node.SetSingletonTag(name)
-            node.SetName(name)
-            node = slicer.mrmlScene.AddNode(node)
-        return node
-
-
-class ScriptedLoadableModuleTest:
-    """Base class of a module's self-test."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import slicer.util
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 
-from .slicer_application import Application, childWidgetVariables
+from .slicer_application import Application
 
 UI = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "UI" / "DiffusionSegment.ui"
 
@@ -19,19 +20,20 @@ class SmallDesk:
     """What a part sees of the panel, and someone who clicks and waits; `engine` is the worker's command."""
 
     def __init__(self, application: Application, engine: list[str]) -> None:
-        from DiffusionSegmentLib.parameters import Parameters
+        from DiffusionSegmentLib.parameters import parametersOf
         from DiffusionSegmentLib.worker.client import WorkerClient
         from DiffusionSegmentLib.worker.transport import QProcessTransport
 
         application.clearScene()
         self.application = application
-        self.frame = application.loadUI(str(UI))
+        self.frame = slicer.util.loadUI(str(UI))
         self.frame.setMRMLScene(slicer.mrmlScene)
-        self.ui: Any = childWidgetVariables(self.frame)
+        self.ui: Any = slicer.util.childWidgetVariables(self.frame)
         self.client = WorkerClient(lambda: QProcessTransport(engine))
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
-        self.parameters: Any = Parameters(node)
-        self.tag = self.parameters.connectGui(self.ui)
+        self.parameters: Any = parametersOf(node)
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+        self.tag = self.parameters.connectParametersToGui({name: widget for name, widget in named.items() if name})
         self.scan: Any = None
         self.result: Any = None
         self.part: Any = None

@@ -8,6 +8,7 @@ from PySide6 import QtCore, QtWidgets
 from shiboken6 import isValid
 
 from .qt_module import PythonQtObject
+from .segment_editor import qMRMLSegmentEditorWidget
 
 
 class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
@@ -188,51 +189,6 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
     renameEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
     noneDisplay = QtCore.Property(str, lambda self: self._noneDisplay, _setNoneDisplay)
     baseName = QtCore.Property(str, lambda self: self._baseName, _setBaseName)
-
-
-class qMRMLSegmentEditorWidget(PythonQtObject, QtWidgets.QWidget):
-    """Which segmentation, volume and segment are being edited; its tools are drawn as a row of buttons."""
-
-    def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
-        super().__init__(parent)
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for name in ("Paint", "Draw", "Erase", "Level tracing", "Scissors"):
-            layout.addWidget(QtWidgets.QToolButton(text=name))
-        self._scene: Any = None
-        self._segmentation: Any = None
-        self._volume: Any = None
-        self._segment = ""
-
-    def setMRMLScene(self, scene: Any) -> None:
-        """Work in this scene."""
-        self._scene = scene
-
-    def setMRMLSegmentEditorNode(self, node: Any) -> None:
-        """The node that keeps the editor's settings."""
-        self._node = node
-
-    def setSegmentationNode(self, node: Any) -> None:
-        """What is edited; None for nothing."""
-        self._segmentation = node
-        self._segment = ""
-
-    def segmentationNode(self) -> Any:
-        """What is edited."""
-        return self._segmentation
-
-    def setSourceVolumeNode(self, node: Any) -> None:
-        """The volume below."""
-        self._volume = node
-
-    def setCurrentSegmentID(self, segment: str) -> None:
-        """Choose a segment, which must exist."""
-        assert self._segmentation.GetSegmentation().GetSegment(segment) is not None
-        self._segment = segment
-
-    def currentSegmentID(self) -> str:
-        """The chosen segment."""
-        return self._segment
 
 
 CUSTOM = {

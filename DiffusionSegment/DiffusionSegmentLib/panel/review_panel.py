@@ -20,6 +20,7 @@ from ..worker.client import WorkerClient
 from . import wording
 from .desk import Desk, offer, requestOptions
 from .region_table import clearRegionTable, fillRegionTable, selectRegion
+from .segment_editor import SegmentEditor
 
 
 class ReviewPanel:
@@ -33,6 +34,7 @@ class ReviewPanel:
         self._histories: dict[str, History] = {}
         self._sent: Corrections | None = None
         self._before: Snapshot | None = None
+        self.editor = SegmentEditor(ui.editor)
         ui.nextButton.clicked.connect(self.onNext)
         ui.previousButton.clicked.connect(self.onPrevious)
         ui.acceptButton.clicked.connect(self.onAccept)
@@ -72,15 +74,14 @@ class ReviewPanel:
         if scan is not None:
             self._review = ReviewList(scan.segmentation)
             updateRegionMarkups(scan, self._review)
-            self._ui.editor.setSegmentationNode(scan.segmentation)
-            self._ui.editor.setSourceVolumeNode(scan.input)
+            self.editor.edit(scan)
         self._fill()
 
     def close(self) -> None:
         """Nothing is on the desk any more; what could be undone is forgotten where its segmentation is gone."""
         self._review = None
         self._sent = self._before = None
-        self._ui.editor.setSegmentationNode(None)
+        self.editor.close()
         present = slicer.mrmlScene
         self._histories = {key: h for key, h in self._histories.items() if key and present.GetNodeByID(key) is not None}
         self._fill()
@@ -183,7 +184,7 @@ class ReviewPanel:
         present = [name for name in organs if scan.segmentation.GetSegmentation().GetSegment(name) is not None]
         self._ui.editorButton.collapsed = False
         if present:
-            self._ui.editor.setCurrentSegmentID(present[0])
+            self.editor.select(present[0])
 
     def _say(self, state: RegionState) -> None:
         review, scan = self._review, self._desk.scan

@@ -8,13 +8,18 @@ from slicer.util import VTKObservationMixin
 
 
 class SceneEvents(VTKObservationMixin):
-    """Base of the widget, which has `panel`, `parent`, `setParameterNode` and `initializeParameterNode`."""
+    """Base of the widget, which has `panel`, `parent`, `enter`, `setParameterNode` and `initializeParameterNode`."""
 
     def __init__(self) -> None:
         VTKObservationMixin.__init__(self)
         self.panel: Any = None
         self._parameterNode: Any = None
         self._orphaned = False
+
+    @property
+    def isShown(self) -> bool:
+        """Whether the module is the one that is open; a widget that a script made has no module around it."""
+        return bool(getattr(self.parent, "isEntered", True))
 
     def observeScene(self, scene: slicer.vtkMRMLScene) -> None:
         """Hear of what happens to a scene, until `removeObservers`."""
@@ -34,12 +39,17 @@ class SceneEvents(VTKObservationMixin):
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
         """Begin anew in the empty scene, if the panel is open."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        if self.isShown:
+            self.enter()
 
     def onSceneEndImport(self, caller: Any, event: Any) -> None:
-        """A scene was loaded: go on with the result that it may hold."""
+        """A scene was loaded: go on with the result that it may hold.
+
+        Slicer fills the parameter node before it reads the nodes that it refers to, and the typed parameters keep what
+        they read then until the node says that it was modified.
+        """
         if self._parameterNode is not None:
+            self._parameterNode.Modified()
             self.panel.setParameters(self._parameterNode)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -52,5 +62,5 @@ class SceneEvents(VTKObservationMixin):
 
     def onNodeGone(self, caller: Any, event: Any) -> None:
         """Somebody deleted the parameters: begin with new ones, or the open panel would be dead."""
-        if self._orphaned and self.parent.isEntered and not caller.IsClosing():
+        if self._orphaned and self.isShown and not caller.IsClosing():
             self.initializeParameterNode()
