@@ -82,5 +82,6 @@ def parametersOf(node: vtkMRMLScriptedModuleNode) -> Parameters:
     for known in [known for known in _parametersByNode if known.GetScene() is None]:
         del _parametersByNode[known]
     if node not in _parametersByNode:
-        _parametersByNode[node] = Parameters(node)
+        # The decorator gives the class its constructor.
+        _parametersByNode[node] = Parameters(node)  # type: ignore[call-arg]
     return _parametersByNode[node]

@@ -80,7 +80,9 @@ class PanelUser:
 
     def grab(self, widget: Any = None) -> np.ndarray:
         """What is on the screen, RGB."""
-        image = (widget or self.widget.parent).grab().toImage().convertToFormat(self.application.qt.QImage.Format_RGB888)
+        image = (
+            (widget or self.widget.parent).grab().toImage().convertToFormat(self.application.qt.QImage.Format_RGB888)
+        )
         rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
         return rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3).copy()
 

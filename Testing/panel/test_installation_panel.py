@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import slicer.util
 import torch
 from backend.teaching_models import BASE, install_base
 from DiffusionSegmentBackend.errors import DiffusionSegmentError

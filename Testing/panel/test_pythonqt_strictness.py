@@ -77,13 +77,39 @@ def test_a_receiver_can_be_disconnected(qt: Any) -> None:
     assert listener.told == []
 
 
-def test_a_signal_is_emitted_by_a_call_and_has_no_emit(qt: Any) -> None:
+def test_a_signal_is_emitted_by_a_call_and_by_emit(qt: Any) -> None:
     listener, box = Listener(), qt.QCheckBox()
     box.toggled.connect(listener.one)
     box.toggled(True)
-    assert listener.told == [True]
-    with pytest.raises(AttributeError, match="emit"):
-        box.toggled.emit(True)
+    box.toggled.emit(False)
+    assert listener.told == [True, False]
+
+
+def test_none_as_a_text_shows_the_word(qt: Any) -> None:
+    label = qt.QLabel("before")
+    label.text = None
+    assert label.text == "None"
+
+
+@pytest.mark.parametrize("name", ["QPushButton", "QTableWidgetItem", "QTimer"])
+def test_a_constructor_takes_no_keyword_arguments(qt: Any, name: str) -> None:
+    with pytest.raises(ValueError, match="keyword"):
+        getattr(qt, name)(parent=None)
+
+
+def test_an_unknown_attribute_is_an_error(qt: Any) -> None:
+    with pytest.raises(AttributeError):
+        _ = qt.QPushButton().tooltip
+
+
+def test_a_program_that_cannot_be_started_does_not_finish(application: Application, qt: Any) -> None:
+    listener, process = Listener(), qt.QProcess()
+    process.finished.connect(listener.everything)
+    process.errorOccurred.connect(listener.nothing)
+    process.start("/nonexistent/program", [])
+    while not listener.told:
+        application.process()
+    assert listener.told == ["nothing"]
 
 
 @pytest.mark.parametrize("name", ["Signal", "Slot", "Property", "QInputDialog"])

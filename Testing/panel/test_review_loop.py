@@ -72,7 +72,7 @@ def _finish(user: PanelUser) -> None:
 
 
 def _saveAndLoad(user: PanelUser, folder: Path) -> None:
-    """Write the scene with its files, clear it, read it again; the panel sees the scene close and open."""
+    """Write the scene with its files and read it again: the panel sees it close and open; singletons stay."""
     scene = slicer.mrmlScene
     folder.mkdir()
     for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
@@ -85,11 +85,7 @@ def _saveAndLoad(user: PanelUser, folder: Path) -> None:
             assert node.GetStorageNode().WriteData(node)
     scene.SetURL(str(folder / "scene.mrml"))
     assert scene.Commit()
-    user.widget.onSceneStartClose(scene, None)
-    user.application.clearScene()
-    scene.SetURL(str(folder / "scene.mrml"))
     assert scene.Connect()
-    user.widget.initializeParameterNode()
     user.application.process()
 
 

@@ -1,4 +1,4 @@
-"""How a parameter is shown in a widget and read from it: the connectors of `slicer.parameterNodeWrapper` that we use."""
+"""How a parameter is shown in a widget and read from it: those connectors of Slicer's that we use."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ What the real one does and a simpler one would not:
 - a parameter that the node does not have (a scene was closed, an older scene was loaded) gets its default when read;
 - types are checked on writing: an int is no bool, a float may be an int, a node must be of its class or None;
 - a list is no `list`: it can be changed in place, which writes it, but not added to another;
-- `connectGui` returns nothing, so that what it returns cannot disconnect anything; `connectParametersToGui` returns a tag;
+- `connectGui` returns nothing that could disconnect its widgets again; `connectParametersToGui` returns a tag;
 - every modification writes all values into all connected widgets, and a widget's range comes from the annotation;
 - widgets are told by their exact class, and a combo box of texts needs a fixed list of choices.
 """
@@ -242,7 +242,9 @@ def parameterNodeWrapper(cls: type) -> type:
         if typing.get_origin(annotation) is typing.Annotated:
             kind, *extras = typing.get_args(annotation)
             validators = tuple(extras)
-        parameters[name] = _Parameter(name, kind, validators, getattr(cls, name) if hasattr(cls, name) else _first(kind))
+        parameters[name] = _Parameter(
+            name, kind, validators, getattr(cls, name) if hasattr(cls, name) else _first(kind)
+        )
         members[name] = _property(name)
     return type(cls.__name__, (_Wrapper,), members)
 

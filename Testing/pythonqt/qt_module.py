@@ -1,8 +1,8 @@
 """The module `qt` as PythonQt offers it, made from PySide6: properties are attributes, enumerations are flat.
 
 Strict where PythonQt is: a scoped enumeration such as `qt.QHeaderView.ResizeMode.Stretch` is an error, a property
-is not callable, a name that is no property cannot be set, so that a misspelt one does not pass unseen, and a constructor
-takes no keyword arguments. None written to a property of text shows the word "None". Signals are those of `signals.py`;
+is not callable, a name that is no property cannot be set, so that a misspelt one does not pass unseen, and constructors
+take no keyword arguments. None written to a property of text shows the word "None". Signals are those of `signals.py`;
 lists of strings arrive as tuples; there are no custom signals, and `singleShot` is refused.
 """
 

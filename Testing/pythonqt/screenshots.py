@@ -22,6 +22,9 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from .slicer_application import Application
 
 WIDTH = 440
+# A narrow dock and a wide one, and the fonts of an ordinary and of a large screen.
+WIDTHS = (350, 400, 500, 700)
+POINT_SIZES = (9, 12)
 REAL_WORKER = ["-m", "DiffusionSegmentBackend", "worker"]
 _QUICK_ENGINE = Path(__file__).resolve().parents[1] / "panel" / "engine_process.py"
 _REFUSED, _SLOW = 13, 99
@@ -78,12 +81,26 @@ class Photographer:
         frame.show()
         for _ in range(6):
             self.application.process()
-            frame.resize(width, frame.sizeHint().height())
+            frame.resize(width, frame.sizeHint.height())
         return frame.grab()
 
     def take(self, name: str) -> None:
         """Save the panel."""
         self.grab().save(str(self._folder / f"{name}.png"))
+
+    def _takeWidths(self) -> None:
+        """The tables in docks of every width and with every size of font."""
+        sections = (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton)
+        for section in sections:
+            section.collapsed = True
+        font = QtWidgets.QApplication.font()
+        for points in POINT_SIZES:
+            QtWidgets.QApplication.setFont(QtGui.QFont(font.family(), points))
+            for width in WIDTHS:
+                self.grab(width=width).save(str(self._folder / f"width-{width}-{points}pt.png"))
+        QtWidgets.QApplication.setFont(font)
+        for section in sections:
+            section.collapsed = False
 
     def close(self) -> None:
         """End the worker."""
@@ -119,6 +136,7 @@ class Photographer:
         for section in (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton):
             section.collapsed = False
         self.take("7-everything")
+        self._takeWidths()
         palette = QtGui.QPalette()
         for role, colour in _DARK.items():
             palette.setColor(role, QtGui.QColor(*colour))

@@ -1,10 +1,10 @@
 """Stand-in for qMRMLSegmentEditorWidget around the real vtkSlicerSegmentEditorLogic of slicer-core.
 
-The real widget hands its selections to that logic and keeps them in a vtkMRMLSegmentEditorNode. Until it has been given
-one it refuses every selection; a scene that closes with its singletons takes the node away. Which segment is chosen when
-a segmentation is set, and what is left of a selection whose node has gone, is the real logic's answer. It installs its
-keyboard shortcuts and observes the views until it is told to leave them alone, and an active effect goes on taking the
-mouse's clicks in the views while another module is open.
+The real widget hands its selections to that logic and keeps them in a vtkMRMLSegmentEditorNode. Until it has been
+given one it refuses every selection; a scene that closes with its singletons takes the node away. Which segment is
+chosen when a segmentation is set, and what is left of a selection whose node has gone, is the real logic's answer. It
+installs its keyboard shortcuts and observes the views until it is told to leave them alone, and an active effect goes
+on taking the mouse's clicks in the views while another module is open.
 Not modelled: the effects themselves, the table of segments, masking.
 """
 

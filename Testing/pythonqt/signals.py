@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ class PythonQtSignal:
 
     def __init__(self, owner: Any, name: str, signal: Any) -> None:
         self._signal = signal
-        self._count = _parameterCount(type(owner), name)
+        self._count = _parameterCount(owner, name)
         # With the object, so that connections end with it, and only then: PythonQt holds receivers.
         self._connections = _get(owner, "__dict__").setdefault(f"_connections_{name}", [])
 
@@ -69,14 +68,18 @@ def _slot(receiver: Callable[..., Any], count: int) -> Callable[..., None]:
     return slots[count]
 
 
-@functools.cache
-def _parameterCount(cls: Any, name: str) -> int:
-    """Of the longest overload."""
-    meta = cls.staticMetaObject
-    methods = [meta.method(n) for n in range(meta.methodCount())]
-    counts = [
-        method.parameterCount()
-        for method in methods
-        if method.methodType() == QtCore.QMetaMethod.Signal and bytes(method.name().data()).decode() == name
-    ]
-    return max(counts)
+_counts: dict[tuple[type, str], int] = {}
+
+
+def _parameterCount(owner: Any, name: str) -> int:
+    """Of the longest overload; asked of the object, because a class may lose its own meta-object."""
+    key = (type(owner), name)
+    if key not in _counts:
+        meta = _get(owner, "metaObject")()
+        methods = [meta.method(n) for n in range(meta.methodCount())]
+        _counts[key] = max(
+            method.parameterCount()
+            for method in methods
+            if method.methodType() == QtCore.QMetaMethod.Signal and bytes(method.name().data()).decode() == name
+        )
+    return _counts[key]

@@ -1,4 +1,15 @@
-"""Stand-ins for the ctk and qMRML widgets that the panel uses, with their properties, signals and plausible looks."""
+"""Stand-ins for the ctk and qMRML widgets that the panel uses, with their properties, signals and plausible looks.
+
+What the real ones do, and whether it is modelled:
+- ctkCollapsibleButton hides its children one by one while it is collapsed, also those that are shown meanwhile, and
+  leaves hidden what the program had hidden: modelled. Its animation and styles are not;
+- ctkSliderWidget clamps a value to its range and rounds to its decimals, and emits once: modelled. Units are not;
+- qMRMLWidget emits mrmlSceneChanged, which the form connects to its selectors: they get the scene directly here;
+- qMRMLNodeComboBox leaves out nodes that are hidden from editors, lists subclasses unless showChildNodeTypes is off,
+  falls back to none (where noneEnabled is off: to the first node) when the current node goes, emits no signal when the
+  current node is set again, and follows names: modelled, but for renaming by the user and sorting;
+- all of them are C++ objects in Slicer: `isinstance(widget, qt.QWidget)` is False there as it is here.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +130,7 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         self._types: list[str] = []
         self._scene: Any = None
         self._ids: list[str | None] = []
-        self._none = True
+        self._none = self._children = True
         self._unused = False
         self.currentIndexChanged.connect(lambda _: self.currentNodeChanged(self.currentNode()))
 
@@ -137,11 +148,7 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
 
     def _refresh(self) -> None:
         chosen = self._ids[self.currentIndex] if 0 <= self.currentIndex < len(self._ids) else None
-        nodes = [
-            self._scene.GetNthNodeByClass(n, name)
-            for name in self._types
-            for n in range(self._scene.GetNumberOfNodesByClass(name))
-        ]
+        nodes = [node for name in self._types for node in self._nodesOf(name)]
         self.blockSignals(True)
         self.clear()
         self._ids = [None, *(node.GetID() for node in nodes)]
@@ -150,6 +157,12 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
         self.blockSignals(False)
         if chosen not in self._ids:
             self.currentNodeChanged(None)
+
+    def _nodesOf(self, name: str) -> list[Any]:
+        count = self._scene.GetNumberOfNodesByClass(name)
+        nodes = [self._scene.GetNthNodeByClass(n, name) for n in range(count)]
+        exact = [node for node in nodes if self._children or node.GetClassName() == name]
+        return [node for node in exact if not node.GetHideFromEditors()]
 
     def currentNode(self) -> Any:
         """The chosen node, or None."""
@@ -179,11 +192,15 @@ class qMRMLNodeComboBox(PythonQtObject, QtWidgets.QComboBox):
     def _setBaseName(self, name: str) -> None:
         self._baseName = name
 
+    def _setChildren(self, value: bool) -> None:
+        self._children = value
+
     def _setUnused(self, value: bool) -> None:
         self._unused = value
 
     nodeTypes = QtCore.Property("QStringList", lambda self: self._types, _setTypes)
     noneEnabled = QtCore.Property(bool, lambda self: self._none, lambda self, v: None)
+    showChildNodeTypes = QtCore.Property(bool, lambda self: self._children, _setChildren)
     addEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
     removeEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)
     renameEnabled = QtCore.Property(bool, lambda self: self._unused, _setUnused)

@@ -7,9 +7,10 @@ import qt
 
 from ..scene.review import Region, RegionState
 from . import wording
+from .table_fit import TableFit
 
-_ROW_PIXELS = 22
-_MOST_ROWS = 8
+_NUMBER, _SENTENCE, _STATE = range(3)
+_MAX_ROWS = 8
 _COLOURS = {
     RegionState.OPEN: (255, 153, 38),
     RegionState.ACCEPTED: (77, 191, 89),
@@ -18,39 +19,40 @@ _COLOURS = {
 }
 
 
-def clearRegionTable(ui: Any) -> None:
-    """No regions: the table goes away."""
-    ui.regionTable.setRowCount(0)
-    ui.regionTable.visible = False
+class RegionTable:
+    """Fills the table with regions and highlights the one under review."""
 
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._fit = TableFit(table, stretched=_SENTENCE, optional=(_STATE,), maxRows=_MAX_ROWS)
 
-def fillRegionTable(ui: Any, regions: Sequence[Region]) -> None:
-    """Show the regions, in as many rows as they need."""
-    table = ui.regionTable
-    table.setColumnCount(len(wording.REGION_COLUMNS))
-    table.setHorizontalHeaderLabels(list(wording.REGION_COLUMNS))
-    table.setRowCount(len(regions))
-    for row, region in enumerate(regions):
-        for column, text in enumerate((str(region.number + 1), region.sentence, region.state.label())):
-            item = qt.QTableWidgetItem(text)
-            item.setToolTip(region.sentence)
-            table.setItem(row, column, item)
-        table.item(row, 0).setIcon(_dot(region.state))
-    header = table.horizontalHeader()
-    header.setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
-    header.setSectionResizeMode(1, qt.QHeaderView.Stretch)
-    header.setSectionResizeMode(2, qt.QHeaderView.ResizeToContents)
-    table.setFixedHeight(_ROW_PIXELS * (min(len(regions), _MOST_ROWS) + 1) + 6)
-    table.visible = True
+    def clear(self) -> None:
+        """No regions: the table goes away."""
+        self._table.setRowCount(0)
+        self._table.visible = False
 
+    def fill(self, regions: Sequence[Region]) -> None:
+        """Show the regions, in as many rows as they need."""
+        table = self._table
+        table.setColumnCount(len(wording.REGION_COLUMNS))
+        table.setHorizontalHeaderLabels(list(wording.REGION_COLUMNS))
+        table.setRowCount(len(regions))
+        for row, region in enumerate(regions):
+            for column, text in enumerate((str(region.number + 1), region.sentence, region.state.label())):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(region.sentence)
+                table.setItem(row, column, item)
+            table.item(row, _NUMBER).setIcon(_dot(region.state))
+        self._fit.fit()
+        table.visible = True
 
-def selectRegion(ui: Any, region: Region | None) -> None:
-    """Highlight the row of a region and bring it into view."""
-    if region is None:
-        ui.regionTable.clearSelection()
-        return
-    ui.regionTable.selectRow(region.number)
-    ui.regionTable.scrollToItem(ui.regionTable.item(region.number, 0))
+    def select(self, region: Region | None) -> None:
+        """Highlight the row of a region and bring it into view."""
+        if region is None:
+            self._table.clearSelection()
+            return
+        self._table.selectRow(region.number)
+        self._table.scrollToItem(self._table.item(region.number, _NUMBER))
 
 
 def _dot(state: RegionState) -> Any:

@@ -9,11 +9,11 @@ import slicer
 from ..scene.labelled_scan import LabelledScan
 from ..scene.merge_policy import isLocked, setLocked
 from . import wording
+from .table_fit import TableFit
 from .tick_frames import frameTicks
 
-_VISIBLE, _REVIEW, _LOCK = 0, 4, 5
-_ROW_PIXELS = 22
-_MOST_ROWS = 14
+_VISIBLE, _VOLUME, _INTERVAL, _CONFIDENCE, _REVIEW, _LOCK = range(6)
+_MAX_ROWS = 14
 
 
 class ResultTable:
@@ -26,6 +26,8 @@ class ResultTable:
         self._names: list[str] = []
         self._filling = False
         frameTicks(ui.resultTable)
+        optional = (_INTERVAL, _CONFIDENCE, _LOCK, _REVIEW)
+        self._fit = TableFit(ui.resultTable, stretched=_VISIBLE, optional=optional, maxRows=_MAX_ROWS)
         ui.resultTable.cellChanged.connect(self.onCellChanged)
         self.clear()
 
@@ -50,11 +52,7 @@ class ResultTable:
         for row, organ in enumerate(organs):
             self._fillRow(row, organ, scan)
         self._filling = False
-        header = table.horizontalHeader()
-        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        for column in range(1, len(wording.ORGAN_COLUMNS)):
-            header.setSectionResizeMode(column, qt.QHeaderView.ResizeToContents)
-        table.setFixedHeight(_ROW_PIXELS * (min(len(organs), _MOST_ROWS) + 1) + 6)
+        self._fit.fit()
         table.visible = bool(organs)
         self._ui.emptyLabel.visible = not organs
 
@@ -69,9 +67,12 @@ class ResultTable:
             _reviewed(scan, organ["name"]),
             "",
         )
+        # Where the panel is too narrow for all columns the pointer still finds what they say.
+        tip = ", ".join(texts[_VISIBLE:_REVIEW])
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
-            if column in (1, 2, 3):
+            item.setToolTip(tip)
+            if column in (_VOLUME, _INTERVAL, _CONFIDENCE):
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(row, column, item)
         label = scan.label(organ["name"])

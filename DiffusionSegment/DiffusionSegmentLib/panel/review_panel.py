@@ -19,7 +19,7 @@ from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
 from .desk import Desk, offer, requestOptions
-from .region_table import clearRegionTable, fillRegionTable, selectRegion
+from .region_table import RegionTable
 from .segment_editor import SegmentEditor
 
 
@@ -35,6 +35,7 @@ class ReviewPanel:
         self._sent: Corrections | None = None
         self._before: Snapshot | None = None
         self.editor = SegmentEditor(ui.editor)
+        self._table = RegionTable(ui.regionTable)
         ui.nextButton.clicked.connect(self.onNext)
         ui.previousButton.clicked.connect(self.onPrevious)
         ui.acceptButton.clicked.connect(self.onAccept)
@@ -93,10 +94,10 @@ class ReviewPanel:
     def _fill(self) -> None:
         regions = self._review.regions if self._review is not None else ()
         if regions:
-            fillRegionTable(self._ui, regions)
-            selectRegion(self._ui, self.region)
+            self._table.fill(regions)
+            self._table.select(self.region)
         else:
-            clearRegionTable(self._ui)
+            self._table.clear()
         self.update()
 
     def update(self) -> None:
