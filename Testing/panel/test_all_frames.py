@@ -65,7 +65,7 @@ def logic(user: PanelUser) -> Iterator[Any]:
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
     found = user.widget.logic
-    found._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+    found.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
     yield found
     found.close()
 

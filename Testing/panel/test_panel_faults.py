@@ -117,7 +117,7 @@ def test_a_scene_of_an_unknown_model_says_so(user: PanelUser) -> None:
 def test_the_panel_fits_a_narrow_dock(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
-    assert user.widget.parent.minimumSizeHint().width() <= 330
+    assert user.widget.parent.minimumSizeHint.width() <= 330
 
 
 def shown(widget: Any, name: str) -> Any:

@@ -30,7 +30,7 @@ def logic(user: PanelUser) -> Iterator[Any]:
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
     found = user.widget.logic
-    found._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+    found.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
     yield found
     found.close()
 
@@ -123,7 +123,7 @@ def test_what_cannot_work_is_refused_before_a_worker_starts(
         logic.segment(volume, **options)
     assert told.value.code is code
     assert "abdomen-ct" in told.value.hint or "samples" in told.value.hint
-    assert logic._client is None
+    assert logic.scripting._client is None
 
 
 def test_an_empty_volume_is_refused(logic: Any) -> None:
@@ -163,7 +163,7 @@ def test_what_a_progress_callback_raises_ends_the_run_and_reaches_the_script(log
 def test_a_worker_that_cannot_be_started_is_told(logic: Any, volume: Any) -> None:
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
-    logic._createClient = lambda: WorkerClient(lambda: QProcessTransport(["no-such-program"]))
+    logic.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(["no-such-program"]))
     with pytest.raises(DiffusionSegmentError) as told:
         logic.segment(volume)
     assert told.value.code is ErrorCode.WORKER_DIED
