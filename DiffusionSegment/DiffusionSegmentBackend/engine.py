@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,8 @@ class PipelineEngine:
         *,
         preview: Callable[[np.ndarray], None] | None = None,
     ) -> Any:
-        """The session of a request: the last one where nothing differs, else a new run."""
-        from .pipeline.options import SegmentOptions
+        """The session of a request: the last one where nothing differs that decides its bits, else a new run."""
+        from .pipeline.options import SegmentOptions, resolve
         from .pipeline.segment import open_session
 
         volume = _volume(request.volume)
@@ -132,8 +132,7 @@ class PipelineEngine:
             region=request.region,
             memory_limit_gb=request.memory_limit_gb,
         )
-        told = {k: v for k, v in asdict(options).items() if v is not None and k != "memory_limit_gb"}
-        key = (_digest(volume), tuple(sorted(told.items())))
+        key = (_digest(volume), resolve(options, model))
         if key != self._session_key:
             self._session_key = self._session = None
             self._session = open_session(volume, model, options, progress=progress, preview=preview)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,3 +68,31 @@ def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
         if text not in known:
             raise unknown_name(name, text, known)
     return plan, samples
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """What decides the bits of a run on a scan: two requests that resolve to the same one share a session.
+
+    `samples` and the plan's steps are 0 for a model without a refiner, which draws none; `organs` are the label values
+    asked for, sorted. Whether a check was overridden, and how much memory may be used, changes no bit.
+    """
+
+    plan: SamplingPlan
+    samples: int
+    organs: tuple[int, ...]
+    region: tuple[float, ...] | None
+
+
+def resolve(options: SegmentOptions, model: Model) -> ResolvedRun:
+    """The run that the options ask of a model, its defaults filled in.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    plan, samples = plan_of(options, model)
+    if model.refiner is None:
+        plan, samples = replace(plan, steps=0), 0
+    known = {label.value for label in model.description.labels}
+    organs = {model.description.label_named(name).value for name in options.organs or ()}
+    return ResolvedRun(plan, samples, tuple(sorted(organs or known)), options.region)
