@@ -22,7 +22,7 @@ from DiffusionSegmentLib.panel import wording  # noqa: E402
 from DiffusionSegmentLib.panel.installation_dialog import firstUse  # noqa: E402
 from DiffusionSegmentLib.panel.scene_events import SceneEvents  # noqa: E402
 from DiffusionSegmentLib.panel.segment_panel import SegmentPanel  # noqa: E402
-from DiffusionSegmentLib.parameters import parametersOf  # noqa: E402
+from DiffusionSegmentLib.parameters import connectWidgets, parametersOf  # noqa: E402
 from DiffusionSegmentLib.sample_data import registerSampleData  # noqa: E402
 from DiffusionSegmentLib.scripting import Scripting  # noqa: E402
 from DiffusionSegmentLib.self_test import runSelfTest  # noqa: E402
@@ -99,8 +99,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterChanged)
         self._parameterNode = parameterNode
         if parameterNode is not None:
-            # Not connectGui, which returns no tag: the widgets would go on writing into a node that was replaced.
-            self._guiTag = parameterNode.connectParametersToGui(_widgetsByParameter(self.ui))
+            self._guiTag = connectWidgets(parameterNode, self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterChanged)
         if self.panel is not None:
             self.panel.setParameters(parameterNode)
@@ -110,18 +109,8 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.panel.onParametersChanged()
 
 
-def _widgetsByParameter(ui):
-    """The widgets of the form that name a parameter in their property SlicerParameterName."""
-    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
-    return {name: widget for name, widget in named.items() if name}
-
-
 class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
-    """What scripts use: `segment`, `segmentAsync`, `segmentSequence`, typed parameters; and the panel's warm worker.
-
-    The scripting object is held and not inherited from: Slicer's base class constructs every further base without
-    arguments.
-    """
+    """What scripts use, and the panel's warm worker. A second base class would be constructed without arguments."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)

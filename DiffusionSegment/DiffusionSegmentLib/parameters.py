@@ -1,7 +1,7 @@
 """What the panel remembers, in one typed parameter node that is saved with the scene."""
 
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from slicer import (
     vtkMRMLMarkupsROINode,
@@ -85,3 +85,13 @@ def parametersOf(node: vtkMRMLScriptedModuleNode) -> Parameters:
         # The decorator gives the class its constructor.
         _parametersByNode[node] = Parameters(node)  # type: ignore[call-arg]
     return _parametersByNode[node]
+
+
+def connectWidgets(parameters: Parameters, ui: Any) -> int:
+    """Bind the widgets of a form that name a parameter in their property SlicerParameterName; returns the tag.
+
+    The wrapper's own connectGui returns no tag: the widgets would go on writing into a node that was replaced.
+    """
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    widgets = {name: widget for name, widget in named.items() if name}
+    return int(parameters.connectParametersToGui(widgets))  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ class SmallDesk:
     """What a part sees of the panel, and someone who clicks and waits; `engine` is the worker's command."""
 
     def __init__(self, application: Application, engine: list[str]) -> None:
-        from DiffusionSegmentLib.parameters import parametersOf
+        from DiffusionSegmentLib.parameters import connectWidgets, parametersOf
         from DiffusionSegmentLib.worker.client import WorkerClient
         from DiffusionSegmentLib.worker.transport import QProcessTransport
 
@@ -32,8 +32,7 @@ class SmallDesk:
         self.client = WorkerClient(lambda: QProcessTransport(engine))
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "parameters")
         self.parameters: Any = parametersOf(node)
-        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
-        self.tag = self.parameters.connectParametersToGui({name: widget for name, widget in named.items() if name})
+        self.tag = connectWidgets(self.parameters, self.ui)
         self.scan: Any = None
         self.result: Any = None
         self.part: Any = None

@@ -5,9 +5,7 @@ from typing import Any
 import slicer
 
 from ..scene.labelled_scan import LabelledScan
-
-# Slicer's own Segment Editor module uses the node of this tag, so that both show the same segmentation.
-_SINGLETON_TAG = "SegmentEditor"
+from ..scene.segment_editor_node import segmentEditorNode
 
 
 class SegmentEditor:
@@ -49,11 +47,6 @@ class SegmentEditor:
             self._widget.setSegmentationNode(None)
 
     def _bindNode(self) -> None:
-        scene = slicer.mrmlScene
-        node = scene.GetSingletonNode(_SINGLETON_TAG, "vtkMRMLSegmentEditorNode")
-        if node is None:
-            node = slicer.vtkMRMLSegmentEditorNode()
-            node.SetSingletonTag(_SINGLETON_TAG)
-            node = scene.AddNode(node)
+        node = segmentEditorNode(slicer.mrmlScene)
         if self._widget.mrmlSegmentEditorNode() is not node:
             self._widget.setMRMLSegmentEditorNode(node)
