@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv by themselves.
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up system packages (where they may) and .venv.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -10,10 +10,10 @@ export QT_QPA_PLATFORM ?= offscreen
 
 .PHONY: demo test lint fuzz endurance screenshots tutorial evidence performance system-packages clean
 
-demo: $(STAMP)
+demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
-test: $(STAMP) lint
+test: system-packages $(STAMP) lint
 	$(PY) -m pytest
 
 lint: $(STAMP)
@@ -46,7 +46,7 @@ evidence: $(STAMP)
 performance: $(STAMP)
 	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend performance
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml | system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || \
@@ -56,11 +56,9 @@ $(STAMP): pyproject.toml
 	$(PIP) -e '.[test]'
 	touch $(STAMP)
 
-# Drawing without a display (OSMesa, EGL), Qt without a screen (the others), and CMake for the packaging tests.
+# Drawing without a display (OSMesa, EGL), Qt without a screen, and CMake for the packaging tests.
 system-packages:
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends cmake make python3-venv \
-	  libosmesa6 libegl1 libgl1 libglib2.0-0 libxkbcommon0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
+	@PYTHON="$(PYTHON)" bash .ci/system-packages
 
 # Keeps .venv, which takes long to download; `rm -rf .venv` starts afresh.
 clean:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from DiffusionSegmentBackend.volume import canonical
 from DiffusionSegmentBackend.volume_io import read_volume
 from matplotlib.patches import Patch
 
+from .offscreen import offscreenWindow
+
 MODEL = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "Models" / "abdomen-ct" / "model.json"
 _PANEL = (800, 560)
 _WINDOW = (-125, 275)
@@ -29,31 +30,11 @@ _NO_GL = "Note: off-screen OpenGL is missing, so matplotlib draws the picture. O
 
 def drawResult(ct: Path, result: Path, picture: Path) -> None:
     """Draw the scan `ct` with the maps of the folder `result` into the PNG file `picture`."""
-    views = _slicerViews(ct, result) if offscreenWorks() else None
+    views = _slicerViews(ct, result) if offscreenWindow() else None
     if views is None:
         print(_NO_GL, file=sys.stderr)
         views = _plainViews(ct, result)
     _compose(views, result, picture)
-
-
-def offscreenWorks() -> bool:
-    """Try to draw in a process of its own, because VTK ends the process where it cannot."""
-    trial = (
-        "import headless.views, vtk; w = vtk.vtkRenderWindow(); w.SetOffScreenRendering(1); w.Render(); "
-        "print(w.SupportsOpenGL())"
-    )
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", trial],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-            cwd=Path(__file__).resolve().parents[1],
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0 and done.stdout.strip().endswith("1")
 
 
 def _slicerViews(ct: Path, result: Path) -> dict[str, np.ndarray]:

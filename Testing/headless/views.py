@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkOSOpenGLRenderWindow")
-
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from .host import HeadlessSlicer
+from .offscreen import requireOffscreen
 
 _SLICE_MANAGERS = (
     "vtkMRMLVolumeGlyphSliceDisplayableManager",
@@ -30,6 +27,7 @@ _VOLUME_MANAGERS = (
 
 
 def _window(width: int, height: int) -> vtk.vtkRenderWindow:
+    requireOffscreen()
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(1)
     window.SetMultiSamples(0)
