@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint fuzz endurance screenshots tutorial evidence performance system-packages clean
+.PHONY: demo test lint fuzz endurance screenshots tutorial click-times evidence performance system-packages clean
 
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -27,6 +27,10 @@ screenshots: $(STAMP)
 # The pictures of the tutorial in README, and that of the panel, from the real model on the phantom.
 tutorial: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.tutorial -o Resources/Screenshots/tutorial --panel Resources/Screenshots/panel.png
+
+# How long the panel makes a reader wait, from click to result and from stroke to correction.
+click-times: $(STAMP)
+	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.click_times $(if $(CT),--ct "$(CT)")
 
 # Damaged inputs by the hundred thousand; what fails is stored in build/fuzz-failures.
 fuzz: $(STAMP)
