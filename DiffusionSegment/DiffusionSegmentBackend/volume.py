@@ -26,10 +26,14 @@ _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degr
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan or map: `array` (k, j, i[, c]) and `index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm."""
+    """A scan or map: `array` (k, j, i[, c]) and `index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm.
+
+    `notes` are sentences on how it was read that whoever uses it should know.
+    """
 
     array: NDArray
     index_to_lps: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -65,25 +69,25 @@ def check_same_place(first: Volume, second: Volume, *, what: str, hint: str) -> 
         raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"{what} differ in geometry.", hint=hint)
 
 
-def check_geometry(index_to_lps: NDArray[np.float64]) -> None:
-    """Refuse a matrix that does not span space.
+def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan") -> None:
+    """Refuse a matrix that does not span space; `what` names what has it.
 
     Raises:
         DiffusionSegmentError: GEOMETRY for non-finite entries, zero or absurd spacing, or a singular direction.
     """
     hint = "Export the scan again, or repair its header."
     if not np.all(np.isfinite(index_to_lps)):
-        raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The scan's geometry contains NaN or infinity.", hint=hint)
+        raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"The geometry of {what} contains NaN or infinity.", hint=hint)
     spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
     if np.any(spacing < 1e-6):
-        raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The scan's voxel spacing is zero.", hint=hint)
+        raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"The voxel spacing of {what} is zero.", hint=hint)
     if np.any(spacing > _LARGEST_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _FARTHEST_MM):
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The scan's voxels are larger than a metre, or a kilometre away.", hint=hint
+            ErrorCode.GEOMETRY, f"The voxels of {what} are larger than a metre, or a kilometre away.", hint=hint
         )
     if abs(np.linalg.det(index_to_lps[:3, :3] / spacing)) < _MIN_AXIS_ANGLE_VOLUME:
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The scan's direction matrix is singular: its axes do not span space.", hint=hint
+            ErrorCode.GEOMETRY, f"The direction matrix of {what} is singular: its axes do not span space.", hint=hint
         )
 
 

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
-from .image_headers import check_text_header
-from .nifti import SUFFIXES, read_nifti, write_nifti
+from .imaging.image_files import READABLE, reader_of, unreadable
+from .imaging.nifti import SUFFIXES, write_nifti
 from .volume import Volume, check_geometry
 
-_READABLE = "DICOM folder, NIfTI, NRRD or MHA"
-_FORMATS = {"NrrdImageIO", "MetaImageIO", "GDCMImageIO", "NiftiImageIO"}
+_FORMATS = {"GDCMImageIO"}
 _MODALITY_TAG = "0008|0060"
 
 
@@ -33,15 +32,22 @@ def read_volume(path: Path | str) -> Volume:
     if not path.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
     try:
-        array, matrix = read_nifti(path) if path.name.endswith(SUFFIXES) else _read_with_itk(path)
+        reader = None if path.is_dir() else reader_of(path)
+        volume = reader(path) if reader is not None else Volume(*_read_with_itk(path))
     except MemoryError as error:
         raise DiffusionSegmentError(
             ErrorCode.OUT_OF_MEMORY, f"There is too little memory for {path}.", hint="Close programs, or crop the scan."
         ) from error
-    _check_shape(array, path)
-    check_geometry(matrix)
-    check_values(array)
-    return Volume(array, matrix)
+    except OSError as error:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE,
+            f"{path} cannot be read ({error.strerror or error}).",
+            hint="Check its permissions, or copy it.",
+        ) from error
+    _check_shape(volume.array, path)
+    check_geometry(volume.index_to_lps, what=str(path))
+    check_values(volume.array, what=str(path))
+    return volume
 
 
 def _read_with_itk(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
@@ -61,8 +67,8 @@ def _quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def check_values(array: NDArray) -> None:
-    """Refuse NaN and infinity.
+def check_values(array: NDArray, *, what: str = "The scan") -> None:
+    """Refuse NaN and infinity; `what` names what holds them.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES.
@@ -71,14 +77,13 @@ def check_values(array: NDArray) -> None:
         count = int(array.size - np.count_nonzero(np.isfinite(array)))
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
-            f"The scan holds {count} voxels that are NaN or infinite.",
+            f"{what} holds {count} voxels that are NaN or infinite.",
             hint="Replace them (air is -1000 HU) and run again.",
         )
 
 
 def _read_file(path: Path) -> sitk.Image:
     try:
-        check_text_header(path)
         reader = _reader_of(path)
         reader.ReadImageInformation()
         _check_header(reader, path)
@@ -123,7 +128,7 @@ def series_files(folder: Path) -> list[Path]:
         raise _unreadable(folder, error) from error
     if not series:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {_READABLE}."
+            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {READABLE}."
         )
     return [Path(name) for name in max(series, key=len)]
 
@@ -164,6 +169,8 @@ def _check_slices(files: list[str], folder: Path) -> None:
 def _check_shape(array: NDArray, path: Path) -> None:
     if array.dtype.names is not None:
         raise _colour(path, len(array.dtype.names))
+    if array.dtype.kind not in "iuf":
+        raise _colour(path, 2)
     if array.ndim != 3 or min(array.shape) < 2:
         raise _not_a_volume(path, 2 if array.ndim == 3 else array.ndim)
 
@@ -249,9 +256,7 @@ def _unreadable(path: Path, error: Exception) -> DiffusionSegmentError:
             f"The voxel spacing of {path} is zero or negative.",
             hint="Export the scan again, or repair its header.",
         )
-    return DiffusionSegmentError(
-        ErrorCode.INPUT_UNREADABLE, f"{path} is not a readable image, or is damaged.", hint=f"Give a {_READABLE}."
-    )
+    return unreadable(path)
 
 
 def _not_a_volume(path: Path, dimension: int) -> DiffusionSegmentError:
@@ -272,8 +277,9 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
 
 def modality_of(path: Path) -> str | None:
     """DICOM modality ("CT", "MR", ...) where the input carries one."""
-    if path.name.endswith(SUFFIXES):
-        return None
+    with suppress(OSError):
+        if path.is_file() and reader_of(path) is not None:
+            return None
     with _quiet_itk():
         try:
             if path.is_dir():
@@ -281,7 +287,6 @@ def modality_of(path: Path) -> str | None:
                 if not files:
                     return None
                 path = Path(files[0])
-            check_text_header(path)
             reader = _reader_of(path)
             reader.ReadImageInformation()
         except (RuntimeError, ValueError, OSError):

@@ -1,0 +1,1 @@
+"""Reading and writing of scans and label maps: formats, headers, geometry."""

@@ -1,0 +1,123 @@
+"""One file, read by what is in it: NIfTI, NRRD or MetaImage, whatever its name says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..volume import Volume
+from .compressed_files import GZIP_MAGIC, first_bytes
+from .meta_image import read_meta_image
+from .nifti import HEADER_BYTES, nifti_magic, read_nifti
+from .nrrd import read_nrrd
+from .text_headers import NotAVolume
+
+READABLE = "DICOM folder, NIfTI, NRRD or MHA"
+_HEAD_BYTES = 4096
+_META_SUFFIXES = (".mha", ".mhd")
+_UNPACK = "Unpack it first."
+_NO_SCAN = f"Give a {READABLE}."
+# Other things that people have in a file with a scan's name, and the next step.
+_OTHERS = {
+    b"PK\x03\x04": ("a ZIP archive", _UNPACK),
+    b"Rar!": ("a RAR archive", _UNPACK),
+    b"7z\xbc\xaf": ("a 7z archive", _UNPACK),
+    b"\xfd7zXZ": ("an xz archive", _UNPACK),
+    b"(\xb5/\xfd": ("a Zstandard archive", _UNPACK),
+    b"BZh": ("a bzip2 archive", _UNPACK),
+    b"version https://git-lfs": ("a Git LFS pointer, not the image itself", "Fetch it with `git lfs pull`."),
+    b"\x89PNG": ("a picture (PNG)", _NO_SCAN),
+    b"\xff\xd8\xff": ("a picture (JPEG)", _NO_SCAN),
+    b"II*\0": ("a picture (TIFF)", _NO_SCAN),
+    b"MM\0*": ("a picture (TIFF)", _NO_SCAN),
+    b"\x89HDF": ("an HDF5 file", _NO_SCAN),
+    b"\x93NUMPY": ("a NumPy array, without voxel size and place", "Save it as NIfTI, with its affine."),
+    b"%PDF": ("a PDF document", _NO_SCAN),
+    b"<!DOCTYPE": ("a web page, perhaps an error of the download", "Download it again."),
+    b"<html": ("a web page, perhaps an error of the download", "Download it again."),
+}
+_ANALYZE = ("an Analyze 7.5 image, which does not tell left from right", "Convert the original scan to NIfTI.")
+_TWICE = ("compressed twice", "Decompress it once with gzip.")
+
+
+def reader_of(path: Path) -> Callable[[Path], Volume] | None:
+    """What reads the file; None for one that is neither NIfTI nor NRRD nor MetaImage.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    header = header_of(path)
+    head = first_bytes(header, _HEAD_BYTES)
+    if nifti_magic(head) is not None:
+        return lambda _: read_nifti(header)
+    if head.startswith(b"NRRD"):
+        return _read_nrrd
+    if b"NDims" in head and (b"ElementType" in head or path.suffix.lower() in _META_SUFFIXES):
+        return _read_meta_image
+    return None
+
+
+def header_of(path: Path) -> Path:
+    """The .hdr beside an .img; any other file is its own header."""
+    stem = path.name.removesuffix(".gz").removesuffix(".GZ")
+    if stem.lower().endswith(".img"):
+        for suffix in (".hdr", ".hdr.gz", ".HDR"):
+            if (found := path.with_name(stem[:-4] + suffix)).is_file():
+                return found
+    return path
+
+
+def unreadable(path: Path) -> DiffusionSegmentError:
+    """The refusal of a file that is no image, with what it is where that can be told."""
+    what, hint = _what_is(path) or ("not a readable image, or is damaged", _NO_SCAN)
+    return DiffusionSegmentError(ErrorCode.INPUT_UNREADABLE, f"{path} is {what}.", hint=hint)
+
+
+def _what_is(path: Path) -> tuple[str, str] | None:
+    """What a file is that is no image, and the next step; None where nothing tells."""
+    try:
+        size, head = path.stat().st_size, first_bytes(path, _HEAD_BYTES)
+    except OSError:
+        return None
+    if size == 0:
+        return "empty", "Copy or export it again."
+    if head.startswith(GZIP_MAGIC):
+        return _TWICE
+    if head[:4] in {(348).to_bytes(4, order) for order in ("little", "big")} and len(head) >= 348:  # type: ignore[arg-type]
+        return _ANALYZE
+    return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Tell what a reader found wrong with the file.
+
+    Raises:
+        DiffusionSegmentError: INPUT_SHAPE for an image without three axes of space, else INPUT_UNREADABLE.
+    """
+    try:
+        yield
+    except NotAVolume as error:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_SHAPE,
+            f"{path} is a {error}; a 3D scan is needed.",
+            hint="Choose one time point or the whole series.",
+        ) from error
+    except (ValueError, OverflowError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read: {reason}.", hint="Copy or export it again."
+        ) from error
+
+
+def _read_nrrd(path: Path) -> Volume:
+    with refusals(path):
+        image = read_nrrd(path)
+    return Volume(image.array, image.index_to_lps, image.notes)
+
+
+def _read_meta_image(path: Path) -> Volume:
+    with refusals(path):
+        return read_meta_image(path)

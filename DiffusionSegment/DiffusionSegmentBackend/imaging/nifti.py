@@ -1,0 +1,149 @@
+"""NIfTI-1 and NIfTI-2 through nibabel, which unlike ITK keeps NaN, notices a truncated file and any affine matrix."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.fileholders import FileHolder
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from numpy.typing import NDArray
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..volume import Volume
+from .compressed_files import first_bytes, open_decompressed
+from .nifti_geometry import has_shear, nifti_geometry
+
+SUFFIXES = (".nii", ".nii.gz")
+HEADER_BYTES = 540
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DAMAGE = (
+    ImageFileError,
+    HeaderDataError,
+    WrapStructError,
+    EOFError,
+    OSError,
+    zlib.error,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+_IMAGES: dict[bytes, Any] = {
+    b"n+1": nibabel.nifti1.Nifti1Image,
+    b"ni1": nibabel.nifti1.Nifti1Pair,
+    b"n+2": nibabel.nifti2.Nifti2Image,
+    b"ni2": nibabel.nifti2.Nifti2Pair,
+}
+
+
+def nifti_magic(head: bytes) -> bytes | None:
+    """One of n+1, ni1, n+2, ni2 for a file whose decompressed content begins with `head`; None for any other file."""
+    for size, start in ((348, 344), (540, 4)):
+        lengths = {size.to_bytes(4, "little"), size.to_bytes(4, "big")}
+        if head[:4] in lengths and (magic := head[start : start + 3]) in _IMAGES:
+            return magic
+    return None
+
+
+def read_nifti(path: Path) -> Volume:
+    """A NIfTI file, compressed or not whatever its name says, in the place where 3D Slicer shows it.
+
+    Values are scaled as the header says; the array is (k, j, i), with further axes in front.
+
+    Raises:
+        DiffusionSegmentError: INPUT_UNREADABLE when the file is damaged, INPUT_MISSING for a header without its voxels,
+            INPUT_VALUES for an intercept without a slope, GEOMETRY for a spacing that is not positive.
+    """
+    kind = _IMAGES[nifti_magic(first_bytes(path, HEADER_BYTES)) or b"n+1"]
+    try:
+        header, array = _loaded(path, kind)
+    except _DAMAGE as error:
+        short = isinstance(error, EOFError) or str(error).startswith(("Expected ", "mmap length"))
+        what = "was cut short: it holds fewer voxels than its header says" if short else "is a damaged NIfTI image"
+        hint = "Copy or export it again."
+        raise DiffusionSegmentError(ErrorCode.INPUT_UNREADABLE, f"{path} {what}.", hint=hint) from error
+    _check_rescaling(header, path)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    shape = (*array.shape, 1, 1, 1)[:3]
+    try:
+        place = nifti_geometry(header, (int(shape[0]), int(shape[1]), int(shape[2])))
+    except ValueError as error:
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, f"The header of {path} is damaged: {error}.", hint="Export the scan again."
+        ) from error
+    return Volume(_plain(array).T, place.index_to_lps, place.notes)
+
+
+def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray]:
+    """The header as it stands in the file, and the array (i, j, k, ...)."""
+    with ExitStack() as stack, LoggingOutputSuppressor():
+        files = {
+            name: FileHolder(fileobj=stack.enter_context(open_decompressed(_part(path, name, kind))))
+            for name, _ in kind.files_types
+        }
+        first = files.get("header", files["image"]).fileobj
+        header = kind.header_class.from_fileobj(first, check=False)
+        first.seek(0)
+        # Mapped to be read: a private copy would count as memory of ours, however little of it is touched.
+        return header, np.asanyarray(kind.from_file_map(files, mmap="r").dataobj)
+
+
+def _part(path: Path, name: str, kind: Any) -> Path:
+    """The file of a pair (.hdr, .img) that holds the header or the voxels; the only file of a single one."""
+    if name == "header" or len(kind.files_types) == 1:
+        return path
+    stem = path.name.removesuffix(".gz").rpartition(".")[0]
+    for suffix in (".img", ".img.gz", ".IMG"):
+        if (found := path.with_name(stem + suffix)).is_file():
+            return found
+    raise DiffusionSegmentError(
+        ErrorCode.INPUT_MISSING, f"{path} is a header without voxels.", hint=f"Put {stem}.img beside it."
+    )
+
+
+def _check_rescaling(header: Any, path: Path) -> None:
+    """Readers differ in what an intercept means where the slope is zero: 1024 HU, perhaps.
+
+    Raises:
+        DiffusionSegmentError: INPUT_VALUES.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 and np.isfinite(intercept) and intercept != 0:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"The header of {path} has an intercept of {intercept:g} and a slope of zero.",
+            hint="Set scl_slope to 1, or scl_inter to 0.",
+        )
+
+
+def _plain(array: NDArray) -> NDArray:
+    """In this machine's order of bytes, and in single precision where it was in double or more, or less."""
+    if array.dtype.kind == "f" and array.dtype.itemsize != 4:
+        return array.astype(np.float32)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def write_nifti(volume: Volume, path: Path) -> None:
+    """Write (k, j, i) or (k, j, i, c) with its exact matrix; components become the fifth axis, as ITK reads vectors.
+
+    A sheared matrix stands in the sform alone: a qform cannot hold it, and ITK would take that.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    array = volume.array.T if volume.array.ndim == 3 else volume.array.transpose(2, 1, 0, 3)[:, :, :, None, :]
+    image = nibabel.nifti1.Nifti1Image(array, _RAS_TO_LPS @ volume.index_to_lps, dtype=array.dtype)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(image.affine, code=0 if has_shear(volume.index_to_lps) else 1)
+    image.set_sform(image.affine, code=1)
+    if volume.array.ndim == 4:
+        image.header.set_intent("vector")
+    nibabel.nifti1.save(image, path)
