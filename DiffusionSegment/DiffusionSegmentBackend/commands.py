@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
+from .imaging.label_maps import read_label_map
+from .imaging.shear import notes_of
 from .pipeline.model import list_models, load_model
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
-from .volume import Volume, check_same_place
+from .volume import Volume
 from .volume_io import modality_of, read_volume, write_volume
 
 
@@ -71,7 +72,7 @@ def segment_file(
     volume = read_volume(source)
     options = replace(options, modality=modality_of(Path(source)))
     if presegmentation is not None:
-        options = replace(options, presegmentation=_label_map(presegmentation, volume))
+        options = replace(options, presegmentation=read_label_map(presegmentation, volume))
     model = load_model(model_name, device, precision=precision)
     with ProgressBar() as bar:
         result = segment(volume, model, options, progress=bar, folder=folder.parent)
@@ -79,20 +80,10 @@ def segment_file(
     if presegmentation is not None:
         named["presegmentation"] = str(presegmentation.resolve())
     result.report["provenance"] |= named
+    result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
     write_result(result, volume.index_to_lps, folder)
     summarise(result.report, folder)
     return result.report
-
-
-def _label_map(path: Path, scan: Volume) -> NDArray[np.uint8]:
-    """A label map on disk that lies where the scan lies.
-
-    Raises:
-        DiffusionSegmentError: GEOMETRY, or what is wrong with the file.
-    """
-    labels = read_volume(path)
-    check_same_place(labels, scan, what=f"{path} and the scan", hint="Resample the label map to the scan.")
-    return labels.array
 
 
 def summarise(report: dict[str, Any], folder: Path) -> None:

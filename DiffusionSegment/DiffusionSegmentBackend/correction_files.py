@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .imaging.label_maps import read_label_map
+from .imaging.placement import laid_on
+from .imaging.shear import notes_of
 from .pipeline.correction import Correction, Corrections, correct
 from .pipeline.model import load_model, weights_sha256
 from .pipeline.options import SegmentOptions
@@ -26,10 +29,13 @@ from .result_folder import (
     UNCERTAINTY,
     check_writable,
     staged_folder,
+    write_map,
     write_maps,
 )
-from .volume import Volume, check_same_place
-from .volume_io import read_volume, write_volume
+from .volume import Volume
+from .volume_io import read_volume
+
+_DRAW_HERE = "Draw on the result's own geometry."
 
 
 def correct_folder(
@@ -71,6 +77,7 @@ def correct_folder(
     session = open_session(volume, model, options, progress=progress)
     values = tuple(model.description.label_named(name).value for name in locked)
     found, _ = correct(session, model, Corrections(labels=current, marks=marks, locked=values), progress=progress)
+    found.report["warnings"] = [*notes_of(volume), *found.report["warnings"]]
     new_report = {**found.report, "provenance": {**found.report["provenance"], **_kept(told)}}
     _write(folder, output, volume, found, current, marks, new_report)
     return new_report
@@ -100,11 +107,7 @@ def _scan_of(told: dict[str, Any], scan: Path | None) -> Path:
 
 
 def _map_of(path: Path, scan: Volume) -> NDArray[np.uint8]:
-    labels = read_volume(path)
-    check_same_place(labels, scan, what=f"{path} and the scan", hint="Draw on the result's own geometry.")
-    if labels.array.min(initial=0) < 0 or labels.array.max(initial=0) > 255:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"{path} is no label map.", hint="Labels are 0 to 255.")
-    return labels.array.astype(np.uint8)
+    return read_label_map(path, scan, hint=_DRAW_HERE)
 
 
 def _options_of(told: dict[str, Any], volume: Volume) -> SegmentOptions:
@@ -154,7 +157,8 @@ def _write(
     marks: NDArray[np.uint8],
     report: dict[str, Any],
 ) -> None:
-    labels, doubt, information = current.copy(), *(_float_map(folder / n) for n in (UNCERTAINTY, MUTUAL_INFORMATION))
+    doubt, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
+    labels = current.copy()
     for whole, part in (
         (labels, found.labels),
         (doubt, found.uncertainty),
@@ -164,10 +168,11 @@ def _write(
     with staged_folder(output) as staging:
         result = Segmentation(labels, doubt, information, found.regions, None, report)
         write_maps(result, volume.index_to_lps, staging)
-        write_volume(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
+        write_map(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
         if (folder / BODYPART).is_file():
             shutil.copyfile(folder / BODYPART, staging / BODYPART)
 
 
-def _float_map(path: Path) -> NDArray[np.float32]:
-    return np.array(read_volume(path).array, dtype=np.float32)
+def _float_map(path: Path, scan: Volume) -> NDArray[np.float32]:
+    laid = laid_on(read_volume(path), scan, what=f"{path} and the scan", hint=_DRAW_HERE)
+    return np.array(laid, dtype=np.float32)

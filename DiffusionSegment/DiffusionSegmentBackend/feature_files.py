@@ -59,4 +59,6 @@ def write_features_of(
         arrays["coordinates_mm"] = found.coordinates_mm.half().numpy()
         np.savez_compressed(staging / "features.npz", allow_pickle=False, **arrays)
         (staging / "features.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for note in volume.notes:
+        print(f"Note: {note}")
     print(f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in found.levels)}.")

@@ -16,6 +16,7 @@ import numpy as np
 
 from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
+from .imaging.shear import straightened
 from .pipeline.segment import Segmentation
 from .volume import Volume
 from .volume_io import write_volume
@@ -136,8 +137,17 @@ def write_maps(result: Segmentation, index_to_lps: np.ndarray, staging: Path) ->
     }
     for name, array in maps.items():
         if array is not None:
-            write_volume(Volume(array, index_to_lps), staging / name)
+            write_map(Volume(array, index_to_lps), staging / name)
     (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_map(volume: Volume, path: Path) -> None:
+    """Write a map of a scan where every reader of NIfTI finds it: on a straight grid where the scan is sheared.
+
+    Raises:
+        DiffusionSegmentError: as `write_volume`.
+    """
+    write_volume(straightened(volume), path)
 
 
 @contextmanager

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .imaging.shear import notes_of
 from .pipeline.memory import memory_errors
 from .pipeline.model import load_model
 from .pipeline.progress import Progress, silent
 from .pipeline.similarity import describe_scan, similar_region, similarity_map, voxel_at
-from .result_folder import check_writable, staged_folder
+from .result_folder import check_writable, staged_folder, write_map
 from .volume import Volume
-from .volume_io import read_volume, write_volume
+from .volume_io import read_volume
 
 SIMILARITY = "similarity.nii.gz"
 REGION = "region.nii.gz"
@@ -42,6 +43,8 @@ def write_similarity_of(
         found = Volume(similarity_map(describe_scan(volume, model, progress=progress), point_lps), volume.index_to_lps)
         region = similar_region(found, point_lps, threshold)
     with staged_folder(folder) as staging:
-        write_volume(found, staging / SIMILARITY)
-        write_volume(Volume(region.astype(np.uint8), volume.index_to_lps), staging / REGION)
+        write_map(found, staging / SIMILARITY)
+        write_map(Volume(region.astype(np.uint8), volume.index_to_lps), staging / REGION)
+    for note in notes_of(volume):
+        print(f"Note: {note}")
     print(f"{np.count_nonzero(region) * volume.voxel_ml:.1f} mL are alike. Written to {folder}.")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .imaging.label_maps import read_label_map
 from .pipeline.memory import memory_errors
 from .pipeline.model import load_model
 from .pipeline.progress import Progress, silent
 from .training.taught_model import teach_user_model, teaching_budget
 from .training.teaching import TaughtCase
 from .user_models import check_free_name
-from .volume import check_same_place
 from .volume_io import read_volume
 
 
@@ -50,6 +50,5 @@ def teach_files(
 
 
 def _case(scan: Path, label: Path) -> TaughtCase:
-    volume, drawn = read_volume(scan), read_volume(label)
-    check_same_place(volume, drawn, what=f"{label} and {scan}", hint="Resample the label map to the scan.")
-    return TaughtCase(volume, drawn.array)
+    volume = read_volume(scan)
+    return TaughtCase(volume, read_label_map(label, volume))

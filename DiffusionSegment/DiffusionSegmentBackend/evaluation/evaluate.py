@@ -18,7 +18,7 @@ from ..pipeline.prepare import windowed
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.session import ENSEMBLE_WEIGHT, Prediction, Stopwatch
 from ..pipeline.uncertainty import entropy, volume_interval_ml
-from ..training.data import CaseFiles, drawn_values
+from ..training.data import CaseFiles, drawn_values, read_case_labels
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
 from .metrics import centroid_values, dice_by_label, dice_of_vox2vec, errors_in_most_uncertain
@@ -68,7 +68,8 @@ def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) 
 
 
 def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> dict[str, Any]:
-    volume, truth = read_volume(scan.image), read_volume(scan.label).array
+    volume = read_volume(scan.image)
+    truth = read_case_labels(scan, volume, model.description)
     plan, samples = plan_of(options, model)
     grid = model_grid(volume, spacing=model.description.spacing_mm)
     watch = Stopwatch()

@@ -10,7 +10,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Volume
 from .compressed_files import GZIP_MAGIC, first_bytes
 from .meta_image import read_meta_image
-from .nifti import HEADER_BYTES, nifti_magic, read_nifti
+from .nifti import nifti_magic, read_nifti
 from .nrrd import read_nrrd
 from .text_headers import NotAVolume
 

@@ -85,11 +85,11 @@ def read_nifti(path: Path) -> Volume:
 def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray]:
     """The header as it stands in the file, and the array (i, j, k, ...)."""
     with ExitStack() as stack, LoggingOutputSuppressor():
-        files = {
-            name: FileHolder(fileobj=stack.enter_context(open_decompressed(_part(path, name, kind))))
-            for name, _ in kind.files_types
+        streams: dict[str, Any] = {
+            name: stack.enter_context(open_decompressed(_part(path, name, kind))) for name, _ in kind.files_types
         }
-        first = files.get("header", files["image"]).fileobj
+        files = {name: FileHolder(fileobj=stream) for name, stream in streams.items()}
+        first = streams.get("header", streams["image"])
         header = kind.header_class.from_fileobj(first, check=False)
         first.seek(0)
         # Mapped to be read: a private copy would count as memory of ours, however little of it is touched.

@@ -151,9 +151,7 @@ def _difference_note(
     return f"{where}; the {taken} was taken, as 3D Slicer does."
 
 
-def _spacing_note(
-    sform: NDArray[np.float64], chosen: NDArray[np.float64], shape_ijk: tuple[int, int, int]
-) -> str:
+def _spacing_note(sform: NDArray[np.float64], chosen: NDArray[np.float64], shape_ijk: tuple[int, int, int]) -> str:
     if not _apart_mm(sform, chosen, shape_ijk) > _NOTABLE_MM:
         return ""
     taken, left = (" x ".join(f"{v:.4g}" for v in np.linalg.norm(m[:3, :3], axis=0)) for m in (chosen, sform))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+
 class NotAVolume(ValueError):
     """An image that has not three axes of space; the text says what it has."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.placement import laid_on
 from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.model import find_model
 from ..result_folder import REPORT, SEGMENTATION, UNCERTAINTY
@@ -107,6 +108,19 @@ def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
         provenance=provenance,
         model=model,
     )
+
+
+def case_on_scan(case: Case, scan: Volume, *, what: str) -> Case:
+    """The case with its maps in the scan's own (k, j, i), which may have its axes in another order; `what` names both.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY when scan and result do not lie in the same place.
+    """
+    labels, uncertainty = (
+        Volume(laid_on(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
+        for volume in (case.labels, case.uncertainty)
+    )
+    return replace(case, labels=labels, uncertainty=uncertainty)
 
 
 def installed_model(name: str) -> ModelDescription | None:

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib import colormaps
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume, check_same_place
-from .case import OTHER_SCAN, Case, Organ, Region
+from ..volume import Volume
+from .case import Case, Organ, Region, case_on_scan
 from .review_state import OrganState, Review
 from .views import SOFT_TISSUE_HU, AxialView, axial_view
 
@@ -98,9 +98,9 @@ def case_report(
         DiffusionSegmentError: GEOMETRY when scan and results do not lie in the same place, INPUT_VALUES for a review
             of another result, or, with `require_review`, one that is not finished.
     """
-    check_same_place(scan, case.labels, what="The scan and the result", hint=OTHER_SCAN)
+    case = case_on_scan(case, scan, what="The scan and the result")
     if before is not None:
-        check_same_place(before.labels, case.labels, what="The results before and after", hint=OTHER_SCAN)
+        before = case_on_scan(before, scan, what="The results before and after")
     review = review or Review()
     regions = (before or case).regions
     review.check(organs=[organ.name for organ in case.organs], regions=len(regions))

@@ -19,9 +19,9 @@ from pydicom.uid import generate_uid
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..result_folder import check_writable, staged_file
-from ..volume import Volume, check_same_place
+from ..volume import Volume
 from ..volume_io import read_volume, series_files
-from .case import OTHER_SCAN, Case, Organ, read_case
+from .case import Case, Organ, case_on_scan, read_case
 
 MANUFACTURER = "DiffusionSegment"
 _SERIES_NUMBER = 300
@@ -67,7 +67,7 @@ def write_dicom_seg(folder: Path, output: Path, *, scan: Path) -> None:
         warnings.simplefilter("ignore")
         headers = read_headers(scan)
         volume = read_volume(scan)
-        check_same_place(volume, case.labels, what="The scan and the result", hint=OTHER_SCAN)
+        case = case_on_scan(case, volume, what="The scan and the result")
         _check_slices(headers, volume, scan)
         _complete(headers, volume)
         segmentation = dicom_seg(case, headers)

@@ -11,6 +11,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from ..evaluation.metrics import dice_by_label
+from ..imaging.label_maps import read_label_map
 from ..pipeline.correction import Correction, Corrections, correct
 from ..pipeline.marks import REACH_VOXELS
 from ..pipeline.model import Model
@@ -63,7 +64,8 @@ def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
     }
     tally, shares = _Tally(), []
     for scan in tqdm(scans, desc="cases"):
-        volume, truth = read_volume(scan.image), read_volume(scan.label).array.astype(np.uint8)
+        volume = read_volume(scan.image)
+        truth = read_label_map(scan.label, volume)
         session = open_session(volume, model, SegmentOptions())
         patient = _Patient(volume, truth, session, delivered(session, model, bodypart=False))
         shares.append(_share_in_regions(patient.first, truth))

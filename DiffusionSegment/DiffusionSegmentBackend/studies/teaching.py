@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..evaluation.metrics import dice_by_label
+from ..imaging.label_maps import read_label_map
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
 from ..pipeline.model import Model
@@ -38,7 +39,8 @@ def teaching_rows(
     """Two rows, Dice of each organ, which is taught alone in so many minutes, on the cases `tests` with coordinates."""
     case = load_case(lesson, base.description)
     add_coordinates([case], base.bodypart)
-    taught = TaughtCase(read_volume(lesson.image), read_volume(lesson.label).array)
+    volume = read_volume(lesson.image)
+    taught = TaughtCase(volume, read_label_map(lesson.label, volume))
     rows = {name: StudyRow(name, dice={test.name: {} for test in tests}) for name in (TAUGHT, FROM_SCRATCH)}
     budget = teaching_budget(minutes)
     for organ in tqdm(organs, desc="organs"):

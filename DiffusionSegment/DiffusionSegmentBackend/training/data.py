@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.label_maps import read_label_map
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_box, padded
 from ..pipeline.prepare import windowed
-from ..volume import Grid, Volume, model_grid, same_geometry
+from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
 
 # Above this an image in -1..1 shows tissue and not air.
 TISSUE_THRESHOLD = -0.95
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
 
 
 @dataclass(frozen=True)
@@ -164,35 +165,43 @@ def load_case(files: CaseFiles, description: ModelDescription) -> Case:
     """Read one case, resample it to the model's grid and cut it to the body.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA for different geometries, an unknown label value or an empty label map.
+        DiffusionSegmentError: GEOMETRY for a label map that lies elsewhere, TRAINING_DATA for an unknown label value or
+            an empty label map.
     """
     drawn = drawn_values(files, description)
-    image, label = read_volume(files.image), read_volume(files.label)
-    _check_pair(files.name, image, label, description)
-    return _case(files.name, image, label, description, drawn)
+    image = read_volume(files.image)
+    labels = read_case_labels(files, image, description)
+    if not labels.any():
+        raise _unfit(files, "the label map is empty.", "Leave the case out, or label it.")
+    return _case(files.name, image, labels, description, drawn)
+
+
+def read_case_labels(files: CaseFiles, image: Volume, description: ModelDescription) -> NDArray[np.uint8]:
+    """The label map of a case in the geometry of its image (k, j, i).
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for a label map that lies elsewhere, INPUT_VALUES for one that holds no labels,
+            TRAINING_DATA for a label value that the model file does not have.
+    """
+    labels = read_label_map(files.label, image, hint="Resample the label map to the image.")
+    unknown = set(np.unique(labels).tolist()) - {0} - {item.value for item in description.labels}
+    if unknown:
+        what = f"label values {sorted(unknown)} are not in the model file."
+        raise _unfit(files, what, "Add them to model.json, or set them to 0.")
+    return labels
 
 
 def _case(
-    name: str, volume: Volume, label: Volume | None, description: ModelDescription, drawn: frozenset[int]
+    name: str, volume: Volume, drawn_labels: NDArray | None, description: ModelDescription, drawn: frozenset[int]
 ) -> Case:
     grid = model_grid(volume, spacing=description.spacing_mm)
     image = windowed(grid.to_grid(volume.array), description.window)
-    labels = grid.labels_to_grid(label.array) if label is not None else np.zeros(image.shape, np.uint8)
+    labels = grid.labels_to_grid(drawn_labels) if drawn_labels is not None else np.zeros(image.shape, np.uint8)
     box = body_box(torch.from_numpy(image), least=1)
     corner = (box[0].start, box[1].start, box[2].start)
     cut = (np.ascontiguousarray(image[box]), np.ascontiguousarray(labels[box]))
     return Case(name, cut[0], cut[1], grid, offset=corner, drawn=drawn)
 
 
-def _check_pair(name: str, image: Volume, label: Volume, description: ModelDescription) -> None:
-    def fail(message: str, hint: str) -> DiffusionSegmentError:
-        return DiffusionSegmentError(ErrorCode.TRAINING_DATA, f"Case {name}: {message}", hint=hint)
-
-    if not same_geometry(image, label):
-        raise fail("image and label map differ in geometry.", "Resample the label map to the image.")
-    values = set(np.unique(label.array).tolist()) - {0}
-    unknown = values - {item.value for item in description.labels}
-    if unknown:
-        raise fail(f"label values {sorted(unknown)} are not in the model file.", "Add them to model.json.")
-    if not values:
-        raise fail("the label map is empty.", "Leave the case out, or label it.")
+def _unfit(files: CaseFiles, message: str, hint: str) -> DiffusionSegmentError:
+    return DiffusionSegmentError(ErrorCode.TRAINING_DATA, f"Case {files.name}: {message}", hint=hint)
