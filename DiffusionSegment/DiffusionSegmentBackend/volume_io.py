@@ -171,6 +171,8 @@ def _check_shape(array: NDArray, path: Path) -> None:
         raise _colour(path, len(array.dtype.names))
     if array.dtype.kind not in "iuf":
         raise _colour(path, 2)
+    if array.ndim == 4:
+        raise _colour(path, array.shape[3])
     if array.ndim != 3 or min(array.shape) < 2:
         raise _not_a_volume(path, 2 if array.ndim == 3 else array.ndim)
 

@@ -51,7 +51,7 @@ def reader_of(path: Path) -> Callable[[Path], Volume] | None:
     header = header_of(path)
     head = first_bytes(header, _HEAD_BYTES)
     if nifti_magic(head) is not None:
-        return lambda _: read_nifti(header)
+        return lambda _: _read_nifti(header)
     if head.startswith(b"NRRD"):
         return _read_nrrd
     if b"NDims" in head and (b"ElementType" in head or path.suffix.lower() in _META_SUFFIXES):
@@ -110,6 +110,11 @@ def refusals(path: Path) -> Iterator[None]:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read: {reason}.", hint="Copy or export it again."
         ) from error
+
+
+def _read_nifti(path: Path) -> Volume:
+    with refusals(path):
+        return read_nifti(path)
 
 
 def _read_nrrd(path: Path) -> Volume:

@@ -34,7 +34,7 @@ _NO_ORIENTATION = "The header does not say how the patient lies: left and right 
 
 
 def read_meta_image(path: Path) -> Volume:
-    """Read a MetaImage, or a header whose voxels lie beside it. CompressedDataSize, which some leave out, may be missing.
+    """Read a MetaImage, or a header whose voxels lie beside it; CompressedDataSize, which some leave out, is not used.
 
     Raises:
         ValueError: with what is wrong, or not supported.

@@ -20,6 +20,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Volume
 from .compressed_files import first_bytes, open_decompressed
 from .nifti_geometry import has_shear, nifti_geometry
+from .text_headers import NotAVolume
 
 SUFFIXES = (".nii", ".nii.gz")
 HEADER_BYTES = 540
@@ -55,11 +56,12 @@ def nifti_magic(head: bytes) -> bytes | None:
 def read_nifti(path: Path) -> Volume:
     """A NIfTI file, compressed or not whatever its name says, in the place where 3D Slicer shows it.
 
-    Values are scaled as the header says; the array is (k, j, i), with further axes in front.
+    Values are scaled as the header says; the array is (k, j, i).
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when the file is damaged, INPUT_MISSING for a header without its voxels,
             INPUT_VALUES for an intercept without a slope, GEOMETRY for a spacing that is not positive.
+        NotAVolume: the image has not three axes.
     """
     kind = _IMAGES[nifti_magic(first_bytes(path, HEADER_BYTES)) or b"n+1"]
     try:
@@ -72,9 +74,11 @@ def read_nifti(path: Path) -> Volume:
     _check_rescaling(header, path)
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    shape = (*array.shape, 1, 1, 1)[:3]
+    if array.ndim != 3:
+        raise NotAVolume(f"{array.ndim}D image")
+    i, j, k = array.shape
     try:
-        place = nifti_geometry(header, (int(shape[0]), int(shape[1]), int(shape[2])))
+        place = nifti_geometry(header, (i, j, k))
     except ValueError as error:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The header of {path} is damaged: {error}.", hint="Export the scan again."

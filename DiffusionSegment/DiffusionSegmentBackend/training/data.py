@@ -165,8 +165,8 @@ def load_case(files: CaseFiles, description: ModelDescription) -> Case:
     """Read one case, resample it to the model's grid and cut it to the body.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for a label map that lies elsewhere, TRAINING_DATA for an unknown label value or
-            an empty label map.
+        DiffusionSegmentError: TRAINING_DATA for a label map that lies elsewhere, an unknown label value or an empty
+            label map.
     """
     drawn = drawn_values(files, description)
     image = read_volume(files.image)
@@ -180,10 +180,15 @@ def read_case_labels(files: CaseFiles, image: Volume, description: ModelDescript
     """The label map of a case in the geometry of its image (k, j, i).
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for a label map that lies elsewhere, INPUT_VALUES for one that holds no labels,
-            TRAINING_DATA for a label value that the model file does not have.
+        DiffusionSegmentError: TRAINING_DATA for a label map that lies elsewhere or has a value that the model file does
+            not have, INPUT_VALUES for one that holds no labels.
     """
-    labels = read_label_map(files.label, image, hint="Resample the label map to the image.")
+    try:
+        labels = read_label_map(files.label, image, hint="Resample the label map to the image.")
+    except DiffusionSegmentError as error:
+        if error.code is not ErrorCode.GEOMETRY:
+            raise
+        raise _unfit(files, error.message, error.hint) from error
     unknown = set(np.unique(labels).tolist()) - {0} - {item.value for item in description.labels}
     if unknown:
         what = f"label values {sorted(unknown)} are not in the model file."
