@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -12,34 +13,62 @@ from typing import Any
 
 from . import __version__
 from .benchmark_cli import add_benchmark_commands
-from .errors import DiffusionSegmentError, ErrorCode
+from .errors import DiffusionSegmentError, ErrorCode, missing_package
+from .logs import configure_logging
 from .reporting_cli import add_reporting_commands
+from .standard_streams import reserve_descriptors, tolerant_streams
 from .teaching_cli import add_teaching_commands
 from .training_cli import add_training_commands
 
 DEFAULT_MODEL = "abdomen-ct"
+_FORCE_HINT = "If you are sure, run again with --force."
+_MORE_HINTS = {ErrorCode.MODALITY: _FORCE_HINT, ErrorCode.BODY_PART_MISMATCH: _FORCE_HINT}
+_VERBOSE_HINT = "Run again with --verbose, and report what it prints."
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors are one line on stderr and the exit status of their code."""
-    try:
-        options = _parser().parse_args(arguments)
-        if options.threads:
-            os.environ["OMP_NUM_THREADS"] = str(options.threads)
-        options.run(options)
-    except DiffusionSegmentError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("CANCELLED: Stopped by the user. Nothing was changed.", file=sys.stderr)
-        return 130
-    except MemoryError:
-        print("OUT_OF_MEMORY: There is too little memory. Close programs, or crop the scan.", file=sys.stderr)
-        return 4
-    except ModuleNotFoundError as error:
-        print(f"NO_TORCH: The Python package {error.name} is missing. Install it with pip.", file=sys.stderr)
-        return 3
+    reserve_descriptors()
+    with tolerant_streams():
+        try:
+            _run(arguments)
+        except DiffusionSegmentError as error:
+            return _told(error)
+        except KeyboardInterrupt:
+            return _told(
+                DiffusionSegmentError(ErrorCode.CANCELLED, "Stopped by the user.", hint="Nothing was changed.")
+            )
+        except MemoryError:
+            return _told(
+                DiffusionSegmentError(
+                    ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs, or crop the scan."
+                )
+            )
+        except ModuleNotFoundError as error:
+            return _told(missing_package(error))
+        except Exception as error:
+            _log.exception("unforeseen")
+            what = f"Something unforeseen happened ({type(error).__name__})."
+            return _told(DiffusionSegmentError(ErrorCode.INTERNAL, what, hint=_VERBOSE_HINT))
     return 0
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    configure_logging(show=options.verbose, verbose=options.verbose)
+    # A notebook names a backend that works inside it alone; nothing here opens a window.
+    os.environ["MPLBACKEND"] = "agg"
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    options.run(options)
+
+
+def _told(error: DiffusionSegmentError) -> int:
+    """Tell an error in a line, with what the command line in particular can do about it; its exit status."""
+    print(" ".join(part for part in (str(error), _MORE_HINTS.get(error.code, "")) if part), file=sys.stderr)
+    return error.exit_status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"diffusion-segment {__version__}")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--verbose", action="store_true", help="print what is done, and libraries' messages, on stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_segment(commands)
     _add_correct(commands)
@@ -238,4 +268,4 @@ def _run_phantom(options: argparse.Namespace) -> None:
 def _run_worker(options: argparse.Namespace) -> None:
     from .worker import main as serve
 
-    serve(idle_seconds=options.idle_seconds)
+    serve(idle_seconds=options.idle_seconds, verbose=options.verbose)

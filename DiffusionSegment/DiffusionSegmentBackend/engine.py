@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .buffers import geometry_of, open_buffer
-from .errors import DiffusionSegmentError, ErrorCode
+from .errors import DiffusionSegmentError, ErrorCode, missing_package
 from .protocol import (
     Alternatives,
     Correct,
@@ -72,7 +72,7 @@ class PipelineEngine:
         """Carry out a request; `early` takes what can be shown before the answer.
 
         Raises:
-            DiffusionSegmentError: NO_TORCH, PROTOCOL for a request without a handler, and whatever the run raises.
+            DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING, PROTOCOL for a request without a handler, and whatever the run raises.
         """
         handlers: dict[type[Task], Callable[[Any, Any, Progress], Delivery]] = {
             Segment: lambda request, model, progress: self._segment(request, model, progress, early),
@@ -93,9 +93,7 @@ class PipelineEngine:
                 raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"Nobody handles '{request.type}'.")
             return handler(request, self._load(request, progress), progress)
         except ModuleNotFoundError as error:
-            raise DiffusionSegmentError(
-                ErrorCode.NO_TORCH, f"The Python package {error.name} is missing.", hint="Install it and try again."
-            ) from error
+            raise missing_package(error) from error
 
     def _load(self, request: Request, progress: Progress) -> Any:
         from .pipeline.model import load_model

@@ -27,6 +27,7 @@ class ErrorCode(str, Enum):
     WEIGHTS_MISSING = "WEIGHTS_MISSING"
     WEIGHTS_CORRUPT = "WEIGHTS_CORRUPT"
     NO_TORCH = "NO_TORCH"
+    PACKAGE_MISSING = "PACKAGE_MISSING"
     NO_DEVICE = "NO_DEVICE"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     OUT_OF_GPU_MEMORY = "OUT_OF_GPU_MEMORY"
@@ -43,6 +44,7 @@ _EXIT_STATUS = {
     ErrorCode.WEIGHTS_MISSING: 3,
     ErrorCode.WEIGHTS_CORRUPT: 3,
     ErrorCode.NO_TORCH: 3,
+    ErrorCode.PACKAGE_MISSING: 3,
     ErrorCode.NO_DEVICE: 3,
     ErrorCode.OUT_OF_MEMORY: 4,
     ErrorCode.OUT_OF_GPU_MEMORY: 4,
@@ -82,6 +84,13 @@ def unknown_name(what: str, name: str, known: tuple[str, ...]) -> DiffusionSegme
     """The refusal (OPTION) of a name that is not among the two or more `known`."""
     hint = f"Choose {', '.join(known[:-1])} or {known[-1]}."
     return DiffusionSegmentError(ErrorCode.OPTION, f"There is no {what} '{name}'.", hint=hint)
+
+
+def missing_package(error: ModuleNotFoundError) -> DiffusionSegmentError:
+    """The words for a Python package that could not be imported: NO_TORCH for PyTorch, PACKAGE_MISSING for others."""
+    package = (error.name or "").partition(".")[0] or "of that name"
+    code = ErrorCode.NO_TORCH if package == "torch" else ErrorCode.PACKAGE_MISSING
+    return DiffusionSegmentError(code, f"The Python package {package} is missing.", hint="Install it and try again.")
 
 
 class Cancelled(DiffusionSegmentError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,18 +19,27 @@ def bundled_models_folder() -> Path:
 def user_models_folder() -> Path:
     """The user's own models: $DIFFUSION_SEGMENT_MODELS, else a folder of the platform's place for data; may not exist.
 
-    Linux: $XDG_DATA_HOME or ~/.local/share, macOS: ~/Library/Application Support, Windows: %APPDATA%.
+    Linux: $XDG_DATA_HOME or ~/.local/share, macOS: ~/Library/Application Support, Windows: %APPDATA%. A user without a
+    home, as in some containers, has a folder of that number among the temporary files.
     """
     chosen = os.environ.get(USER_MODELS_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     if sys.platform == "win32":
-        place = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
+        place = Path(os.environ.get("APPDATA") or _home() / "AppData" / "Roaming")
     elif sys.platform == "darwin":
-        place = Path.home() / "Library" / "Application Support"
+        place = _home() / "Library" / "Application Support"
     else:
-        place = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        place = Path(os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share")
     return place / "DiffusionSegment" / "models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        # Neither HOME nor an entry in the table of users.
+        return Path(tempfile.gettempdir()) / (f"home-{os.getuid()}" if hasattr(os, "getuid") else "home")
 
 
 def model_folders() -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -29,6 +30,8 @@ BODYPART = "bodypart.nii.gz"
 CORRECTIONS = "corrections.nii.gz"
 REPORT = "report.json"
 _ATTEMPTS = 20
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -86,7 +89,7 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
     """A new hidden folder beside `folder`, gone at the end; an OSError within becomes an error in words."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        hidden = Path(tempfile.mkdtemp(prefix=f".{_beginning(folder.name)}.", dir=folder.parent))
     except OSError as error:
         raise from_os_error(error, folder) from error
     try:
@@ -95,6 +98,11 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
         raise from_os_error(error, folder) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _beginning(name: str) -> str:
+    """So much of a name that a longer one can be made of it: file systems allow 255 bytes, a letter takes up to four."""
+    return name[:40]
 
 
 def check_writable(folder: Path) -> None:
@@ -122,6 +130,7 @@ def write_result(result: Segmentation, index_to_lps: np.ndarray, folder: Path) -
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
     """
+    _log.info("write %s", folder)
     with staged_folder(folder) as staging:
         write_maps(result, index_to_lps, staging)
 
@@ -158,7 +167,7 @@ def staged_file(path: Path) -> Iterator[Path]:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
     """
     # A name of its own: two that write the same file at once must not share one half.
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    partial = path.with_name(f".{_beginning(path.name)}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "safetensors", "tqdm")
+PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "safetensors", "tqdm", "psutil")
 NO_TORCH_ADVICE = "PyTorch is not installed. Segment offers to install it."
 _SIDE, _CHANNELS, _TICKS = 48, 16, 10
 _DRIVER_SECONDS = 10.0
@@ -145,26 +143,11 @@ def nvidia_driver() -> str:
     return " driver ".join(part.strip() for part in lines[0].split(",")) if told.returncode == 0 and lines else ""
 
 
-def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Bytes of main memory that programs may still take; None where the system does not tell."""
-    if sys.platform == "win32":
-        return _windows_free_memory()
+def free_memory() -> int | None:
+    """Bytes of main memory that programs may still take; None where nothing tells."""
     try:
-        lines = meminfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    except (ModuleNotFoundError, OSError, RuntimeError, KeyError):
         return None
-    told = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(told[0]) * 1024 if told else None
-
-
-def _windows_free_memory() -> int | None:
-    class Status(ctypes.Structure):
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "available", "a", "b", "c", "d", "e")),
-        ]
-
-    status = Status(length=ctypes.sizeof(Status))
-    told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return int(status.available) if told else None

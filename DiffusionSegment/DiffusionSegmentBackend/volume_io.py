@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from .volume import Volume, check_geometry
 _FORMATS = {"GDCMImageIO"}
 _MODALITY_TAG = "0008|0060"
 
+_log = logging.getLogger(__name__)
+
 
 def read_volume(path: Path | str) -> Volume:
     """Read a DICOM folder, NIfTI, NRRD, MHA or MetaImage file as (k, j, i) in the file's own values (HU for CT).
@@ -29,9 +32,9 @@ def read_volume(path: Path | str) -> Volume:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY or OUT_OF_MEMORY.
     """
     path = Path(path)
-    if not path.exists():
-        raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
     try:
+        if not path.exists():
+            raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
         reader = None if path.is_dir() else reader_of(path)
         volume = reader(path) if reader is not None else Volume(*_read_with_itk(path))
     except MemoryError as error:
@@ -47,6 +50,10 @@ def read_volume(path: Path | str) -> Volume:
     _check_shape(volume.array, path)
     check_geometry(volume.index_to_lps, what=str(path))
     check_values(volume.array, what=str(path))
+    spacing = " x ".join(f"{value:.4g}" for value in volume.spacing)
+    _log.info("read %s: %s %s voxels of %s mm", path, volume.array.dtype, volume.shape_ijk, spacing)
+    for note in volume.notes:
+        _log.warning("%s: %s", path, note)
     return volume
 
 
@@ -207,7 +214,8 @@ def write_volume(volume: Volume, path: Path) -> None:
         if path.name.endswith(SUFFIXES):
             write_nifti(volume, path)
         else:
-            sitk.WriteImage(to_image(volume), str(path), useCompression=True)
+            with _quiet_itk():
+                sitk.WriteImage(to_image(volume), str(path), useCompression=True)
             # ITK does not notice that the last block found no room; what is written next to it does.
             if (full := _probe_write(path)) is not None:
                 path.unlink(missing_ok=True)
@@ -231,7 +239,7 @@ def _unwritable(error: Exception, path: Path) -> DiffusionSegmentError:
 
 def _probe_write(path: Path) -> DiffusionSegmentError | None:
     """ITK does not say why a write failed: write a small block ourselves and read the reason off that."""
-    trial = path.with_name(f".{path.name}.trial")
+    trial = path.with_name(f".{path.name[:40]}.trial")
     try:
         with open(trial, "wb") as file:
             file.write(b"\0" * 65536)

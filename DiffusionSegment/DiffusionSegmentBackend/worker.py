@@ -7,10 +7,10 @@ cuDNN keeps its plans by thread. The process leaves when stdin closes, so it nev
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from glob import escape
@@ -22,6 +22,7 @@ from . import __version__
 from .buffers import write_buffer
 from .engine import Delivery, PipelineEngine
 from .errors import Cancelled, DiffusionSegmentError, ErrorCode
+from .logs import configure_logging
 from .model_folders import installed_descriptions
 from .protocol import (
     MAX_LINE_BYTES,
@@ -40,9 +41,12 @@ from .protocol import (
     decode,
     encode,
 )
+from .standard_streams import reserve_descriptors
 
 Engine = Callable[[Any, Callable[[str, int, int], None], Callable[[Delivery], None]], Delivery]
 _GRACE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -152,15 +156,19 @@ class Worker:
                 self._outbox.send(deliver(request, delivery))
 
         answer: Message
+        _log.info("%s %s", request.type, request.id)
         try:
             result = deliver(request, self._engine(request, progress, early))
             progress("deliver", 1, 1)
             return encode(result)
         except Cancelled:
+            _log.info("%s cancelled", request.id)
             answer = CancelledNotice(id=request.id)
         except (Exception, SystemExit) as error:
             self._device_lost = _is_device_error(error)
-            answer = _error(_told(error), request.id)
+            told = _told(error)
+            _log.info("%s refused: %s", request.id, told)
+            answer = _error(told, request.id)
         _remove_buffers(request)
         return encode(answer)
 
@@ -188,7 +196,7 @@ def _told(error: BaseException) -> DiffusionSegmentError:
         return DiffusionSegmentError(
             ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
         )
-    traceback.print_exception(error, file=sys.stderr)
+    _log.error("a run failed", exc_info=error)
     if _is_device_error(error):
         return DiffusionSegmentError(
             ErrorCode.NO_DEVICE,
@@ -234,11 +242,13 @@ def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error
     return Error(code=error.code.value, message=error.message, hint=error.hint, id=request_id)
 
 
-def main(engine: Engine | None = None, *, idle_seconds: float | None = None) -> None:
+def main(engine: Engine | None = None, *, idle_seconds: float | None = None, verbose: bool = False) -> None:
     """Serve on stdin and stdout, for ever or until idle for so long.
 
-    Stray prints go to stderr, so that stdout carries the protocol only.
+    Stray prints go to stderr, as does the log, so that stdout carries the protocol only.
     """
+    reserve_descriptors()
+    configure_logging(show=True, verbose=verbose)
     outbox = Outbox(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     outbox.send(

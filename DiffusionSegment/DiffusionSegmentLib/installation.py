@@ -56,6 +56,7 @@ REQUIREMENTS = (
     Requirement("nibabel", "5.2", 4),
     Requirement("safetensors", "0.4", 1),
     Requirement("tqdm", "4.66", 1),
+    Requirement("psutil", "5.9", 1),
 )
 
 
@@ -74,6 +75,11 @@ class InstallationPlan:
     def others(self) -> tuple[Requirement, ...]:
         """What pip installs."""
         return tuple(item for item in self.missing if item.name != TORCH)
+
+    @property
+    def errorCode(self) -> ErrorCode:
+        """NO_TORCH only where PyTorch itself is missing."""
+        return ErrorCode.NO_TORCH if self.torch is not None else ErrorCode.PACKAGE_MISSING
 
     @property
     def names(self) -> str:
@@ -113,14 +119,14 @@ def ensureInstalled(
     """Install what is missing if `agree` says so; costs milliseconds when nothing is.
 
     Raises:
-        DiffusionSegmentError: NO_TORCH when it was not agreed to, or did not succeed.
+        DiffusionSegmentError: NO_TORCH, or PACKAGE_MISSING where PyTorch is there, when it was not agreed to, or did not succeed.
     """
     plan = planInstallation(versionOf)
     if not plan.missing:
         return
     if not agree(plan):
         raise DiffusionSegmentError(
-            ErrorCode.NO_TORCH,
+            plan.errorCode,
             f"Not installed: {plan.names}.",
             hint="Click Segment in the panel of Diffusion Segment and agree to the installation.",
         )
@@ -133,7 +139,7 @@ def ensureInstalled(
     left = planInstallation(versionOf)
     if left.missing:
         raise DiffusionSegmentError(
-            ErrorCode.NO_TORCH, f"Still not installed: {left.names}.", hint="Restart Slicer and click again."
+            left.errorCode, f"Still not installed: {left.names}.", hint="Restart Slicer and click again."
         )
 
 
@@ -141,7 +147,7 @@ def requireInstalled() -> None:
     """For scripts, which nobody can ask: refuse to start where something is missing.
 
     Raises:
-        DiffusionSegmentError: NO_TORCH.
+        DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING.
     """
     ensureInstalled(agree=lambda _: False, installers=SlicerInstallers())
 
@@ -182,7 +188,7 @@ def _install(names: str, installer: Callable[..., None], wanted: object) -> None
         installer(wanted)
     except (subprocess.CalledProcessError, OSError, RuntimeError, ValueError) as error:
         raise DiffusionSegmentError(
-            ErrorCode.NO_TORCH,
+            ErrorCode.NO_TORCH if TORCH in names.split(", ") else ErrorCode.PACKAGE_MISSING,
             f"{names} could not be installed ({type(error).__name__}).",
             hint="Check the network connection; Slicer's log has the details.",
         ) from error

@@ -17,6 +17,7 @@ from .worker.signal import Signal
 # What fails so will fail for the next frame too.
 _HOPELESS = {
     ErrorCode.NO_TORCH,
+    ErrorCode.PACKAGE_MISSING,
     ErrorCode.NO_DEVICE,
     ErrorCode.MODEL_UNKNOWN,
     ErrorCode.WEIGHTS_MISSING,

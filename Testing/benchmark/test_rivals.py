@@ -83,5 +83,5 @@ def test_a_missing_package_is_told_before_the_work_starts(monkeypatch: pytest.Mo
     monkeypatch.setattr(rivals, "find_spec", lambda name: None)
     with pytest.raises(DiffusionSegmentError, match=r"dynamic_network_architectures is missing") as told:
         rivals.check_packages()
-    assert told.value.code is ErrorCode.NO_TORCH
+    assert told.value.code is ErrorCode.PACKAGE_MISSING
     assert "--no-rivals" in str(told.value)

@@ -56,7 +56,7 @@ def run_benchmark(
     methods. `rivals` replaces the usual ones.
 
     Raises:
-        DiffusionSegmentError: OPTION, NO_TORCH for a missing package, OUTPUT_UNWRITABLE, and what the pipeline raises.
+        DiffusionSegmentError: OPTION, PACKAGE_MISSING, OUTPUT_UNWRITABLE, and what the pipeline raises.
     """
     pairs = [configuration_of(text) for text in options.configurations]
     if options.timed_tiles < 1 or not pairs or not options.slices:

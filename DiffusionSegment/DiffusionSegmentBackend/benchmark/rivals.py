@@ -115,12 +115,12 @@ def check_packages() -> None:
     """Find out before the work starts that a rival could not be built.
 
     Raises:
-        DiffusionSegmentError: NO_TORCH, which stands for any missing package.
+        DiffusionSegmentError: PACKAGE_MISSING.
     """
     missing = [name for name in (ARCHITECTURES, "einops") if find_spec(name) is None]
     if missing:
         raise DiffusionSegmentError(
-            ErrorCode.NO_TORCH,
+            ErrorCode.PACKAGE_MISSING,
             f"The Python package {missing[0]} is missing.",
             hint="Install diffusion-segment[benchmark], or leave the rivals out with --no-rivals.",
         )

@@ -13,7 +13,6 @@ from .prepare import BODY_THRESHOLD
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
 _MIN_SHARE_IN_REACH = 0.1
-_FORCE_HINT = "If you are sure, run again with --force."
 
 
 def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None:
@@ -26,13 +25,15 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
     """
     if stated is not None and stated != expected:
         raise DiffusionSegmentError(
-            ErrorCode.MODALITY, f"This is {stated}, but the model was trained on {expected}.", hint=_FORCE_HINT
+            ErrorCode.MODALITY,
+            f"This is {stated}, but the model was trained on {expected}.",
+            hint=f"Choose a {expected}.",
         )
     if expected == "CT" and stated is None and float(np.mean(array < _FAT_OR_AIR_HU)) < _MIN_SHARE_BELOW:
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
             "These values are not Hounsfield units (no air, no fat): an MR, or a rescaled CT?",
-            hint=_FORCE_HINT,
+            hint="Export the original CT.",
         )
 
 
@@ -59,7 +60,7 @@ def check_body_part(coordinates_mm: Tensor, image: Tensor, description: ModelDes
         raise DiffusionSegmentError(
             ErrorCode.BODY_PART_MISMATCH,
             f"Only {100 * share:.0f} % of this scan lies where {description.title} has its organs.",
-            hint=f"Choose a model for this body part. {_FORCE_HINT}",
+            hint="Choose a model for this body part.",
         )
 
 
@@ -84,5 +85,5 @@ def check_anatomy(pre: Tensor, *, voxel_ml: float, description: ModelDescription
         raise DiffusionSegmentError(
             ErrorCode.BODY_PART_MISMATCH,
             f"The scan shows none of the organs of {description.title}, or looks unlike all that the model knows.",
-            hint=f"Choose a model for this body part. {_FORCE_HINT}",
+            hint="Choose a model for this body part.",
         )

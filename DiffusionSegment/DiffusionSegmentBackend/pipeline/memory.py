@@ -6,8 +6,7 @@ that costs the features twice. What does not fit even so is refused, before the 
 
 from __future__ import annotations
 
-import os
-import sys
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -38,6 +38,8 @@ _MAP_BYTES = 10
 _COORDINATE_BYTES = 12
 
 _GROUP_FILES = ("memory.max", "memory.current")
+
+_log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Allocate = Callable[[tuple[int, ...], type[np.generic]], NDArray]
@@ -108,6 +110,7 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
     found = [Way(most, disk, needed_bytes(size, most_slices=most, on_disk=disk)) for most, disk in ways]
     for way in found:
         if room is None or way.bytes <= room:
+            _log.info("needs %.2f GB of %s GB: %s", way.bytes / _GB, "?" if room is None else f"{room / _GB:.2f}", way)
             return way
     least = min(way.bytes for way in found) + resident_bytes()
     there = resident_bytes() + (room or 0)
@@ -119,19 +122,13 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
 
 
 def resident_bytes() -> int:
-    """What the process holds in memory now; where the system does not tell, the most that it held so far.
+    """What the process holds in memory now.
 
-    Pages of files, as of a scan that is mapped and not read, are left out: the system takes them back when it needs to.
+    Pages of files, as of a scan that is mapped and not read, are left out where the system tells them apart (Linux): it
+    takes them back when it needs to.
     """
-    with suppress(OSError, ValueError):
-        resident, of_files = (int(n) for n in Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
-        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource
-    except ImportError:
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+    held = psutil.Process().memory_info()
+    return int(held.rss - getattr(held, "shared", 0))
 
 
 def available_bytes() -> int | None:
@@ -141,9 +138,9 @@ def available_bytes() -> int | None:
 
 
 def _system_bytes() -> int | None:
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+    # A container may hide /proc, which is where psutil looks on Linux.
+    with suppress(OSError, RuntimeError, KeyError):
+        return int(psutil.virtual_memory().available)
     return None
 
 

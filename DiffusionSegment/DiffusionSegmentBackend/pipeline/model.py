@@ -7,6 +7,7 @@ import copy
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from ..networks.refiner import Refiner
 from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
 
 _MOST_LEVELS = 16
+
+_log = logging.getLogger(__name__)
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "bodypart": BodyPartRegressor,
     "backbone": Backbone,
@@ -101,6 +104,7 @@ def load_model(
     """
     description = read_description(find_model(name_or_folder))
     place = choose_device(device)
+    _log.info("model %s %s on %s", description.name, description.version, place)
     refined = with_refiner and description.base is None
     names = [name for name in NETWORKS if name != "refiner" or refined]
     networks = {name: load_network(description, name).to(place) for name in names}

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -155,10 +156,12 @@ def _warnings(
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MB; 0 on Windows, which does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return 0.0
+    """Largest resident size of this process so far, in MB."""
+    held = psutil.Process().memory_info()
+    if hasattr(held, "peak_wset"):
+        # Windows, whose Python has no module resource.
+        return float(held.peak_wset) / 2**20
+    import resource
+
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0)

@@ -7,6 +7,7 @@ Paper 2 (Fu et al. 2023): the mean of samples is ensembled with the non-diffusio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from .review import regions_to_review
 from .session import Prediction, Session, Stopwatch
 from .tiling import TILE_SIDE
 from .uncertainty import entropy
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def open_session(
             return predict(job, on, watch=watch, progress=progress, most_slices=most_slices)
 
         prediction, notice = with_fallback(model, way.most_slices, run)
+    _log.info("%s samples of %s steps, seconds by stage: %s", samples, plan.steps, watch.seconds)
     session = Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds, options.region)
     return replace(session, way=replace(way, bytes=way.bytes + held), notice=notice or way.notice)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ def _check_finished(case: Case, review: Review) -> None:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
             f"The review is not finished: {names}.",
-            hint="Accept or flag each organ, or leave out --require-review.",
+            hint="Accept or flag each organ, or ask for the report without a finished review.",
         )
 
 
@@ -223,5 +224,5 @@ def _words(value: Any) -> str:
 
 
 def scan_name_of(path: Path) -> str:
-    """The file or folder name, which is all that the report tells about the patient."""
-    return path.resolve().name
+    """The file or folder name, which is all that the report tells about the patient; what is no letter becomes '?'."""
+    return os.fsencode(path.resolve().name).decode("utf-8", errors="replace").replace("\N{REPLACEMENT CHARACTER}", "?")

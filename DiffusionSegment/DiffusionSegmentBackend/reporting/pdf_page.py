@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding, OrganRow
+from .fonts import MISSING, families_for, shown
 from .review_state import OrganState
 from .views import DOUBT_HIGH, DOUBT_LOW, draw_view
 
@@ -50,7 +52,7 @@ def pdf_figure(report: CaseReport) -> Figure:
     page = _Page()
     y = _header(page, report)
     y = _table(page, report, y)
-    y = _warnings(page, report, y)
+    y = _warnings(page, [*report.warnings, *_missing_letters(report)], y)
     bottom = _provenance(page, report)
     _findings(page, report, y, bottom)
     return page.figure
@@ -65,11 +67,12 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, words: str, *, size: float = 8, colour: str = _INK, **style: Any) -> None:
-        """Words whose upper left corner (or `ha`) lies at x, y; dollar signs are no formulas."""
+        """Words in any script, whose upper left corner (or `ha`) lies at x, y; dollar signs are no formulas."""
         self.figure.text(
             x / _PAGE_MM[0],
             1 - y / _PAGE_MM[1],
-            words,
+            shown(words),
+            fontfamily=families_for(words),
             fontsize=size,
             color=colour,
             va="top",
@@ -130,8 +133,16 @@ def _state_colour(state: str) -> str:
     return _ALARM if state in _ALARM_STATES else _STATE_COLOURS.get(state, _GREY)
 
 
-def _warnings(page: _Page, report: CaseReport, y: float) -> float:
-    for warning in report.warnings:
+def _missing_letters(report: CaseReport) -> list[str]:
+    """A note where this computer has no font for some names."""
+    names = [report.scan_name, *(row.title for row in report.rows), *(finding.sentence for finding in report.findings)]
+    if all(shown(name) == name for name in names):
+        return []
+    return [f"Letters that no font of this computer has are shown as {MISSING}; the report as HTML has them."]
+
+
+def _warnings(page: _Page, warnings: Sequence[str], y: float) -> float:
+    for warning in warnings:
         for n, line in enumerate(textwrap.wrap(warning, 125)):
             page.text(_LEFT, y, line if n else f"Note: {line}", size=7.5, colour=_ALARM)
             y += _LINE_MM
