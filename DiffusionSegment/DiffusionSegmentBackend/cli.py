@@ -15,6 +15,7 @@ from . import __version__
 from .benchmark_cli import add_benchmark_commands
 from .errors import DiffusionSegmentError, ErrorCode, missing_package
 from .logs import configure_logging
+from .process_environment import prepare_environment
 from .reporting_cli import add_reporting_commands
 from .standard_streams import reserve_descriptors, tolerant_streams
 from .teaching_cli import add_teaching_commands
@@ -41,11 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 DiffusionSegmentError(ErrorCode.CANCELLED, "Stopped by the user.", hint="Nothing was changed.")
             )
         except MemoryError:
-            return _told(
-                DiffusionSegmentError(
-                    ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs, or crop the scan."
-                )
-            )
+            hint = "Close programs, or crop the scan."
+            return _told(DiffusionSegmentError(ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint=hint))
         except ModuleNotFoundError as error:
             return _told(missing_package(error))
         except Exception as error:
@@ -58,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     configure_logging(show=options.verbose, verbose=options.verbose)
-    # A notebook names a backend that works inside it alone; nothing here opens a window.
-    os.environ["MPLBACKEND"] = "agg"
+    prepare_environment()
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
     options.run(options)

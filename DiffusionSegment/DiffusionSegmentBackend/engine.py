@@ -72,7 +72,8 @@ class PipelineEngine:
         """Carry out a request; `early` takes what can be shown before the answer.
 
         Raises:
-            DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING, PROTOCOL for a request without a handler, and whatever the run raises.
+            DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING, PROTOCOL for a request without a handler, and whatever the
+                run raises.
         """
         handlers: dict[type[Task], Callable[[Any, Any, Progress], Delivery]] = {
             Segment: lambda request, model, progress: self._segment(request, model, progress, early),

@@ -7,22 +7,18 @@ standard error, whose last lines the panel copies with *Copy details*.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _OURS = __package__ or "DiffusionSegmentBackend"
-# Set before the libraries are loaded, which read it once.
-_QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR", "GRPC_VERBOSITY": "ERROR"}
 
 
 def configure_logging(*, show: bool, verbose: bool = False) -> None:
     """Send the log of this process, the libraries' logs and their warnings to standard error, or nowhere.
 
-    With `show` our own lines from INFO on and others' warnings are written, with `verbose` all of ours and others' INFO.
+    With `show` our own lines from INFO on and others' warnings are written; with `verbose` all of ours, others' INFO.
     Called once a process; a second call takes the place of the first.
     """
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     logging.captureWarnings(True)
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if show else logging.NullHandler()
     handler.setFormatter(logging.Formatter(_FORMAT, "%H:%M:%S"))

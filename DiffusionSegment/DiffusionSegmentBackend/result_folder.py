@@ -101,7 +101,7 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
 
 
 def _beginning(name: str) -> str:
-    """So much of a name that a longer one can be made of it: file systems allow 255 bytes, a letter takes up to four."""
+    """So much of a name that a longer one can be made of it: names have 255 bytes at most, a letter up to four."""
     return name[:40]
 
 
@@ -111,11 +111,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
     """
-    if folder.exists() and not folder.is_dir():
-        raise DiffusionSegmentError(
-            ErrorCode.OUTPUT_UNWRITABLE, f"{folder} is a file, not a folder.", hint="Choose another output folder."
-        )
     try:
+        if folder.exists() and not folder.is_dir():
+            raise DiffusionSegmentError(
+                ErrorCode.OUTPUT_UNWRITABLE, f"{folder} is a file, not a folder.", hint="Choose another output folder."
+            )
         place = folder if folder.exists() else folder.parent
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place) as file:
@@ -179,10 +179,10 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one move.
+    """Write a text file as UTF-8 in one move; bytes of file names that are no letters become '?'.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
     """
     with staged_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode("utf-8", errors="replace"))

@@ -24,6 +24,7 @@ from .engine import Delivery, PipelineEngine
 from .errors import Cancelled, DiffusionSegmentError, ErrorCode
 from .logs import configure_logging
 from .model_folders import installed_descriptions
+from .process_environment import prepare_environment
 from .protocol import (
     MAX_LINE_BYTES,
     PROTOCOL_VERSION,
@@ -248,6 +249,7 @@ def main(engine: Engine | None = None, *, idle_seconds: float | None = None, ver
     Stray prints go to stderr, as does the log, so that stdout carries the protocol only.
     """
     reserve_descriptors()
+    prepare_environment()
     configure_logging(show=True, verbose=verbose)
     outbox = Outbox(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)

@@ -119,7 +119,8 @@ def ensureInstalled(
     """Install what is missing if `agree` says so; costs milliseconds when nothing is.
 
     Raises:
-        DiffusionSegmentError: NO_TORCH, or PACKAGE_MISSING where PyTorch is there, when it was not agreed to, or did not succeed.
+        DiffusionSegmentError: NO_TORCH, or PACKAGE_MISSING where PyTorch is there: it was not agreed to, or did not
+            succeed.
     """
     plan = planInstallation(versionOf)
     if not plan.missing:

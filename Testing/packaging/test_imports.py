@@ -25,7 +25,7 @@ ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 # Parts of the backend from the bottom up: a part may import parts of its own and of lower levels.
 LEVELS = [
     {"__init__", "errors", "protocol", "buffers", "model_folders", "volume", "volume_io"}
-    | {"imaging", "protocol_requests", "wire_types"},
+    | {"imaging", "logs", "process_environment", "protocol_requests", "standard_streams", "wire_types"},
     {"phantom", "phantom_anatomy", "phantom_body", "phantom_canvas"},
     {"diffusion"},
     {"networks"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,5 +223,5 @@ def _words(value: Any) -> str:
 
 
 def scan_name_of(path: Path) -> str:
-    """The file or folder name, which is all that the report tells about the patient; what is no letter becomes '?'."""
-    return os.fsencode(path.resolve().name).decode("utf-8", errors="replace").replace("\N{REPLACEMENT CHARACTER}", "?")
+    """The file or folder name, which is all that the report tells about the patient."""
+    return path.resolve().name

@@ -1,0 +1,178 @@
+"""Odd users, consoles, names and streams: the result is the same, and libraries say nothing of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from DiffusionSegmentBackend.volume_io import write_volume
+
+from .tiny_model import coarse_phantom, write_tiny_model
+
+ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSegmentBackend" / "__main__.py"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes and shells are those of Linux")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that every user may read and write, with a scan and a model."""
+    folder = tmp_path_factory.mktemp("surroundings")
+    write_volume(coarse_phantom(), folder / "scan.nii")
+    write_tiny_model(folder)
+    for path in (*folder.parents, folder):
+        if path.owner() == folder.owner() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o755)
+    folder.chmod(0o777)
+    return folder
+
+
+def run(
+    arguments: Sequence[str | bytes | Path],
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+    shell: str = "",
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line; `shell` is what a shell does with its streams."""
+    kept = {name: value for name, value in os.environ.items() if name not in without} | dict(environment or {})
+    command = [*prefix, sys.executable, str(ENTRY), *arguments]
+    if shell:
+        command = ["sh", "-c", f'"$@" {shell}', "sh", *command]  # type: ignore[list-item]
+    return subprocess.run(command, capture_output=True, env=kept, check=False, timeout=300)  # type: ignore[arg-type]
+
+
+def segment(place: Path, output: Path | bytes, scan: Path | bytes | None = None) -> list[str | bytes | Path]:
+    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force"]
+
+
+def labels_of(folder: Path) -> np.ndarray:
+    return np.asarray(nibabel.load(folder / "segmentation.nii.gz").dataobj)
+
+
+@linux
+def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(place: Path) -> None:
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root may become another user")
+    user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    report = place / "report.pdf"
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    odd = {"prefix": user, "environment": notebook, "without": ("HOME", "USER", "LOGNAME")}
+    ended = run(segment(place, place / "other user"), **odd)  # type: ignore[arg-type]
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    ended = run(["report", place / "other user", "--scan", place / "scan.nii", "-o", report], **odd)  # type: ignore[arg-type]
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert report.read_bytes().startswith(b"%PDF")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("shell", "status"),
+    [(">&- 2>&-", 0), ("2>&1 | true", 0)],
+)
+def test_streams_that_are_closed_or_not_read_lose_nothing(place: Path, shell: str, status: int) -> None:
+    output = place / f"streams {abs(hash(shell))}"
+    ended = run(segment(place, output), shell=shell)
+    assert ended.returncode == status
+    assert ended.stderr == b""
+    assert json.loads((output / "report.json").read_text(encoding="utf-8"))["organs"]
+    assert labels_of(output).shape == nibabel.load(place / "scan.nii").shape
+
+
+@linux
+def test_names_that_are_not_utf_8_and_a_console_of_few_letters(place: Path) -> None:
+    scan = os.fsencode(place) + b"/CT \xe4\xff \xe6\x97\xa5\xe6\x9c\xac.nii"
+    shutil.copy(place / "scan.nii", scan)
+    output = os.fsencode(place) + b"/out \xff"
+    console = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    ended = run(segment(place, output, scan), environment=console)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"Written to" in ended.stdout
+    for name in (b"report.html", b"report.pdf"):
+        report = output + b" " + name
+        ended = run(["report", output, "--scan", scan, "-o", report], environment=console)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert os.path.getsize(report) > 1000
+    assert "日本" in Path(os.fsdecode(output + b" report.html")).read_text(encoding="utf-8")
+    ended = run(["report", output + b"\xfe", "--scan", scan, "-o", report], environment=console)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"INPUT_MISSING")
+    assert ended.stderr.count(b"\n") == 1
+
+
+@linux
+def test_names_as_long_as_a_file_system_allows(place: Path) -> None:
+    letter = "日"
+    count = 250 // len(letter.encode())
+    scan = place / (letter * (count - 2) + ".nii")
+    shutil.copy(place / "scan.nii", scan)
+    ended = run(segment(place, place / (letter * count), scan))
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    report = place / (letter * (count - 3) + ".html")
+    ended = run(["report", place / (letter * count), "--scan", scan, "-o", report])
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert report.is_file()
+    ended = run(segment(place, place / "out", place / (letter * 300)))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"INPUT_UNREADABLE")
+
+
+def odd_spacing(folder: Path) -> Path:
+    """A header of which nibabel and ITK have something to say on standard error."""
+    image = nibabel.load(folder / "scan.nii")
+    image.header["pixdim"][1:4] = 1
+    data = bytearray((folder / "scan.nii").read_bytes())
+    data[76:108] = image.header["pixdim"].tobytes()
+    data[252:254] = b"\0\0"
+    data[70:72] = (4).to_bytes(2, "little")
+    data[72:74] = (99).to_bytes(2, "little")
+    (folder / "odd.nii").write_bytes(bytes(data))
+    return folder / "odd.nii"
+
+
+@pytest.mark.parametrize("make", [odd_spacing])
+def test_libraries_say_nothing_unless_asked(place: Path, make: Callable[[Path], Path]) -> None:
+    scan = make(place)
+    ended = run(["--threads", "1", *segment(place, place / "quiet", scan)])
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"Note: The header's pixdim" in ended.stdout
+    ended = run(["--verbose", *segment(place, place / "verbose", scan)])
+    assert ended.returncode == 0
+    assert b"DiffusionSegmentBackend.volume_io: read" in ended.stderr
+    assert b"DiffusionSegmentBackend.pipeline.memory: needs" in ended.stderr
+
+
+def test_what_nobody_foresaw_is_one_line_and_its_trace_for_those_who_ask(place: Path) -> None:
+    code = (
+        "import sys; from DiffusionSegmentBackend import cli;"
+        "cli._run_models = lambda _: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
+    )
+    path = {**os.environ, "PYTHONPATH": str(ENTRY.parents[1])}
+    plain = subprocess.run(
+        [sys.executable, "-c", code, "models"], capture_output=True, text=True, env=path, check=False
+    )
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert plain.stderr.startswith("INTERNAL: Something unforeseen happened (ZeroDivisionError). Run again with --ver")
+    assert plain.stderr.count("\n") == 1
+    told = subprocess.run(
+        [sys.executable, "-c", code, "--verbose", "models"], capture_output=True, text=True, env=path, check=False
+    )
+    assert "Traceback" in told.stderr
+
+
+def test_the_command_line_adds_how_to_force_a_run(place: Path) -> None:
+    volume = coarse_phantom()
+    write_volume(type(volume)(np.abs(volume.array), volume.index_to_lps), place / "mr.nii")
+    call = [part for part in segment(place, place / "none", place / "mr.nii") if part != "--force"]
+    ended = run(call)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(b"MODALITY")
+    assert ended.stderr.endswith(b"If you are sure, run again with --force.\n")
