@@ -14,10 +14,12 @@ from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.volume import Volume, model_grid, same_geometry
 from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
 
+from .independent_reader import check_against_itk
 from .mutation import damaged
 from .target import Content, demand
 
 _WINDOW = (-125.0, 275.0)
+_READERS = {".nii": "NiftiImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mh": "MetaImageIO"}
 
 
 def small_scan(dtype: type = np.int16) -> Volume:
@@ -30,8 +32,10 @@ def small_scan(dtype: type = np.int16) -> Volume:
     return Volume(np.random.default_rng(0).integers(-1000, 1000, (6, 7, 8)).astype(dtype), matrix)
 
 
-def run_scan(path: Path, written: Path) -> None:
+def run_scan(path: Path, written: Path, *, reader: str = "") -> None:
     """Read a scan, bring it to the model's grid, and write a label map in its geometry.
+
+    With the name of an ITK `reader`, voxels and places have to be those that it reads.
 
     Raises:
         DiffusionSegmentError: the scan was refused.
@@ -39,6 +43,8 @@ def run_scan(path: Path, written: Path) -> None:
     """
     modality_of(path)
     volume = read_volume(path)
+    if reader:
+        check_against_itk(path, volume, reader)
     with memory_errors():
         grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
         image = windowed(grid.to_grid(volume.array), _WINDOW)
@@ -79,8 +85,10 @@ class _ScanFile:
         return {f"scan/{name}": damaged(rng, data, head=400)}
 
     def consume(self, content: Content) -> None:
-        """Run on the file."""
-        run_scan(self._sandbox / next(iter(content)), self._sandbox / "out" / "labels.nii.gz")
+        """Run on the file, and hold it against another reader."""
+        path = self._sandbox / next(iter(content))
+        reader = next(name for suffix, name in _READERS.items() if suffix in path.name)
+        run_scan(path, self._sandbox / "out" / "labels.nii.gz", reader=reader)
 
 
 class NiftiTarget(_ScanFile):
@@ -90,7 +98,8 @@ class NiftiTarget(_ScanFile):
         super().__init__(sandbox)
         self._add("scan.nii", small_scan())
         self._add("float.nii", small_scan(np.float32))
-        self._add("scan.nii.gz", small_scan())
+        # Of a pair x.nii and x.nii.gz ITK reads the first, whichever was named.
+        self._add("packed.nii.gz", small_scan())
         self._add("double.nii.gz", small_scan(np.float64))
 
 

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nibabel
@@ -22,16 +23,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes and s
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that every user may read and write, with a scan and a model."""
-    folder = tmp_path_factory.mktemp("surroundings")
-    write_volume(coarse_phantom(), folder / "scan.nii")
-    write_tiny_model(folder)
-    for path in (*folder.parents, folder):
-        if path.owner() == folder.owner() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o755)
-    folder.chmod(0o777)
-    return folder
+def place() -> Iterator[Path]:
+    """A folder that every user may read and write, unlike pytest's own, with a scan and a model."""
+    with tempfile.TemporaryDirectory(prefix="surroundings-") as name:
+        folder = Path(name)
+        write_volume(coarse_phantom(), folder / "scan.nii")
+        write_tiny_model(folder)
+        folder.chmod(0o777)
+        yield folder
 
 
 def run(

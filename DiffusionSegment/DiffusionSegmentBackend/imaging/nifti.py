@@ -114,16 +114,17 @@ def _part(path: Path, name: str, kind: Any) -> Path:
 
 
 def _check_rescaling(header: Any, path: Path) -> None:
-    """Readers differ in what an intercept means where the slope is zero: 1024 HU, perhaps.
+    """Readers differ in what an intercept means where the slope is zero, or next to it: 1024 HU, perhaps.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES.
     """
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 and np.isfinite(intercept) and intercept != 0:
+    next_to_zero = abs(slope) < np.finfo(np.float64).eps
+    if next_to_zero and (slope != 0 or (np.isfinite(intercept) and intercept != 0)):
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
-            f"The header of {path} has an intercept of {intercept:g} and a slope of zero.",
+            f"The header of {path} rescales values with a slope of {slope:g} and an intercept of {intercept:g}.",
             hint="Set scl_slope to 1, or scl_inter to 0.",
         )
 

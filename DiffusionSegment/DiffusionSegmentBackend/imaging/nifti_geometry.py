@@ -23,6 +23,7 @@ _NOTABLE_MM = 0.1
 _MM_BY_UNIT = {1: 1000.0, 3: 1e-3}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
 _LONGEST_QUATERNION = 1.01
+_LARGEST_MM = 1e6
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def nifti_geometry(header: Mapping[str, NDArray], shape_ijk: tuple[int, int, int
     xyzt_units scale all lengths. A sheared sform without a qform is refused there; it is taken as it is here.
 
     Raises:
-        ValueError: the header's spacing is not positive, or its quaternion is damaged.
+        ValueError: the header's spacing is not positive, or a transform holds NaN or numbers that no scan has, even
+            where the other would be taken.
     """
     unit = int(header["xyzt_units"]) & 7
     mm = _MM_BY_UNIT.get(unit, 1.0)
@@ -90,22 +92,21 @@ def has_shear(matrix: NDArray[np.float64]) -> bool:
 def _sform(header: Mapping[str, NDArray], mm: float) -> NDArray[np.float64] | None:
     if int(header["sform_code"]) <= 0:
         return None
-    rows = np.array([header[f"srow_{axis}"] for axis in "xyz"], dtype=np.float64) * mm
+    rows = np.array([np.asarray(header[f"srow_{axis}"]).tolist() for axis in "xyz"]) * mm
+    if not np.all(np.abs(rows) <= _LARGEST_MM):
+        raise ValueError("its sform is damaged")
     return np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
 
 
 def _qform(header: Mapping[str, NDArray], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
-    """nifti1.h, method 2: a unit quaternion, whose real part is implied, and qfac = pixdim[0] for the third axis.
-
-    Raises:
-        ValueError: the quaternion is far longer than one.
-    """
+    """nifti1.h, method 2: a unit quaternion, whose real part is implied, and qfac = pixdim[0] for the third axis."""
     if int(header["qform_code"]) <= 0:
         return None
     b, c, d = (float(header[f"quatern_{name}"]) for name in "bcd")
     square = b * b + c * c + d * d
-    if not square <= _LONGEST_QUATERNION:
-        raise ValueError("the quaternion of its qform is damaged")
+    offset = np.array([float(header[f"qoffset_{axis}"]) for axis in "xyz"]) * mm
+    if not (square <= _LONGEST_QUATERNION and np.all(np.abs(offset) <= _LARGEST_MM)):
+        raise ValueError("its qform is damaged")
     a, b, c, d = np.array([np.sqrt(max(0.0, 1.0 - square)), b, c, d]) / np.sqrt(max(1.0, square))
     rotation = np.array(
         [
@@ -116,7 +117,7 @@ def _qform(header: Mapping[str, NDArray], spacing: NDArray[np.float64], mm: floa
     )
     affine = np.eye(4)
     affine[:3, :3] = rotation * spacing * (1.0, 1.0, -1.0 if float(header["pixdim"][0]) < 0 else 1.0)
-    affine[:3, 3] = [float(header[f"qoffset_{axis}"]) * mm for axis in "xyz"]
+    affine[:3, 3] = offset
     return affine
 
 
