@@ -28,12 +28,20 @@ def check_against_itk(path: Path, volume: Volume, reader: str) -> None:
     Raises:
         Broken: they differ.
     """
+    if reader == "MetaImageIO" and _without_size(path.read_bytes()):
+        # ITK reads such voxels without a word, and none of them is right.
+        return
     verdict = _in_a_child(path, volume, reader)
     demand(not verdict.startswith("differs"), f"ITK reads something else: {verdict}")
     if reader == "NiftiImageIO" and verdict == "refused" and not volume.notes:
         affine = nibabel.load(path).affine
         difference = _apart(volume, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
         demand(difference <= 1.0, f"nibabel places it elsewhere, by {difference:.3g} of what may be")
+
+
+def _without_size(data: bytes) -> bool:
+    """Whether a compressed MetaImage does not tell how long its voxels are."""
+    return b"CompressedData = True" in data and b"\nCompressedDataSize = " not in data
 
 
 def _in_a_child(path: Path, volume: Volume, reader: str) -> str:

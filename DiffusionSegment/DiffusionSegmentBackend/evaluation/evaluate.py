@@ -30,7 +30,7 @@ _AIR_HU = -120
 
 def evaluate(model: Model, scans: Sequence[CaseFiles], options: SegmentOptions) -> dict[str, Any]:
     """Tables for metrics.json: per case and organ, their means and medians; Dice and surface Dice 0..1."""
-    cases = [_evaluate_case(model, scan, options) for scan in tqdm(scans, desc="evaluate")]
+    cases = [_evaluate_case(model, scan, options) for scan in tqdm(scans, desc="evaluate", disable=None)]
     names = [label.name for label in model.description.labels]
     variants = ("probe", "refiner", "ensemble")
     plan, samples = plan_of(options, model)
