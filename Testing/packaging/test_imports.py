@@ -12,7 +12,7 @@ import pytest
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 LIB, BACKEND = "DiffusionSegmentLib", "DiffusionSegmentBackend"
-HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm"}
+HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm", "psutil"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
 SHARED = {
     f"{BACKEND}.{name}"

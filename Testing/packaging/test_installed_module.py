@@ -14,7 +14,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STUB = Path(__file__).parent / "slicer_stub"
-HEAVY = ("torch", "monai", "scipy", "SimpleITK", "nibabel", "safetensors", "tqdm", "jinja2", "matplotlib", "highdicom")
+HEAVY = (
+    "torch",
+    "monai",
+    "scipy",
+    "SimpleITK",
+    "nibabel",
+    "safetensors",
+    "tqdm",
+    "psutil",
+    "jinja2",
+    "matplotlib",
+    "highdicom",
+)
 
 START = """
 import json, sys

@@ -78,7 +78,7 @@ def test_a_refusal_installs_nothing_and_says_what_to_do() -> None:
     computer = Computer().without("monai")
     with pytest.raises(DiffusionSegmentError) as told:
         computer.ensure(agree=lambda _: False)
-    assert told.value.code is ErrorCode.NO_TORCH
+    assert told.value.code is ErrorCode.PACKAGE_MISSING
     assert "monai" in told.value.message
     assert told.value.hint
     assert computer.calls == []

@@ -25,4 +25,4 @@ def test_a_missing_package_is_named(
     assert main([command, str(tmp_path), "--scan", str(tmp_path), "-o", str(tmp_path / "report.html")]) == 3
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"PACKAGE_MISSING: The Python package {package}")
-    assert line.endswith("is missing. Install it with pip.")
+    assert line.endswith("is missing. Install it and try again.")

@@ -25,7 +25,12 @@ SHEARED_NOTE = (
 
 def notes_of(volume: Volume) -> list[str]:
     """What whoever gets maps of the scan on disk should know of how it was read and how they lie."""
-    return [*volume.notes, *([SHEARED_NOTE] if has_shear(volume.index_to_lps) else [])]
+    if not has_shear(volume.index_to_lps):
+        return list(volume.notes)
+    k, j, i = volume.array.shape[:3]
+    # Less than half a voxel from end to end is none that anybody sees.
+    seen = straight_grid(volume.index_to_lps, (k, j, i)).shape != (k, j, i)
+    return [*volume.notes, *([SHEARED_NOTE] if seen else [])]
 
 
 @dataclass(frozen=True)

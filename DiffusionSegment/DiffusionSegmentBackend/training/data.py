@@ -21,7 +21,7 @@ from ..volume_io import read_volume
 
 # Above this an image in -1..1 shows tissue and not air.
 TISSUE_THRESHOLD = -0.95
-_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
+_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
 
 def is_scan(path: Path) -> bool:
     """Whether a file is named like a scan."""
-    return path.name.endswith(_SUFFIXES)
+    return path.name.lower().endswith(_SUFFIXES)
 
 
 def _stem(path: Path) -> str:
-    suffix = next(s for s in _SUFFIXES if path.name.endswith(s))
+    suffix = next(s for s in _SUFFIXES if path.name.lower().endswith(s))
     return path.name[: -len(suffix)]
 
 
