@@ -192,7 +192,7 @@ def test_headers_that_ended_the_process_in_itk_are_refused_before_it(
 
 def test_a_picture_is_no_scan(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    with pytest.raises(DiffusionSegmentError, match="not a readable image"):
+    with pytest.raises(DiffusionSegmentError, match="is a picture"):
         read_volume(tmp_path / "scan.png")
 
 
