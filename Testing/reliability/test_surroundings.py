@@ -67,7 +67,8 @@ def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(place: 
     odd = {"prefix": user, "environment": notebook, "without": ("HOME", "USER", "LOGNAME")}
     ended = run(segment(place, place / "other user"), **odd)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
-    ended = run(["report", place / "other user", "--scan", place / "scan.nii", "-o", report], **odd)  # type: ignore[arg-type]
+    call: list[str | bytes | Path] = ["report", place / "other user", "--scan", place / "scan.nii", "-o", report]
+    ended = run(call, **odd)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert report.read_bytes().startswith(b"%PDF")
 

@@ -39,6 +39,8 @@ _OTHERS = {
     b"<html": ("a web page, perhaps an error of the download", "Download it again."),
 }
 _ANALYZE = ("an Analyze 7.5 image, which does not tell left from right", "Convert the original scan to NIfTI.")
+# The length of its header, in either order of bytes.
+_ANALYZE_SIZES = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
 _TWICE = ("compressed twice", "Decompress it once with gzip.")
 
 
@@ -85,7 +87,7 @@ def _what_is(path: Path) -> tuple[str, str] | None:
         return "empty", "Copy or export it again."
     if head.startswith(GZIP_MAGIC):
         return _TWICE
-    if head[:4] in {(348).to_bytes(4, order) for order in ("little", "big")} and len(head) >= 348:  # type: ignore[arg-type]
+    if head[:4] in _ANALYZE_SIZES and len(head) >= 348:
         return _ANALYZE
     return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
 
