@@ -17,6 +17,7 @@ from .errors import DiffusionSegmentError, ErrorCode, missing_package
 from .logs import configure_logging
 from .process_environment import prepare_environment
 from .reporting_cli import add_reporting_commands
+from .series_option import add_series_option
 from .standard_streams import reserve_descriptors, tolerant_streams
 from .teaching_cli import add_teaching_commands
 from .training_cli import add_training_commands
@@ -121,7 +122,8 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_segment(commands: Any) -> None:
     parser = commands.add_parser("segment", help="segment one scan")
-    parser.add_argument("input", metavar="INPUT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    add_series_option(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     _add_run_options(parser)
     parser.add_argument("--organs", help="names, separated by commas (default: all)")
@@ -140,6 +142,7 @@ def _add_correct(commands: Any) -> None:
     parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help="k + 1 marks label k")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR2")
     parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: where the report says)")
+    add_series_option(parser)
     parser.add_argument("--lock", default="", help="names, separated by commas, that only a mark may change")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.set_defaults(run=_run_correct)
@@ -157,7 +160,8 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_features(commands: Any) -> None:
     parser = commands.add_parser("features", help="write the backbone's dense features of one scan")
-    parser.add_argument("input", metavar="INPUT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    add_series_option(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
     parser.add_argument("--t", type=int, help="read features of x_t at this step of 1000 (default: the clean scan)")
@@ -199,6 +203,7 @@ def _run_segment(options: argparse.Namespace) -> None:
             region=box_region(*options.roi) if options.roi else None,
         ),
         presegmentation=options.presegmentation,
+        series=options.series,
     )
 
 
@@ -212,6 +217,7 @@ def _run_correct(options: argparse.Namespace) -> None:
             options.corrections,
             options.output,
             scan=options.scan,
+            series=options.series,
             locked=tuple(name.strip() for name in options.lock.split(",") if name.strip()),
             device=options.device,
             progress=bar,
@@ -238,7 +244,12 @@ def _run_features(options: argparse.Namespace) -> None:
     from .feature_files import write_features_of
 
     write_features_of(
-        options.input, options.output, model_name=options.model, timestep=options.t, device=options.device
+        options.input,
+        options.output,
+        model_name=options.model,
+        timestep=options.t,
+        device=options.device,
+        series=options.series,
     )
 
 

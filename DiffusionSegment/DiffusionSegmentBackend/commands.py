@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from . import __version__
-from .errors import DiffusionSegmentError, ErrorCode
+from .errors import DiffusionSegmentError, ErrorCode, one_line
+from .imaging.dicom_scan import check_hounsfield
 from .imaging.label_maps import read_label_map
 from .imaging.shear import notes_of
 from .pipeline.model import list_models, load_model
@@ -22,7 +23,7 @@ from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
 from .volume import Volume
-from .volume_io import modality_of, read_volume, write_volume
+from .volume_io import read_scan, write_volume
 
 
 class ProgressBar:
@@ -62,15 +63,21 @@ def segment_file(
     precision: str = "auto",
     options: SegmentOptions,
     presegmentation: Path | None = None,
+    series: str | None = None,
 ) -> dict[str, Any]:
     """Segment one scan on disk into `folder` and print a summary; returns the report.
+
+    `series` names one of several DICOM series, as in `read_volume`.
 
     Raises:
         DiffusionSegmentError: whatever is wrong with the scan, the options, the model or the folder.
     """
     check_writable(folder)
-    volume = read_volume(source)
-    options = replace(options, modality=modality_of(Path(source)))
+    scan = read_scan(source, series=series)
+    volume = scan.volume
+    if scan.dicom is not None and not options.force:
+        check_hounsfield(scan.dicom)
+    options = replace(options, modality=scan.modality)
     if presegmentation is not None:
         options = replace(options, presegmentation=read_label_map(presegmentation, volume))
     model = load_model(model_name, device, precision=precision)
@@ -79,6 +86,8 @@ def segment_file(
     named = {"input": str(Path(source).resolve())}
     if presegmentation is not None:
         named["presegmentation"] = str(presegmentation.resolve())
+    if scan.dicom is not None:
+        named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
     result.report["provenance"] |= named
     result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
     write_result(result, volume.index_to_lps, folder)
@@ -87,12 +96,14 @@ def segment_file(
 
 
 def summarise(report: dict[str, Any], folder: Path) -> None:
-    """Print volumes, warnings and where to look first."""
+    """Print what was read, volumes, warnings and where to look first."""
+    if "series" in report["provenance"]:
+        print(f"Read {one_line(str(report['provenance']['series']))}.")
     for organ in report["organs"]:
         low, high = organ["volume_interval_ml"]
         print(f"{organ['title']:<26}{organ['volume_ml']:>9.1f} mL   {low:.1f} to {high:.1f}")
     for warning in report["warnings"]:
-        print(f"Note: {warning}")
+        print(f"Note: {one_line(warning)}")
     if report["review"]:
         print(f"Look first at: {report['review'][0]['sentence']}")
     print(f"Written to {folder} in {report['timings_s']['total']:.1f} s.")

@@ -33,9 +33,11 @@ from .result_folder import (
     write_maps,
 )
 from .volume import Volume
-from .volume_io import read_volume
+from .volume_io import read_scan, read_volume
 
 _DRAW_HERE = "Draw on the result's own geometry."
+# What the report of a run says about its input.
+_KEPT = ("input", "presegmentation", "series", "series_uid")
 
 
 def correct_folder(
@@ -44,6 +46,7 @@ def correct_folder(
     output: Path,
     *,
     scan: Path | None = None,
+    series: str | None = None,
     locked: tuple[str, ...] = (),
     device: str = "auto",
     progress: Progress = silent,
@@ -60,7 +63,8 @@ def correct_folder(
     check_writable(output)
     report = _report_of(folder)
     told = report["provenance"]
-    volume = read_volume(_scan_of(told, scan))
+    # The run was made from these values, with --force if need be.
+    volume = read_scan(_scan_of(told, scan), series=series or _word(told.get("series_uid"))).volume
     current = _map_of(folder / SEGMENTATION, volume)
     marks = _map_of(corrections, volume)
     if (folder / CORRECTIONS).is_file():
@@ -89,7 +93,7 @@ def _report_of(folder: Path) -> dict[str, Any]:
         told = report["provenance"]
         if not {"model", "version", "sha256", "seed", "samples", "steps"} <= set(told):
             raise KeyError("provenance")
-        _ = [_word(told.get(name)) for name in ("model", "version", "sha256", "input", "presegmentation")]
+        _ = [_word(told.get(name)) for name in ("model", "version", "sha256", *_KEPT)]
         return dict(report)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DiffusionSegmentError(
@@ -145,7 +149,7 @@ def _word(value: object) -> str | None:
 
 
 def _kept(told: dict[str, Any]) -> dict[str, Any]:
-    return {key: told[key] for key in ("input", "presegmentation") if key in told}
+    return {key: told[key] for key in _KEPT if key in told}
 
 
 def _write(

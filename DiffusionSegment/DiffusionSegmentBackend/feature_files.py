@@ -9,7 +9,7 @@ import numpy as np
 
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
-from .pipeline.dense_features import scan_features
+from .pipeline.dense_features import DenseFeatures, scan_features
 from .pipeline.memory import memory_errors
 from .pipeline.model import load_model, weights_sha256
 from .result_folder import check_writable, staged_folder
@@ -19,7 +19,14 @@ _TIMESTEPS = 1000
 
 
 def write_features_of(
-    source: str, folder: Path, *, model_name: str, timestep: int | None = None, device: str = "auto", seed: int = 0
+    source: str,
+    folder: Path,
+    *,
+    model_name: str,
+    timestep: int | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    series: str | None = None,
 ) -> None:
     """Write features.npz and features.json of one scan into `folder`.
 
@@ -32,11 +39,10 @@ def write_features_of(
     if timestep is not None and not 1 <= timestep <= _TIMESTEPS:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"t is {timestep}.", hint=f"Choose 1 to {_TIMESTEPS}.")
     check_writable(folder)
-    volume = read_volume(source)
+    volume = read_volume(source, series=series)
     model = load_model(model_name, device, with_refiner=False)
     with memory_errors():
         found = scan_features(volume, model, timestep=timestep, seed=seed)
-    grid, start = found.grid, np.array(found.offset)
     record = {
         "software": __version__,
         "model": model.description.name,
@@ -44,15 +50,7 @@ def write_features_of(
         "timestep": timestep if timestep is not None else 0,
         "told_timestep": timestep if timestep is not None else model.backbone.feature_timestep,
         "seed": seed,
-        "levels": [
-            {
-                "name": f"level_{n}",
-                "spacing_mm": [float(s) * 2**n for s in grid.spacing],
-                "first_voxel_lps_mm": [float(v) for v in grid.lps(start + (2**n - 1) / 2)],
-                "axes_lps": (grid.index_to_lps[:3, :3] / np.linalg.norm(grid.index_to_lps[:3, :3], axis=0)).tolist(),
-            }
-            for n in range(len(found.levels))
-        ],
+        "levels": _levels(found),
     }
     with staged_folder(folder) as staging:
         arrays = {f"level_{n}": level.numpy() for n, level in enumerate(found.levels)}
@@ -62,3 +60,18 @@ def write_features_of(
     for note in volume.notes:
         print(f"Note: {note}")
     print(f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in found.levels)}.")
+
+
+def _levels(found: DenseFeatures) -> list[dict[str, object]]:
+    """The geometry of each level of the pyramid."""
+    grid, start = found.grid, np.array(found.offset)
+    axes = grid.index_to_lps[:3, :3] / np.linalg.norm(grid.index_to_lps[:3, :3], axis=0)
+    return [
+        {
+            "name": f"level_{n}",
+            "spacing_mm": [float(s) * 2**n for s in grid.spacing],
+            "first_voxel_lps_mm": [float(v) for v in grid.lps(start + (2**n - 1) / 2)],
+            "axes_lps": axes.tolist(),
+        }
+        for n in range(len(found.levels))
+    ]

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .series_option import add_series_option
+
 
 def add_reporting_commands(commands: Any) -> None:
     """Add the commands to the subparsers of `diffusion-segment`."""
@@ -17,6 +19,7 @@ def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="write a one-page report of a result, as HTML or PDF")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
     parser.add_argument("--scan", type=Path, required=True, metavar="INPUT", help="the scan that was segmented")
+    add_series_option(parser)
     parser.add_argument("--before", type=Path, metavar="DIR0", help="the result before the corrections")
     parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: what the reader decided")
     parser.add_argument("--require-review", action="store_true", help="refuse while organs found are not reviewed")
@@ -27,7 +30,8 @@ def _add_report(commands: Any) -> None:
 def _add_export_dicom(commands: Any) -> None:
     parser = commands.add_parser("export-dicom", help="write a result as DICOM SEG")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
-    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM_FOLDER", help="the series segmented")
+    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the series segmented")
+    add_series_option(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="e.g. seg.dcm")
     parser.set_defaults(run=_run_export_dicom)
 
@@ -39,6 +43,7 @@ def _run_report(options: argparse.Namespace) -> None:
         options.folder,
         options.output,
         scan=options.scan,
+        series=options.series,
         before=options.before,
         review=options.review,
         require_review=options.require_review,
@@ -48,4 +53,4 @@ def _run_report(options: argparse.Namespace) -> None:
 def _run_export_dicom(options: argparse.Namespace) -> None:
     from .reporting.dicom_seg import write_dicom_seg
 
-    write_dicom_seg(options.folder, options.output, scan=options.scan)
+    write_dicom_seg(options.folder, options.output, scan=options.scan, series=options.series)

@@ -27,6 +27,7 @@ def write_similarity_of(
     threshold: float,
     model_name: str,
     device: str = "auto",
+    series: str | None = None,
     progress: Progress = silent,
 ) -> None:
     """Write similarity.nii.gz (float32, -1..1) and region.nii.gz (uint8) of one scan in its geometry into `folder`.
@@ -36,7 +37,7 @@ def write_similarity_of(
             scan, model or folder.
     """
     check_writable(folder)
-    volume = read_volume(source)
+    volume = read_volume(source, series=series)
     voxel_at(volume, point_lps)
     model = load_model(model_name, device, with_refiner=False)
     with memory_errors():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .series_option import add_series_option
 
 _THRESHOLD = 0.6
 _MINUTES = 2.0
@@ -29,7 +30,8 @@ def add_teaching_commands(commands: Any) -> None:
 
 def _add_similar(commands: Any) -> None:
     parser = commands.add_parser("similar", help="write which voxels look like the one at a point")
-    parser.add_argument("input", metavar="INPUT", help="DICOM folder, NIfTI, NRRD or MHA")
+    parser.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    add_series_option(parser)
     parser.add_argument("--point", required=True, metavar="X,Y,Z", help="the point in LPS mm; write --point=-1,2,3")
     parser.add_argument(
         "--threshold",
@@ -102,6 +104,7 @@ def _run_similar(options: argparse.Namespace) -> None:
             threshold=options.threshold,
             model_name=options.model,
             device=options.device,
+            series=options.series,
             progress=bar,
         )
 

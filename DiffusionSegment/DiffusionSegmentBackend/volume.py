@@ -2,7 +2,8 @@
 
 Arrays are numpy's (k, j, i) or (k, j, i, components); matrices map (i, j, k, 1) to LPS millimetres. The model's grid
 lies along the volume's own axes, turned to the nearest of left, posterior, superior, so that a way there and back is a
-scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel edges aligned.
+scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel edges aligned. Over a sheared scan
+(gantry tilt) it lies along the patient's axes, so that the networks see the anatomy as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .imaging.sheared_grid import is_sheared, nearest_straight, sampled_straight, straight_box
 
 _SAME_PLACE_MM = 0.01
 _SLAB = 16
@@ -137,6 +139,8 @@ class Grid:
     """The model's grid over one scan and the exact way back.
 
     `native_shape` and `shape` are canonical (z, y, x); spacings in mm along x, y, z; `index_to_lps` is the grid's.
+    `native_to_grid` maps the canonical voxels (x, y, z, 1) of a sheared scan to the grid's; None for any other scan,
+    whose axes are those of the grid.
     """
 
     order: AxisOrder
@@ -145,14 +149,30 @@ class Grid:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     index_to_lps: NDArray[np.float64]
+    native_to_grid: NDArray[np.float64] | None = None
 
     def lps(self, zyx: NDArray) -> NDArray[np.float64]:
         """LPS mm of grid indices (..., 3) given as z, y, x."""
         xyz = np.asarray(zyx, dtype=np.float64)[..., ::-1]
         return xyz @ self.index_to_lps[:3, :3].T + self.index_to_lps[:3, 3]
 
+    def cells_of(self, places: NDArray) -> NDArray[np.intp]:
+        """The grid voxels (n, 3) in which canonical native voxels (n, 3) lie, both as z, y, x."""
+        if self.native_to_grid is not None:
+            matrix = self.native_to_grid[:3]
+            return np.rint(places[:, ::-1] @ matrix[:, :3].T + matrix[:, 3]).astype(int)[:, ::-1]
+        ratio = np.array(self.native_spacing[::-1]) / np.array(self.spacing[::-1])
+        return ((places + 0.5) * ratio).astype(int)
+
     def to_grid(self, array: NDArray) -> NDArray[np.float32]:
-        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger."""
+        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger.
+
+        Beside a sheared scan the grid has the scan's lowest value.
+        """
+        if self.native_to_grid is not None:
+            fine = self._half_grid()
+            to_fine = np.linalg.inv(fine.index_to_lps) @ self.index_to_lps
+            return sampled_straight(fine.to_grid(array), to_fine, self.shape)
         turned = self.order.apply(array)
         along_z, along_y, along_x = (
             antialiased_weights(
@@ -167,6 +187,16 @@ class Grid:
             flat[z : z + _SLAB] = along_y @ (slab @ along_x.T)
         return np.ascontiguousarray((along_z @ flat.reshape(len(flat), -1)).reshape(self.shape), dtype=np.float32)
 
+    def _half_grid(self) -> Grid:
+        """Half the grid's spacing along the scan's own axes, where those are finer: on the way to a straight grid."""
+        assert self.native_to_grid is not None
+        sx, sy, sz = (max(own, 0.5 * s) for own, s in zip(self.native_spacing, self.spacing, strict=True))
+        spacing = (sx, sy, sz)
+        native_to_lps = self.index_to_lps @ self.native_to_grid
+        counts, matrix = _along_own_axes(native_to_lps, np.array(self.native_shape[::-1]), np.array(spacing))
+        x, y, z = (int(n) for n in counts)
+        return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
+
     def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
         """Resample a label map by the largest share of each grid voxel."""
         best = np.zeros(self.shape, dtype=np.float32)
@@ -179,6 +209,8 @@ class Grid:
 
     def nearest_to_grid(self, labels: NDArray) -> NDArray:
         """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""
+        if self.native_to_grid is not None:
+            return nearest_straight(self.order.apply(labels), np.linalg.inv(self.native_to_grid), self.shape)
         places = []
         for axis, size in enumerate(self.native_shape):
             centres = (np.arange(self.shape[axis]) + 0.5) * self.spacing[2 - axis] / self.native_spacing[2 - axis]
@@ -189,6 +221,8 @@ class Grid:
 def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     """The grid of `spacing` (x, y, z in mm) along the volume's canonical axes, covering all of it.
 
+    Over a sheared volume it lies along the patient's axes.
+
     Raises:
         DiffusionSegmentError: GEOMETRY for a matrix that does not span space, or for a scan of many metres.
     """
@@ -196,16 +230,17 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     turned, order = canonical(volume)
     native_spacing = turned.spacing
     shape_ijk = np.array(turned.shape_ijk)
-    counts = np.maximum(1, np.ceil(shape_ijk * native_spacing / np.array(spacing) - 1e-6)).astype(int)
+    sheared = is_sheared(turned.index_to_lps)
+    counts, matrix = (
+        straight_box(turned.index_to_lps, shape_ijk, spacing)
+        if sheared
+        else _along_own_axes(turned.index_to_lps, shape_ijk, np.array(spacing))
+    )
     if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
-        size = " x ".join(f"{n:.0f}" for n in shape_ijk * native_spacing)
+        size = " x ".join(f"{n:.0f}" for n in counts * np.array(spacing))
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can take in.", hint="Crop the scan."
         )
-    ratio = np.array(spacing) / native_spacing
-    matrix = turned.index_to_lps.copy()
-    matrix[:3, :3] = turned.index_to_lps[:3, :3] * ratio
-    matrix[:3, 3] += turned.index_to_lps[:3, :3] @ (0.5 * ratio - 0.5)
     x, y, z = (int(n) for n in counts)
     nx, ny, nz = turned.shape_ijk
     return Grid(
@@ -215,7 +250,20 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
         shape=(z, y, x),
         spacing=spacing,
         index_to_lps=matrix,
+        native_to_grid=np.linalg.inv(matrix) @ turned.index_to_lps if sheared else None,
     )
+
+
+def _along_own_axes(
+    index_to_lps: NDArray[np.float64], shape_ijk: NDArray, spacing: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Voxels along x, y, z and the matrix to LPS mm of a grid of `spacing` along a volume's own axes."""
+    native_spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
+    ratio = spacing / native_spacing
+    matrix = index_to_lps.copy()
+    matrix[:3, :3] = index_to_lps[:3, :3] * ratio
+    matrix[:3, 3] += index_to_lps[:3, :3] @ (0.5 * ratio - 0.5)
+    return np.maximum(1, np.ceil(shape_ijk * native_spacing / spacing - 1e-6)).astype(int), matrix
 
 
 def antialiased_weights(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> NDArray[np.float32]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +15,55 @@ from numpy.typing import NDArray
 
 from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
-from .imaging.image_files import READABLE, reader_of, unreadable
+from .imaging.dicom_headers import is_dicom
+from .imaging.dicom_scan import DicomScan, check_hounsfield, dicom_modality, read_dicom
+from .imaging.dicom_series import SUFFIXES as DICOM_SUFFIXES
+from .imaging.image_files import reader_of, unreadable
 from .imaging.nifti import SUFFIXES, write_nifti
 from .volume import Volume, check_geometry
-
-_FORMATS = {"GDCMImageIO"}
-_MODALITY_TAG = "0008|0060"
 
 _log = logging.getLogger(__name__)
 
 
-def read_volume(path: Path | str) -> Volume:
-    """Read a DICOM folder, NIfTI, NRRD, MHA or MetaImage file as (k, j, i) in the file's own values (HU for CT).
+@dataclass(frozen=True)
+class Scan:
+    """A scan and, where it is DICOM, the series that it is."""
+
+    volume: Volume
+    dicom: DicomScan | None = None
+
+    @property
+    def modality(self) -> str | None:
+        """DICOM modality ("CT", "MR", ...) where the input states one."""
+        return (self.dicom.series.modality or None) if self.dicom is not None else None
+
+
+def read_volume(path: Path | str, *, series: str | None = None) -> Volume:
+    """Read a DICOM folder or file, NIfTI, NRRD or MHA as (k, j, i) in the file's own values, HU for a CT.
+
+    `series` names one of several DICOM series: its UID, its number, or its place in the list that is refused.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY or OUT_OF_MEMORY.
+        DiffusionSegmentError: as `read_scan`, and MODALITY for a DICOM CT whose values are not HU.
+    """
+    scan = read_scan(path, series=series)
+    if scan.dicom is not None:
+        check_hounsfield(scan.dicom)
+    return scan.volume
+
+
+def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
+    """As `read_volume`, with the name of the DICOM series that was read, and whatever the values of a CT are.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY, OUT_OF_MEMORY, and
+            OPTION where several DICOM series could be meant.
     """
     path = Path(path)
     try:
         if not path.exists():
             raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
-        reader = None if path.is_dir() else reader_of(path)
-        volume = reader(path) if reader is not None else Volume(*_read_with_itk(path))
+        scan = _read(path, series)
     except MemoryError as error:
         raise DiffusionSegmentError(
             ErrorCode.OUT_OF_MEMORY, f"There is too little memory for {path}.", hint="Close programs, or crop the scan."
@@ -47,6 +74,7 @@ def read_volume(path: Path | str) -> Volume:
             f"{path} cannot be read ({error.strerror or error}).",
             hint="Check its permissions, or copy it.",
         ) from error
+    volume = scan.volume
     _check_shape(volume.array, path)
     check_geometry(volume.index_to_lps, what=str(path))
     check_values(volume.array, what=str(path))
@@ -54,13 +82,21 @@ def read_volume(path: Path | str) -> Volume:
     _log.info("read %s: %s %s voxels of %s mm", path, volume.array.dtype, volume.shape_ijk, spacing)
     for note in volume.notes:
         _log.warning("%s: %s", path, note)
-    return volume
+    return scan
 
 
-def _read_with_itk(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
-    with _quiet_itk():
-        image = _read_series(path) if path.is_dir() else _read_file(path)
-    return sitk.GetArrayFromImage(image), _matrix_of(image)
+def _read(path: Path, series: str | None) -> Scan:
+    reader = None if path.is_dir() else reader_of(path)
+    if reader is not None:
+        return Scan(reader(path))
+    if _holds_dicom(path):
+        dicom = read_dicom(path, series)
+        return Scan(dicom.volume, dicom)
+    raise unreadable(path)
+
+
+def _holds_dicom(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() in DICOM_SUFFIXES or path.name.upper() == "DICOMDIR" or is_dicom(path)
 
 
 @contextmanager
@@ -89,90 +125,6 @@ def check_values(array: NDArray, *, what: str = "The scan") -> None:
         )
 
 
-def _read_file(path: Path) -> sitk.Image:
-    try:
-        reader = _reader_of(path)
-        reader.ReadImageInformation()
-        _check_header(reader, path)
-        return reader.Execute()
-    except (RuntimeError, ValueError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _reader_of(path: Path) -> sitk.ImageFileReader:
-    """A reader bound to a format that scans come in: ITK knows many others, which nobody needs here.
-
-    Raises:
-        ValueError: the file is of no such format.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    name = reader.GetImageIOFromFileName(str(path))
-    if name not in _FORMATS:
-        raise ValueError(f"{name or 'unknown'} is not read")
-    reader.SetImageIO(name)
-    return reader
-
-
-def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
-    if reader.GetDimension() != 3:
-        raise _not_a_volume(path, reader.GetDimension())
-    if reader.GetNumberOfComponents() != 1:
-        raise _colour(path, reader.GetNumberOfComponents())
-
-
-def series_files(folder: Path) -> list[Path]:
-    """The files of the folder's largest DICOM series, in the order in which `read_volume` stacks them along k.
-
-    Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE without DICOM images.
-    """
-    reader = sitk.ImageSeriesReader
-    try:
-        with _quiet_itk():
-            series = [reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))]
-    except RuntimeError as error:
-        raise _unreadable(folder, error) from error
-    if not series:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{folder} holds no DICOM images.", hint=f"Give a {READABLE}."
-        )
-    return [Path(name) for name in max(series, key=len)]
-
-
-def _read_series(folder: Path) -> sitk.Image:
-    files = [str(file) for file in series_files(folder)]
-    if len(files) < 2:
-        raise _not_a_volume(folder, 2)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    try:
-        image = reader.Execute()
-        _check_slices(files, folder)
-    except RuntimeError as error:
-        raise _unreadable(folder, error) from error
-    return image
-
-
-def _check_slices(files: list[str], folder: Path) -> None:
-    """Slices of one series must lie at even distances; a missing one would bend the anatomy unseen."""
-    positions = []
-    reader = sitk.ImageFileReader()
-    for file in files:
-        reader.SetFileName(file)
-        reader.ReadImageInformation()
-        direction = np.array(reader.GetDirection()).reshape(3, 3)
-        positions.append(float(direction[:, 2] @ np.array(reader.GetOrigin())))
-    gaps = np.abs(np.diff(positions))
-    common = Counter(np.round(gaps, 2)).most_common(1)[0][0]
-    if common <= 0 or np.any(np.abs(gaps - common) > 0.1 * common + 0.01):
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY,
-            f"The slices of {folder} do not lie at even distances.",
-            hint="A slice is missing or two series are mixed; export the series again.",
-        )
-
-
 def _check_shape(array: NDArray, path: Path) -> None:
     if array.dtype.names is not None:
         raise _colour(path, len(array.dtype.names))
@@ -182,14 +134,6 @@ def _check_shape(array: NDArray, path: Path) -> None:
         raise _colour(path, array.shape[3])
     if array.ndim != 3 or min(array.shape) < 2:
         raise _not_a_volume(path, 2 if array.ndim == 3 else array.ndim)
-
-
-def _matrix_of(image: sitk.Image) -> NDArray[np.float64]:
-    matrix = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    matrix[:3, :3] = direction * np.array(image.GetSpacing())
-    matrix[:3, 3] = image.GetOrigin()
-    return matrix
 
 
 def to_image(volume: Volume) -> sitk.Image:
@@ -252,23 +196,6 @@ def _probe_write(path: Path) -> DiffusionSegmentError | None:
     return None
 
 
-def _unreadable(path: Path, error: Exception) -> DiffusionSegmentError:
-    text = str(error)
-    if "direction" in text.lower() and ("singular" in text.lower() or "determinant" in text.lower()):
-        return DiffusionSegmentError(
-            ErrorCode.GEOMETRY,
-            f"The direction matrix of {path} is singular: its axes do not span space.",
-            hint="Export the scan again, or repair its header.",
-        )
-    if "spacing" in text.lower() and ("zero" in text.lower() or "negative" in text.lower()):
-        return DiffusionSegmentError(
-            ErrorCode.GEOMETRY,
-            f"The voxel spacing of {path} is zero or negative.",
-            hint="Export the scan again, or repair its header.",
-        )
-    return unreadable(path)
-
-
 def _not_a_volume(path: Path, dimension: int) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.INPUT_SHAPE,
@@ -285,20 +212,6 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
     )
 
 
-def modality_of(path: Path) -> str | None:
-    """DICOM modality ("CT", "MR", ...) where the input carries one."""
-    with suppress(OSError):
-        if path.is_file() and reader_of(path) is not None:
-            return None
-    with _quiet_itk():
-        try:
-            if path.is_dir():
-                files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path))
-                if not files:
-                    return None
-                path = Path(files[0])
-            reader = _reader_of(path)
-            reader.ReadImageInformation()
-        except (RuntimeError, ValueError, OSError):
-            return None
-    return reader.GetMetaData(_MODALITY_TAG).strip() if reader.HasMetaDataKey(_MODALITY_TAG) else None
+def modality_of(path: Path, *, series: str | None = None) -> str | None:
+    """DICOM modality ("CT", "MR", ...) of the series that `read_volume` reads, where the input states one."""
+    return dicom_modality(path, series) if path.exists() and _holds_dicom(path) else None

@@ -54,6 +54,8 @@ REQUIREMENTS = (
     Requirement("scipy", "1.11", 37),
     Requirement("SimpleITK", "2.3", 53),
     Requirement("nibabel", "5.2", 4),
+    Requirement("pydicom", "3", 3),
+    Requirement("highdicom", "0.24", 12),
     Requirement("safetensors", "0.4", 1),
     Requirement("tqdm", "4.66", 1),
     Requirement("psutil", "5.9", 1),

@@ -12,7 +12,7 @@ import pytest
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 LIB, BACKEND = "DiffusionSegmentLib", "DiffusionSegmentBackend"
-HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm", "psutil"}
+HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm", "psutil", "pydicom", "highdicom"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
 SHARED = {
     f"{BACKEND}.{name}"
@@ -38,7 +38,7 @@ LEVELS = [
     {"worker"},
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
-        *("benchmark_cli", "reporting_cli", "teaching_cli", "training_cli"),
+        *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
     },
 ]
 # Siblings on one level that must not know each other.

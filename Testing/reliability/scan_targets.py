@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 from random import Random
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
+from DiffusionSegmentBackend.imaging.dicom_values import DAMAGE, lenient
 from DiffusionSegmentBackend.pipeline.memory import memory_errors
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.volume import Volume, model_grid, same_geometry
 from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
+from imaging.dicom_files import multi_frame, save, slices, small_ct, write
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
 
+from .dicom_oracle import check_by_hand
 from .independent_reader import check_against_itk
 from .mutation import damaged
 from .target import Content, demand
@@ -32,8 +42,8 @@ def small_scan(dtype: type = np.int16) -> Volume:
     return Volume(np.random.default_rng(0).integers(-1000, 1000, (6, 7, 8)).astype(dtype), matrix)
 
 
-def run_scan(path: Path, written: Path, *, reader: str = "") -> None:
-    """Read a scan, bring it to the model's grid, and write a label map in its geometry.
+def run_scan(path: Path, written: Path, *, reader: str = "") -> Volume:
+    """Read a scan, bring it to the model's grid, and write a label map in its geometry; returns the scan.
 
     With the name of an ITK `reader`, voxels and places have to be those that it reads.
 
@@ -57,6 +67,7 @@ def run_scan(path: Path, written: Path, *, reader: str = "") -> None:
     again = read_volume(written)
     demand(np.array_equal(again.array, labels.array), "the label map changed on disk")
     demand(same_geometry(again, labels), "the label map lies elsewhere than the scan")
+    return volume
 
 
 class _ScanFile:
@@ -120,25 +131,120 @@ class NrrdTarget(_ScanFile):
 
 
 class DicomTarget:
-    """A folder of five slices of which one or two are damaged."""
+    """Folders of DICOM files of which one or two are damaged, in their bytes or in a value of the header.
 
-    allowed = frozenset({"out", "series"})
+    Five slices that ITK wrote, a tilted series with a rescale of its own for each slice, one that is compressed, and a
+    multi-frame image. What is accepted is held against a second reader.
+    """
+
+    allowed = frozenset({"out", "series", "tilted", "packed", "frames"})
 
     def __init__(self, sandbox: Path) -> None:
         self._sandbox = sandbox
-        for name in ("out", "series"):
-            (sandbox / name).mkdir(exist_ok=True)
+        (sandbox / "out").mkdir(exist_ok=True)
+        (sandbox / "series").mkdir(exist_ok=True)
         write_series(sandbox / "series", small_scan())
-        self._slices = {f"series/{p.name}": p.read_bytes() for p in sorted((sandbox / "series").iterdir())}
+        write(restated_slices(), sandbox / "tilted")
+        write(packed_slices(), sandbox / "packed", syntax=JPEGLSLossless)
+        save(multi_frame(restated_slices()), sandbox / "frames" / "enhanced.dcm")
+        self._files = {
+            kind: {f"{kind}/{p.name}": p.read_bytes() for p in sorted((sandbox / kind).iterdir())}
+            for kind in sorted(self.allowed - {"out"})
+        }
 
     def make(self, rng: Random) -> Content:
-        """The series, all slices written anew."""
-        struck = rng.sample(sorted(self._slices), rng.choice((1, 1, 1, 2)))
-        return {n: damaged(rng, d, head=len(d) - 100) if n in struck else d for n, d in self._slices.items()}
+        """A folder, all its files written anew."""
+        files = self._files[rng.choice(sorted(self._files))]
+        struck = rng.sample(sorted(files), min(len(files), rng.choice((1, 1, 1, 2))))
+        strike = _restated if rng.random() < 0.5 else _struck
+        return {name: strike(rng, data) if name in struck else data for name, data in files.items()}
 
     def consume(self, content: Content) -> None:
         """Run on the folder."""
-        run_scan(self._sandbox / "series", self._sandbox / "out" / "labels.nii.gz")
+        folder = self._sandbox / next(iter(content)).partition("/")[0]
+        check_by_hand(run_scan(folder, self._sandbox / "out" / "labels.nii.gz"), folder)
+
+
+def _struck(rng: Random, data: bytes) -> bytes:
+    return damaged(rng, data, head=max(1, len(data) - 100))
+
+
+_FIELDS = (
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"),
+    *("RescaleType", "BitsStored", "HighBit", "BitsAllocated", "PixelRepresentation", "Rows", "Columns"),
+    *("NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PixelPaddingValue", "SeriesInstanceUID"),
+    *("SOPInstanceUID", "SOPClassUID", "Modality", "ImageType", "AcquisitionNumber", "TemporalPositionIndex"),
+    *("SpecificCharacterSet", "SeriesNumber", "SeriesDescription", "InstanceNumber"),
+)
+_WORDS = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "8",
+    "12",
+    "16",
+    "65535",
+    "1e30",
+    "nan",
+    "1.5",
+    "-1024",
+    "CT",
+    "MR",
+    "RGB",
+    "HU",
+    "US",
+)
+
+
+def _restated(rng: Random, data: bytes) -> bytes:
+    """The file with one value of its header replaced, left out or moved by a little."""
+    with lenient():
+        image = pydicom.dcmread(BytesIO(data))
+        buffer = BytesIO()
+        try:
+            _restate(rng, image)
+            image.save_as(buffer)
+        except DAMAGE:  # pydicom writes no such value
+            return _struck(rng, data)
+    return buffer.getvalue()
+
+
+def _restate(rng: Random, image: Dataset) -> None:
+    name = rng.choice(_FIELDS)
+    places = [image, *(image.get("PerFrameFunctionalGroupsSequence") or [])]
+    places += [item for place in places[1:] for sequence in place for item in sequence.value or []]
+    place = rng.choice([p for p in places if name in p] or places[:1])
+    value, chance = place.get(name), rng.random()
+    if chance < 0.2 and value is not None:
+        delattr(place, name)
+    elif chance < 0.7 and isinstance(value, MultiValue) and name != "ImageType":
+        n = rng.randrange(len(value))
+        value[n] = f"{float(value[n]) + rng.choice((-1, 1)) * rng.choice((1e-4, 0.01, 0.3, 1.0, 40.0)):.6f}"
+    else:
+        word = rng.choice(_WORDS)
+        kind = dictionary_VR(name)
+        place.add(DataElement(name, "US", int(word) % 65536) if kind[:2] == "US" else DataElement(name, kind, word))
+
+
+def restated_slices() -> list[Dataset]:
+    """Eight tilted slices, each with an intercept of its own, padding at the edge of every second."""
+    volume = small_ct((0.0, 0.9, 2.5))
+    images = slices(volume, RescaleIntercept=lambda k: str(-1024 - 10 * k))
+    for image in images[::2]:
+        image.PixelPaddingValue = 4095
+    return images
+
+
+def packed_slices() -> list[Dataset]:
+    """Eight slices with pixels in JPEG-LS."""
+    images = slices(small_ct())
+    for image in images:
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.compress(JPEGLSLossless, generate_instance_uid=False)
+    return images
 
 
 def write_series(folder: Path, volume: Volume) -> None:

@@ -302,7 +302,7 @@ BAD = [
     (a_nifti_file, ErrorCode.INPUT_UNREADABLE, "not a DICOM folder"),
     (no_dicom_inside, ErrorCode.INPUT_UNREADABLE, "no DICOM images"),
     (a_slice_short, ErrorCode.GEOMETRY, "differ in geometry"),
-    (multi_frame, ErrorCode.INPUT_SHAPE, "multi-frame"),
+    (multi_frame, ErrorCode.INPUT_UNREADABLE, "3 frames without a position"),
     (no_frame_of_reference, ErrorCode.INPUT_UNREADABLE, "lacks FrameOfReferenceUID"),
     (nothing_found, ErrorCode.INPUT_VALUES, "empty"),
     (a_label_without_name, ErrorCode.INPUT_VALUES, "label 77"),

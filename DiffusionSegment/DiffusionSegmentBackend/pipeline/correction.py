@@ -111,8 +111,7 @@ def marks_on_grid(marks: NDArray[np.uint8], grid: Grid) -> Tensor:
     places = np.argwhere(turned > 0)
     result = np.zeros(grid.shape, dtype=np.uint8)
     if len(places):
-        ratio = np.array(grid.native_spacing[::-1]) / np.array(grid.spacing[::-1])
-        cells = np.minimum(((places + 0.5) * ratio).astype(int), np.array(grid.shape) - 1)
+        cells = np.clip(grid.cells_of(places), 0, np.array(grid.shape) - 1)
         rows = np.concatenate([cells, turned[tuple(places.T)][:, None].astype(int)], axis=1)
         found, counts = np.unique(rows, axis=0, return_counts=True)
         ordered = found[np.argsort(counts, kind="stable")]

@@ -86,6 +86,9 @@ def restore_nearest(
 ) -> NDArray[np.uint8]:
     """The nearest grid voxel's value of (z, y, x), given from grid voxel `offset` on: uint8 (k, j, i), 0 elsewhere."""
     result = _scan_sized(grid, np.uint8, room)
+    if grid.native_to_grid is not None:
+        _fill_nearest(grid.order.apply(result), places, offset, grid)
+        return result
     indices, inside = [], []
     for axis in range(3):
         low, high, weight = linear_taps(
@@ -99,6 +102,35 @@ def restore_nearest(
         z, y, x = (slice(int(known[0]), int(known[-1]) + 1) for known in inside)
         grid.order.apply(result)[z, y, x] = places[np.ix_(*indices)]
     return result
+
+
+def _fill_nearest(
+    target: NDArray[np.uint8], places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid
+) -> None:
+    """`restore_nearest` for a sheared scan, into its canonical voxels."""
+    if not places.any():
+        return
+    box = native_box(torch.from_numpy(places > 0), offset, grid)
+    for z in range(box[0].start, box[0].stop, _SLAB):
+        slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
+        nearest = np.rint(_grid_positions(grid, slab)).astype(int) - offset
+        inside = np.all((nearest >= 0) & (nearest < places.shape), axis=-1)
+        found = places[tuple(np.where(inside[..., None], nearest, 0).reshape(-1, 3).T)].reshape(inside.shape)
+        target[slab] = np.where(inside, found, 0)
+
+
+def _grid_positions(grid: Grid, box: Box) -> NDArray[np.float64]:
+    """Where the canonical native voxels of a box lie on the grid of a sheared scan: (z, y, x, 3), as z, y, x."""
+    assert grid.native_to_grid is not None
+    to_grid = grid.native_to_grid
+    z, y, x = (np.arange(s.start, s.stop, dtype=np.float64) for s in box)
+    axes = to_grid[2::-1, :3]
+    return (
+        z[:, None, None, None] * axes[:, 2]
+        + y[None, :, None, None] * axes[:, 1]
+        + x[None, None, :, None] * axes[:, 0]
+        + to_grid[2::-1, 3]
+    )
 
 
 def _scan_sized(grid: Grid, dtype: type[np.generic], room: Allocate) -> NDArray:
@@ -119,6 +151,8 @@ def _around(boxes: Sequence[Box]) -> Box:
 
 def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> Box:
     """Native canonical voxels that can see a foreground voxel of the grid."""
+    if grid.native_to_grid is not None:
+        return _sheared_box(foreground, offset, grid)
     box = []
     for axis in range(3):
         found = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
@@ -127,6 +161,26 @@ def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> 
         high = int(np.ceil((int(found[-1]) + 1.5) * ratio)) + 1
         box.append(slice(max(0, low), min(grid.native_shape[axis], high)))
     return box[0], box[1], box[2]
+
+
+def _sheared_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> Box:
+    assert grid.native_to_grid is not None
+    ends = []
+    for axis in (2, 1, 0):
+        found = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
+        # Values at the grid's own edge reach beyond it.
+        low = -np.inf if int(found[0]) == 0 else int(found[0]) - 1.5
+        high = np.inf if int(found[-1]) == grid.shape[axis] - 1 else int(found[-1]) + 1.5
+        ends.append((max(low, -2.0), min(high, grid.shape[axis] + 1.0)))
+    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
+    back = np.linalg.inv(grid.native_to_grid)
+    native = back[:3, :3] @ corners + back[:3, 3:]
+    sides = []
+    for axis, size in enumerate(grid.native_shape):
+        low, high = np.floor(native[2 - axis].min()), np.ceil(native[2 - axis].max()) + 1
+        start = int(np.clip(low, 0, size))
+        sides.append(slice(start, int(np.clip(high, start, size))))
+    return sides[0], sides[1], sides[2]
 
 
 def in_native_box(box: Box, grid: Grid) -> Box:
@@ -142,6 +196,8 @@ def in_native_box(box: Box, grid: Grid) -> Box:
 
 def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: Box) -> Tensor:
     """Linear interpolation of (c, z, y, x), given from grid voxel `offset` on, at canonical native voxels of a box."""
+    if grid.native_to_grid is not None:
+        return _interpolated_sheared(probabilities, offset, grid, box)
     result = probabilities
     for axis, place in enumerate(box):
         low, high, weight = linear_taps(
@@ -153,3 +209,19 @@ def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid
         shape = [-1 if a == axis + 1 else 1 for a in range(4)]
         result = below.lerp(above, torch.from_numpy(weight).reshape(shape))
     return result
+
+
+def _interpolated_sheared(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: Box) -> Tensor:
+    """`interpolated` for a sheared scan; as there, values at the edge reach beyond it."""
+    positions = _grid_positions(grid, box) - offset
+    size = np.array(probabilities.shape[1:])
+    if positions.size == 0:
+        return torch.zeros((len(probabilities), *positions.shape[:3]))
+    low = np.clip(np.floor(positions.min(axis=(0, 1, 2))), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(positions.max(axis=(0, 1, 2))), low, size - 1).astype(int) + 1
+    part = probabilities[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]].float()
+    # grid_sample counts -1 to 1 from the first voxel's centre to the last one's, as x, y, z.
+    scaled = 2 * (positions - low) / np.maximum(high - low - 1, 1) - 1
+    points = torch.from_numpy(scaled[..., ::-1].astype(np.float32))[None]
+    sampled = torch.nn.functional.grid_sample(part[None], points, padding_mode="border", align_corners=True)
+    return sampled[0]

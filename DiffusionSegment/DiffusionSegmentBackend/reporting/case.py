@@ -59,6 +59,12 @@ class Case:
     provenance: dict[str, Any]
     model: ModelDescription | None
 
+    @property
+    def series_uid(self) -> str | None:
+        """The DICOM series that was segmented, as `read_volume` takes it; None where the report names none."""
+        named = self.provenance.get("series_uid")
+        return named if isinstance(named, str) else None
+
 
 def read_case(folder: Path) -> Case:
     """Read a result folder of `segment` or `correct`.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..result_folder import check_writable, staged_file, write_text
-from ..volume_io import read_volume
+from ..volume_io import read_scan
 from .case import read_case
 from .content import case_report, scan_name_of
 from .html_page import html_page
@@ -22,6 +22,7 @@ def write_case_report(
     output: Path,
     *,
     scan: Path,
+    series: str | None = None,
     before: Path | None = None,
     review: Path | None = None,
     require_review: bool = False,
@@ -29,6 +30,7 @@ def write_case_report(
 ) -> None:
     """Write the one-page report of the result in `folder` to `output`, HTML or PDF by its suffix.
 
+    `series` names one of several DICOM series in `scan` (default: the one of the result), as in `read_volume`.
     `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
 
     Raises:
@@ -41,9 +43,10 @@ def write_case_report(
             ErrorCode.OPTION, f"{output.name} is neither HTML nor PDF.", hint="Name it report.html or report.pdf."
         )
     check_writable(output.parent)
+    case = read_case(folder)
     report = case_report(
-        read_case(folder),
-        read_volume(scan),
+        case,
+        read_scan(scan, series=series or case.series_uid).volume,
         scan_name=scan_name_of(scan),
         date=date or datetime.date.today(),
         review=read_review(review) if review else None,

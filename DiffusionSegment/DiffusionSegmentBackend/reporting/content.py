@@ -38,6 +38,8 @@ _PROVENANCE_NAMES = {
     "device": "Device",
     "precision": "Precision",
     "torch": "PyTorch",
+    "series": "Series",
+    "series_uid": "Series UID",
 }
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.dicom_grid import position_tolerance
 from ..volume import Volume, check_geometry
 
-_OFF_SLICE = 0.05  # in slices
 _SAME_DIRECTION = 1e-3
 _SAME_PLACE_MM = 0.05
 
@@ -135,11 +135,23 @@ def _own_grid(segmentation: Segmentation, positions: list[NDArray[np.float64]], 
     levels = np.unique(np.round(heights, 3))
     step = _slice_distance(segmentation, levels, path)
     matrix = np.eye(4)
-    matrix[:3, :2], matrix[:3, 2] = plane, normal * step
+    matrix[:3, :2], matrix[:3, 2] = plane, _step(np.array(positions), heights, normal, step)
     matrix[:3, 3] = positions[int(heights.argmin())]
     check_geometry(matrix)
     shape = (round((levels[-1] - levels[0]) / step) + 1, int(segmentation.Rows), int(segmentation.Columns))
     return Volume(np.broadcast_to(np.uint8(0), shape), matrix)
+
+
+def _step(
+    positions: NDArray[np.float64], heights: NDArray[np.float64], normal: NDArray[np.float64], distance: float
+) -> NDArray[np.float64]:
+    """From slice to slice: along the normal, unless the positions lie on another line (gantry tilt)."""
+    aside = positions - heights[:, None] * normal
+    number = np.round((heights - heights.min()) / distance)
+    number -= number.mean()
+    shear = number @ aside / (float(number @ number) or 1.0)
+    beside = np.abs(shear).max() * np.ptp(number) > _SAME_PLACE_MM
+    return normal * distance + (shear if beside else 0.0)
 
 
 def _slice_distance(segmentation: Segmentation, levels: NDArray[np.float64], path: Path) -> float:
@@ -148,8 +160,8 @@ def _slice_distance(segmentation: Segmentation, levels: NDArray[np.float64], pat
     stated = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness")
     gaps = np.diff(levels)
     for step in (*([float(stated)] if stated else []), *([float(gaps.min())] if len(gaps) else [])):
-        steps = (levels - levels[0]) / step
-        if np.allclose(steps, np.round(steps), atol=_OFF_SLICE):
+        off = levels - levels[0] - step * np.round((levels - levels[0]) / step)
+        if np.abs(off).max() <= position_tolerance(step):
             return step
     raise DiffusionSegmentError(
         ErrorCode.GEOMETRY, f"The frames of {path} do not lie at even distances.", hint="Read it with its scan."
@@ -168,10 +180,11 @@ def _labels(
     """Each frame goes to the slice that its position names, so the order of the frames does not matter."""
     labels = np.zeros(grid.array.shape, dtype=np.uint8)
     inverse = np.linalg.inv(grid.index_to_lps)
+    allowed = position_tolerance(float(grid.spacing[2]))
     for number, (position, segment) in enumerate(frames):
         k = round(float((inverse @ [*position, 1.0])[2]))
         on_slice = grid.index_to_lps @ (0, 0, k, 1)
-        if not 0 <= k < len(labels) or not np.allclose(on_slice[:3], position, atol=_SAME_PLACE_MM):
+        if not 0 <= k < len(labels) or not np.allclose(on_slice[:3], position, atol=allowed):
             raise _elsewhere(path)
         inside = segmentation.get_stored_frame(number + 1) > 0
         if np.any(labels[k][inside]):

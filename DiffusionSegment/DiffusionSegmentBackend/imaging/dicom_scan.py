@@ -1,0 +1,97 @@
+"""A DICOM file or folder as a volume, with the name of the series that it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..volume import Volume, is_sheared
+from .dicom_grid import Stack
+from .dicom_pixels import read_values
+from .dicom_series import Candidate, choose_series
+
+
+@dataclass(frozen=True)
+class SeriesName:
+    """The series that was read. `key` chooses it again from the same folder; `slices` counts its images or frames."""
+
+    key: str
+    uid: str
+    number: str
+    description: str
+    modality: str
+    slices: int
+    title: str
+
+
+@dataclass(frozen=True)
+class DicomScan:
+    """`volume` (k, j, i), in HU for a CT unless `not_hounsfield` says why not."""
+
+    volume: Volume
+    series: SeriesName
+    not_hounsfield: str
+
+
+def read_dicom(path: Path, series: str | None = None) -> DicomScan:
+    """Read the scan in a DICOM file or folder; `series` is a UID, a series number or an index.
+
+    Raises:
+        DiffusionSegmentError: as `choose_series` and `read_values`.
+    """
+    chosen = choose_series(path, series)
+    candidate, stack = chosen.candidate, chosen.stack
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        array = read_values(stack.frames, modality=candidate.modality)
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+    notes = chosen.notes
+    if is_sheared(stack.index_to_lps):
+        notes = (*notes, "The slices are sheared (gantry tilt); results lie in the same sheared geometry.")
+    return DicomScan(Volume(array, stack.index_to_lps, notes), _name(candidate), _not_hounsfield(candidate, stack))
+
+
+def dicom_modality(path: Path, series: str | None = None) -> str | None:
+    """The modality of the series that `read_dicom` reads; None where it reads none, or where none is stated."""
+    try:
+        return choose_series(path, series).candidate.modality or None
+    except DiffusionSegmentError:
+        return None
+
+
+def _name(candidate: Candidate) -> SeriesName:
+    return SeriesName(
+        key=candidate.key,
+        uid=candidate.uid,
+        number=candidate.number,
+        description=candidate.description,
+        modality=candidate.modality,
+        slices=len(candidate.frames),
+        title=candidate.title,
+    )
+
+
+def _not_hounsfield(candidate: Candidate, stack: Stack) -> str:
+    """Why the values of a CT are not HU, with a slice of which that is said; empty where they are."""
+    if candidate.modality != "CT":
+        return ""
+    return next((f"{frame.name} has {frame.unit}" for frame in stack.frames if frame.unit), "")
+
+
+def check_hounsfield(scan: DicomScan) -> None:
+    """Refuse a CT whose header does not say how its values become HU.
+
+    Raises:
+        DiffusionSegmentError: MODALITY.
+    """
+    if scan.not_hounsfield:
+        raise DiffusionSegmentError(
+            ErrorCode.MODALITY,
+            f"The values of {scan.series.title} are not HU: {scan.not_hounsfield}.",
+            hint="Export the original series with its rescale values. If they are HU all the same, use --force.",
+        )

@@ -1,0 +1,110 @@
+"""Values of a DICOM header as they are needed, whatever a writer put there."""
+
+from __future__ import annotations
+
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import pydicom.config
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import BaseTag, Tag
+
+# What pydicom raises at damaged headers, in which any type can stand anywhere.
+DAMAGE = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    IndexError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    UnicodeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextmanager
+def lenient() -> Iterator[None]:
+    """Let pydicom read values that the standard forbids, without a word about them."""
+    settings = pydicom.config.settings
+    reading, writing = settings.reading_validation_mode, settings.writing_validation_mode
+    settings.reading_validation_mode = settings.writing_validation_mode = pydicom.config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        settings.reading_validation_mode, settings.writing_validation_mode = reading, writing
+
+
+def first_item(header: Dataset, name: str) -> Dataset:
+    """The first item of a sequence; an empty data set where there is none."""
+    sequence = header.get(name) if _tag(name) in header else None
+    return sequence[0] if isinstance(sequence, Sequence) and len(sequence) else Dataset()
+
+
+@cache
+def _tag(name: str) -> BaseTag:
+    return Tag(name)
+
+
+def text(header: Dataset, name: str, *, damaged: str = "") -> str:
+    """A value as text, several joined by a backslash; empty where there is none, `damaged` where it cannot be read."""
+    tag = _tag(name)
+    if tag not in header:
+        return ""
+    try:
+        value = header[tag].value
+    except DAMAGE:
+        return damaged
+    if value is None:
+        return ""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return str(value).strip(" \0")
+    return "\\".join(str(part).strip(" \0") for part in value)
+
+
+def number(header: Dataset, name: str, default: float | None) -> float | None:
+    """A finite number; `default` where there is none.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    found = numbers(header, name, 1)
+    if found is None and text(header, name, damaged="?"):
+        raise ValueError(f"has no usable {name}")
+    return default if found is None else found[0]
+
+
+def numbers(header: Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    """`count` finite numbers; None where the header does not hold just as many."""
+    words = text(header, name).split("\\")
+    try:
+        values = tuple(float(word) for word in words)
+    except ValueError:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def whole_number(header: Dataset, name: str, low: int, high: int, *, default: int | None = None) -> int:
+    """A whole number within `low` and `high`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    value = number(header, name, default)
+    if value is None or value != int(value) or not low <= value <= high:
+        raise ValueError(f"has no usable {name}")
+    return int(value)

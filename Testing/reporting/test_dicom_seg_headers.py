@@ -1,0 +1,271 @@
+"""DICOM SEG of series with headers as hospitals and anonymisers write them: exported, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pydicom.config
+import pytest
+from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.reporting.dicom_seg import write_dicom_seg
+from DiffusionSegmentBackend.reporting.dicom_seg_reader import read_dicom_seg
+from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+from imaging.dicom_files import ROOT, multi_frame, save, slices, small_ct, write
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+
+VALUES = {"spleen": 1, "aorta": 8}
+
+
+@pytest.fixture(autouse=True)
+def write_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the tests write what the standard forbids."""
+    monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE)
+
+
+def labels_of(volume: Volume) -> np.ndarray:
+    labels = np.zeros(volume.array.shape, np.uint8)
+    labels[1:5, 2:6, 3:7] = VALUES["spleen"]
+    labels[3:8, 7:10, 1:9] = VALUES["aorta"]
+    return labels
+
+
+def result_of(volume: Volume, folder: Path, **provenance: str) -> Path:
+    """A finished result with two organs, in the geometry of the scan."""
+    folder.mkdir()
+    write_volume(Volume(labels_of(volume), volume.index_to_lps), folder / SEGMENTATION)
+    write_volume(Volume(np.zeros(volume.array.shape, np.float32), volume.index_to_lps), folder / UNCERTAINTY)
+    numbers = {"volume_ml": 1.0, "volume_interval_ml": [0.5, 1.5], "confidence": 0.9}
+    report = {
+        "organs": [{"value": value, "name": name, "title": name, **numbers} for name, value in VALUES.items()],
+        "review": [],
+        "warnings": [],
+        "provenance": {"software": "test", "model": "abdomen-ct", "version": "1", "sha256": "ab", **provenance},
+    }
+    (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    return folder
+
+
+def exported(scan: Path, tmp_path: Path, **options: Any) -> Dataset:
+    """The DICOM SEG of a series, once it was seen that its labels are those of the result."""
+    volume = read_volume(scan, series=options.get("series"))
+    write_dicom_seg(result_of(volume, tmp_path / "result"), tmp_path / "seg.dcm", scan=scan, **options)
+    again = read_dicom_seg(tmp_path / "seg.dcm", scan=volume)
+    np.testing.assert_array_equal(again.with_values(VALUES), labels_of(volume))
+    return pydicom.dcmread(tmp_path / "seg.dcm")
+
+
+ODD = [
+    ("PatientSex", "Female"),
+    ("PatientSex", "U"),
+    ("PatientBirthDate", "1970-01-02"),
+    ("PatientBirthDate", "19700000"),
+    ("PatientBirthDate", "19701332"),
+    ("PatientBirthDate", "1970"),
+    ("PatientBirthDate", "ANON"),
+    ("PatientBirthDate", "19700101-19701231"),
+    ("StudyDate", "2024.01.02"),
+    ("StudyDate", "00000000"),
+    ("StudyTime", "10:11:12"),
+    ("StudyTime", "101112.1234567"),
+    ("StudyTime", "256199"),
+    ("PatientID", "X" * 80),
+    ("AccessionNumber", "A" * 40),
+    ("StudyID", "S" * 30),
+    ("PatientName", "N" * 100),
+    ("PatientName", "A^B^C^D^E^F"),
+    ("PatientName", "A=B=C=D"),
+    ("ReferringPhysicianName", "R" * 70),
+    ("PatientAge", "45 years"),
+    ("IssuerOfPatientID", "X" * 90),
+    ("EthnicGroup", "x" * 30),
+    ("PatientWeight", "heavy"),
+    ("StudyDescription", "x" * 200),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD, ids=[f"{name} {value[:20]}" for name, value in ODD])
+def test_what_the_standard_forbids_is_left_empty_with_a_note(
+    tmp_path: Path, name: str, value: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = slices(small_ct())
+    for image in images:
+        kind = dictionary_VR(name)
+        image.add_new(name, "PN" if kind == "PN" else "LO", value)
+        image[name].VR = kind
+    found = exported(write(images, tmp_path / "series"), tmp_path)
+    assert not str(found.get(name, ""))
+    out, err = capfd.readouterr()
+    assert f"Note: Left empty, because the scan's header has there what DICOM does not allow: {name}." in out
+    assert value not in out
+    assert err == ""
+
+
+KEPT = [
+    ("PatientSex", "m", "M"),
+    ("PatientSex", "F ", "F"),
+    ("PatientBirthDate", "19700102", "19700102"),
+    ("StudyTime", "1011", "1011"),
+    ("StudyTime", "  ", ""),
+    ("StudyDate", "        ", ""),
+    ("SliceThickness", "", "2.5"),
+    ("SliceThickness", "0", "2.5"),
+    ("InstanceNumber", None, None),
+    ("ImageType", None, None),
+    ("Modality", None, None),
+    ("NumberOfFrames", "1", None),
+    ("LossyImageCompression", "", "00"),
+    ("LossyImageCompression", "01", "01"),
+    ("PatientID", None, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), KEPT)
+def test_what_may_be_kept_or_left_out_needs_no_note(
+    tmp_path: Path, name: str, value: str | None, expected: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = exported(write(slices(small_ct(), **{name: value}), tmp_path / "series"), tmp_path)
+    if name == "SliceThickness":
+        assert found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+    elif expected is not None:
+        assert str(found.get(name) or "") == expected
+    assert "Note" not in capfd.readouterr().out
+
+
+NAMES = [
+    (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    (["ISO 2022 IR 6", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ("GBK", "王^小东"),
+    ("ISO_IR 144", "Люкceмбypг"),
+    ("ISO_IR 192", "Müller^Jörg"),
+    ("ISO_IR_100", "Müller^Jörg"),
+    ("UTF-8", "Test"),
+    ("", "Test"),
+]
+
+
+@pytest.mark.parametrize(("characters", "name"), NAMES, ids=[f"{c}" for c, _ in NAMES])
+def test_a_name_in_any_character_set_is_kept(tmp_path: Path, characters: str | list[str], name: str) -> None:
+    images = slices(small_ct(), SpecificCharacterSet=characters, PatientName=name)
+    found = exported(write(images, tmp_path / "series"), tmp_path)
+    assert str(found.PatientName) == name
+    assert found.SpecificCharacterSet == "ISO_IR 192"
+
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("FrameOfReferenceUID", lambda k: f"{ROOT}3.{k}", "FrameOfReferenceUID is not the same in all slices"),
+    ("StudyInstanceUID", lambda k: f"{ROOT}3.{k}", "StudyInstanceUID is not the same in all slices"),
+    ("FrameOfReferenceUID", None, "lacks FrameOfReferenceUID"),
+    ("SOPInstanceUID", f"{ROOT}5.1", "SOPInstanceUID is the same in several slices"),
+    ("StudyInstanceUID", f"{ROOT}{'1' * 50}", "no valid UID"),
+    ("StudyInstanceUID", "1.2.826.anon.5", "no valid UID"),
+    ("StudyInstanceUID", f"{ROOT}1.007", "no valid UID"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), REFUSED, ids=[f"{n} {w}" for n, _, w in REFUSED])
+def test_images_that_cannot_be_referred_to_are_refused_in_one_line(
+    tmp_path: Path, name: str, value: Any, words: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    series = write(slices(small_ct(), **{name: value}), tmp_path / "series")
+    result = result_of(small_ct(), tmp_path / "result")
+    assert main(["export-dicom", str(result), "--scan", str(series), "-o", str(tmp_path / "seg.dcm")]) == 2
+    out, err = capfd.readouterr()
+    (line,) = err.strip().splitlines()
+    assert out == ""
+    assert line.startswith("INPUT_UNREADABLE: ")
+    assert words in line
+    assert not (tmp_path / "seg.dcm").exists()
+
+
+def noisy_orientation(images: list[Dataset]) -> None:
+    rng = np.random.default_rng(3)
+    for image in images:
+        image.ImageOrientationPatient = [f"{v + rng.normal() * 2e-5:.6f}" for v in (1, 0, 0, 0, 1, 0)]
+
+
+def long_decimals(images: list[Dataset]) -> None:
+    for image in images:
+        image.ImagePositionPatient = [f"{float(v):.17f}" for v in image.ImagePositionPatient]
+        image.PixelSpacing = ["1.10000000000000011102", "0.80000000000000011102"]
+
+
+def rounded_positions(images: list[Dataset]) -> None:
+    for k, image in enumerate(images):
+        image.ImagePositionPatient = ["-120", "33.5", f"{801 + 0.625 * k:.1f}"]
+
+
+def tilt(images: list[Dataset]) -> None:
+    for image in images:
+        image.ImageOrientationPatient = ["1", "0", "0", "0", "0.939693", "0.342020"]
+
+
+@pytest.mark.parametrize("change", [noisy_orientation, long_decimals, rounded_positions, tilt])
+def test_any_place_that_can_be_read_can_be_exported(tmp_path: Path, change: Callable[[list[Dataset]], None]) -> None:
+    images = slices(small_ct())
+    change(images)
+    series = write(images, tmp_path / "series")
+    exported(series, tmp_path)
+    volume = read_volume(series)
+    alone = read_dicom_seg(tmp_path / "seg.dcm").labels
+    np.testing.assert_allclose(alone.index_to_lps[:3, :3], volume.index_to_lps[:3, :3], atol=0.02)
+    first = int(np.flatnonzero(labels_of(volume).any(axis=(1, 2)))[0])
+    expected = (volume.index_to_lps @ (0, 0, first, 1))[:3]
+    np.testing.assert_allclose(alone.index_to_lps[:3, 3], expected, atol=0.06)
+
+
+@pytest.mark.parametrize("order", [range(8), range(7, -1, -1), (3, 0, 7, 5, 1, 2, 6, 4)], ids=["up", "down", "mixed"])
+def test_each_frame_of_a_multi_frame_scan_is_named(tmp_path: Path, order: list[int]) -> None:
+    images = slices(small_ct())
+    file = save(multi_frame([images[n] for n in order]), tmp_path / "enhanced.dcm")
+    found = exported(file, tmp_path)
+    scan = pydicom.dcmread(file)
+    for frame in found.PerFrameFunctionalGroupsSequence:
+        named = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        assert named.ReferencedSOPInstanceUID == scan.SOPInstanceUID
+        source = scan.PerFrameFunctionalGroupsSequence[int(named.ReferencedFrameNumber) - 1]
+        np.testing.assert_allclose(
+            frame.PlanePositionSequence[0].ImagePositionPatient, source.PlanePositionSequence[0].ImagePositionPatient
+        )
+
+
+def test_one_time_point_of_a_multi_frame_scan_names_its_own_frames(tmp_path: Path) -> None:
+    frames = slices(small_ct(), TemporalPositionIndex=1) + slices(small_ct(), TemporalPositionIndex=2)
+    found = exported(save(multi_frame(frames), tmp_path / "enhanced.dcm"), tmp_path, series=f"{ROOT}2#2")
+    numbers = {
+        int(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
+        for frame in found.PerFrameFunctionalGroupsSequence
+    }
+    assert numbers == set(range(10, 17))
+
+
+def test_a_series_in_several_multi_frame_files_is_refused(tmp_path: Path) -> None:
+    images = slices(small_ct())
+    series = write([multi_frame(images[:5]), multi_frame(images[5:])], tmp_path / "series")
+    with pytest.raises(DiffusionSegmentError, match="2 multi-frame files") as caught:
+        exported(series, tmp_path)
+    assert caught.value.code is ErrorCode.INPUT_SHAPE
+
+
+def test_the_series_of_the_result_is_referred_to(tmp_path: Path) -> None:
+    """Two series and an older export lie in one folder; the report knows which one was segmented."""
+    volume = small_ct()
+    series = tmp_path / "series"
+    write(slices(volume, "3"), series, "a{}.dcm")
+    write(slices(volume, "4"), series, "b{}.dcm")
+    result = result_of(volume, tmp_path / "result", series_uid=f"{ROOT}4")
+    for name in ("first.dcm", "second.dcm"):
+        write_dicom_seg(result, series / name, scan=series)
+    assert read_dicom_seg(series / "second.dcm").series_uid == f"{ROOT}4"
+    write_dicom_seg(result, series / "third.dcm", scan=series, series="3")
+    assert read_dicom_seg(series / "third.dcm").series_uid == f"{ROOT}3"
