@@ -12,7 +12,7 @@ _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
 _MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
-_STUDIES = (*_MEASURED, "teaching", "corrections")
+_STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations")
 
 
 def add_training_commands(commands: Any) -> None:
@@ -115,7 +115,10 @@ def _add_study(commands: Any) -> None:
         "--models", type=Path, nargs="+", required=True, metavar="DIR", help="the model folders to compare"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the result file")
-    parser.add_argument("--predictions", type=Path, metavar="DIR", help="features: also keep out-of-fold probabilities")
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="features, anatomy: keep what was predicted")
+    parser.add_argument(
+        "--other", type=Path, action="append", default=[], metavar="PATH", help="anatomy: scans of other body parts"
+    )
     parser.add_argument("--trainings", type=Path, metavar="DIR", help="labels: keep checkpoints, and go on from them")
     parser.set_defaults(run=_run_study)
 
@@ -216,6 +219,7 @@ def _run_study(options: argparse.Namespace) -> None:
         options.output,
         predictions=options.predictions,
         trainings=options.trainings,
+        others=options.other,
     )
 
 

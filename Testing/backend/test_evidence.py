@@ -96,6 +96,24 @@ def column(table: str, header: str) -> list[str]:
     return [line[at] for line in lines[2:]]
 
 
+def test_a_picture_is_shown_with_its_caption(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    picture = {"file": "features/one two.png", "caption": "A [scan]\nbefore."}
+    write(results, changed(pictures=[picture]))
+    (results / "features").mkdir()
+    (results / "features" / "one two.png").write_bytes(b"png")
+    write_evidence(results, tmp_path / "EVIDENCE.md")
+    page = (tmp_path / "EVIDENCE.md").read_text(encoding="utf-8")
+    assert "![A scan before.](results/features/one%20two.png)\n\n*A scan before.*" in page
+
+
+def test_a_picture_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, changed(pictures=[{"file": "gone.png", "caption": "A scan."}]))
+    with pytest.raises(DiffusionSegmentError, match="does not lie beside") as caught:
+        read_result(path)
+    assert caught.value.code is ErrorCode.INPUT_VALUES
+
+
 def test_the_table_shows_what_was_worked_out_by_hand(tmp_path: Path) -> None:
     table = result_table(read_result(write(tmp_path, RESULT)))
     assert column(table, "row") == ["plain", "better"]

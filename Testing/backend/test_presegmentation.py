@@ -1,8 +1,7 @@
-"""Starting the samples from a label map of any source, and refusing scans of another body part."""
+"""Starting the samples from a label map of any source."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from DiffusionSegmentBackend.commands import segment_file
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.phantom import Phantom, make_phantom
-from DiffusionSegmentBackend.pipeline.checks import check_body_part, organ_confidence
+from DiffusionSegmentBackend.pipeline.checks import organ_confidence
 from DiffusionSegmentBackend.pipeline.model import Model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan, sample_steps
@@ -82,23 +81,6 @@ def test_a_label_map_that_does_not_fit_is_refused(model: Model, scan: Volume, tr
         )
     assert caught.value.code is ErrorCode.GEOMETRY
     assert not (tmp_path / "out").exists()
-
-
-def test_a_scan_from_elsewhere_in_the_body_is_refused_with_its_share(model: Model) -> None:
-    anatomy = replace(model.description.anatomy, body_z_mm=(-100.0, 100.0))
-    description = replace(model.description, anatomy=anatomy)
-    image = torch.zeros(20, 4, 4)
-    coordinates = torch.zeros(3, 20, 4, 4)
-    coordinates[2] = 400
-    coordinates[2, :3] = 50
-    check_body_part(coordinates, image, description)
-    coordinates[2, 1:3] = -300
-    with pytest.raises(DiffusionSegmentError, match="Only 5 %") as caught:
-        check_body_part(coordinates, image, description)
-    assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
-    with pytest.raises(DiffusionSegmentError, match="Only 0 %"):
-        check_body_part(coordinates, torch.full_like(image, -1.0), description)
-    check_body_part(coordinates, image, replace(description, anatomy=replace(anatomy, body_z_mm=None)))
 
 
 def test_confidence_is_over_organs_alone() -> None:

@@ -1,6 +1,9 @@
-"""Refusals that need a look at the scan's values or at what was found in it."""
+"""Is this a scan for the model? Refusals and warnings that need its values, or what was segmented in it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +11,11 @@ from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .description import ModelDescription
+from .layout import organ_layout_mm
 from .prepare import BODY_THRESHOLD
 
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
-_MIN_SHARE_IN_REACH = 0.1
 
 
 def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None:
@@ -27,41 +30,25 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
             f"This is {stated}, but the model was trained on {expected}.",
-            hint=f"Choose a {expected}.",
+            hint=f"Choose a model for {stated}, if there is one.",
         )
     if expected == "CT" and stated is None and float(np.mean(array < _FAT_OR_AIR_HU)) < _MIN_SHARE_BELOW:
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
             "These values are not Hounsfield units (no air, no fat): an MR, or a rescaled CT?",
-            hint="Export the original CT.",
+            hint="Use a CT in Hounsfield units.",
         )
 
 
-def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, float]) -> float:
-    """Share of tissue whose inferior-superior body coordinate lies in `span`, 0..1.
+def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, float] | None) -> float | None:
+    """Share of tissue whose inferior-superior body coordinate lies in `span`, 0..1; None without a span.
 
     Coordinates (3, z, y, x) in mm, image (z, y, x) in -1..1; 0 where there is no tissue.
     """
+    if span is None:
+        return None
     heights = coordinates_mm[2][image > BODY_THRESHOLD]
     return float(((heights >= span[0]) & (heights <= span[1])).float().mean()) if len(heights) else 0.0
-
-
-def check_body_part(coordinates_mm: Tensor, image: Tensor, description: ModelDescription) -> None:
-    """Refuse a scan that hardly shows the heights at which the model's organs lie; long scans that do are welcome.
-
-    Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH, with the share of the scan at those heights.
-    """
-    span = description.anatomy.body_z_mm
-    if span is None:
-        return
-    share = share_in_reach(coordinates_mm, image, span)
-    if share < _MIN_SHARE_IN_REACH:
-        raise DiffusionSegmentError(
-            ErrorCode.BODY_PART_MISMATCH,
-            f"Only {100 * share:.0f} % of this scan lies where {description.title} has its organs.",
-            hint="Choose a model for this body part.",
-        )
 
 
 def organ_confidence(probabilities: Tensor) -> float:
@@ -71,19 +58,90 @@ def organ_confidence(probabilities: Tensor) -> float:
     return float(best.values[found].mean()) if found.any() else 0.0
 
 
-def check_anatomy(pre: Tensor, *, voxel_ml: float, description: ModelDescription) -> None:
-    """Refuse a scan that does not show the model's organs, from its pre-segmentation (classes, z, y, x).
+class Verdict(str, Enum):
+    """What the check says of a scan."""
 
-    Too little of any organ, or organs that the model does not believe in; both limits stand in model.json.
+    ACCEPT = "accept"
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict and, unless it is to accept, one plain sentence that says why."""
+
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class OrganMeasures:
+    """What a pre-segmentation says of the scan: mL of organs, their mean probability 0..1, their layout in mm."""
+
+    organ_ml: float
+    confidence: float
+    layout_mm: float | None
+
+
+ACCEPTED = Finding(Verdict.ACCEPT)
+
+
+def organ_measures(pre: Tensor, description: ModelDescription) -> OrganMeasures:
+    """Measures of a pre-segmentation (classes, z, y, x) on the model's grid."""
+    labels = pre.argmax(dim=0)
+    voxel_ml = float(np.prod(description.spacing_mm)) / 1000.0
+    return OrganMeasures(
+        float((labels > 0).sum()) * voxel_ml, organ_confidence(pre), organ_layout_mm(labels, description)
+    )
+
+
+def judge_body_part(share: float | None, description: ModelDescription) -> Finding:
+    """By the share of the scan, 0..1, at the heights of the model's organs; None for a model without such heights."""
+    limits = description.anatomy
+    if share is None or share >= limits.usual_share_in_reach:
+        return ACCEPTED
+    message = f"Only {100 * share:.0f} % of this scan lies where {description.title} has its organs."
+    if share < limits.min_share_in_reach:
+        return Finding(Verdict.REFUSE, message)
+    return Finding(Verdict.WARN, f"{message} Check that it shows this part of the body.")
+
+
+def judge_organs(measures: OrganMeasures, description: ModelDescription) -> Finding:
+    """By the organs that were segmented; all limits stand in model.json.
+
+    Where the layout of the organs can be judged, it decides, and little confidence is no more than a warning (see
+    the report): tumours and odd fields of view lower it too. Elsewhere confidence decides.
+    """
+    limits, title = description.anatomy, description.title
+    layout = measures.layout_mm if limits.max_layout_mm is not None else None
+    unknown = layout is None and measures.confidence < limits.least_confidence
+    if measures.organ_ml < limits.least_organ_ml or unknown:
+        return Finding(
+            Verdict.REFUSE, f"The scan shows none of the organs of {title}, or looks unlike all that the model knows."
+        )
+    if layout is None or limits.max_layout_mm is None:
+        return ACCEPTED
+    distance = f"(on average {layout:.0f} mm from their usual places)"
+    if layout > limits.max_layout_mm:
+        return Finding(Verdict.REFUSE, f"What was segmented does not lie as the organs of {title} do {distance}.")
+    if limits.usual_layout_mm is not None and layout > limits.usual_layout_mm:
+        return Finding(
+            Verdict.WARN,
+            f"The organs lie unusually {distance}. Check them, and that the scan shows this part of the body.",
+        )
+    return ACCEPTED
+
+
+def heeded(finding: Finding, *, force: bool) -> list[str]:
+    """The warnings of a finding, none or one; a refusal that is overruled by `force` is a warning as well.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH.
+        DiffusionSegmentError: BODY_PART_MISMATCH for a refusal.
     """
-    organ_ml = float((pre.argmax(dim=0) > 0).sum()) * voxel_ml
-    limits = description.anatomy
-    if organ_ml < limits.least_organ_ml or organ_confidence(pre) < limits.least_confidence:
+    if finding.verdict is Verdict.REFUSE and not force:
         raise DiffusionSegmentError(
-            ErrorCode.BODY_PART_MISMATCH,
-            f"The scan shows none of the organs of {description.title}, or looks unlike all that the model knows.",
-            hint="Choose a model for this body part.",
+            ErrorCode.BODY_PART_MISMATCH, finding.message, hint="Choose a model for this body part."
         )
+    if finding.verdict is Verdict.REFUSE:
+        return [f"This scan would have been refused: {finding.message}"]
+    return [finding.message] if finding.verdict is Verdict.WARN else []

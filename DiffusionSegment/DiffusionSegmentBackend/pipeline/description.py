@@ -60,15 +60,23 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What makes a scan another anatomy: few mL of organs, little confidence in them, hardly any body in `body_z_mm`.
+    """What makes a scan another anatomy, and what makes it an unusual one.
 
-    Below `usual_confidence` the report warns. `body_z_mm` is the range of inferior-superior body coordinates in which
-    the organs of the training scans lie.
+    `body_z_mm` is the range of inferior-superior body coordinates in which the organs of the training scans lie. A scan
+    with less than `min_share_in_reach` of its tissue there is refused, below `usual_share_in_reach` there is a warning.
+    So is one with less than `least_organ_ml` of organs, or whose organs lie more than `max_layout_mm` from their usual
+    places (`body_mm` of the labels) on average; beyond `usual_layout_mm` there is a warning. Without `max_layout_mm`,
+    or where too few organs show, a scan with less than `least_confidence` in its organs is refused instead. Below
+    `usual_confidence` there is a warning in any case.
     """
 
     least_organ_ml: float = 50.0
     least_confidence: float = 0.88
     usual_confidence: float = 0.9
+    min_share_in_reach: float = 0.1
+    usual_share_in_reach: float = 0.1
+    max_layout_mm: float | None = None
+    usual_layout_mm: float | None = None
     body_z_mm: tuple[float, float] | None = None
 
 
@@ -201,8 +209,13 @@ def _label(item: dict[str, Any]) -> Label:
 def _anatomy(item: dict[str, Any]) -> Anatomy:
     known = dict(item)
     span = known.pop("body_z_mm", None)
-    limits = _typed(Anatomy, known)
-    return replace(limits, body_z_mm=None if span is None else (_finite(span[0]), _finite(span[1])))
+    usual, largest = (known.pop(name, None) for name in ("usual_layout_mm", "max_layout_mm"))
+    return replace(
+        _typed(Anatomy, known),
+        body_z_mm=None if span is None else (_finite(span[0]), _finite(span[1])),
+        usual_layout_mm=None if usual is None else _finite(usual),
+        max_layout_mm=None if largest is None else _finite(largest),
+    )
 
 
 def _typed(kind: type[_Part], item: dict[str, Any]) -> _Part:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_anatomy, check_body_part
+from .checks import heeded, judge_body_part, judge_organs, organ_measures, share_in_reach
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
 from .islands import sink_islands
 from .model import Model
@@ -131,16 +130,16 @@ def predict(
     with watch.stage("bodypart"):
         progress("bodypart", 0, 1)
         coordinates_mm = body_coordinates(job.image, model)
-    if not job.force:
-        check_body_part(coordinates_mm, job.image, model.description)
+    share = share_in_reach(coordinates_mm, job.image, model.description.anatomy.body_z_mm)
+    warnings = heeded(judge_body_part(share, model.description), force=job.force)
     run = _run(job.image, coordinates_mm, box, model, most_slices, progress)
     crop = (slice(None), *(slice(0, s.stop - s.start) for s in box))
     offset = (box[0].start, box[1].start, box[2].start)
     with watch.stage("features"):
         whole = run.pre()
-    if not job.force and region is None:
-        voxel_ml = float(np.prod(model.description.spacing_mm)) / 1000.0
-        check_anatomy(whole, voxel_ml=voxel_ml, description=model.description)
+    if region is None:
+        measured = organ_measures(whole[crop], model.description)
+        warnings += heeded(judge_organs(measured, model.description), force=job.force)
     smallest_piece = 0.0 if job.islands else model.description.defaults.smallest_piece
     if job.show is not None:
         seen = whole[crop].clone()
@@ -161,6 +160,7 @@ def predict(
         coordinates_mm=coordinates_mm,
         offset=offset,
         tiled_shape=run.shape,
+        warnings=tuple(warnings),
     )
     return prediction if region is None else confined_prediction(prediction, region[box])
 

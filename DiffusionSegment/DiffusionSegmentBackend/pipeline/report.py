@@ -54,7 +54,7 @@ def build_report(
         "confidence": round(confidence, 4),
         "taken_out": taken_out,
         "warnings": [session.notice] * bool(session.notice)
-        + _doubts(confidence, model.description)
+        + (list(session.prediction.warnings) or _doubts(confidence, model.description))
         + _warnings(labels, counts, organs, session.region)
         + _notable(taken_out),
         "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},

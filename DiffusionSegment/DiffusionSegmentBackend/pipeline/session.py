@@ -23,7 +23,8 @@ class Prediction:
     `start` is what the samples start from: the probe's answer, or the label map that the run was given. `islands`
     (z, y, x), uint8, holds the labels of pieces that were taken out of the ensemble.
     `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
-    the noise field covered, larger than the map where that is smaller than a tile.
+    the noise field covered, larger than the map where that is smaller than a tile. `warnings` say in plain words what
+    is unusual about the scan's anatomy.
     """
 
     pre: Tensor
@@ -35,6 +36,7 @@ class Prediction:
     coordinates_mm: Tensor
     offset: tuple[int, int, int]
     tiled_shape: tuple[int, int, int]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DiffusionSegmentError
 from ..evaluation.metrics import centroid_values
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
-from ..pipeline.checks import check_body_part
+from ..pipeline.checks import Verdict, judge_body_part, share_in_reach
 from ..pipeline.description import ModelDescription
 from ..pipeline.prepare import BODY_THRESHOLD
 from ..training.data import Case
@@ -70,11 +69,8 @@ def _images(cases: Sequence[Case]) -> list[Tensor]:
 
 
 def _refused(coordinates: Tensor, image: Tensor, description: ModelDescription) -> bool:
-    try:
-        check_body_part(coordinates, image, description)
-    except DiffusionSegmentError:
-        return True
-    return False
+    share = share_in_reach(coordinates, image, description.anatomy.body_z_mm)
+    return judge_body_part(share, description).verdict is Verdict.REFUSE
 
 
 def _case(regressor: BodyPartRegressor, case: Case, classes: int, seed: int) -> dict[str, NDArray[np.float64]]:

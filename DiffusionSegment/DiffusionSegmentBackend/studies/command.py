@@ -20,6 +20,8 @@ from ..training.data import Case, find_cases
 from ..training.loop import Budget
 from ..training.presegmentations import read_presegmentations
 from ..training.session import TRAINING_FOLDER, add_coordinates, load_cases
+from .anatomy import anatomy_study
+from .augmentations import augmentation_study
 from .bodypart import bodypart_rows, recognition_rows
 from .correction import correction_rows
 from .few_labels import FROM_SCRATCH as NEW_NETWORK
@@ -51,10 +53,12 @@ def run_study(
     *,
     predictions: Path | None = None,
     trainings: Path | None = None,
+    others: Sequence[Path] = (),
 ) -> None:
     """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
 
-    `trainings` keeps the checkpoints of a study that trains, which goes on from those it finds there.
+    `others` are scans of other body parts, for the study of the anatomy check. `trainings` keeps
+    the checkpoints of a study that trains, which goes on from those it finds there.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
@@ -71,12 +75,15 @@ def run_study(
         "bodypart": lambda: _bodypart(descriptions, data),
         "corrections": lambda: _corrections(descriptions[0], data),
         "teaching": lambda: _teaching(descriptions[0], data),
+        "augmentations": lambda: augmentation_study(descriptions[0], data[0], output),
+        "anatomy": lambda: anatomy_study(descriptions[0], data, others, _needed(predictions, study)),
     }
     rows, described = studies[study]()
     paths = " ".join(str(path) for path in models)
     folders = " ".join(f"--data {path}" for path in data)
     options = {"--predictions": predictions, "--trainings": trainings}
     more = "".join(f" {option} {folder}" for option, folder in options.items() if folder)
+    more += "".join(f" --other {place}" for place in others)
     command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
     write_study(output, rows, command=command, seed=0, **described)
 
@@ -85,8 +92,8 @@ def _needed(predictions: Path | None, study: str) -> Path:
     if predictions is None:
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
-            f"The study '{study}' needs out-of-fold pre-segmentations.",
-            hint="Name their folder with --predictions; `study features` writes them.",
+            f"The study '{study}' needs a folder of predictions.",
+            hint="Name it with --predictions: pre-segmentations of `study features`, or for anatomy any folder.",
         )
     return predictions
 

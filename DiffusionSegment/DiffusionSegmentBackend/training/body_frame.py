@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pipeline.layout import axis_parallel_fit
 from .data import Case
 
-_SCALE_RANGE = (0.75, 1.33)
 _ROUNDS = 20
 _MIN_VOXELS = 5
-_SCALE_PRIOR_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,5 @@ def _fit(own: NDArray[np.float64], template: NDArray[np.float64]) -> FrameMap:
     a, b = own[known], template[known]
     if not len(a):
         return FrameMap(scale=np.ones(3), shift=np.full(3, np.nan))
-    centred = a - a.mean(axis=0)
-    # Organs in one line say little about the scale across it: a prior of 1 holds it there.
-    prior = len(a) * _SCALE_PRIOR_MM**2
-    scale = ((centred * (b - b.mean(axis=0))).sum(axis=0) + prior) / ((centred**2).sum(axis=0) + prior)
-    scale = np.clip(np.where(len(a) >= 3, scale, 1.0), *_SCALE_RANGE)
-    return FrameMap(scale=scale, shift=b.mean(axis=0) - scale * a.mean(axis=0))
+    scale, shift = axis_parallel_fit(a, b)
+    return FrameMap(scale=scale, shift=shift)

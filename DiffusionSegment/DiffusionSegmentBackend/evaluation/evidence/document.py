@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ...buffers import from_os_error
 from .plots import write_plot
-from .results import Result, read_results
+from .results import Picture, Result, read_results
 from .tables import markdown_table, result_table
 
 PLOT_FOLDER = "evidence"
@@ -54,7 +54,7 @@ def write_evidence(results: Path, output: Path) -> None:
 
 def page_text(results: Sequence[Result], *, folder: str) -> str:
     """The page in Markdown; `folder` is the name of the folder of result files, as the introduction gives it."""
-    parts = [_INTRODUCTION.format(folder=folder), _claims(results), *(_section(result) for result in results)]
+    parts = [_INTRODUCTION.format(folder=folder), _claims(results), *(_section(result, folder) for result in results)]
     return "\n".join(parts)
 
 
@@ -84,11 +84,12 @@ def _claims(results: Sequence[Result]) -> str:
     return f"## Claims\n\nClaims that hold: {held} of {len(claims)}.\n\n{table}"
 
 
-def _section(result: Result) -> str:
+def _section(result: Result, folder: str) -> str:
     parts = [f"## {' '.join(result.title.split())}", f"**Question.** {result.question}", f"**Answer.** {result.answer}"]
     parts.append(result_table(result).rstrip())
     if result.plot is not None:
         parts.append(f"![{_caption(result)}]({PLOT_FOLDER}/{quote(_plot_name(result))})")
+    parts += [_picture(picture, folder) for picture in result.pictures]
     parts.append(f"**Protocol.** {result.protocol}")
     if result.shortfalls:
         parts.append("**Not achieved.**\n\n" + "\n".join(f"- {' '.join(text.split())}" for text in result.shortfalls))
@@ -96,6 +97,11 @@ def _section(result: Result) -> str:
         parts.append("**Not achieved.** Nothing left out.")
     parts.append(_provenance(result))
     return "\n\n".join(parts) + "\n"
+
+
+def _picture(picture: Picture, folder: str) -> str:
+    caption = " ".join(re.sub(r"[\[\]]", "", picture.caption).split())
+    return f"![{caption}]({quote(folder)}/{quote(picture.file)})\n\n*{caption}*"
 
 
 def _caption(result: Result) -> str:

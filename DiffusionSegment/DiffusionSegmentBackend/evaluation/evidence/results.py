@@ -54,6 +54,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture that a study drew: `file` beside the result files, and what it shows."""
+
+    file: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One result file; `stem` is the file's name without .json."""
 
@@ -74,6 +82,7 @@ class Result:
     answer: str
     claims: list[Claim]
     shortfalls: list[str]
+    pictures: list[Picture]
 
 
 def read_result(path: Path) -> Result:
@@ -241,6 +250,7 @@ def _result(fields: _Fields) -> Result:
         answer=fields.text("answer"),
         claims=[_claim(claim) for claim in fields.objects("claims")] if fields.has("claims") else [],
         shortfalls=fields.texts("shortfalls"),
+        pictures=[_picture(item) for item in fields.objects("pictures")] if fields.has("pictures") else [],
     )
     _check_rows(result, fields)
     _check_plot(result, fields)
@@ -276,6 +286,13 @@ def _scores(fields: _Fields) -> Scores:
 
 def _plot(fields: _Fields) -> Plot:
     return Plot(fields.text("x_label"), fields.truth("log_x"), fields.text("y"), fields.text("y_label"))
+
+
+def _picture(fields: _Fields) -> Picture:
+    picture = Picture(fields.text("file"), fields.text("caption"))
+    if not (fields.file.parent / picture.file).is_file():
+        raise fields.error(f"{picture.file} does not lie beside the result file")
+    return picture
 
 
 def _claim(fields: _Fields) -> Claim:
