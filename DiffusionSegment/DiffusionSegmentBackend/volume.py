@@ -23,6 +23,8 @@ _SLAB = 16
 _LARGEST_SPACING_MM = 1000.0
 _FARTHEST_MM = 1e6
 _MOST_GRID_VOXELS = 2**29
+# Shares that differ by less are equal: they were summed in another order.
+_SHARE_ROUNDING = 1e-5
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
 
@@ -198,14 +200,35 @@ class Grid:
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
     def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
-        """Resample a label map by the largest share of each grid voxel."""
-        best = np.zeros(self.shape, dtype=np.float32)
+        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
+        turned = self.order.apply(labels)
         result = np.zeros(self.shape, dtype=np.uint8)
-        shares = {int(v): self.to_grid(labels == v) for v in np.unique(labels)}
-        for value, share in shares.items():
-            result[share > best] = value
-            best = np.maximum(best, share)
+        best = np.ones(self.shape, dtype=np.float32)
+        shares = {int(v): self._share_of(turned == v) for v in np.unique(labels) if v}
+        for box, share in shares.values():
+            best[box] -= share  # what the background has
+        for value, (box, share) in shares.items():
+            wins = share > best[box] + _SHARE_ROUNDING
+            result[box][wins] = value
+            best[box] = np.maximum(best[box], share)
         return result
+
+    def _share_of(self, mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
+        """The part of each grid voxel that a canonical mask covers, and the box of grid voxels it is given for."""
+        share = mask.astype(np.float32)
+        box = []
+        for axis in range(3):
+            source = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+            weights = antialiased_weights(
+                self.native_shape[axis], self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
+            )
+            columns = slice(int(source[0]), int(source[-1]) + 1)
+            seen = np.flatnonzero(weights[:, columns].any(axis=1))
+            rows = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, 0)
+            share = np.take(share, range(columns.start, columns.stop), axis=axis)
+            share = np.moveaxis(np.tensordot(weights[rows, columns], share, axes=(1, axis)), 0, axis)
+            box.append(rows)
+        return (box[0], box[1], box[2]), share
 
     def nearest_to_grid(self, labels: NDArray) -> NDArray:
         """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""

@@ -12,6 +12,7 @@ from .group_norm import GroupNorm
 
 _NORM_GROUPS = 8
 _TIME_FREQUENCIES = 16
+TIME_FEATURES = 2 * _TIME_FREQUENCIES
 
 
 def log_snr_embedding(log_snr: Tensor) -> Tensor:
@@ -67,9 +68,7 @@ class PyramidUNet(nn.Module):
     def __init__(self, in_channels: int, channels: Sequence[int], *, timed: bool) -> None:
         super().__init__()
         time_channels = 64 if timed else 0
-        self.embed = (
-            nn.Sequential(nn.Linear(2 * _TIME_FREQUENCIES, 64), nn.SiLU(), nn.Linear(64, 64)) if timed else None
-        )
+        self.embed = nn.Sequential(nn.Linear(TIME_FEATURES, 64), nn.SiLU(), nn.Linear(64, 64)) if timed else None
         inputs = [in_channels, *channels[:-1]]
         self.down = nn.ModuleList(
             TimedBlock(inputs[level], width, stride=1 if level == 0 else 2, time_channels=time_channels)

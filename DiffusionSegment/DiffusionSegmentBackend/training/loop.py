@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..result_folder import write_text
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "losses.jsonl"
@@ -26,7 +28,11 @@ LOG_FILE = "losses.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long and how fast to train. The first of `steps` and `minutes` that is used up ends the run."""
+    """How long and how fast to train. The first of `steps` and `minutes` that is used up ends the run.
+
+    With `processor_time` the minutes are those that this process has computed for, divided by `cores`: on a machine
+    that others use too, trainings of equal minutes have then computed equally long.
+    """
 
     steps: int
     minutes: float = float("inf")
@@ -34,9 +40,16 @@ class Budget:
     warmup: float = 0.03
     checkpoint_seconds: float = 120.0
     ema_decay: float = 0.998
+    weight_decay: float = 1e-4
+    processor_time: bool = False
+    cores: int = 1
     seed: int = 0
     device: str = "cpu"
     bf16: bool = False
+
+    def clock(self) -> float:
+        """Seconds of what `minutes` counts, from an arbitrary beginning."""
+        return time.process_time() / self.cores if self.processor_time else time.monotonic()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision on the training device: bfloat16 where asked for, float32 otherwise."""
@@ -58,7 +71,7 @@ class Training:
         self.seconds = 0.0
         self.average = deepcopy(network).eval().requires_grad_(False)
         trainable = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=budget.learning_rate, weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(trainable, lr=budget.learning_rate, weight_decay=budget.weight_decay)
         folder.mkdir(parents=True, exist_ok=True)
         if resume and (folder / CHECKPOINT_FILE).is_file():
             self._load()
@@ -77,13 +90,25 @@ class Training:
 
         Returns the moving average of the network. A `quiet` run shows no bar.
         """
+
+        def gradients(progress: float) -> dict[str, Tensor]:
+            losses = losses_of_step(progress)
+            torch.stack(list(losses.values())).sum().backward()
+            return losses
+
+        return self.run_steps(gradients, title=title, quiet=quiet)
+
+    def run_steps(
+        self, gradients_of_step: Callable[[float], dict[str, Tensor]], *, title: str, quiet: bool = False
+    ) -> nn.Module:
+        """As `run`, for a function that also forms the gradients of its losses and leaves them with the parameters."""
         last_saved = time.monotonic()
         form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
         with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
             while self.progress < 1.0:
-                began = time.monotonic()
-                values = self._step(losses_of_step)
-                self.seconds += time.monotonic() - began
+                began = self.budget.clock()
+                values = self._step(gradients_of_step)
+                self.seconds += self.budget.clock() - began
                 bar.n = round(100 * self.progress, 1)
                 if self.step % 20 == 0:
                     self._log(values)
@@ -94,15 +119,16 @@ class Training:
         self.save()
         return self.average
 
-    def _step(self, losses_of_step: Callable[[float], dict[str, Tensor]]) -> dict[str, float]:
+    def _step(self, gradients_of_step: Callable[[float], dict[str, Tensor]]) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("scale", 1.0) * self.budget.learning_rate * self._schedule()
         self.network.train()
-        losses = losses_of_step(self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
+        losses = gradients_of_step(self.progress)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        # One overflow must not end a night's training: the step is left out, the log shows its loss.
+        if bool(torch.isfinite(norm)):
+            self.optimizer.step()
         self.step += 1
         self._update_average()
         return {name: float(value.detach()) for name, value in losses.items()}
@@ -124,8 +150,21 @@ class Training:
         with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def _forget_later_log(self) -> None:
+        """Drop log records of steps that will be done anew."""
+        path = self.folder / LOG_FILE
+        if not path.is_file():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then replace it."""
+        """Write the checkpoint beside the old one, then replace it.
+
+        Raises:
+            DiffusionSegmentError: DISK_FULL when it cannot be written; the earlier checkpoint stays.
+        """
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
@@ -136,8 +175,17 @@ class Training:
             "budget": asdict(self.budget),
         }
         partial = self.folder / (CHECKPOINT_FILE + ".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.folder / CHECKPOINT_FILE)
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.folder / CHECKPOINT_FILE)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer tells of a full disk by a RuntimeError
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise DiffusionSegmentError(
+                ErrorCode.DISK_FULL,
+                f"The checkpoint in {self.folder} cannot be written ({str(error).splitlines()[0][:120]}).",
+                hint="Make room and resume; the last good checkpoint is still there.",
+            ) from error
 
     def _load(self) -> None:
         path = self.folder / CHECKPOINT_FILE
@@ -149,6 +197,7 @@ class Training:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             seed_everything(self.budget.seed + self.step)
             torch.set_rng_state(state["torch_random"].cpu())
+            self._forget_later_log()
         except Exception as error:
             raise DiffusionSegmentError(
                 ErrorCode.CHECKPOINT,

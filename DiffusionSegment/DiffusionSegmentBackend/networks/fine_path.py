@@ -1,0 +1,49 @@
+"""The fine path: what a grid finer than the trunk's adds to the trunk's logits, in few channels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .group_norm import GroupNorm
+from .pointwise import PointwiseConv3d
+from .space_to_depth import Stride
+
+DEFAULT_FINE_CHANNELS = 16
+_GROUPS = 4
+_IN_PLANE = {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}
+
+
+class FinePath(nn.Module):
+    """Image on the fine grid and the trunk's features upsampled to it -> a residual of the logits.
+
+    The last layer is zero at first: an untrained fine path changes nothing. Convolutions are in plane, where the grid
+    is finer than the trunk's; the trunk has looked along z.
+    """
+
+    def __init__(self, trunk_channels: int, channels: int, classes: int, stride: Stride) -> None:
+        super().__init__()
+        self.stride = stride
+        self.stem = nn.Conv3d(1, channels, **_IN_PLANE)  # type: ignore[arg-type]
+        self.lift = PointwiseConv3d(trunk_channels, channels)
+        self.fuse = nn.Conv3d(channels, channels, bias=False, **_IN_PLANE)  # type: ignore[arg-type]
+        self.norm = GroupNorm(min(_GROUPS, channels), channels)
+        self.head = PointwiseConv3d(channels, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """Image (B, 1, Z, Y, X) in -1..1, trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X)."""
+        lifted = upsampled(self.lift(features), self.stride)
+        h = F.leaky_relu(self.stem(image) + lifted, 0.01)
+        h = F.leaky_relu(self.norm(self.fuse(h)), 0.01, inplace=True)
+        residual: Tensor = self.head(h)
+        return residual
+
+
+def upsampled(x: Tensor, stride: Stride) -> Tensor:
+    """Trilinear, voxel edges aligned: (B, C, z, y, x) -> (B, C, z * stride[0], y * stride[1], x * stride[2])."""
+    if stride == (1, 1, 1):
+        return x
+    scale = tuple(float(s) for s in stride)
+    return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)  # type: ignore[arg-type]

@@ -1,0 +1,73 @@
+"""The trunk of the second-generation network: a time-conditioned U-Net with wide levels and a slim decoder.
+
+Its widest level is the dearest by far: the encoder has one convolution there and two below, the decoder one a level,
+and skips are added, not concatenated. Slim decoders cost little accuracy (EffiDec3D, Rahman and Marculescu, CVPR 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .pointwise import PointwiseConv3d
+from .unet import TIME_FEATURES, convolution, log_snr_embedding
+
+DEFAULT_CHANNELS = (32, 64, 128, 192, 256)
+_TIME_CHANNELS = 64
+
+
+class Stage(nn.Module):
+    """Convolutions of 3x3x3 with group norm at one resolution; an embedded log-SNR is added after the first."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, convolutions: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = convolution(in_channels, out_channels, stride=stride)
+        self.rest = nn.ModuleList(convolution(out_channels, out_channels) for _ in range(convolutions - 1))
+        self.time = nn.Linear(_TIME_CHANNELS, out_channels)
+        nn.init.zeros_(self.time.weight)
+        nn.init.zeros_(self.time.bias)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """(B, in, z, y, x) and (B, 64) -> (B, out, z / stride, y / stride, x / stride)."""
+        h = self.first(x)
+        h = h + self.time(time).to(h.dtype)[:, :, None, None, None]
+        for block in self.rest:
+            h = block(h)
+        return h
+
+
+class Trunk(nn.Module):
+    """U-Net whose decoder features at all resolutions are the result, `channels[l]` of them at 1 / 2^l.
+
+    Every side of the input is a multiple of 2^(levels - 1).
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int] = DEFAULT_CHANNELS) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(
+            nn.Linear(TIME_FEATURES, _TIME_CHANNELS), nn.SiLU(), nn.Linear(_TIME_CHANNELS, _TIME_CHANNELS)
+        )
+        inputs = [in_channels, *channels[:-1]]
+        self.down = nn.ModuleList(
+            Stage(inputs[level], width, convolutions=1 if level == 0 else 2, stride=1 if level == 0 else 2)
+            for level, width in enumerate(channels)
+        )
+        self.lift = nn.ModuleList(
+            PointwiseConv3d(channels[level + 1], channels[level]) for level in range(len(channels) - 1)
+        )
+        self.up = nn.ModuleList(Stage(width, width, convolutions=1) for width in channels[:-1])
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> list[Tensor]:
+        """(B, in, z, y, x), log-SNR (B,) -> features, finest first: (B, channels[l], z / 2^l, y / 2^l, x / 2^l)."""
+        time = self.embed(log_snr_embedding(log_snr))
+        skips = []
+        for stage in self.down:
+            x = stage(x, time)
+            skips.append(x)
+        pyramid = [skips[-1]]
+        for level in reversed(range(len(self.up))):
+            lifted = F.interpolate(self.lift[level](pyramid[0]), scale_factor=2.0)
+            pyramid.insert(0, self.up[level](skips[level] + lifted, time))
+        return pyramid

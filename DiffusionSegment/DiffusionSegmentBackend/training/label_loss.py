@@ -1,0 +1,80 @@
+"""Dice and cross-entropy on label maps without one-hot tensors, and without classes that nobody drew.
+
+The loss is MONAI's `DiceCELoss` (no background, batch Dice, smoothing 1e-5). What it needs of a one-hot map is read
+from the labels: probabilities at the true class by `gather`, sums a class by `bincount`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .losses import marginalised
+
+_SMOOTH = 1e-5
+
+
+def label_loss(
+    logits: Tensor, labels: Tensor, drawn: Tensor | None = None, class_weights: Tensor | None = None
+) -> Tensor:
+    """Soft Dice over the organs of the batch plus cross-entropy, a scalar in float32.
+
+    Args:
+        logits: (B, classes, z, y, x).
+        labels: (B, S, z, y, x), whole numbers. With S above 1 they are the labels of the S sub-voxels of each voxel
+            (`space_to_depth`), and the target is their mean: soft labels averaged over the voxel.
+        drawn: (B, classes) bool, what a reader drew; other classes count as background (the marginal loss of Shi et
+            al. 2021, Medical Image Analysis 70, eq. 4) and add nothing to the Dice. None for all.
+        class_weights: (classes,) float32, of the cross-entropy by true class and of the Dice. None for equal weights.
+    """
+    logits = logits.float()
+    if drawn is not None and not bool(drawn.all()):
+        logits = marginalised(logits, drawn)
+    weights = torch.ones(logits.shape[1], device=logits.device) if class_weights is None else class_weights
+    loss: Tensor = _DiceCrossEntropy.apply(logits, labels, weights)
+    return loss
+
+
+class _DiceCrossEntropy(torch.autograd.Function):
+    """The loss with its gradient in closed form: softmax is formed once and nothing of its size is kept beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        classes, subs = logits.shape[1], labels.shape[1]
+        log_p = logits.contiguous().log_softmax(dim=1).flatten(2)
+        index = labels.long().flatten(2)
+        picked = log_p.gather(1, index)
+        weight_at = weights[index]
+        total_weight = weight_at.sum()
+        cross_entropy = -(weight_at * picked).sum() / total_weight
+
+        flat = index.flatten()
+        p = log_p.exp_()
+        # bincount in double: in float32 a million voxels of one class would no longer add up.
+        overlap = torch.bincount(flat, weights=picked.exp().double().flatten(), minlength=classes).float() / subs
+        truth = torch.bincount(flat, minlength=classes).float() / subs
+        size = p.sum(dim=2).sum(dim=0) + truth + _SMOOTH
+        organs = weights[1:] / weights[1:].sum()
+        dice = 1 - (2 * overlap + _SMOOTH) / size
+        ctx.save_for_backward(p, index, weights, overlap, size, total_weight)
+        ctx.shape = logits.shape
+        return cross_entropy + (organs * dice[1:]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """With dL/dp_c = a_c + b_c q_c of the Dice, dL/dlogit_c = p_c (dL/dp_c - sum_k p_k dL/dp_k) + cross-entropy."""
+        (gradient,) = gradients
+        p, index, weights, overlap, size, total_weight = ctx.saved_tensors
+        subs = index.shape[1]
+        organs = weights / weights[1:].sum()
+        organs[0] = 0
+        everywhere = organs * (2 * overlap + _SMOOTH) / size**2
+        at_truth = -2 * organs / size / subs
+        change_at_truth = p.gather(1, index) * at_truth[index]
+        weight_at = weights[index] / total_weight
+        common = torch.einsum("bcn,c->bn", p, everywhere) + (change_at_truth - weight_at).sum(dim=1)
+        result = (everywhere[None, :, None] - common[:, None]).mul_(p)
+        result.scatter_add_(1, index, change_at_truth - weight_at)
+        return result.mul_(gradient).view(ctx.shape), None, None

@@ -1,0 +1,186 @@
+"""Training of the second-generation network: segmentation, and denoising beside it where the recipe says so.
+
+Sets with different organs drawn train together by the marginal loss; scans without labels serve denoising alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.schedule import Schedule, add_noise, log_snr, velocity
+from ..networks.segmenter import Logits, Segmenter
+from ..networks.space_to_depth import Stride, space_to_depth
+from .label_loss import label_loss
+from .loop import Budget, Training
+from .patch_geometry import PatchShape
+from .patch_sampler import Augmentation, Patches, PatchSampler, TrainingSet
+from .prefetch import prefetched
+from .sample_parallel import backward_by_sample, one_thread_each
+
+_TRUNK_LOSS = 0.5
+_MIN_TIMESTEP, _MAX_TIMESTEP = 20, 980
+_SEEDS_APART = 7_000_003
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterRecipe:
+    """What is trained on what.
+
+    Attributes:
+        patch: Voxels (Z, Y, X) of a patch on the data's grid.
+        pool: What the network sees as one voxel of it: (1, 1, 1), or the trunk's stride to train at the trunk's
+            spacing, on labels averaged over its voxels.
+        batch: Patches a step.
+        denoising_share: Share of the patches that are denoised instead of segmented.
+        denoising_weight: Weight of their loss.
+        threads: Above 1, each patch of a batch is computed by one thread of its own.
+    """
+
+    patch: tuple[int, int, int] = (48, 96, 96)
+    pool: Stride = (1, 1, 1)
+    batch: int = 2
+    denoising_share: float = 0.0
+    denoising_weight: float = 0.15
+    threads: int = 1
+
+    def shape(self, network: Segmenter) -> PatchShape:
+        """The patch and what a voxel of the trunk covers of it."""
+        z, y, x = (p * s for p, s in zip(self.pool, network.stride, strict=True))
+        return PatchShape(self.patch, (z, y, x))
+
+
+def train_segmenter(
+    network: Segmenter,
+    sets: Sequence[TrainingSet],
+    *,
+    window: tuple[float, float],
+    recipe: SegmenterRecipe,
+    augmentation: Augmentation,
+    budget: Budget,
+    folder: Path,
+    resume: bool = False,
+    title: str = "network",
+    class_weights: Tensor | None = None,
+) -> Segmenter:
+    """Train from the weights that `network` has; returns the moving average in evaluation mode.
+
+    The folder receives checkpoint.pt and losses.jsonl (`loop.Training`).
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA for a set without scans, CHECKPOINT, DISK_FULL.
+    """
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    training = Training(network, budget, folder, resume=resume)
+    sampler = PatchSampler(
+        sets,
+        shape=recipe.shape(network),
+        window=window,
+        augmentation=augmentation,
+        seed=budget.seed,
+        device=budget.device,
+    )
+    step = SegmenterStep(network, recipe, budget, class_weights)
+
+    with prefetched(lambda n: sampler.batch(n, recipe.batch), start=training.step) as batches, _threads(recipe) as pool:
+
+        def gradients(_: float) -> dict[str, Tensor]:
+            return step.gradients(next(batches), training.step, pool)
+
+        return cast(Segmenter, training.run_steps(gradients, title=title))
+
+
+@contextmanager
+def _threads(recipe: SegmenterRecipe) -> Iterator[ThreadPoolExecutor | None]:
+    if recipe.threads <= 1:
+        yield None
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with one_thread_each(recipe.threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class SegmenterStep:
+    """Losses and gradients of a batch. Which patches are denoised follows from seed and step."""
+
+    network: Segmenter
+    recipe: SegmenterRecipe
+    budget: Budget
+    class_weights: Tensor | None = None
+
+    def gradients(self, batch: Patches, step: int, pool: ThreadPoolExecutor | None = None) -> dict[str, Tensor]:
+        """Named losses of a batch; their gradients are added to the parameters' own.
+
+        With a `pool` every patch is a job of its own there; without, the patches with one loss are one batch.
+        """
+        generator = torch.Generator().manual_seed(self.budget.seed * _SEEDS_APART + step)
+        denoised = torch.rand(len(batch), generator=generator) < self.recipe.denoising_share
+        groups = [
+            (kind, indices.flatten().tolist())
+            for kind, indices in ((False, (~denoised).nonzero()), (True, denoised.nonzero()))
+        ]
+        if pool is not None:
+            groups = [(kind, [n]) for kind, indices in groups for n in indices]
+        jobs = [self._job(batch.samples(indices), kind, generator) for kind, indices in groups if indices]
+        return backward_by_sample(
+            self.network, jobs, forward=self._forward, losses=lambda outputs: self._losses(jobs, outputs), pool=pool
+        )
+
+    def _job(self, patches: Patches, denoised: bool, generator: torch.Generator) -> _Job:
+        """Inputs and targets at the network's spacing."""
+        image = F.avg_pool3d(patches.image, self.recipe.pool) if self.recipe.pool != (1, 1, 1) else patches.image
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+        if not denoised:
+            return _Job(patches, image, patches.labels, None)
+        timestep = int(torch.randint(_MIN_TIMESTEP, _MAX_TIMESTEP, (), generator=generator))
+        alpha_bar = Schedule("linear").at(timestep).to(image.device).expand(len(image))
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        return _Job(patches, add_noise(image, noise, alpha_bar), velocity(image, noise, alpha_bar), log_snr(alpha_bar))
+
+    def _forward(self, job: _Job) -> tuple[Tensor, ...]:
+        with self.budget.autocast():
+            if job.log_snr is not None:
+                return (self.network.velocity(job.image, job.patches.coordinates, job.log_snr),)
+            logits: Logits = self.network(job.image, job.patches.coordinates)
+        return (logits.fine,) if logits.fine is logits.trunk else (logits.fine, logits.trunk)
+
+    def _losses(self, jobs: Sequence[_Job], outputs: Sequence[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
+        segmented = [(job, output) for job, output in zip(jobs, outputs, strict=True) if job.log_snr is None]
+        denoised = [(job, output) for job, output in zip(jobs, outputs, strict=True) if job.log_snr is not None]
+        if segmented:
+            labels = torch.cat([job.target for job, _ in segmented])
+            drawn = torch.cat([job.patches.drawn for job, _ in segmented])
+            grids = zip(*(output for _, output in segmented), strict=True)
+            for name, parts, factor in zip(("labels", "trunk"), grids, (1.0, _TRUNK_LOSS), strict=False):
+                logits = torch.cat(parts)
+                z, y, x = (a // b for a, b in zip(labels.shape[2:], logits.shape[2:], strict=True))
+                target = space_to_depth(labels, (z, y, x))
+                values[name] = factor * label_loss(logits, target, drawn, self.class_weights)
+        if denoised:
+            errors = [F.mse_loss(output[0].float(), job.target) for job, output in denoised]
+            values["denoising"] = self.recipe.denoising_weight * torch.stack(errors).mean()
+        return values
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Patches with one loss: the network's input, its target (labels, or velocity), and log-SNR where denoised."""
+
+    patches: Patches
+    image: Tensor
+    target: Tensor
+    log_snr: Tensor | None

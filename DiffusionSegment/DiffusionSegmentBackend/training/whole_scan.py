@@ -1,0 +1,81 @@
+"""A trained network on a whole scan: overlapping patches are blended and brought back to the scan's own voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..networks.bodypart import normalised
+from ..networks.precision import autocast
+from ..networks.segmenter import Segmenter
+from ..networks.space_to_depth import Stride
+from ..pipeline.restore import restore_labels
+from ..volume import Grid
+from .segmenter import SegmenterRecipe
+from .volumes import TrainingVolume
+
+_OVERLAP = 0.25
+_SIGMA_SHARE = 0.125
+
+
+@torch.inference_mode()
+def whole_scan_probabilities(
+    network: Segmenter,
+    volume: TrainingVolume,
+    recipe: SegmenterRecipe,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    overlap: float = _OVERLAP,
+) -> Tensor:
+    """Probabilities (classes, z, y, x) on the network's own grid, which is the volume's after `recipe.pool`.
+
+    Patches have the size that the network was trained with, because group norm makes another size another network;
+    neighbours share `overlap` of it and are blended by a Gaussian (Isensee et al. 2021).
+    """
+    network = network.to(device).eval()
+    shape = recipe.shape(network)
+    sides = [n // p for n, p in zip(volume.image.shape, recipe.pool, strict=True)]
+    image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, recipe.pool)
+    coordinates = F.interpolate(normalised(volume.coordinates)[None], size=sides, mode="trilinear", align_corners=False)
+
+    def predict(tile: Tensor) -> Tensor:
+        tile = tile.to(device, memory_format=torch.channels_last_3d)
+        with autocast(torch.device(device), dtype):
+            logits = network(tile[:, :1], F.avg_pool3d(tile[:, 1:], network.stride)).fine
+        return logits.float().softmax(dim=1).cpu()
+
+    roi = [n // p for n, p in zip(shape.voxels, recipe.pool, strict=True)]
+    found = sliding_window_inference(
+        torch.cat([image, coordinates], dim=1),
+        roi,
+        1,
+        predict,
+        overlap=overlap,
+        mode="gaussian",
+        sigma_scale=_SIGMA_SHARE,
+        padding_mode="replicate",
+    )
+    return found[0]  # type: ignore[index, return-value]
+
+
+def scan_labels(probabilities: Tensor, volume: TrainingVolume, pool: Stride) -> NDArray[np.uint8]:
+    """Label map (k, j, i) of the scan: arg max of probabilities of a pooled volume, interpolated to its own voxels."""
+    grid = pooled_grid(volume.grid, pool)
+    offset = [o // p for o, p in zip(volume.offset, pool, strict=True)]
+    return restore_labels(probabilities, (offset[0], offset[1], offset[2]), grid)
+
+
+def pooled_grid(grid: Grid, pool: Stride) -> Grid:
+    """The grid whose voxels each cover `pool` voxels (z, y, x) of `grid`."""
+    spacing = tuple(s * p for s, p in zip(grid.spacing, reversed(pool), strict=True))
+    shape = tuple(-(-n // p) for n, p in zip(grid.shape, pool, strict=True))
+    matrix = grid.index_to_lps.copy()
+    steps = np.array(pool[::-1], dtype=np.float64)
+    matrix[:3, 3] += grid.index_to_lps[:3, :3] @ ((steps - 1) / 2)
+    matrix[:3, :3] = grid.index_to_lps[:3, :3] * steps
+    return Grid(grid.order, grid.native_shape, grid.native_spacing, shape, spacing, matrix)  # type: ignore[arg-type]
