@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..evaluation.metrics import dice_by_label
-from ..networks.precision import inference_dtype
+from ..networks.bf16_check import training_dtype
 from ..networks.segmenter import Segmenter, start_from_trunk
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
@@ -112,7 +112,7 @@ class BakeoffPlan:
             cores=self.threads,
             seed=self.seed,
             device=self.device,
-            bf16=inference_dtype(torch.device(self.device)) is torch.bfloat16,
+            bf16=training_dtype(torch.device(self.device)) is torch.bfloat16,
         )
 
     def threaded(self, recipe: SegmenterRecipe) -> SegmenterRecipe:

@@ -71,7 +71,9 @@ class Training:
         self.seconds = 0.0
         self.average = deepcopy(network).eval().requires_grad_(False)
         trainable = [p for p in network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trainable, lr=budget.learning_rate, weight_decay=budget.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            trainable, lr=budget.learning_rate, weight_decay=budget.weight_decay, fused=budget.device == "cuda"
+        )
         folder.mkdir(parents=True, exist_ok=True)
         if resume and (folder / CHECKPOINT_FILE).is_file():
             self._load()
@@ -201,9 +203,15 @@ class Training:
         except Exception as error:
             raise DiffusionSegmentError(
                 ErrorCode.CHECKPOINT,
-                f"{path} cannot be resumed from ({type(error).__name__}).",
+                f"{path} cannot be resumed from ({_reason(error)}).",
                 hint="Move it away to start anew; it was not changed.",
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """A state that does not fit is told by PyTorch in a RuntimeError, one of the optimiser in a ValueError."""
+    other = isinstance(error, (RuntimeError, ValueError)) and ("state_dict" in str(error) or "group" in str(error))
+    return "it belongs to another network" if other else type(error).__name__
 
 
 def seed_everything(seed: int) -> None:

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.schedule import Schedule, add_noise, log_snr, velocity
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.bf16_check import MIN_DEEPEST_SIDE
 from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
@@ -53,8 +55,21 @@ class SegmenterRecipe:
     threads: int = 1
 
     def shape(self, network: Segmenter) -> PatchShape:
-        """The patch and what a voxel of the trunk covers of it."""
+        """The patch and what a voxel of the trunk covers of it.
+
+        Raises:
+            DiffusionSegmentError: OPTION for sides that the network cannot halve as often as it has levels, or whose
+                coarsest level would be less than two voxels wide.
+        """
         z, y, x = (p * s for p, s in zip(self.pool, network.stride, strict=True))
+        multiples = [p * m for p, m in zip(self.pool, network.multiples, strict=True)]
+        if any(n % m or n < MIN_DEEPEST_SIDE * m for n, m in zip(self.patch, multiples, strict=True)):
+            sides = " x ".join(map(str, self.patch))
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"A patch of {sides} voxels does not fit a network of {len(network.channels)} levels.",
+                hint=f"Choose multiples of {', '.join(map(str, multiples))}, at least {MIN_DEEPEST_SIDE} each.",
+            )
         return PatchShape(self.patch, (z, y, x))
 
 
@@ -78,11 +93,13 @@ def train_segmenter(
     Raises:
         DiffusionSegmentError: TRAINING_DATA for a set without scans, CHECKPOINT, DISK_FULL.
     """
-    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    shape = recipe.shape(network)
+    network = network.to(memory_format=memory_format(budget.device))  # type: ignore[call-overload]
+    torch.backends.cudnn.benchmark = budget.device == "cuda"  # every patch has one size
     training = Training(network, budget, folder, resume=resume)
     sampler = PatchSampler(
         sets,
-        shape=recipe.shape(network),
+        shape=shape,
         window=window,
         augmentation=augmentation,
         seed=budget.seed,
@@ -96,6 +113,11 @@ def train_segmenter(
             return step.gradients(next(batches), training.step, pool)
 
         return cast(Segmenter, training.run_steps(gradients, title=title))
+
+
+def memory_format(device: str) -> torch.memory_format:
+    """Channels last where PyTorch's convolutions are quicker so: on CPUs; on GPUs its norms would be slower."""
+    return torch.channels_last_3d if device == "cpu" else torch.contiguous_format
 
 
 @contextmanager
@@ -114,7 +136,10 @@ def _threads(recipe: SegmenterRecipe) -> Iterator[ThreadPoolExecutor | None]:
 
 @dataclass(frozen=True)
 class SegmenterStep:
-    """Losses and gradients of a batch. Which patches are denoised follows from seed and step."""
+    """Losses and gradients of a batch. Which patches are denoised follows from seed and step.
+
+    Patches of scans without labels always are.
+    """
 
     network: Segmenter
     recipe: SegmenterRecipe
@@ -128,6 +153,7 @@ class SegmenterStep:
         """
         generator = torch.Generator().manual_seed(self.budget.seed * _SEEDS_APART + step)
         denoised = torch.rand(len(batch), generator=generator) < self.recipe.denoising_share
+        denoised |= ~batch.drawn[:, 1:].any(dim=1)
         groups = [
             (kind, indices.flatten().tolist())
             for kind, indices in ((False, (~denoised).nonzero()), (True, denoised.nonzero()))
@@ -142,7 +168,7 @@ class SegmenterStep:
     def _job(self, patches: Patches, denoised: bool, generator: torch.Generator) -> _Job:
         """Inputs and targets at the network's spacing."""
         image = F.avg_pool3d(patches.image, self.recipe.pool) if self.recipe.pool != (1, 1, 1) else patches.image
-        image = image.contiguous(memory_format=torch.channels_last_3d)
+        image = image.contiguous(memory_format=memory_format(self.budget.device))
         if not denoised:
             return _Job(patches, image, patches.labels, None)
         timestep = int(torch.randint(_MIN_TIMESTEP, _MAX_TIMESTEP, (), generator=generator))
