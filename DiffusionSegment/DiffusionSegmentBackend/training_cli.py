@@ -12,7 +12,7 @@ _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
 _MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
-_STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations")
+_STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations", "bakeoff", "step")
 
 
 def add_training_commands(commands: Any) -> None:
@@ -119,7 +119,12 @@ def _add_study(commands: Any) -> None:
     parser.add_argument(
         "--other", type=Path, action="append", default=[], metavar="PATH", help="anatomy: scans of other body parts"
     )
-    parser.add_argument("--trainings", type=Path, metavar="DIR", help="labels: keep checkpoints, and go on from them")
+    parser.add_argument(
+        "--trainings", type=Path, metavar="DIR", help="labels, bakeoff: keep checkpoints, and go on from them"
+    )
+    parser.add_argument("--fold", type=int, default=1, metavar="N", help="bakeoff: the fold that is held out (1 to 3)")
+    parser.add_argument("--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff: minutes of the trunk")
+    parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="bakeoff: minutes of each arm")
     parser.set_defaults(run=_run_study)
 
 
@@ -210,6 +215,14 @@ def _run_calibrate(options: argparse.Namespace) -> None:
 
 
 def _run_study(options: argparse.Namespace) -> None:
+    if options.study == "bakeoff":
+        _run_bakeoff(options)
+        return
+    if options.study == "step":
+        from .studies.step_profile import write_step_profile
+
+        write_step_profile(options.models[0], options.data, options.output)
+        return
     from .studies.command import run_study
 
     run_study(
@@ -220,6 +233,22 @@ def _run_study(options: argparse.Namespace) -> None:
         predictions=options.predictions,
         trainings=options.trainings,
         others=options.other,
+    )
+
+
+def _run_bakeoff(options: argparse.Namespace) -> None:
+    from .studies.bakeoff_command import BakeoffOptions, run_bakeoff_study
+
+    if options.trainings is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, "The bake-off needs a folder for its trainings.", hint="Name one with --trainings."
+        )
+    run_bakeoff_study(
+        options.models[0],
+        options.data,
+        options.output,
+        trainings=options.trainings,
+        options=BakeoffOptions(fold=options.fold, trunk_minutes=options.trunk_minutes, minutes=options.minutes),
     )
 
 

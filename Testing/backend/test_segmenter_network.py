@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.networks.bf16_check import bf16_convolutions_agree, training_dtype
 from DiffusionSegmentBackend.networks.pointwise import PointwiseConv3d
-from DiffusionSegmentBackend.networks.segmenter import Segmenter, start_from_trunk
+from DiffusionSegmentBackend.networks.segmenter import FINE, Segmenter, start_from_trunk
 from DiffusionSegmentBackend.networks.space_to_depth import depth_to_space, space_to_depth
 
 CHANNELS = (8, 8, 16)
@@ -16,11 +16,11 @@ CLASSES = 3
 
 def trunk_alone(seed: int = 0) -> Segmenter:
     torch.manual_seed(seed)
-    return Segmenter(CLASSES, channels=CHANNELS, stride=(1, 1, 1), fine_channels=0).eval()
+    return Segmenter(CLASSES, channels=CHANNELS, stride=(1, 1, 1), fine="none").eval()
 
 
-def started(trunk: Segmenter, *, fine_channels: int) -> Segmenter:
-    network = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine_channels=fine_channels).eval()
+def started(trunk: Segmenter, *, fine: str) -> Segmenter:
+    network = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine=fine).eval()
     start_from_trunk(network, trunk)
     return network
 
@@ -32,9 +32,9 @@ def scan() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
-@pytest.mark.parametrize("fine_channels", [0, 8])
-def test_logits_lie_on_the_images_grid_and_on_the_trunks(stride: tuple[int, int, int], fine_channels: int) -> None:
-    network = Segmenter(CLASSES, channels=CHANNELS, stride=stride, fine_channels=fine_channels)
+@pytest.mark.parametrize("fine", FINE)
+def test_logits_lie_on_the_images_grid_and_on_the_trunks(stride: tuple[int, int, int], fine: str) -> None:
+    network = Segmenter(CLASSES, channels=CHANNELS, stride=stride, fine=fine)
     sides = [8 * step for step in stride]
     image, coordinates = torch.zeros(2, 1, *sides), torch.zeros(2, 3, 8, 8, 8)
     logits = network(image, coordinates)
@@ -45,7 +45,7 @@ def test_logits_lie_on_the_images_grid_and_on_the_trunks(stride: tuple[int, int,
 
 
 def test_architecture_builds_the_same_network_again() -> None:
-    network = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine_channels=8)
+    network = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="path")
     again = Segmenter(**network.architecture)
     again.load_state_dict(network.state_dict())
     assert again.architecture == network.architecture
@@ -53,7 +53,7 @@ def test_architecture_builds_the_same_network_again() -> None:
 
 def test_a_stem_begins_as_the_trunk_on_the_averaged_image(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
     trunk = trunk_alone()
-    network = started(trunk, fine_channels=0)
+    network = started(trunk, fine="none")
     image, coordinates = scan
     with torch.no_grad():
         coarse = trunk(F.avg_pool3d(image, (1, 2, 2)), coordinates).trunk
@@ -65,7 +65,7 @@ def test_a_stem_begins_as_the_trunk_on_the_averaged_image(scan: tuple[torch.Tens
 
 
 def test_the_stem_sees_more_than_the_average_once_it_learns(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
-    network = started(trunk_alone(), fine_channels=0)
+    network = started(trunk_alone(), fine="none")
     image, coordinates = scan
     network(image, coordinates).fine.square().mean().backward()
     gradient = network.trunk.down[0].first.get_parameter("conv.weight").grad
@@ -74,28 +74,34 @@ def test_the_stem_sees_more_than_the_average_once_it_learns(scan: tuple[torch.Te
     assert float((per_sub_voxel[:, 0] - per_sub_voxel[:, 1]).abs().max()) > 1e-6
 
 
-def test_a_fine_path_begins_as_nothing_and_can_learn(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
+@pytest.mark.parametrize("fine", ["sub-voxels", "path"])
+def test_a_fine_part_begins_as_nothing_and_can_learn(scan: tuple[torch.Tensor, torch.Tensor], fine: str) -> None:
     trunk = trunk_alone()
-    without, with_path = started(trunk, fine_channels=0), started(trunk, fine_channels=8)
+    without, finer = started(trunk, fine="none"), started(trunk, fine=fine)
     image, coordinates = scan
-    torch.testing.assert_close(with_path(image, coordinates).fine, without(image, coordinates).fine)
-    with_path(image, coordinates).fine.square().mean().backward()
-    assert with_path.fine is not None
-    head = with_path.fine.head.weight.grad
+    torch.testing.assert_close(finer(image, coordinates).fine, without(image, coordinates).fine)
+    finer(image, coordinates).fine.square().mean().backward()
+    assert finer.fine is not None
+    head = finer.fine.head.weight.grad
     assert head is not None
     assert float(head.abs().max()) > 0
 
 
+def test_an_unknown_fine_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="sub-voxels"):
+        Segmenter(CLASSES, channels=CHANNELS, fine="everything")
+
+
 def test_a_trunk_with_a_stride_of_its_own_is_no_start() -> None:
-    trunk = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine_channels=0)
+    trunk = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="none")
     with pytest.raises(ValueError, match="no trunk"):
-        start_from_trunk(Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine_channels=8), trunk)
+        start_from_trunk(Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="path"), trunk)
     with pytest.raises(ValueError, match="no trunk"):
         start_from_trunk(Segmenter(CLASSES + 1, channels=CHANNELS), trunk_alone())
 
 
 def test_temperature_divides_logits_in_evaluation(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
-    network = started(trunk_alone(), fine_channels=8)
+    network = started(trunk_alone(), fine="path")
     before = network(*scan)
     network.temperature.fill_(2.0)  # type: ignore[operator]
     after = network(*scan)

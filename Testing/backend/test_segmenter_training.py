@@ -24,9 +24,9 @@ RECIPE = SegmenterRecipe(patch=(16, 32, 32))
 BUDGET = Budget(steps=6, learning_rate=3e-3, ema_decay=0.9)
 
 
-def new_network(*, fine_channels: int = 4, stride: tuple[int, int, int] = STRIDE) -> Segmenter:
+def new_network(*, fine: str = "path", stride: tuple[int, int, int] = STRIDE) -> Segmenter:
     torch.manual_seed(0)
-    return Segmenter(CLASSES, channels=CHANNELS, stride=stride, fine_channels=fine_channels)
+    return Segmenter(CLASSES, channels=CHANNELS, stride=stride, fine=fine, fine_channels=4)
 
 
 def run(
@@ -150,7 +150,7 @@ def test_it_learns_which_organ_is_on_which_side(tmp_path: Path) -> None:
 
 def test_a_trunk_alone_trains_at_its_own_spacing(tmp_path: Path) -> None:
     recipe = replace(RECIPE, pool=STRIDE)
-    trunk = run(tmp_path, steps=2, recipe=recipe, network=new_network(stride=(1, 1, 1), fine_channels=0))
+    trunk = run(tmp_path, steps=2, recipe=recipe, network=new_network(stride=(1, 1, 1), fine="none"))
     volume = small_volume()
     probabilities = whole_scan_probabilities(trunk, volume, recipe)
     assert probabilities.shape == (CLASSES, *(n // s for n, s in zip(volume.image.shape, STRIDE, strict=True)))
@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_architecture_is_named_and_left_alone(tmp_path: 
     run(tmp_path, steps=1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(DiffusionSegmentError, match="another network") as caught:
-        run(tmp_path, resume=True, network=new_network(fine_channels=0))
+        run(tmp_path, resume=True, network=new_network(fine="none"))
     assert caught.value.code is ErrorCode.CHECKPOINT
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 

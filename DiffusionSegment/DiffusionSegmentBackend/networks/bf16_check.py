@@ -50,5 +50,5 @@ def _results(x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor, Te
     """Output of a convolution and the gradients of half its squared norm."""
     x, weight = (t.clone(memory_format=torch.channels_last_3d).requires_grad_() for t in (x, weight))
     y = F.conv3d(x, weight, stride=stride, padding=1)
-    gradients = torch.autograd.grad(y, (x, weight), y.detach())
-    return y.detach(), *gradients
+    of_x, of_weight = torch.autograd.grad(y, (x, weight), y.detach())
+    return y.detach(), of_x, of_weight

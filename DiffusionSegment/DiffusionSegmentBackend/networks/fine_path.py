@@ -1,13 +1,16 @@
-"""The fine path: what a grid finer than the trunk's adds to the trunk's logits, in few channels."""
+"""What a grid finer than the trunk's adds to the trunk's upsampled logits: a residual that is zero at first."""
 
 from __future__ import annotations
 
+from math import prod
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .group_norm import GroupNorm
 from .pointwise import PointwiseConv3d
-from .space_to_depth import Stride
+from .space_to_depth import Stride, depth_to_space
 
 DEFAULT_FINE_CHANNELS = 16
 _GROUPS = 4
@@ -35,10 +38,32 @@ class FinePath(nn.Module):
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """Image (B, 1, Z, Y, X) in -1..1, trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X)."""
         lifted = upsampled(self.lift(features), self.stride)
-        h = F.leaky_relu(self.stem(image) + lifted, 0.01)
+        # Of one channel a convolution forgets the layout, and everything after it would be slow in two layouts.
+        stem = self.stem(image)
+        layout = torch.channels_last_3d if lifted.is_contiguous(memory_format=torch.channels_last_3d) else None
+        stem = stem if layout is None else stem.contiguous(memory_format=layout)
+        h = F.leaky_relu(stem + lifted, 0.01, inplace=True)
         h = F.leaky_relu(self.norm(self.fuse(h)), 0.01, inplace=True)
         residual: Tensor = self.head(h)
         return residual
+
+
+class SubVoxelHead(nn.Module):
+    """The trunk's features -> a residual of the logits of each sub-voxel (Shi et al. 2016), on the trunk's grid alone.
+
+    The stem has shown the trunk every sub-voxel, so that nothing has to be computed on the fine grid.
+    """
+
+    def __init__(self, trunk_channels: int, classes: int, stride: Stride) -> None:
+        super().__init__()
+        self.stride = stride
+        self.head = PointwiseConv3d(trunk_channels, classes * prod(stride))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, features: Tensor) -> Tensor:
+        """Trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X); the image is not looked at again."""
+        return depth_to_space(self.head(features), self.stride)
 
 
 def upsampled(x: Tensor, stride: Stride) -> Tensor:

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.schedule import Schedule, log_snr
-from .fine_path import DEFAULT_FINE_CHANNELS, FinePath, upsampled
+from .fine_path import DEFAULT_FINE_CHANNELS, FinePath, SubVoxelHead, upsampled
 from .pointwise import PointwiseConv3d
 from .space_to_depth import Stride, depth_to_space, space_to_depth
 from .trunk import DEFAULT_CHANNELS, Trunk
+
+FINE = ("none", "sub-voxels", "path")
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,13 @@ class Logits:
 
 
 class Segmenter(nn.Module):
-    """Trunk, heads for classes and for velocity, and a fine path of `fine_channels`, or none.
+    """Trunk, heads for classes and for velocity, and what is added to the trunk's upsampled logits on the fine grid.
 
-    Without a fine path the trunk's logits are upsampled. `temperature` divides the logits (Guo et al. 2017).
+    `fine` is "none", "sub-voxels" (a head of the trunk's features for each sub-voxel) or "path" (convolutions of
+    `fine_channels` on the fine grid). `temperature` divides the logits (Guo et al. 2017).
+
+    Raises:
+        ValueError: For another `fine`.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Segmenter(nn.Module):
         *,
         channels: Sequence[int] = DEFAULT_CHANNELS,
         stride: Sequence[int] = (1, 2, 2),
+        fine: str = "path",
         fine_channels: int = DEFAULT_FINE_CHANNELS,
         feature_timestep: int = 10,
     ) -> None:
@@ -51,17 +58,27 @@ class Segmenter(nn.Module):
         self.classes = classes
         self.channels = tuple(channels)
         self.stride: Stride = (p, q, r)
+        self.fine_kind = fine
         self.fine_channels = fine_channels
         self.feature_timestep = feature_timestep
         self.trunk = Trunk(prod(stride) + 3, channels)
         self.head = PointwiseConv3d(channels[0], classes)
         self.velocity_head = PointwiseConv3d(channels[0], prod(stride))
-        self.fine = FinePath(channels[0], fine_channels, classes, self.stride) if fine_channels else None
+        self.fine = self._fine_part()
         self.register_buffer("temperature", torch.ones(()))
         # A number, not a weight: it has its value also where the weights are built without memory.
         with torch.device("cpu"):
             level = log_snr(Schedule("linear").at(feature_timestep))
         self.register_buffer("feature_log_snr", level, persistent=False)
+
+    def _fine_part(self) -> FinePath | SubVoxelHead | None:
+        if self.fine_kind not in FINE:
+            raise ValueError(f"fine must be one of {', '.join(FINE)}, not {self.fine_kind!r:.40}")
+        if self.fine_kind == "none":
+            return None
+        if self.fine_kind == "sub-voxels":
+            return SubVoxelHead(self.channels[0], self.classes, self.stride)
+        return FinePath(self.channels[0], self.fine_channels, self.classes, self.stride)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -70,6 +87,7 @@ class Segmenter(nn.Module):
             "classes": self.classes,
             "channels": list(self.channels),
             "stride": list(self.stride),
+            "fine": self.fine_kind,
             "fine_channels": self.fine_channels,
             "feature_timestep": self.feature_timestep,
         }

@@ -6,12 +6,13 @@ Trunk and arms keep their checkpoints and scores in one folder. Run again, the s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -25,6 +26,7 @@ from ..training.cutmix import CutMix
 from ..training.data import CaseFiles
 from ..training.loop import Budget
 from ..training.patch_sampler import Augmentation, TrainingSet
+from ..training.sample_parallel import one_thread_each
 from ..training.segmenter import SegmenterRecipe, train_segmenter
 from ..training.volumes import TrainingVolume
 from ..training.whole_scan import scan_labels, whole_scan_probabilities
@@ -33,34 +35,42 @@ from .result_file import organ_table
 
 TRUNK_STRIDE: Stride = (1, 2, 2)
 _PARTIAL_SHARE = 0.1
+# Written down before any arm was trained.
+MAX_DEFICIT_AT_HALF = 0.02
+MIN_GAIN = 0.007
+MIN_SHARE_OF_GAINS = 5 / 7
 
 
 @dataclass(frozen=True)
 class Arm:
     """One way to go on from the trunk.
 
-    `fine` trains on the fine grid, with a fine path of `fine_channels` if above 0; otherwise at the trunk's spacing.
+    `fine` is that of `Segmenter` on the fine grid, or None to train at the trunk's spacing.
     """
 
     name: str
     title: str
-    fine: bool = True
-    fine_channels: int = 0
+    fine: str | None
     recipe: SegmenterRecipe = field(default_factory=SegmenterRecipe)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def network(self, classes: int, trunk: Segmenter) -> Segmenter:
         """A network that begins where the trunk is."""
-        stride = TRUNK_STRIDE if self.fine else (1, 1, 1)
-        network = Segmenter(classes, channels=trunk.channels, stride=stride, fine_channels=self.fine_channels)
+        network = self.untrained(classes, trunk.channels)
         start_from_trunk(network, trunk)
         return network
 
+    def untrained(self, classes: int, channels: Sequence[int]) -> Segmenter:
+        """The arm's network with random weights."""
+        stride = TRUNK_STRIDE if self.fine else (1, 1, 1)
+        return Segmenter(classes, channels=channels, stride=stride, fine=self.fine or "none")
 
-_AT_TRUNK = SegmenterRecipe(pool=TRUNK_STRIDE)
-CONTROL = Arm("control", "3 mm continued", fine=False, recipe=_AT_TRUNK)
-FINE_LOSS = Arm("fine-loss", "stem, loss on the fine grid")
-FINE_PATH = Arm("fine-path", "stem, fine path", fine_channels=16)
+
+TRUNK_RECIPE = SegmenterRecipe(pool=TRUNK_STRIDE)
+CONTROL = Arm("control", "3 mm continued", None, recipe=TRUNK_RECIPE)
+FINE_LOSS = Arm("fine-loss", "stem, loss on the fine grid", "none")
+SUB_VOXELS = Arm("sub-voxels", "stem, sub-voxel head", "sub-voxels")
+FINE_PATH = Arm("fine-path", "stem, fine path", "path")
 
 
 def variants_of(winner: Arm) -> list[Arm]:
@@ -120,6 +130,18 @@ class BakeoffPlan:
         return replace(recipe, threads=self.threads if self.device == "cpu" else 1)
 
 
+Scores = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Dice of an arm by held-out case and organ, at half its time and at its end; None where it was ended at half."""
+
+    arm: Arm
+    half: Scores
+    end: Scores | None
+
+
 @dataclass(frozen=True)
 class BakeoffData:
     """What networks train on (fully and partly labelled) and the labelled cases of the fold that they never see."""
@@ -138,12 +160,12 @@ class BakeoffData:
 def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
     """A network at the trunk's spacing, from random weights; goes on from the checkpoint in `plan.folder`."""
     torch.manual_seed(plan.seed)
-    network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine_channels=0)
+    network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine="none")
     return train_segmenter(
         network,
         data.sets(),
         window=data.description.window,
-        recipe=plan.threaded(_AT_TRUNK),
+        recipe=plan.threaded(TRUNK_RECIPE),
         augmentation=Augmentation(),
         budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
         folder=plan.folder / "trunk",
@@ -152,7 +174,7 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
     )
 
 
-def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan) -> Segmenter:
+def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, until: float = 1.0) -> Segmenter:
     """The arm from the trunk's weights; goes on from the checkpoint in `plan.folder`."""
     torch.manual_seed(plan.seed)
     return train_segmenter(
@@ -165,55 +187,88 @@ def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan) 
         folder=plan.folder / arm.name,
         resume=True,
         title=arm.name,
+        until=until,
     )
 
 
-Scores = dict[str, dict[str, float | None]]
+def run_arm(
+    arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, control: ArmResult | None = None
+) -> ArmResult:
+    """Train an arm and score it at half its time and at the end; what is there already is not done again.
+
+    An arm that is two points behind the control at half its time ends there.
+    """
+
+    def scored(share: float) -> Scores:
+        path = plan.folder / f"{arm.name}-{round(100 * share)}.json"
+        network = train_arm(arm, data, trunk, plan, until=share)
+        return score(network, arm.recipe, data, path, plan)
+
+    half = scored(0.5)
+    if control is not None and mean_dice(half) < mean_dice(control.half) - MAX_DEFICIT_AT_HALF:
+        return ArmResult(arm, half, None)
+    return ArmResult(arm, half, scored(1.0))
 
 
-def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: Path, *, device: str = "cpu") -> Scores:
+def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: Path, plan: BakeoffPlan) -> Scores:
     """Dice by held-out case and organ in the scans' own geometry; kept in `path` case by case and read again."""
     scores: Scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     organs = [label.name for label in data.description.labels]
-    network = network.to(device).eval()
-    for files, volume in tqdm(data.held_out, desc=f"score {path.stem}"):
-        if files.name in scores:
-            continue
-        probabilities = whole_scan_probabilities(network, volume, recipe, device=device)
+    network = network.to(plan.device).eval()
+
+    def dice(pair: tuple[CaseFiles, TrainingVolume]) -> tuple[str, dict[str, float | None]]:
+        files, volume = pair
+        probabilities = whole_scan_probabilities(network, volume, recipe, device=plan.device)
         found = scan_labels(probabilities, volume, recipe.pool)
         truth = np.asarray(read_volume(files.label).array)
-        scores[files.name] = organ_table(dice_by_label(found, truth, data.description.classes), organs)
-        write_text(path, json.dumps(scores, indent=1) + "\n")
+        return files.name, organ_table(dice_by_label(found, truth, data.description.classes), organs)
+
+    missing = [pair for pair in data.held_out if pair[0].name not in scores]
+    with one_thread_each(plan.threads if plan.device == "cpu" else 1) as pool:
+        for name, values in tqdm(pool.map(dice, missing), desc=f"score {path.stem}", total=len(missing)):
+            scores[name] = values
+            write_text(path, json.dumps(scores, indent=1) + "\n")
     return scores
 
 
-def run_arms(
-    arms: Sequence[Arm], data: BakeoffData, plan: BakeoffPlan, done: Callable[[Arm, Scores], None]
-) -> dict[str, Scores]:
-    """Train what is missing of the arms, one after another, and score each on the held-out cases."""
-    trunk = train_trunk(data, plan)
-    results = {}
-    for arm in arms:
-        network = train_arm(arm, data, trunk, plan)
-        results[arm.name] = score(network, arm.recipe, data, plan.folder / f"{arm.name}.json", device=plan.device)
-        done(arm, results[arm.name])
-    return results
-
-
-def better_arm(results: dict[str, Scores], arms: Sequence[Arm]) -> Arm:
-    """The arm with the highest mean Dice over held-out cases.
+def better(results: Sequence[ArmResult]) -> ArmResult:
+    """The best of arms in the order of their cost: a dearer one must be better by `keeps`.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA where nothing was scored.
+        DiffusionSegmentError: TRAINING_DATA where no arm came to its end.
     """
-    means = {arm.name: _mean(results[arm.name]) for arm in arms if results.get(arm.name)}
-    if not means:
+    ended = [result for result in results if result.end is not None]
+    if not ended:
         raise DiffusionSegmentError(
-            ErrorCode.TRAINING_DATA, "No arm was scored.", hint="Give labelled cases to hold out."
+            ErrorCode.TRAINING_DATA, "No arm came to its end.", hint="Give more minutes, or labelled cases to hold out."
         )
-    return max((arm for arm in arms if arm.name in means), key=lambda arm: means[arm.name])
+    best = ended[0]
+    for result in ended[1:]:
+        if keeps(result, best):
+            best = result
+    return best
 
 
-def _mean(scores: Scores) -> float:
-    values = [value for organs in scores.values() for value in organs.values() if value is not None]
-    return float(np.mean(values))
+def keeps(result: ArmResult, reference: ArmResult) -> bool:
+    """Whether a change is kept: a mean paired gain of 0.7 points or more, and five of seven cases that gain."""
+    if result.end is None or reference.end is None:
+        return False
+    gains = case_gains(result.end, reference.end)
+    return bool(gains.size and gains.mean() >= MIN_GAIN and (gains > 0).mean() >= MIN_SHARE_OF_GAINS)
+
+
+def case_gains(scores: Scores, reference: Scores) -> NDArray[np.float64]:
+    """Of each case in both, the mean difference of Dice over the organs in both."""
+    gains = []
+    for case in scores.keys() & reference.keys():
+        pairs = [(value, reference[case].get(organ)) for organ, value in scores[case].items()]
+        known = [a - b for a, b in pairs if a is not None and b is not None]
+        gains += [float(np.mean(known))] if known else []
+    return np.array(gains)
+
+
+def mean_dice(scores: Scores) -> float:
+    """Mean over the cases of each case's mean over its organs; NaN without any."""
+    cases = [[value for value in organs.values() if value is not None] for organs in scores.values()]
+    means = [float(np.mean(values)) for values in cases if values]
+    return float(np.mean(means)) if means else float("nan")

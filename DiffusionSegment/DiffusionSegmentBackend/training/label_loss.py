@@ -60,6 +60,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
         dice = 1 - (2 * overlap + _SMOOTH) / size
         ctx.save_for_backward(p, index, weights, overlap, size, total_weight)
         ctx.shape = logits.shape
+        ctx.channels_last = logits.is_contiguous(memory_format=torch.channels_last_3d)
         return cross_entropy + (organs * dice[1:]).sum()
 
     @staticmethod
@@ -77,4 +78,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
         common = torch.einsum("bcn,c->bn", p, everywhere) + (change_at_truth - weight_at).sum(dim=1)
         result = (everywhere[None, :, None] - common[:, None]).mul_(p)
         result.scatter_add_(1, index, change_at_truth - weight_at)
-        return result.mul_(gradient).view(ctx.shape), None, None
+        result = result.mul_(gradient).view(ctx.shape)
+        # In the layout of the logits: the network's backward pass would be slow in two layouts.
+        layout = torch.channels_last_3d if ctx.channels_last else torch.contiguous_format
+        return result.contiguous(memory_format=layout), None, None

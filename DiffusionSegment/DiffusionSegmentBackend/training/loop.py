@@ -101,13 +101,21 @@ class Training:
         return self.run_steps(gradients, title=title, quiet=quiet)
 
     def run_steps(
-        self, gradients_of_step: Callable[[float], dict[str, Tensor]], *, title: str, quiet: bool = False
+        self,
+        gradients_of_step: Callable[[float], dict[str, Tensor]],
+        *,
+        title: str,
+        quiet: bool = False,
+        until: float = 1.0,
     ) -> nn.Module:
-        """As `run`, for a function that also forms the gradients of its losses and leaves them with the parameters."""
+        """As `run`, for a function that also forms the gradients of its losses and leaves them with the parameters.
+
+        The run pauses where the share `until` of the budget is used up.
+        """
         last_saved = time.monotonic()
         form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
         with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
-            while self.progress < 1.0:
+            while self.progress < until:
                 began = self.budget.clock()
                 values = self._step(gradients_of_step)
                 self.seconds += self.budget.clock() - began

@@ -85,8 +85,11 @@ def train_segmenter(
     resume: bool = False,
     title: str = "network",
     class_weights: Tensor | None = None,
+    until: float = 1.0,
 ) -> Segmenter:
     """Train from the weights that `network` has; returns the moving average in evaluation mode.
+
+    A run that pauses where the share `until` of the budget is used up goes on with `resume`.
 
     The folder receives checkpoint.pt and losses.jsonl (`loop.Training`).
 
@@ -112,7 +115,7 @@ def train_segmenter(
         def gradients(_: float) -> dict[str, Tensor]:
             return step.gradients(next(batches), training.step, pool)
 
-        return cast(Segmenter, training.run_steps(gradients, title=title))
+        return cast(Segmenter, training.run_steps(gradients, title=title, until=until))
 
 
 def memory_format(device: str) -> torch.memory_format:
