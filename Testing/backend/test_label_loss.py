@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.networks.space_to_depth import space_to_depth
-from DiffusionSegmentBackend.training.label_loss import label_loss
+from DiffusionSegmentBackend.training.label_loss import IGNORED, label_loss
 from DiffusionSegmentBackend.training.losses import SegmentationLoss
 from monai.losses import DiceLoss
 
@@ -111,3 +111,29 @@ def test_a_batch_of_scans_without_labels_teaches_nothing(sample: tuple[torch.Ten
     loss, gradient = value_and_gradient(label_loss(logits, torch.zeros_like(labels), drawn), logits)
     assert float(loss) == pytest.approx(0, abs=1e-5)
     assert float(gradient.abs().max()) < 1e-6
+
+
+def test_ignored_voxels_count_nowhere(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = sample
+    ignored = torch.zeros_like(labels, dtype=torch.bool)
+    ignored[:, :, 4:] = True
+    found, gradient = value_and_gradient(label_loss(logits, labels.masked_fill(ignored, IGNORED)), logits)
+    part = logits[:, :, :4]
+    expected, of_part = value_and_gradient(SegmentationLoss()(part, labels[:, :, :4]), part)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    assert float((gradient[:, :, :4] - of_part).norm() / of_part.norm()) < 1e-4
+    assert float(gradient[:, :, 4:].abs().max()) == 0
+
+
+def test_of_a_partly_ignored_voxel_the_known_sub_voxels_count(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = sample
+    pairs = torch.cat([labels, torch.full_like(labels, IGNORED)], dim=1)
+    # Every voxel is half known, so that half of each sum is what is left; ratios stay.
+    torch.testing.assert_close(label_loss(logits, pairs), label_loss(logits, labels), rtol=1e-4, atol=0)
+
+
+def test_nothing_known_teaches_nothing(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = sample
+    loss, gradient = value_and_gradient(label_loss(logits, torch.full_like(labels, IGNORED)), logits)
+    assert float(loss) == pytest.approx(0, abs=1e-5)
+    assert float(gradient.abs().max()) == 0

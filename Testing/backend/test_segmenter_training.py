@@ -232,3 +232,21 @@ def test_processor_time_counts_what_was_computed() -> None:
     assert budget.clock() - began < 0.2
     while budget.clock() - began < 0.05:
         values = values @ values / values.norm()
+
+
+def test_bf16_trains_as_float32_does() -> None:
+    losses = []
+    for bf16 in (False, True):
+        network = new_network().train()
+        budget = replace(BUDGET, bf16=bf16)
+        sampler = PatchSampler(
+            [TrainingSet([small_volume()])],
+            shape=RECIPE.shape(network),
+            window=WINDOW,
+            augmentation=NO_AUGMENTATION,
+            seed=0,
+        )
+        values = SegmenterStep(network, RECIPE, budget).gradients(sampler.batch(0, 2), 0)
+        losses.append({name: float(value.detach()) for name, value in values.items()})
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in network.parameters())
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)

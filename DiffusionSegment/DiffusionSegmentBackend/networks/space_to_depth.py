@@ -10,23 +10,26 @@ Stride = tuple[int, int, int]
 
 
 def space_to_depth(volume: Tensor, stride: Stride) -> Tensor:
-    """(B, C, Z, Y, X) -> (B, C * sub-voxels, Z / stride[0], Y / stride[1], X / stride[2]).
+    """(B, C, Z, Y, X) -> (B, sub-voxels * C, Z / stride[0], Y / stride[1], X / stride[2]).
 
-    Every side is a multiple of its stride; the sub-voxels of a coarse voxel come in z, y, x order, fastest of the
-    channels.
+    Every side is a multiple of its stride. The sub-voxels of a coarse voxel come in z, y, x order, each with its C
+    channels together.
     """
     if prod(stride) == 1:
         return volume
     (b, c, *sides), (p, q, r) = volume.shape, stride
     z, y, x = (n // step for n, step in zip(sides, stride, strict=True))
-    split = volume.reshape(b, c, z, p, y, q, x, r).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return split.reshape(b, c * prod(stride), z, y, x)
+    split = volume.reshape(b, c, z, p, y, q, x, r).permute(0, 3, 5, 7, 1, 2, 4, 6)
+    return split.reshape(b, prod(stride) * c, z, y, x)
 
 
 def depth_to_space(channels: Tensor, stride: Stride) -> Tensor:
-    """The inverse: (B, C * sub-voxels, z, y, x) -> (B, C, z * stride[0], y * stride[1], x * stride[2])."""
+    """The inverse: (B, sub-voxels * C, z, y, x) -> (B, C, z * stride[0], y * stride[1], x * stride[2]).
+
+    Channels come out last in memory, as they lie together in a channels-last input.
+    """
     if prod(stride) == 1:
         return channels
     (b, c, z, y, x), (p, q, r) = channels.shape, stride
-    split = channels.reshape(b, c // prod(stride), p, q, r, z, y, x).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return split.reshape(b, c // prod(stride), z * p, y * q, x * r)
+    split = channels.reshape(b, p, q, r, c // prod(stride), z, y, x).permute(0, 5, 1, 6, 2, 7, 3, 4)
+    return split.reshape(b, z * p, y * q, x * r, c // prod(stride)).movedim(-1, 1)

@@ -1,7 +1,8 @@
 """Dice and cross-entropy on label maps without one-hot tensors, and without classes that nobody drew.
 
 The loss is MONAI's `DiceCELoss` (no background, batch Dice, smoothing 1e-5). What it needs of a one-hot map is read
-from the labels: probabilities at the true class by `gather`, sums a class by `bincount`.
+from the labels: probabilities at the true class by `gather`, sums a class by `bincount`. Voxels that are labelled
+`IGNORED`, because pseudo-labels disagree there say, count nowhere.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from .losses import marginalised
 
+IGNORED = 255
 _SMOOTH = 1e-5
 
 
@@ -23,8 +25,8 @@ def label_loss(
 
     Args:
         logits: (B, classes, z, y, x).
-        labels: (B, S, z, y, x), whole numbers. With S above 1 they are the labels of the S sub-voxels of each voxel
-            (`space_to_depth`), and the target is their mean: soft labels averaged over the voxel.
+        labels: (B, S, z, y, x), whole numbers, classes or `IGNORED`. With S above 1 they are the labels of the S
+            sub-voxels of each voxel (`space_to_depth`), and the target is their mean: soft labels averaged over it.
         drawn: (B, classes) bool, what a reader drew; other classes count as background (the marginal loss of Shi et
             al. 2021, Medical Image Analysis 70, eq. 4) and add nothing to the Dice. None for all.
         class_weights: (classes,) float32, of the cross-entropy by true class and of the Dice. None for equal weights.
@@ -45,20 +47,22 @@ class _DiceCrossEntropy(torch.autograd.Function):
         classes, subs = logits.shape[1], labels.shape[1]
         log_p = logits.contiguous().log_softmax(dim=1).flatten(2)
         index = labels.long().flatten(2)
+        known = index != IGNORED
+        index = index.masked_fill(~known, 0)
         picked = log_p.gather(1, index)
-        weight_at = weights[index]
-        total_weight = weight_at.sum()
+        weight_at = weights[index] * known
+        total_weight = weight_at.sum().clamp(min=_SMOOTH)
         cross_entropy = -(weight_at * picked).sum() / total_weight
 
-        flat = index.flatten()
-        p = log_p.exp_()
+        p, share = log_p.exp_(), known.float().mean(dim=1)
+        flat, counted = index.flatten(), known.double().flatten() / subs
         # bincount in double: in float32 a million voxels of one class would no longer add up.
-        overlap = torch.bincount(flat, weights=picked.exp().double().flatten(), minlength=classes).float() / subs
-        truth = torch.bincount(flat, minlength=classes).float() / subs
-        size = p.sum(dim=2).sum(dim=0) + truth + _SMOOTH
+        overlap = torch.bincount(flat, weights=picked.exp().double().flatten() * counted, minlength=classes).float()
+        truth = torch.bincount(flat, weights=counted, minlength=classes).float()
+        size = torch.einsum("bcn,bn->c", p, share) + truth + _SMOOTH
         organs = weights[1:] / weights[1:].sum()
         dice = 1 - (2 * overlap + _SMOOTH) / size
-        ctx.save_for_backward(p, index, weights, overlap, size, total_weight)
+        ctx.save_for_backward(p, index, known, weights, overlap, size, total_weight)
         ctx.shape = logits.shape
         ctx.channels_last = logits.is_contiguous(memory_format=torch.channels_last_3d)
         return cross_entropy + (organs * dice[1:]).sum()
@@ -67,17 +71,16 @@ class _DiceCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """With dL/dp_c = a_c + b_c q_c of the Dice, dL/dlogit_c = p_c (dL/dp_c - sum_k p_k dL/dp_k) + cross-entropy."""
         (gradient,) = gradients
-        p, index, weights, overlap, size, total_weight = ctx.saved_tensors
-        subs = index.shape[1]
+        p, index, known, weights, overlap, size, total_weight = ctx.saved_tensors
+        subs, share = index.shape[1], known.float().mean(dim=1)
         organs = weights / weights[1:].sum()
         organs[0] = 0
         everywhere = organs * (2 * overlap + _SMOOTH) / size**2
         at_truth = -2 * organs / size / subs
-        change_at_truth = p.gather(1, index) * at_truth[index]
-        weight_at = weights[index] / total_weight
-        common = torch.einsum("bcn,c->bn", p, everywhere) + (change_at_truth - weight_at).sum(dim=1)
-        result = (everywhere[None, :, None] - common[:, None]).mul_(p)
-        result.scatter_add_(1, index, change_at_truth - weight_at)
+        change = (p.gather(1, index) * at_truth[index] - weights[index] / total_weight) * known
+        common = torch.einsum("bcn,c->bn", p, everywhere) * share + change.sum(dim=1)
+        result = torch.einsum("c,bn->bcn", everywhere, share).sub_(common[:, None]).mul_(p)
+        result.scatter_add_(1, index, change)
         result = result.mul_(gradient).view(ctx.shape)
         # In the layout of the logits: the network's backward pass would be slow in two layouts.
         layout = torch.channels_last_3d if ctx.channels_last else torch.contiguous_format

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..networks.bodypart import BodyPartRegressor
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
 from ..volume import Grid
-from .data import TISSUE_THRESHOLD, Case, CaseFiles, load_case
+from .data import TISSUE_THRESHOLD, Case, CaseFiles, load_case, load_scan
 
 _CENTRES_PER_CLASS = 4000
 _LEVELS = 255
@@ -78,6 +79,16 @@ def load_volumes(
     return [
         training_volume(load_case(case, description), regressor, description.classes, trunk_stride=trunk_stride)
         for case in files
+    ]
+
+
+def load_free_volumes(
+    paths: Sequence[Path], description: ModelDescription, regressor: BodyPartRegressor, *, trunk_stride: Stride
+) -> list[TrainingVolume]:
+    """Read scans without labels, which serve denoising; otherwise as `load_volumes`."""
+    return [
+        training_volume(load_scan(path, description), regressor, description.classes, trunk_stride=trunk_stride)
+        for path in paths
     ]
 
 
