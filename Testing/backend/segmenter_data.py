@@ -42,4 +42,5 @@ def small_volume(name: str = "case", **options: object) -> TrainingVolume:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         regressor = BodyPartRegressor((8, 8))
-    return training_volume(two_organs(name, **options), regressor, CLASSES, trunk_stride=STRIDE)  # type: ignore[arg-type]
+    case = two_organs(name, **options)  # type: ignore[arg-type]
+    return training_volume(case, regressor, CLASSES, trunk_stride=STRIDE)

@@ -51,6 +51,13 @@ def test_architecture_builds_the_same_network_again() -> None:
     assert again.architecture == network.architecture
 
 
+def test_a_network_can_be_described_without_memory() -> None:
+    with torch.device("meta"):
+        described = Segmenter(CLASSES, channels=CHANNELS, fine="path").state_dict()
+    built = Segmenter(CLASSES, channels=CHANNELS, fine="path").state_dict()
+    assert {key: value.shape for key, value in described.items()} == {key: value.shape for key, value in built.items()}
+
+
 def test_a_stem_begins_as_the_trunk_on_the_averaged_image(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
     trunk = trunk_alone()
     network = started(trunk, fine="none")
