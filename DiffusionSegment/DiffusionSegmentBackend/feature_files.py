@@ -48,7 +48,7 @@ def write_features_of(
         "model": model.description.name,
         "sha256": weights_sha256(model.description),
         "timestep": timestep if timestep is not None else 0,
-        "told_timestep": timestep if timestep is not None else model.backbone.feature_timestep,
+        "told_timestep": timestep if timestep is not None else model.pre_segmenter.feature_timestep,
         "seed": seed,
         "levels": _levels(found),
     }

@@ -1,7 +1,7 @@
 """Models that a user taught: stored outside the extension's folder, given away as a zip file, taken in after checks.
 
 A user model's folder holds model.json, probe.safetensors and manifest.json with the sha256 of both. Body-part network
-and backbone are those of its base model; it has no refiner.
+and the network that its features come from are those of its base model; it has no refiner.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PROBE_FILE = "probe.safetensors"
 _LIMITS = {MANIFEST_FILE: 64_000, DESCRIPTION_FILE: 1_000_000, _PROBE_FILE: 64_000_000}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
-_FROM_BASE = ("modality", "spacing_mm", "window")
+_FROM_BASE = ("modality", "spacing_mm", "trunk_spacing_mm", "tile_voxels", "window")
 _INSTALLED = "Give it another name, or replace it."
 
 
@@ -74,7 +74,7 @@ def save_user_model(
         raise DiffusionSegmentError(
             ErrorCode.OPTION, f"The base model in {base.folder} is not installed.", hint="Name a model of `models`."
         )
-    raw: dict[str, Any] = {key: base.raw[key] for key in _FROM_BASE}
+    raw: dict[str, Any] = {key: base.raw[key] for key in _FROM_BASE if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
     raw["orientation"] = base.raw.get("orientation", "LPS")
     raw["labels"], raw["anatomy"] = labels, anatomy
@@ -85,15 +85,26 @@ def save_user_model(
     raw["networks"] = {
         network: {**entry, "model": entry.get("model", base.folder.name)}
         for network, entry in base.raw["networks"].items()
-        if network in ("bodypart", "backbone")
+        if network in shared_networks(base)
     }
-    architecture = {**base.networks["probe"].architecture, "classes": probe.classes}
     folder = user_models_folder() / name
     with replaced_folder(folder) as staging:
         (staging / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-        save_network(staging, "probe", probe, architecture=architecture)
+        save_network(staging, "probe", probe, architecture=_probe_architecture(base, probe.classes))
         _write_manifest(staging, name)
     return folder
+
+
+def shared_networks(base: ModelDescription) -> set[str]:
+    """What a model taught on `base` shares with it: all but heads and refiner."""
+    return set(base.needed_networks) - {"probe", "refiner"}
+
+
+def _probe_architecture(base: ModelDescription, classes: int) -> dict[str, Any]:
+    """Of a probe taught on `base`: as its own one, or on the features of its segmenter."""
+    if "probe" in base.networks:
+        return {**base.networks["probe"].architecture, "classes": classes}
+    return {"channels": list(base.channels), "classes": classes}
 
 
 def export_model(name: str, zip_path: Path) -> None:
@@ -139,13 +150,15 @@ def import_model(source: Path, *, replace: bool = False) -> str:
 def _check_installed(description: ModelDescription, name: str, source: Path) -> None:
     shared = {network for network, entry in description.networks.items() if entry.model is not None}
     own = set(description.networks) - shared
-    if description.base is None or description.name != name or (shared, own) != ({"bodypart", "backbone"}, {"probe"}):
+    if description.base is None or description.name != name or own != {"probe"} or "bodypart" not in shared:
         raise _no_model(source, "it is not a taught model")
     check_base(description)
     base = read_description(find_model(description.base.name))
+    if shared != shared_networks(base):
+        raise _no_model(source, "it is not a taught model")
     # A foreign description must not choose sizes: a grid or a network could be larger than any memory.
-    expected = {**base.networks["probe"].architecture, "classes": description.classes}
-    alike = all(description.raw[key] == base.raw[key] for key in _FROM_BASE) and all(
+    expected = _probe_architecture(base, description.classes)
+    alike = all(description.raw.get(key) == base.raw.get(key) for key in _FROM_BASE) and all(
         description.networks[name].architecture == base.networks[name].architecture for name in shared
     )
     if not alike or description.networks["probe"].architecture != expected:

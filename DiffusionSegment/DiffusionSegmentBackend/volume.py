@@ -8,7 +8,7 @@ scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -200,7 +200,12 @@ class Grid:
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
     def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
-        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
+        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal.
+
+        Over a sheared scan, by the label at each grid voxel's centre.
+        """
+        if self.native_to_grid is not None:
+            return self.nearest_to_grid(labels).astype(np.uint8)
         turned = self.order.apply(labels)
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
@@ -287,6 +292,24 @@ def _along_own_axes(
     matrix[:3, :3] = index_to_lps[:3, :3] * ratio
     matrix[:3, 3] += index_to_lps[:3, :3] @ (0.5 * ratio - 0.5)
     return np.maximum(1, np.ceil(shape_ijk * native_spacing / spacing - 1e-6)).astype(int), matrix
+
+
+def coarser_grid(grid: Grid, stride: tuple[int, int, int]) -> Grid:
+    """The grid whose voxels each cover `stride` voxels (z, y, x) of `grid`, beginning at its first."""
+    z, y, x = (-(-n // step) for n, step in zip(grid.shape, stride, strict=True))
+    along_x, along_y, along_z = (s * step for s, step in zip(grid.spacing, reversed(stride), strict=True))
+    steps = np.array(stride[::-1], dtype=np.float64)
+    matrix = grid.index_to_lps.copy()
+    matrix[:3, 3] += grid.index_to_lps[:3, :3] @ ((steps - 1) / 2)
+    matrix[:3, :3] = grid.index_to_lps[:3, :3] * steps
+    sheared = grid.native_to_grid
+    return replace(
+        grid,
+        shape=(z, y, x),
+        spacing=(along_x, along_y, along_z),
+        index_to_lps=matrix,
+        native_to_grid=None if sheared is None else np.linalg.inv(matrix) @ grid.index_to_lps @ sheared,
+    )
 
 
 def antialiased_weights(n_in: int, spacing_in: float, n_out: int, spacing_out: float) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.pipeline.marks import REACH_VOXELS, clamped, one_hot_marks, reach, spread
+from DiffusionSegmentBackend.pipeline.marks import REACH_VOXELS, Descriptors, clamped, one_hot_marks, reach, spread
 from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, random_stroke, stroke_on
 from torch import Tensor
 
@@ -35,7 +35,7 @@ def _mark(z: int, y: int, x: int, label: int) -> Tensor:
 
 def test_a_mark_is_certain_and_speaks_for_alike_neighbours_within_its_reach() -> None:
     pre = _all_background()
-    told = spread(pre, _mark(20, 20, 15, SPLEEN), _two_tissues())
+    told = spread(pre, _mark(20, 20, 15, SPLEEN), Descriptors(_two_tissues()))
     torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
     assert told[SPLEEN, 20, 20, 15] == 1
     assert told[SPLEEN, 20, 22, 15] > 0.5, "the same tissue nearby"
@@ -48,21 +48,21 @@ def test_a_mark_is_certain_and_speaks_for_alike_neighbours_within_its_reach() ->
 def test_a_mark_takes_only_from_the_label_that_it_corrects() -> None:
     pre = _all_background()
     pre[:, :, 25:, :] = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None]
-    told = spread(pre, _mark(20, 23, 10, SPLEEN), torch.ones(4, *SHAPE))
+    told = spread(pre, _mark(20, 23, 10, SPLEEN), Descriptors(torch.ones(4, *SHAPE)))
     assert torch.equal(told[:, :, 25:, :], pre[:, :, 25:, :]), "the liver next to it was not called wrong"
     assert told[SPLEEN, 20, 22, 10] > 0.8
 
 
 def test_a_mark_that_confirms_and_no_mark_at_all_change_nothing_else() -> None:
     pre = _all_background()
-    assert spread(pre, torch.zeros_like(pre), _two_tissues()) is pre
-    told = spread(pre, _mark(20, 20, 15, 0), _two_tissues())
+    assert spread(pre, torch.zeros_like(pre), Descriptors(_two_tissues())) is pre
+    told = spread(pre, _mark(20, 20, 15, 0), Descriptors(_two_tissues()))
     assert torch.equal(told, clamped(pre, _mark(20, 20, 15, 0)))
 
 
 def test_two_marks_that_disagree_share_what_lies_between_them() -> None:
     marks = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
-    told = spread(_all_background(), marks, torch.ones(4, *SHAPE))
+    told = spread(_all_background(), marks, Descriptors(torch.ones(4, *SHAPE)))
     torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
     assert told[LIVER, 20, 20, 11] > told[SPLEEN, 20, 20, 11]
     assert told[SPLEEN, 20, 20, 15] > told[LIVER, 20, 20, 15]

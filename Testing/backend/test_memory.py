@@ -17,7 +17,9 @@ from DiffusionSegmentBackend.pipeline.memory import RunSize, Way, choose_way, ne
 from DiffusionSegmentBackend.pipeline.model import Model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.parts import parts_of
+from DiffusionSegmentBackend.pipeline.pre_segmenter import Footprint
 from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.tile_shape import TileShape
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
 from DiffusionSegmentBackend.volume import Volume
 
@@ -28,7 +30,9 @@ SIZE = RunSize(
     classes=14,
     samples=4,
     bodypart=False,
-    dtype=torch.bfloat16,
+    tile=TileShape.cube(64),
+    footprint=Footprint(tile_bytes=27e6, pass_bytes=110e6),
+    keeps_features=True,
 )
 MEASURED = """
 import json, sys, threading, time
@@ -37,6 +41,7 @@ from DiffusionSegmentBackend.benchmark.scans import benchmark_scan
 from DiffusionSegmentBackend.pipeline.memory import resident_bytes
 from DiffusionSegmentBackend.pipeline.model import load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.pre_segmenter import Footprint
 from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
 
 torch.set_num_threads(1)
@@ -57,7 +62,7 @@ print(json.dumps([session.way.bytes, most[0]]))
 
 @pytest.mark.parametrize(("depth", "most"), [(64, None), (267, 160), (300, 112), (667, 112), (113, 112), (200, 64)])
 def test_parts_cover_every_slice_once_and_see_what_lies_around(depth: int, most: int | None) -> None:
-    parts = parts_of(depth, most)
+    parts = parts_of(depth, most, TileShape.cube(64))
     covered = np.concatenate([np.arange(depth)[part.core] for part in parts])
     assert covered.tolist() == list(range(depth))
     for part in parts:
@@ -65,11 +70,11 @@ def test_parts_cover_every_slice_once_and_see_what_lies_around(depth: int, most:
         assert part.seen.stop - part.seen.start <= max(most or depth, 112) + 63
         assert part.seen.start <= max(0, part.core.start - 16)
         assert part.seen.stop >= min(depth, part.core.stop + 16)
-    rows = {place[0].start for place in Tiling((depth, 64, 64), 64, 0.25).tiles}
+    rows = {place[0].start for place in Tiling((depth, 64, 64), (64, 64, 64)).tiles}
     inner = {
         part.seen.start + place[0].start
         for part in parts
-        for place in Tiling((part.seen.stop - part.seen.start, 64, 64), 64, 0.25).tiles
+        for place in Tiling((part.seen.stop - part.seen.start, 64, 64), (64, 64, 64)).tiles
     }
     assert inner == rows
 

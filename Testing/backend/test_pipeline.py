@@ -159,12 +159,12 @@ def test_a_scan_without_organs_is_refused(model: Model) -> None:
 class TestTiling:
     def test_blending_a_function_of_place_gives_it_back(self) -> None:
         field = torch.randn(2, 70, 81, 64)
-        tiling = Tiling((70, 81, 64), 64, 0.25)
+        tiling = Tiling((70, 81, 64), (64, 64, 64))
         blended = tiling.blend(lambda _, place: field[(slice(None), *place)], channels=2)
         torch.testing.assert_close(blended, field, rtol=1e-4, atol=1e-5)
 
     def test_every_voxel_is_covered(self) -> None:
-        tiling = Tiling((130, 64, 65), 64, 0.25)
+        tiling = Tiling((130, 64, 65), (64, 64, 64))
         ones = tiling.blend(lambda index, place: torch.ones(1, 64, 64, 64), channels=1)
         torch.testing.assert_close(ones, torch.ones_like(ones))
 
@@ -202,7 +202,7 @@ def test_restore_puts_a_block_back_where_it_was() -> None:
 def test_body_box_leaves_the_air_out() -> None:
     image = torch.full((50, 100, 100), -1.0)
     image[10:40, 30:70, 20:80] = 0.2
-    box = body_box(image, least=16)
+    box = body_box(image, least=(16, 16, 16))
     assert [(s.start, s.stop) for s in box] == [(10, 40), (30, 70), (20, 80)]
 
 
@@ -211,4 +211,4 @@ def test_body_box_keeps_a_spinal_cord_that_was_left_alone_in_masked_slices() -> 
     image[20:40, 30:70, 20:80] = 0.2
     image[4:20, 60:63, 49:52] = 0.1
     image[2, 0, 0] = 0.1
-    assert body_box(image, least=16)[0] == slice(4, 40)
+    assert body_box(image, least=(16, 16, 16))[0] == slice(4, 40)

@@ -12,6 +12,7 @@ from DiffusionSegmentBackend.pipeline.model import Model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.region import box_for, box_region, region_mask
 from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.tile_shape import TileShape
 from DiffusionSegmentBackend.volume import Volume, model_grid
 from numpy.typing import NDArray
 
@@ -61,7 +62,7 @@ def test_a_turned_box_holds_what_lies_in_it() -> None:
 def test_the_networks_see_a_tile_and_some_context_wherever_the_region_lies() -> None:
     mask = torch.zeros(100, 80, 90, dtype=torch.bool)
     mask[98:, 2:4, 40:50] = True
-    box = box_for(mask, (slice(0, 100), slice(10, 70), slice(0, 90)), least=64)
+    box = box_for(mask, (slice(0, 100), slice(10, 70), slice(0, 90)), tile=TileShape.cube(64))
     assert all(s.stop - s.start >= 64 and s.start >= 0 and s.stop <= n for s, n in zip(box, mask.shape, strict=True))
     assert box[0].stop == 100
     assert box[1].start <= 2

@@ -13,6 +13,7 @@ from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import Model, list_models, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.pre_segmenter import ProbedFeatures
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.studies.teaching import FROM_SCRATCH, TAUGHT, teaching_rows
 from DiffusionSegmentBackend.teaching_cli import parse_names
@@ -71,7 +72,8 @@ def test_one_scan_teaches_a_bundled_model_an_organ(tmp_path: Path) -> None:
     budget = Budget(steps=40, minutes=5.0, learning_rate=5e-3, ema_decay=0.9)
     probe = teach([case], {LIVER: "liver"}, base, budget=budget, folder=tmp_path)
     description = replace(base.description, labels=base.description.labels[:1])
-    found = segment(case.volume, replace(base, probe=probe, description=description), SegmentOptions(force=True))
+    taught = replace(base, pre_segmenter=ProbedFeatures(base.backbone, probe), description=description)
+    found = segment(case.volume, taught, SegmentOptions(force=True))
     inside, truth = found.labels > 0, case.labels == LIVER
     assert 2 * np.count_nonzero(inside & truth) / (np.count_nonzero(inside) + np.count_nonzero(truth)) > 0.8
     assert all(torch.equal(value, before[key]) for key, value in base.backbone.state_dict().items())

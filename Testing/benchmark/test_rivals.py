@@ -56,7 +56,7 @@ def test_one_network_is_timed_once_however_often_it_is_counted() -> None:
 
 
 def test_other_chains_are_counted_in_evaluations_of_our_refiner() -> None:
-    tiling = Tiling((64, 64, 112), 64, 0.25)
+    tiling = Tiling((64, 64, 112), (64, 64, 64))
     click = Click({}, 1.0, (50, 60, 112), tiling)
     stages = {"bodypart": 1.0, "features": 3.0, "refine": 8.0}
     # 2 places: 2 passes for the features, 2 x 4 x 2 of the refiner in 8 s.

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.pipeline import prediction as pipeline
 from DiffusionSegmentBackend.pipeline.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, segment
+from DiffusionSegmentBackend.pipeline.tile_shape import TileShape
 from DiffusionSegmentBackend.result_folder import write_result
 from DiffusionSegmentBackend.volume import Volume, canonical, model_grid, same_geometry
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
@@ -66,18 +66,19 @@ def volumes(draw: st.DrawFn) -> Volume:
     return Volume(array.astype(dtype), draw(geometries))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_tiles() -> Iterator[None]:
-    """The phantom of 12 mm voxels fits into a tile half as wide, in an eighth of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "TILE_SIDE", 32)
-        yield
+def with_tiles(model: Model, side: int) -> Model:
+    """The model on tiles of another size."""
+    return replace(model, description=replace(model.description, tile=TileShape.cube(side)))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Untrained, its classes nearly tie: float32, or rounding alone would decide between them."""
-    return load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
+    """Untrained, its classes nearly tie: float32, or rounding alone would decide between them.
+
+    The phantom of 12 mm voxels fits into a tile half as wide as usual, in an eighth of the time.
+    """
+    tiny = load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
+    return with_tiles(tiny, 32)
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +201,7 @@ def test_the_size_of_the_tiles_matters_little_to_a_trained_model() -> None:
     scan, trained = Volume(phantom.image, phantom.index_to_lps), load_model("abdomen-ct", "cpu")
     found = {}
     for tile in (64, 80):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "TILE_SIDE", tile)
-            found[tile] = segment(scan, trained, OPTIONS).labels
+        found[tile] = segment(scan, with_tiles(trained, tile), OPTIONS).labels
     assert overall_dice(found[64], found[80]) >= LEAST_DICE_OF_TILES
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions
 from ..pipeline.segment import delivered, open_session
-from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE, Tiling
+from ..pipeline.tiling import Tiling
 from ..volume import Volume
 from .record import BenchmarkRow
 from .timing import Measured, measure
@@ -81,7 +81,7 @@ def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) ->
         session = open_session(volume, model, options, preview=lambda labels: seen.append(time.perf_counter() - began))
         report = delivered(session, model, bodypart=False).report
         z, y, x = session.prediction.pre.shape[1:]
-        tiling = Tiling(session.prediction.tiled_shape, TILE_SIDE, TILE_OVERLAP)
+        tiling = Tiling(session.prediction.tiled_shape, model.tile.voxels, step=model.tile.stride)
         stages = {name: s for name, s in report["timings_s"].items() if name != "total"}
         return Click(stages, seen[0], (z, y, x), tiling)
 

@@ -49,7 +49,7 @@ class Rival:
     def tiles(self, body_mm: tuple[float, float, float]) -> int:
         """Passes through the network for a box of this size (z, y, x) around the body."""
         z, y, x = (max(self.side, math.ceil(length / self.spacing_mm - 1e-6)) for length in body_mm)
-        places = len(Tiling((z, y, x), self.side, OVERLAP).tiles)
+        places = len(Tiling((z, y, x), (self.side,) * 3, OVERLAP).tiles)
         return places * (MIRROR_IMAGES if self.mirrored else 1)
 
 

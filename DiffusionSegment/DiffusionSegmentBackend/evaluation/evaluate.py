@@ -75,7 +75,7 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     watch = Stopwatch()
     with torch.inference_mode():
         image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
-        job = Job(image=image, plan=plan, samples=samples, force=True, islands=True)
+        job = Job(image=image, plan=plan, samples=samples, tile=model.tile, force=True, islands=True)
         prediction = predict(job, model, watch=watch)
         # What the ensemble holds beside the probe.
         refined = (prediction.ensemble - (1 - ENSEMBLE_WEIGHT) * prediction.pre) / ENSEMBLE_WEIGHT

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..diffusion.schedule import Schedule, add_noise, log_snr
+from .space_to_depth import Stride
 from .unet import PyramidUNet
 
 
@@ -21,6 +22,9 @@ class Backbone(nn.Module):
 
     `use_coordinates` = False blanks the coordinates, in training and ever after: the ablation of the paper.
     """
+
+    # What a voxel of the features covers of the image: one.
+    stride: Stride = (1, 1, 1)
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from ..networks.backbone import fine_features
 from ..volume import Grid
 from .features import Stage1, first_stage, padded
 from .islands import sink_islands
-from .marks import REACH_VOXELS, clamped, one_hot_marks, reach, spread
+from .marks import Descriptors, clamped, fading, one_hot_marks, reach, spread
 from .memory import memory_errors
 from .model import Model
 from .progress import Progress, counted, silent, within
@@ -32,12 +32,11 @@ from .review import regions_to_review
 from .sampling import Window
 from .segment import keep_organs
 from .session import ENSEMBLE_WEIGHT, Answer, Session, Stopwatch
-from .tiling import TILE_OVERLAP, TILE_SIDE
+from .tile_shape import Sides, TileShape
+from .tiling import on_trunk
 from .uncertainty import SampleStatistics, entropy
 
 Box = tuple[slice, slice, slice]
-
-_FADE_VOXELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ def correct(
         with watch.stage("correct"):
             answer = _refined_around(fresh, marks, before, session, model, corrections.heard, progress)
         after = replace(session, corrected=answer, marks=marks)
-        touched = _touched(before, answer) | reach(fresh)
+        touched = _touched(before, answer) | reach(fresh, model.tile.stride)
         with watch.stage("restore"):
             correction = _delivered(corrections, before, after, touched, model)
     seconds = {**watch.seconds, "total": round(sum(watch.seconds.values()), 3)}
@@ -156,7 +155,7 @@ def _refined_around(
 ) -> Answer:
     """The answer with the surroundings of `fresh` marks computed anew; `marks` are all in force."""
     ensemble, information = before.ensemble.clone(), before.mutual_information.clone()
-    neighbourhoods = list(_neighbourhoods(fresh, session.prediction.tiled_shape))
+    neighbourhoods = list(_neighbourhoods(fresh, session.prediction.tiled_shape, model.tile))
     renewed = torch.zeros(marks.shape, dtype=torch.bool)
     for n, (place, near) in enumerate(neighbourhoods):
         part = within(progress, n, len(neighbourhoods))
@@ -175,27 +174,26 @@ def _refined_around(
     return Answer(ensemble, information)
 
 
-def _neighbourhoods(fresh: Tensor, tiled_shape: tuple[int, int, int]) -> Iterator[tuple[Box, Tensor]]:
+def _neighbourhoods(fresh: Tensor, tiled_shape: Sides, tile: TileShape) -> Iterator[tuple[Box, Tensor]]:
     """Boxes of at least a tile around connected reaches, and how much of the new answer counts in them, 0..1."""
     whole = torch.zeros(tiled_shape, dtype=torch.bool)
     z, y, x = fresh.shape
     whole[:z, :y, :x] = fresh
-    components, _ = ndimage.label(reach(whole).numpy())
+    components, _ = ndimage.label(reach(whole, tile.stride).numpy())
     for number, found in enumerate(ndimage.find_objects(components), start=1):
-        place = _grown(found, tiled_shape)
-        own = components[place] == number
-        distance = ndimage.distance_transform_cdt(~(whole[place].numpy() & own), metric="chessboard")
-        fade = np.clip((REACH_VOXELS + 1 - distance) / _FADE_VOXELS, 0, 1) * own
-        yield place, torch.from_numpy(fade.astype(np.float32))
+        place = _grown(found, tiled_shape, tile)
+        own = torch.from_numpy(components[place] == number)
+        yield place, fading(whole[place] & own, tile.stride) * own
 
 
-def _grown(box: tuple[slice, ...], shape: tuple[int, int, int]) -> Box:
-    """The box with sides of at least a tile, moved inside the volume."""
+def _grown(box: tuple[slice, ...], shape: Sides, tile: TileShape) -> Box:
+    """The box with sides of at least a tile, moved inside the volume, of whole voxels of its trunk."""
     sides = []
-    for s, n in zip(box, shape, strict=True):
-        missing = max(0, TILE_SIDE - (s.stop - s.start))
-        low = min(max(0, s.start - missing // 2), n - max(TILE_SIDE, s.stop - s.start))
-        sides.append(slice(low, low + max(TILE_SIDE, s.stop - s.start)))
+    for s, n, step, side in zip(box, shape, tile.stride, tile.voxels, strict=True):
+        start, stop = s.start // step * step, -(-s.stop // step) * step
+        length = max(side, stop - start)
+        low = min(max(0, start - (length - (stop - start)) // 2 // step * step), n - length)
+        sides.append(slice(low, low + length))
     return sides[0], sides[1], sides[2]
 
 
@@ -204,15 +202,14 @@ def _run_again(
 ) -> tuple[Tensor, Tensor]:
     """Ensemble (classes, z, y, x) and mutual information (z, y, x) of one box, all marks in it being known."""
     prediction, box = session.prediction, _box_of(session)
-    image = padded(session.image[box][None], least=TILE_SIDE, value=-1.0)[0][place]
-    coordinates = padded(prediction.coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
-    local = first_stage(
-        image, coordinates[(slice(None), *place)], model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=progress
-    )
-    given = padded(prediction.start, least=TILE_SIDE, value=0.0)[(slice(None), *place)].float()
-    known = padded(marks[None], least=TILE_SIDE, value=0)[0][place]
+    tile = model.tile
+    image = padded(session.image[box][None], tile=tile, value=-1.0)[0][place]
+    coordinates = padded(prediction.coordinates_mm[(slice(None), *box)], tile=tile, value=0.0)
+    local = first_stage(image, coordinates[(slice(None), *place)], model, progress=progress)
+    given = padded(prediction.start, tile=tile, value=0.0)[(slice(None), *place)].float()
+    known = padded(marks[None], tile=tile, value=0)[0][place]
     told = one_hot_marks(known, model.description.classes)
-    pre = spread(given, told, _fine_map(local)) if heard else clamped(given, told)
+    pre = spread(given, told, _descriptors(local, image, tile)) if heard else clamped(given, told)
     if model.refiner is None:
         return pre, torch.zeros(pre.shape[1:])
     stage1 = replace(local, pre=pre)
@@ -234,10 +231,11 @@ def _run_again(
     return clamped(ensemble, told), statistics.mutual_information
 
 
-def _fine_map(stage1: Stage1) -> Tensor:
-    """The two finest feature levels (channels, z, y, x) of the whole box."""
+def _descriptors(stage1: Stage1, image: Tensor, tile: TileShape) -> Descriptors:
+    """The two finest feature levels of the whole box, and the image where the trunk's grid is coarser than it."""
     tiles = [fine_features(levels).cpu() for levels in stage1.features]
-    return stage1.tiling.blend(lambda n, _: tiles[n], channels=tiles[0].shape[0])
+    features = on_trunk(stage1.tiling, tile).blend(lambda n, _: tiles[n], channels=tiles[0].shape[0])
+    return Descriptors(features, image if tile.stride != (1, 1, 1) else None, tile.stride)
 
 
 def _touched(before: Answer, after: Answer) -> Tensor:

@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..model_folders import model_folders
+from .tile_shape import TILE_SIDE, TileShape
 
 DESCRIPTION_FILE = "model.json"
-NETWORKS = ("bodypart", "backbone", "probe", "refiner")
+NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 _MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _SPACING_MM = (0.01, 100.0)
+_MAX_STRIDE, _MAX_TILE_SIDE = 8, 512
+_WHOLE = 1e-3
 _Part = TypeVar("_Part")
 _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
 
@@ -82,7 +85,7 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Base:
-    """The model whose body-part network and backbone a taught model was taught on and uses."""
+    """The model whose body-part network and features a taught model was taught on and uses."""
 
     name: str
     version: str
@@ -91,13 +94,19 @@ class Base:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The content of model.json. `window` is in HU, `spacing_mm` along x, y, z, `channels` is the backbone's width."""
+    """The content of model.json.
+
+    `window` is in HU; `spacing_mm` of the model's grid and `trunk_spacing_mm`, in which the features and the body-part
+    network lie, go along x, y, z; `channels` are the widths of the features; `tile` is what the networks see at once.
+    """
 
     name: str
     title: str
     version: str
     modality: str
     spacing_mm: tuple[float, float, float]
+    trunk_spacing_mm: tuple[float, float, float]
+    tile: TileShape
     window: tuple[float, float]
     labels: tuple[Label, ...]
     networks: dict[str, NetworkFile]
@@ -112,6 +121,13 @@ class ModelDescription:
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.labels) + 1
+
+    @property
+    def needed_networks(self) -> tuple[str, ...]:
+        """The networks that a model of this kind has: of the first generation unless it names a segmenter."""
+        if "segmenter" in self.networks:
+            return ("bodypart", "segmenter", *(("probe",) if self.base is not None else ()))
+        return ("bodypart", "backbone", "probe", *(("refiner",) if self.base is None else ()))
 
     def file_of(self, network: str) -> Path | None:
         """Where the weights of a network lie, if the model lists them; a shared one beside it, or with the bundled."""
@@ -171,6 +187,7 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
     low, high = (_finite(v) for v in raw["window"])
     if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1] and low < high):
         raise ValueError("spacing_mm must be 0.01 to 100, and window rise")
+    trunk, tile = _geometry(raw, (x, y, z))
     networks = {
         str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})), n.get("model"))
         for key, n in raw.get("networks", {}).items()
@@ -187,6 +204,8 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         version=str(raw["version"]),
         modality=str(raw["modality"]),
         spacing_mm=(x, y, z),
+        trunk_spacing_mm=trunk,
+        tile=tile,
         window=(low, high),
         labels=labels,
         networks=networks,
@@ -197,6 +216,23 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         raw=raw,
         folder=folder,
     )
+
+
+def _geometry(raw: dict[str, Any], spacing: tuple[float, float, float]) -> tuple[tuple[float, float, float], TileShape]:
+    """Spacing of the trunk along x, y, z in mm, and the tile; in model.json `tile_voxels` go along x, y, z as well."""
+    x, y, z = (_finite(v) for v in raw.get("trunk_spacing_mm", spacing))
+    ratios = [trunk / fine for trunk, fine in zip((z, y, x), reversed(spacing), strict=True)]
+    sz, sy, sx = (round(ratio) for ratio in ratios)
+    steps = (sz, sy, sx)
+    if not all(1 <= n <= _MAX_STRIDE and abs(ratio - n) < _WHOLE for ratio, n in zip(ratios, steps, strict=True)):
+        raise ValueError(f"trunk_spacing_mm must be spacing_mm times 1 to {_MAX_STRIDE}, whole")
+    tile = TileShape.cube(TILE_SIDE, steps)
+    if "tile_voxels" in raw:
+        tx, ty, tz = (int(n) for n in raw["tile_voxels"])
+        tile = TileShape((tz, ty, tx), steps)
+    if not all(step <= n <= _MAX_TILE_SIDE and n % step == 0 for n, step in zip(tile.voxels, steps, strict=True)):
+        raise ValueError(f"tile_voxels must be whole voxels of the trunk, at most {_MAX_TILE_SIDE}")
+    return (x, y, z), tile
 
 
 def _label(item: dict[str, Any]) -> Label:

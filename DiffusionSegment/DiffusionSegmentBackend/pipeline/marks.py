@@ -7,12 +7,18 @@ the marked one. The refiner starts from there.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .tile_shape import Sides
+
+# In voxels of the trunk, so that a mark reaches as far in mm on whatever grid it is drawn.
 REACH_VOXELS = 12
 _SIGMA_VOXELS = 5.0
+_FADE_VOXELS = 4
 _LEAST_SIMILARITY = 0.3
 _MOST_MARKS = 256
 _CHUNK = 16384
@@ -30,11 +36,34 @@ def clamped(probabilities: Tensor, marks: Tensor) -> Tensor:
     return torch.where(marked, marks, probabilities)
 
 
-def spread(pre: Tensor, marks: Tensor, features: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Descriptors:
+    """What tells voxels from each other: features (channels, z, y, x) on the trunk's grid, the image on the model's.
+
+    A voxel of the trunk covers `stride` voxels of the model's grid. Where it covers several, their values in the image
+    (Z, Y, X) in -1..1 tell them apart.
+    """
+
+    features: Tensor
+    image: Tensor | None = None
+    stride: Sides = (1, 1, 1)
+
+    def at(self, voxels: Tensor) -> Tensor:
+        """Descriptors (N, channels) of length 1 of voxels (N, 3) of the model's grid."""
+        z, y, x = (voxels // voxels.new_tensor(self.stride)).unbind(dim=1)
+        found = self.features[:, z, y, x].T.float()
+        if self.image is not None:
+            # As much as all of the features, were each of them as far from 0 as the value.
+            values = self.image[tuple(voxels.unbind(dim=1))].float()[:, None] * len(self.features) ** 0.5
+            found = torch.cat([found, values], dim=1)
+        return F.normalize(found, dim=1)
+
+
+def spread(pre: Tensor, marks: Tensor, descriptors: Descriptors) -> Tensor:
     """The pre-segmentation (classes, z, y, x) after the marks, one-hot of that shape, were heard.
 
-    `features` (channels, z, y, x) describe every voxel. Voxels farther than REACH_VOXELS from every mark keep what they
-    had; a mark that confirms what was predicted speaks for itself alone.
+    Voxels farther than REACH_VOXELS of the trunk from every mark keep what they had; a mark that confirms what was
+    predicted speaks for itself alone.
     """
     places = marks.sum(dim=0).nonzero()
     if not len(places):
@@ -46,23 +75,33 @@ def spread(pre: Tensor, marks: Tensor, features: Tensor) -> Tensor:
     result = clamped(pre, marks)
     if not len(places):
         return result
-    voxels = _near(places, pre.shape[1:])
+    voxels = _near(places, pre.shape[1:], descriptors.stride)
     voxels = voxels[_labels_at(marks.sum(dim=0, keepdim=True), voxels, values=True) == 0]
     for part in voxels.split(_CHUNK):
         z, y, x = part.unbind(dim=1)
-        result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(features, part, places), told, wrong)
+        result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(descriptors, part, places), told, wrong)
     return result
 
 
-def reach(marked: Tensor) -> Tensor:
-    """Bool (z, y, x): within REACH_VOXELS, along each axis, of a voxel that is True in `marked`."""
+def reach(marked: Tensor, stride: Sides = (1, 1, 1), *, voxels: int = REACH_VOXELS) -> Tensor:
+    """Bool (z, y, x): within `voxels` of the trunk, along each axis, of a voxel that is True in `marked`.
+
+    A voxel of the trunk covers `stride` of those.
+    """
     result = marked.float()[None, None]
     for axis in range(3):
         # One axis after the other: a cube of 25 voxels a side has too many to look at each.
         side, padding = [1, 1, 1], [0, 0, 0]
-        side[axis], padding[axis] = 2 * REACH_VOXELS + 1, REACH_VOXELS
+        padding[axis] = voxels * stride[axis]
+        side[axis] = 2 * padding[axis] + 1
         result = F.max_pool3d(result, side, stride=1, padding=padding)
     return result[0, 0] > 0
+
+
+def fading(marked: Tensor, stride: Sides = (1, 1, 1)) -> Tensor:
+    """How much a new answer counts around marks, float (z, y, x): 1 near them, 0 beyond their reach, steps between."""
+    radii = range(REACH_VOXELS - _FADE_VOXELS + 1, REACH_VOXELS + 1)
+    return torch.stack([reach(marked, stride, voxels=radius).float() for radius in radii]).mean(dim=0)
 
 
 def _labels_at(maps: Tensor, places: Tensor, *, values: bool = False) -> Tensor:
@@ -71,18 +110,19 @@ def _labels_at(maps: Tensor, places: Tensor, *, values: bool = False) -> Tensor:
     return found[0] if values else found.argmax(dim=0)
 
 
-def _near(places: Tensor, shape: torch.Size) -> Tensor:
+def _near(places: Tensor, shape: torch.Size, stride: Sides) -> Tensor:
     marked = torch.zeros(tuple(shape), dtype=torch.bool, device=places.device)
     marked[tuple(places.unbind(dim=1))] = True
-    return reach(marked).nonzero()
+    return reach(marked, stride).nonzero()
 
 
-def _weights(features: Tensor, voxels: Tensor, places: Tensor) -> Tensor:
+def _weights(descriptors: Descriptors, voxels: Tensor, places: Tensor) -> Tensor:
     """How much each mark says about each voxel, 0..1, (voxels, marks)."""
-    distance = torch.cdist(voxels.float(), places.float())
+    steps = voxels.new_tensor(descriptors.stride)
+    distance = torch.cdist(voxels / steps, places / steps)
     near = torch.exp(-(distance**2) / (2 * _SIGMA_VOXELS**2)) * (distance <= REACH_VOXELS)
-    ours, theirs = (F.normalize(features[:, p[:, 0], p[:, 1], p[:, 2]].T.float(), dim=1) for p in (voxels, places))
-    alike = ((ours @ theirs.T - _LEAST_SIMILARITY) / (1 - _LEAST_SIMILARITY)).clamp(min=0)
+    cosine = descriptors.at(voxels) @ descriptors.at(places).T
+    alike = ((cosine - _LEAST_SIMILARITY) / (1 - _LEAST_SIMILARITY)).clamp(min=0)
     return near * alike
 
 

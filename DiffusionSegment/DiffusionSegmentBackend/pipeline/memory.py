@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode
 from .model import Model
 from .parts import parts_of
-from .tiling import TILE_OVERLAP, TILE_SIDE, Tiling
+from .pre_segmenter import Footprint
+from .tile_shape import TILE_SIDE, TileShape
+from .tiling import Tiling
 
 _GB = 1e9
-# Slices that a part sees when memory is short: two tiles, or more where there is room.
+# Slices that a part sees when memory is short: two tiles of the usual depth, or more where there is room.
 _DEPTHS = (400, 256, 208, 160, 112)
-# Measured (docs/PERFORMANCE.md): copies of the probabilities while samples are drawn and while maps are formed; bytes
-# of a tile's features and of one pass of the networks, with bfloat16 and with float32; and of a slab of the maps.
+# Measured (docs/PERFORMANCE.md): copies of the probabilities while samples are drawn and while maps are formed; and
+# bytes of a slab of the maps.
 _COPIES = 5.0
-_TILE_BYTES = {torch.bfloat16: 27e6, torch.float32: 43e6}
-_PASS_BYTES = {torch.bfloat16: 110e6, torch.float32: 330e6}
 _SLAB_BYTES = 100e6
 # Bytes a voxel of the scan: labels, regions and two maps, and three coordinates.
 _MAP_BYTES = 10
@@ -47,7 +47,7 @@ Allocate = Callable[[tuple[int, ...], type[np.generic]], NDArray]
 
 @dataclass(frozen=True, kw_only=True)
 class RunSize:
-    """What decides how much memory a run takes: voxels of scan and grid, and the tiles' volume (z, y, x)."""
+    """What decides how much memory a run takes: voxels of scan and grid, the tiles' volume (z, y, x), and the tile."""
 
     scan_voxels: int
     grid_voxels: int
@@ -55,7 +55,9 @@ class RunSize:
     classes: int
     samples: int
     bodypart: bool
-    dtype: torch.dtype
+    tile: TileShape
+    footprint: Footprint
+    keeps_features: bool
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,11 @@ def needed_bytes(size: RunSize, *, most_slices: int | None, on_disk: bool) -> in
     """Memory that a run takes beyond what the process has before it: the larger of drawing samples and of mapping."""
     depth, height, width = size.box
     plane = size.classes * height * width
-    part = max(part.seen.stop - part.seen.start for part in parts_of(depth, most_slices))
-    tiles = len(Tiling((part, height, width), TILE_SIDE, TILE_OVERLAP).tiles)
+    parts = parts_of(depth, most_slices, size.tile)
+    part = max(part.seen.stop - part.seen.start for part in parts)
+    tiles = (
+        len(Tiling((part, height, width), size.tile.voxels, step=size.tile.stride).tiles) if size.keeps_features else 0
+    )
     on_grid = size.grid_voxels * 4 * 4 + size.samples * depth * height * width
     if part == depth:
         drawing = kept = _COPIES * 4 * plane * depth
@@ -90,7 +95,7 @@ def needed_bytes(size: RunSize, *, most_slices: int | None, on_disk: bool) -> in
         # Half precision for the whole, float32 for the part.
         kept = _COPIES * 2 * plane * depth
         drawing = kept + _COPIES * 4 * plane * part
-    work = drawing + tiles * _TILE_BYTES[size.dtype] + _PASS_BYTES[size.dtype]
+    work = drawing + tiles * size.footprint.tile_bytes + size.footprint.pass_bytes
     maps = 0 if on_disk else size.scan_voxels * (_MAP_BYTES + _COORDINATE_BYTES * size.bodypart)
     return int(on_grid + max(work, kept + maps + _SLAB_BYTES))
 
@@ -106,7 +111,7 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
             ErrorCode.OPTION, f"A memory limit of {limit_gb:g} GB leaves nothing.", hint="Choose more, or no limit."
         )
     room = available_bytes() if limit_gb is None else int(limit_gb * _GB) - resident_bytes()
-    ways = [(None, False), (None, True), *((depth, True) for depth in _DEPTHS if depth < size.box[0])]
+    ways = [(None, False), (None, True), *((depth, True) for depth in _depths(size.tile) if depth < size.box[0])]
     found = [Way(most, disk, needed_bytes(size, most_slices=most, on_disk=disk)) for most, disk in ways]
     for way in found:
         if room is None or way.bytes <= room:
@@ -119,6 +124,11 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
         f"This scan needs {least / _GB:.1f} GB of memory, and {max(there, 0) / _GB:.1f} GB may be used.",
         hint="Close programs, raise the memory limit, or choose a region of interest.",
     )
+
+
+def _depths(tile: TileShape) -> list[int]:
+    """Slices that a part may see, deepest first."""
+    return [depth * tile.voxels[0] // TILE_SIDE for depth in _DEPTHS]
 
 
 def resident_bytes() -> int:
@@ -198,7 +208,7 @@ def with_fallback(
     if model.device.type == "cuda":
         ways = [
             *ways,
-            (lambda: model, _DEPTHS[-1], "The graphics card had little memory: worked in parts."),
+            (lambda: model, _depths(model.tile)[-1], "The graphics card had little memory: worked in parts."),
             (
                 lambda: model.on("cpu"),
                 most_slices,

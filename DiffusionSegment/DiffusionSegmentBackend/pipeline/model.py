@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,10 @@ from ..networks.bodypart import BodyPartRegressor
 from ..networks.precision import inference_dtype
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
+from ..networks.segmenter import Segmenter
 from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
+from .pre_segmenter import PreSegmenter, ProbedFeatures, WholeSegmenter
+from .tile_shape import TileShape
 
 _MOST_LEVELS = 16
 
@@ -36,38 +39,64 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "bodypart": BodyPartRegressor,
     "backbone": Backbone,
     "probe": Probe,
+    "segmenter": Segmenter,
     "refiner": Refiner,
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """The networks in evaluation mode on one device; a model that a user taught has no refiner.
+    """The networks in evaluation mode on one device; neither a model that a user taught nor a segmenter has a refiner.
 
-    Weights are float32; backbone, probe and refiner compute in `dtype`, float32 or bfloat16.
+    Weights are float32; all but the body-part network compute in `dtype`, float32 or bfloat16.
     """
 
     description: ModelDescription
     bodypart: BodyPartRegressor
-    backbone: Backbone
-    probe: Probe
+    pre_segmenter: PreSegmenter
     refiner: Refiner | None
     device: torch.device
     dtype: torch.dtype = torch.float32
 
+    @property
+    def tile(self) -> TileShape:
+        """What the networks see at once."""
+        return self.description.tile
+
+    @property
+    def backbone(self) -> Backbone:
+        """Of a model of the first generation.
+
+        Raises:
+            DiffusionSegmentError: WEIGHTS_MISSING for a model that has none.
+        """
+        return cast(Backbone, self._network("backbone"))
+
+    @property
+    def probe(self) -> Probe:
+        """Of a model of the first generation, or of a taught one.
+
+        Raises:
+            DiffusionSegmentError: WEIGHTS_MISSING for a model that has none.
+        """
+        return cast(Probe, self._network("probe"))
+
+    def _network(self, name: str) -> nn.Module:
+        if name not in self.pre_segmenter.networks:
+            raise weights_missing(self.description, name)
+        return self.pre_segmenter.networks[name]
+
     def on(self, device: str) -> Model:
         """A copy of the model on another device, which computes as is best there."""
-        place = choose_device(device)
-        networks = {
-            name: None if network is None else copy.deepcopy(network).to(place)
-            for name, network in (
-                ("bodypart", self.bodypart),
-                ("backbone", self.backbone),
-                ("probe", self.probe),
-                ("refiner", self.refiner),
-            )
-        }
-        return replace(self, device=place, dtype=inference_dtype(place), **networks)  # type: ignore[arg-type]
+        target = choose_device(device)
+        return replace(
+            self,
+            device=target,
+            dtype=inference_dtype(target),
+            bodypart=copy.deepcopy(self.bodypart).to(target),
+            pre_segmenter=self.pre_segmenter.to(target),
+            refiner=None if self.refiner is None else copy.deepcopy(self.refiner).to(target),
+        )
 
 
 def list_models() -> tuple[str, ...]:
@@ -95,7 +124,7 @@ def find_model(name_or_folder: str) -> Path:
 def load_model(
     name_or_folder: str, device: str = "auto", *, precision: str = "auto", with_refiner: bool = True
 ) -> Model:
-    """Load all networks; the refiner neither when it is not wanted nor for a taught model, which has none.
+    """Load all networks that a model of its kind has; the refiner only where it is wanted.
 
     `precision` is "auto", "float32" or "bfloat16".
 
@@ -105,20 +134,62 @@ def load_model(
     description = read_description(find_model(name_or_folder))
     place = choose_device(device)
     _log.info("model %s %s on %s", description.name, description.version, place)
-    refined = with_refiner and description.base is None
-    names = [name for name in NETWORKS if name != "refiner" or refined]
+    names = description.needed_networks
+    if not with_refiner:
+        names = tuple(name for name in names if name != "refiner")
     networks = {name: load_network(description, name).to(place) for name in names}
     for network in networks.values():
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    pre_segmenter = pre_segmenter_of(networks)
+    check_geometry(description, pre_segmenter)
     return Model(
         description=description,
         device=place,
         dtype=inference_dtype(place, precision),
         bodypart=cast(BodyPartRegressor, networks["bodypart"]),
-        backbone=cast(Backbone, networks["backbone"]),
-        probe=cast(Probe, networks["probe"]),
-        refiner=cast(Refiner, networks["refiner"]) if refined else None,
+        pre_segmenter=pre_segmenter,
+        refiner=cast(Refiner, networks["refiner"]) if "refiner" in networks else None,
     )
+
+
+def pre_segmenter_of(networks: Mapping[str, nn.Module]) -> PreSegmenter:
+    """What the networks of a model, by their names in model.json, are together."""
+    if "segmenter" not in networks:
+        return ProbedFeatures(cast(Backbone, networks["backbone"]), cast(Probe, networks["probe"]))
+    segmenter = cast(Segmenter, networks["segmenter"])
+    if "probe" in networks:
+        return ProbedFeatures(segmenter, cast(Probe, networks["probe"]))
+    return WholeSegmenter(segmenter)
+
+
+def check_geometry(description: ModelDescription, pre_segmenter: PreSegmenter) -> None:
+    """Refuse a model.json whose grids, tile, channels or labels are not those of its networks.
+
+    Raises:
+        DiffusionSegmentError: WEIGHTS_CORRUPT.
+    """
+    tile, stride, multiples = description.tile, pre_segmenter.stride, pre_segmenter.multiples
+    wrong = []
+    if stride != tile.stride:
+        wrong.append(f"spacings that make a stride of {_sides(tile.stride)}, its network one of {_sides(stride)}")
+    elif any(n % m for n, m in zip(tile.voxels, multiples, strict=True)):
+        wrong.append(f"a tile of {_sides(tile.voxels)}, its network needs multiples of {_sides(multiples)}")
+    if isinstance(pre_segmenter, WholeSegmenter):
+        if pre_segmenter.channels != description.channels:
+            wrong.append(f"channels {list(description.channels)}, its network {list(pre_segmenter.channels)}")
+        if pre_segmenter.trunk.classes != description.classes:
+            wrong.append(f"{description.classes} classes, its network {pre_segmenter.trunk.classes}")
+    if wrong:
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_CORRUPT,
+            f"{DESCRIPTION_FILE} of {description.name} does not fit its weights: it names {'; '.join(wrong)}.",
+            hint="Install the model again.",
+        )
+
+
+def _sides(sides: tuple[int, int, int]) -> str:
+    """Along x, y, z, as model.json has them."""
+    return " x ".join(str(n) for n in reversed(sides))
 
 
 def load_network(description: ModelDescription, name: str) -> nn.Module:
@@ -132,11 +203,7 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
     if listed is not None and listed.model is not None:
         check_base(description)
     if listed is None or path is None or not path.is_file():
-        raise DiffusionSegmentError(
-            ErrorCode.WEIGHTS_MISSING,
-            f"The model {description.name} has no weights for its {name}.",
-            hint="Install the model again, or train it.",
-        )
+        raise weights_missing(description, name)
     if sha256_of(path) != listed.sha256:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
@@ -154,6 +221,15 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
             hint="Install the model again.",
         ) from error
     return network.eval().requires_grad_(False)
+
+
+def weights_missing(description: ModelDescription, name: str) -> DiffusionSegmentError:
+    """The refusal of a model without the network `name`."""
+    return DiffusionSegmentError(
+        ErrorCode.WEIGHTS_MISSING,
+        f"The model {description.name} has no weights for its {name}.",
+        hint="Install the model again, or train it.",
+    )
 
 
 def _checked_weights(weights: dict[str, Tensor], name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from .refinement import TileChains
 from .region import Box, box_for, confined, confined_prediction
 from .sampling import SamplingPlan, Window
 from .session import ENSEMBLE_WEIGHT, Prediction, Stopwatch
-from .tiling import TILE_OVERLAP, TILE_SIDE
+from .tile_shape import TileShape
 from .uncertainty import SampleStatistics
 
 
@@ -48,9 +48,8 @@ class _Run:
             self.image[seen],
             self.coordinates_mm[:, seen],
             self.model,
-            side=TILE_SIDE,
-            overlap=TILE_OVERLAP,
             progress=part_of(self.progress, index, len(self.parts)),
+            keep_features=self.model.refiner is not None,
         )
         self._only = found if len(self.parts) == 1 else None
         return found
@@ -97,14 +96,15 @@ def _within(part: Part) -> slice:
 class Job:
     """What the networks are asked of an `image` (z, y, x) in -1..1 on the model's grid.
 
-    Samples start from labels `given` (z, y, x), if any. Outside the `region` (z, y, x) all is background. `show` gets
-    the pre-segmentation (classes, z, y, x) and the voxel where it begins, before the samples are drawn. Islands are
-    taken out of both that and the ensemble, unless `islands`.
+    The networks see a `tile` at once. Samples start from labels `given` (z, y, x), if any. Outside the `region` (z, y,
+    x) all is background. `show` gets the pre-segmentation (classes, z, y, x) and the voxel where it begins, before the
+    samples are drawn. Islands are taken out of both that and the ensemble, unless `islands`.
     """
 
     image: Tensor
     plan: SamplingPlan
     samples: int
+    tile: TileShape
     force: bool = False
     islands: bool = False
     given: Tensor | None = None
@@ -114,8 +114,8 @@ class Job:
     @cached_property
     def box(self) -> Box:
         """Where the networks look (z, y, x)."""
-        body = body_box(self.image, least=TILE_SIDE)
-        return body if self.region is None else box_for(self.region, body, least=TILE_SIDE)
+        body = body_box(self.image, least=self.tile.voxels)
+        return body if self.region is None else box_for(self.region, body, tile=self.tile)
 
 
 def predict(
@@ -169,9 +169,11 @@ def _run(
     image: Tensor, coordinates_mm: Tensor, box: Box, model: Model, most_slices: int | None, progress: Progress
 ) -> _Run:
     """The box as a volume of tiles."""
-    tile_image = padded(image[box][None], least=TILE_SIDE, value=-1.0)[0]
-    tile_coordinates = padded(coordinates_mm[(slice(None), *box)], least=TILE_SIDE, value=0.0)
-    return _Run(tile_image, tile_coordinates, model, parts_of(tile_image.shape[0], most_slices), progress)
+    tile = model.tile
+    tile_image = padded(image[box][None], tile=tile, value=-1.0)[0]
+    tile_coordinates = padded(coordinates_mm[(slice(None), *box)], tile=tile, value=0.0)
+    parts = parts_of(tile_image.shape[0], most_slices, tile)
+    return _Run(tile_image, tile_coordinates, model, parts, progress)
 
 
 def _one_hot(labels: Tensor, shape: tuple[int, int, int], classes: int) -> Tensor:

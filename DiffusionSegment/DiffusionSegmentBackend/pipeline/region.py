@@ -11,10 +11,11 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..volume import Grid
 from .session import Prediction
+from .tile_shape import TileShape
 
 Box = tuple[slice, slice, slice]
 
-# What the networks see around the region, voxels of the grid: an organ is known by its neighbours.
+# What the networks see around the region, voxels of the trunk: an organ is known by its neighbours.
 _CONTEXT_VOXELS = 16
 
 
@@ -49,12 +50,13 @@ def box_region(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float)
     return tuple(float(value) for value in matrix.ravel())
 
 
-def box_for(mask: Tensor, body: Box, *, least: int) -> Box:
-    """Where the networks look: the region and some context, inside the body's box where they meet, `least` wide."""
+def box_for(mask: Tensor, body: Box, *, tile: TileShape) -> Box:
+    """Where the networks look: the region and some context, inside the body's box where they meet, a tile at least."""
     sides = []
     for axis, (n, known) in enumerate(zip(mask.shape, body, strict=True)):
         found = mask.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten()
-        low, high = int(found[0]) - _CONTEXT_VOXELS, int(found[-1]) + 1 + _CONTEXT_VOXELS
+        context, least = _CONTEXT_VOXELS * tile.stride[axis], tile.voxels[axis]
+        low, high = int(found[0]) - context, int(found[-1]) + 1 + context
         if max(low, known.start) < min(high, known.stop):
             low, high = max(low, known.start), min(high, known.stop)
         low = max(0, low - max(0, least - (high - low) + 1) // 2)

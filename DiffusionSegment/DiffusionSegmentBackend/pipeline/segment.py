@@ -32,7 +32,6 @@ from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
 from .session import Prediction, Session, Stopwatch
-from .tiling import TILE_SIDE
 from .uncertainty import entropy
 
 _log = logging.getLogger(__name__)
@@ -105,6 +104,7 @@ def open_session(
             image=image,
             plan=plan,
             samples=samples,
+            tile=model.tile,
             force=options.force,
             given=_given(options, volume, grid, model),
             region=None if options.region is None else region_mask(options.region, grid),
@@ -130,15 +130,16 @@ def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Gri
 
 
 def _size(job: Job, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
-    z, y, x = (max(TILE_SIDE, s.stop - s.start) for s in job.box)
     return RunSize(
         scan_voxels=volume.array.size,
         grid_voxels=job.image.numel(),
-        box=(z, y, x),
+        box=model.tile.covering([s.stop - s.start for s in job.box]),
         classes=model.description.classes,
         samples=job.samples,
         bodypart=bodypart,
-        dtype=model.dtype,
+        tile=model.tile,
+        footprint=model.pre_segmenter.footprint(model.tile, model.dtype),
+        keeps_features=model.refiner is not None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Overlapping tiles of one size, blended with Gaussian weights into one map for the whole volume."""
+"""Overlapping tiles of one shape, blended with Gaussian weights into one map for the whole volume."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
-# The side that the networks were trained with: group norm makes another side another network.
-TILE_SIDE = 64
+from .tile_shape import Sides, TileShape
+
 TILE_OVERLAP = 0.25
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `side` voxels over `shape` (z, y, x), at least `side` each; neighbours share `overlap` of it."""
+    """Tiles of `sides` voxels over `shape` (z, y, x), at least as large; neighbours share `overlap` of a side.
 
-    shape: tuple[int, int, int]
-    side: int
-    overlap: float
+    Tiles begin at multiples of `step` voxels where the shape's sides are such; neighbours may share more for that.
+    """
+
+    shape: Sides
+    sides: Sides
+    overlap: float = TILE_OVERLAP
+    step: Sides = (1, 1, 1)
 
     @cached_property
     def tiles(self) -> list[tuple[slice, slice, slice]]:
         """Places of all tiles."""
-        interval = max(1, int(self.side * (1 - self.overlap)))
+        interval = [interval_of(*axis, overlap=self.overlap) for axis in zip(self.sides, self.step, strict=True)]
         return [
             (place[0], place[1], place[2])
-            for place in dense_patch_slices(self.shape, (self.side,) * 3, (interval,) * 3, return_slice=True)
+            for place in dense_patch_slices(self.shape, self.sides, interval, return_slice=True)
         ]
 
     @cached_property
     def weight(self) -> Tensor:
-        """Gaussian importance (side, side, side), as in nnU-Net: sigma an eighth of the side, never zero."""
-        return compute_importance_map((self.side,) * 3, mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
+        """Gaussian importance (z, y, x), as in nnU-Net: sigma an eighth of the side, never zero."""
+        return compute_importance_map(self.sides, mode="gaussian", sigma_scale=0.125, dtype=torch.float32)
 
     @cached_property
     def _shares(self) -> list[Tensor]:
@@ -51,3 +55,19 @@ class Tiling:
         for index, place in enumerate(self.tiles):
             result[(slice(None), *place)].addcmul_(predict(index, place).float().cpu(), self._shares[index])
         return result
+
+
+def tiling_of(tensor: Tensor, tile: TileShape) -> Tiling:
+    """Tiles over a tensor (..., z, y, x) on the model's grid."""
+    z, y, x = tensor.shape[-3:]
+    return Tiling((z, y, x), tile.voxels, step=tile.stride)
+
+
+def on_trunk(tiling: Tiling, tile: TileShape) -> Tiling:
+    """The same tiles in the same order on the trunk's grid."""
+    return Tiling(tile.on_trunk(tiling.shape), tile.trunk_voxels, tiling.overlap, tile.on_trunk(tiling.step))
+
+
+def interval_of(side: int, step: int = 1, *, overlap: float = TILE_OVERLAP) -> int:
+    """Voxels from the beginning of one tile to that of the next, a multiple of `step`."""
+    return max(step, int(side * (1 - overlap)) // step * step)

@@ -125,7 +125,7 @@ def _beyond_reach(
     changed: NDArray[np.bool_], fresh: NDArray[np.uint8], answer: Correction, volume: Volume, model: Model
 ) -> int:
     """Voxels that changed although no fresh mark is within reach, a grid voxel allowed for rounding."""
-    reach_mm = (REACH_VOXELS + 1) * np.array(model.description.spacing_mm).max()
+    reach_mm = (REACH_VOXELS + 1) * np.array(model.description.trunk_spacing_mm).max()
     sides = [2 * int(np.ceil(reach_mm / spacing)) + 1 for spacing in volume.spacing[::-1]]
     near = ndimage.maximum_filter((fresh[answer.box] > 0).astype(np.uint8), size=sides, mode="constant") > 0
     return int(np.count_nonzero(changed[answer.box] & ~near))

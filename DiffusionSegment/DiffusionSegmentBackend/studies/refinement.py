@@ -21,11 +21,11 @@ from ..pipeline.features import Stage1, padded
 from ..pipeline.model import load_network
 from ..pipeline.refinement import TileChains
 from ..pipeline.sampling import SamplingPlan
-from ..pipeline.tiling import Tiling
+from ..pipeline.tile_shape import TileShape
+from ..pipeline.tiling import tiling_of
 from ..training.data import Case
 
-_SIDE = 64
-_OVERLAP = 0.25
+_TILE = TileShape.cube(64)
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class RefinerUnderTest:
 def shared_stage(case: Case, backbone: Backbone, prior: NDArray[np.float16]) -> Stage1:
     """Features of all tiles and the given pre-segmentation (classes, z, y, x), which replaces the probe's."""
     assert case.coordinates is not None
-    image = padded(torch.from_numpy(case.image)[None], least=_SIDE, value=-1.0)[0]
-    coordinates = normalised(padded(torch.from_numpy(case.coordinates).float(), least=_SIDE, value=0.0))
-    tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), _SIDE, _OVERLAP)
+    image = padded(torch.from_numpy(case.image)[None], tile=_TILE, value=-1.0)[0]
+    coordinates = normalised(padded(torch.from_numpy(case.coordinates).float(), tile=_TILE, value=0.0))
+    tiling = tiling_of(image, _TILE)
     features = []
     for place in tiling.tiles:
         tile = image[place][None, None].contiguous(memory_format=torch.channels_last_3d)
@@ -144,6 +144,6 @@ def with_prior(stage1: Stage1, prior: NDArray[np.float16]) -> Stage1:
 
 def _tiled(prior: NDArray[np.float16]) -> Tensor:
     """Probabilities (classes, z, y, x) in the tiles' volume; what was padded is background."""
-    pre = padded(torch.from_numpy(prior).float(), least=_SIDE, value=0.0)
+    pre = padded(torch.from_numpy(prior).float(), tile=_TILE, value=0.0)
     pre[0] += 1 - pre.sum(dim=0)
     return pre

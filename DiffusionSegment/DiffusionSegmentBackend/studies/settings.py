@@ -54,7 +54,8 @@ def setting_rows(model: Path, cases: Sequence[Case], settings: Sequence[Setting]
         for case in tqdm(cases, desc="cases", leave=False):
             watch = Stopwatch()
             with torch.inference_mode():
-                job = Job(image=torch.from_numpy(case.image), plan=plan, samples=samples, force=True)
+                image = torch.from_numpy(case.image)
+                job = Job(image=image, plan=plan, samples=samples, tile=loaded.tile, force=True)
                 found = predict(job, loaded, watch=watch)
             place = tuple(slice(o, o + n) for o, n in zip(found.offset, found.ensemble.shape[1:], strict=True))
             whole = torch.zeros(found.ensemble.shape[0], *case.image.shape)

@@ -17,7 +17,7 @@ from ..imaging.label_maps import read_label_map
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
 from ..pipeline.model import Model
-from ..pipeline.tiling import TILE_SIDE
+from ..pipeline.tile_shape import TILE_SIDE, TileShape
 from ..training.data import Case, CaseFiles, load_case
 from ..training.loop import Budget
 from ..training.presegmentations import probe_map
@@ -66,7 +66,7 @@ def network_of_its_own(base: Model, case: Case, value: int, budget: Budget) -> t
 
 def organ_on_grid(case: Case, backbone: Backbone, probe: Probe) -> NDArray[np.uint8]:
     """Where a probe of two classes finds its organ (z, y, x) in a case that has its coordinates."""
-    image, coordinates = case.padded(TILE_SIDE)
+    image, coordinates = case.padded(TileShape.cube(TILE_SIDE))
     found = probe_map(image, coordinates, backbone, probe, device="cpu", bf16=False).argmax(dim=0)
     z, y, x = case.image.shape
     return found[:z, :y, :x].byte().numpy()

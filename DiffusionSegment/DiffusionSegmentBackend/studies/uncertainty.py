@@ -27,7 +27,7 @@ from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import refine
 from ..pipeline.session import ENSEMBLE_WEIGHT
-from ..pipeline.tiling import TILE_SIDE
+from ..pipeline.tile_shape import TILE_SIDE, TileShape
 from ..pipeline.uncertainty import entropy, volume_interval_ml
 from ..training.cross_fitting import stage_of, temperature_of
 from ..training.data import TISSUE_THRESHOLD, Case
@@ -62,7 +62,7 @@ def uncertainty_rows(
 
 def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: int) -> dict[str, Tensor]:
     """Probabilities (classes, z, y, x) of every method for one case."""
-    image, coordinates = case.padded(TILE_SIDE)
+    image, coordinates = case.padded(TileShape.cube(TILE_SIDE))
     stage = stage_of(case, model)
     plan, _ = plan_of(SegmentOptions(seed=seed), model)
     mean = refine(stage, model, plan, samples=samples).mean

@@ -19,7 +19,6 @@ from ..pipeline.model import Model, load_model, load_network, save_network
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import refine
 from ..pipeline.progress import silent
-from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE
 from .data import TISSUE_THRESHOLD, Case
 from .folds import Fold
 from .presegmentations import presegment, read_presegmentations, write_presegmentations
@@ -90,8 +89,8 @@ def calibrate_refiner(
 
 def stage_of(case: Case, model: Model) -> Stage1:
     """Features and pre-segmentation of a case that has its coordinates, padded to a tile at least."""
-    image, coordinates = case.padded(TILE_SIDE)
-    return first_stage(image, coordinates, model, side=TILE_SIDE, overlap=TILE_OVERLAP, progress=silent)
+    image, coordinates = case.padded(model.tile)
+    return first_stage(image, coordinates, model, progress=silent)
 
 
 def _store_temperature(description: ModelDescription, name: str, value: float) -> None:

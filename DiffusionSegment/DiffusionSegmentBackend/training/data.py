@@ -16,6 +16,7 @@ from ..imaging.label_maps import read_label_map
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_box, padded
 from ..pipeline.prepare import windowed
+from ..pipeline.tile_shape import TileShape
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
 
@@ -50,16 +51,16 @@ class Case:
     coordinates: NDArray[np.float16] | None = None
     drawn: frozenset[int] | None = None
 
-    def padded(self, least: int) -> tuple[Tensor, Tensor]:
-        """Image (z, y, x) and coordinates in mm (3, z, y, x), float32, grown at the far end to sides of `least`.
+    def padded(self, tile: TileShape) -> tuple[Tensor, Tensor]:
+        """Image (z, y, x) and coordinates in mm (3, z, y, x), float32, grown at the far end as tiles need.
 
         Raises:
             ValueError: For a case without coordinates.
         """
         if self.coordinates is None:
             raise ValueError(f"case {self.name} has no body coordinates")
-        image = padded(torch.from_numpy(self.image)[None], least=least, value=-1.0)[0]
-        return image, padded(torch.from_numpy(self.coordinates).float(), least=least, value=0.0)
+        image = padded(torch.from_numpy(self.image)[None], tile=tile, value=-1.0)[0]
+        return image, padded(torch.from_numpy(self.coordinates).float(), tile=tile, value=0.0)
 
     def lps(self, indices: NDArray) -> NDArray[np.float64]:
         """LPS in mm (..., 3) of voxels (..., 3) = z, y, x of the image."""
@@ -202,7 +203,7 @@ def _case(
     grid = model_grid(volume, spacing=description.spacing_mm)
     image = windowed(grid.to_grid(volume.array), description.window)
     labels = grid.labels_to_grid(drawn_labels) if drawn_labels is not None else np.zeros(image.shape, np.uint8)
-    box = body_box(torch.from_numpy(image), least=1)
+    box = body_box(torch.from_numpy(image), least=(1, 1, 1))
     corner = (box[0].start, box[1].start, box[2].start)
     cut = (np.ascontiguousarray(image[box]), np.ascontiguousarray(labels[box]))
     return Case(name, cut[0], cut[1], grid, offset=corner, drawn=drawn)

@@ -17,8 +17,11 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
-from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE, Tiling
+from ..pipeline.tile_shape import TILE_SIDE, TileShape
+from ..pipeline.tiling import tiling_of
 from .data import Case
+
+_TILE = TileShape.cube(TILE_SIDE)
 
 
 def presegment(
@@ -28,7 +31,7 @@ def presegment(
     backbone, probe = backbone.to(device), probe.to(device)
     results = []
     for case in tqdm(cases, desc="pre-segmentations"):
-        image, coordinates = case.padded(TILE_SIDE)
+        image, coordinates = case.padded(_TILE)
         found = probe_map(image, coordinates, backbone, probe, device=device, bf16=bf16)
         z, y, x = case.image.shape
         results.append(found[:, :z, :y, :x].numpy().astype(np.float16))
@@ -48,7 +51,7 @@ def probe_map(
         return logits[0].float().softmax(dim=0)
 
     with torch.inference_mode():
-        tiling = Tiling((image.shape[0], image.shape[1], image.shape[2]), TILE_SIDE, TILE_OVERLAP)
+        tiling = tiling_of(image, _TILE)
         return tiling.blend(predict, channels=probe.classes)
 
 

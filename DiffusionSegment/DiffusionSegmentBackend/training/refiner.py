@@ -17,7 +17,7 @@ from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone, fine_features
 from ..networks.refiner import Refiner
 from ..networks.temperature import set_temperature
-from ..pipeline.marks import clamped, one_hot_marks, spread
+from ..pipeline.marks import Descriptors, clamped, one_hot_marks, spread
 from ..pipeline.sampling import coded
 from .data import Case
 from .loop import Budget, Training
@@ -115,7 +115,10 @@ class RefinerStep:
     def _told(self, pre: Tensor, marks: Tensor, pyramid: list[Tensor]) -> Tensor:
         """The pre-segmentation after the marks were heard, as in the pipeline."""
         return torch.stack(
-            [spread(pre[n], marks[n], fine_features([level[n : n + 1] for level in pyramid])) for n in range(len(pre))]
+            [
+                spread(pre[n], marks[n], Descriptors(fine_features([level[n : n + 1] for level in pyramid])))
+                for n in range(len(pre))
+            ]
         )
 
     def _marks(self, source: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:

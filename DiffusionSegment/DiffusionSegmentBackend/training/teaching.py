@@ -1,7 +1,8 @@
 """Learn from this case: a probe for a reader's own segments, fitted to frozen features of one labelled scan or a few.
 
-The features of a scan are computed once and kept; the probe starts from that of the base model, which already knows how
-to combine them, so that two minutes on a CPU are enough. The backbone stays as it is and is shared with the base.
+The features of a scan are computed once and kept; the probe starts from that of the base model, where it has one, which
+already knows how to combine them, so that two minutes on a CPU are enough. What the features come from stays as it is
+and is shared with the base.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.probe import Probe
 from ..pipeline.dense_features import DenseFeatures, scan_features
 from ..pipeline.model import Model
+from ..pipeline.pre_segmenter import PreSegmenter, ProbedFeatures
 from ..pipeline.progress import Progress, silent
 from ..volume import Volume
 from .loop import Budget, Training
@@ -77,9 +79,9 @@ def teach(
     check_lesson(cases, names)
     lessons = [_lesson_of(case, list(names), base, progress) for case in cases]
     left = max(budget.minutes - (time.monotonic() - began) / 60, _LEAST_SHARE_FOR_FITTING * budget.minutes)
-    return _fit(
-        lessons, base.probe, len(names) + 1, replace(budget, minutes=left), folder, resume=resume, progress=progress
-    )
+    torch.manual_seed(budget.seed)
+    probe = new_probe(base.pre_segmenter, len(names) + 1)
+    return _fit(lessons, probe, replace(budget, minutes=left), folder, resume=resume, progress=progress)
 
 
 def check_lesson(cases: Sequence[TaughtCase], names: Mapping[int, str]) -> None:
@@ -148,16 +150,13 @@ def lesson_from(levels: list[Tensor], labels: Tensor, drawn: Tensor) -> Lesson:
 
 def _fit(
     lessons: Sequence[Lesson],
-    start: Probe,
-    classes: int,
+    probe: Probe,
     budget: Budget,
     folder: Path,
     *,
     resume: bool,
     progress: Progress,
 ) -> Probe:
-    torch.manual_seed(budget.seed)
-    probe = probe_from(start, classes)
     probe.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(probe, budget, folder, resume=resume)
     generator = torch.Generator().manual_seed(budget.seed + training.step)
@@ -173,6 +172,13 @@ def _fit(
     taught = training.run(losses, title="teach", quiet=True)
     progress("teach", 100, 100)
     return taught  # type: ignore[return-value]
+
+
+def new_probe(base: PreSegmenter, classes: int) -> Probe:
+    """A trainable probe on the features of `base`, which begins as its probe where it has one."""
+    if isinstance(base, ProbedFeatures):
+        return probe_from(base.probe, classes)
+    return Probe(base.channels, classes)
 
 
 def probe_from(start: Probe, classes: int) -> Probe:

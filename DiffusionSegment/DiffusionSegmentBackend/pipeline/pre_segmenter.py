@@ -1,0 +1,156 @@
+"""What turns a tile into features and a first segmentation in one pass, whichever networks a model consists of.
+
+The first generation has a backbone and a probe on its features, the second one network for both. A model that a reader
+taught has a probe on the features of either.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..diffusion.schedule import Schedule, add_noise, log_snr
+from ..networks.backbone import Backbone
+from ..networks.fine_path import upsampled
+from ..networks.probe import Probe
+from ..networks.segmenter import Segmenter
+from ..networks.space_to_depth import Stride
+from .tile_shape import Sides, TileShape
+
+# Measured (docs/PERFORMANCE.md) on a tile of 64^3: bytes of what the refiner reads of it, and of one pass.
+_MEASURED_SIDE = 64
+_TILE_BYTES = {torch.bfloat16: 27e6, torch.float32: 43e6}
+_PASS_BYTES = {torch.bfloat16: 110e6, torch.float32: 330e6}
+# Copies of logits, of the fine path's maps and of the trunk's finest level that one pass of a segmenter holds.
+_LOGIT_COPIES, _FINE_COPIES, _TRUNK_COPIES = 4.0, 4.0, 6.0
+_FINEST_LEVELS = 2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory in bytes: of the features kept of one tile, and of one pass beyond that."""
+
+    tile_bytes: float
+    pass_bytes: float
+
+
+@dataclass(frozen=True)
+class PreSegmenter(ABC):
+    """Images (B, 1, Z, Y, X) in -1..1 and normalised body coordinates (B, 3, Z, Y, X) on the model's grid in.
+
+    Features come out as a pyramid on the trunk's grid, finest first, logits (B, classes, Z, Y, X) on the model's.
+    """
+
+    trunk: Backbone | Segmenter
+
+    @property
+    @abstractmethod
+    def networks(self) -> dict[str, nn.Module]:
+        """The networks by their names in model.json."""
+
+    @abstractmethod
+    def logits(self, image: Tensor, pyramid: list[Tensor]) -> Tensor:
+        """Logits from the image and its features."""
+
+    @abstractmethod
+    def footprint(self, tile: TileShape, dtype: torch.dtype) -> Footprint:
+        """What a tile takes in memory, as `dtype` is computed with."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> PreSegmenter:
+        """A copy on another device."""
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the features, finest level first."""
+        return self.trunk.channels
+
+    @property
+    def stride(self) -> Stride:
+        """Voxels (z, y, x) of the model's grid that a voxel of the finest features covers."""
+        return self.trunk.stride
+
+    @property
+    def multiples(self) -> Sides:
+        """Voxels (z, y, x) of the model's grid that a voxel of the coarsest features covers."""
+        z, y, x = (step * 2 ** (len(self.channels) - 1) for step in self.stride)
+        return z, y, x
+
+    @property
+    def feature_timestep(self) -> int:
+        """The timestep of 1000 that the trunk is told of a clean image."""
+        return self.trunk.feature_timestep
+
+    def features(self, image: Tensor, coordinates: Tensor) -> list[Tensor]:
+        """The pyramid of a clean image."""
+        return self.trunk.features(image, F.avg_pool3d(coordinates, self.stride))
+
+    def noisy_features(self, image: Tensor, coordinates: Tensor, *, timestep: int, noise: Tensor) -> list[Tensor]:
+        """The pyramid of x_t at `timestep` of 1000; `noise` is standard normal of the image's shape."""
+        alpha_bar = Schedule("linear").at(timestep).to(image.device).expand(image.shape[0])
+        x_t = add_noise(image, noise, alpha_bar)
+        return self.trunk.pyramid(x_t, F.avg_pool3d(coordinates, self.stride), log_snr(alpha_bar))
+
+
+@dataclass(frozen=True)
+class ProbedFeatures(PreSegmenter):
+    """A probe on features: of the backbone, or of a segmenter, whose own head then rests."""
+
+    probe: Probe
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The trunk and the probe."""
+        return {_TRUNK_NAMES[type(self.trunk)]: self.trunk, "probe": self.probe}
+
+    def logits(self, image: Tensor, pyramid: list[Tensor]) -> Tensor:
+        """The probe's logits, interpolated to the model's grid."""
+        return upsampled(self.probe(pyramid), self.stride)
+
+    def footprint(self, tile: TileShape, dtype: torch.dtype) -> Footprint:
+        """Measured on the first generation, in proportion to the voxels."""
+        size = prod(tile.trunk_voxels) / _MEASURED_SIDE**3
+        fine = 4.0 * _LOGIT_COPIES * self.probe.classes * (prod(tile.voxels) - prod(tile.trunk_voxels))
+        return Footprint(size * _TILE_BYTES[dtype], size * _PASS_BYTES[dtype] + fine)
+
+    def to(self, device: torch.device) -> ProbedFeatures:
+        """A copy on another device."""
+        return ProbedFeatures(copy.deepcopy(self.trunk).to(device), copy.deepcopy(self.probe).to(device))
+
+
+@dataclass(frozen=True)
+class WholeSegmenter(PreSegmenter):
+    """The second-generation network with its own head and fine path."""
+
+    trunk: Segmenter
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The one network."""
+        return {"segmenter": self.trunk}
+
+    def logits(self, image: Tensor, pyramid: list[Tensor]) -> Tensor:
+        """Logits on the model's grid."""
+        return self.trunk.logits(image, pyramid).fine
+
+    def footprint(self, tile: TileShape, dtype: torch.dtype) -> Footprint:
+        """From the sizes of the maps that are alive at once."""
+        number = 2.0 if dtype is torch.bfloat16 else 4.0
+        trunk, levels = prod(tile.trunk_voxels), self.channels
+        logits, maps = 4.0 * _LOGIT_COPIES * self.trunk.classes, number * _FINE_COPIES * self.trunk.fine_channels
+        fine = prod(tile.voxels) * (logits + maps)
+        kept = sum(2.0 * width * trunk / 8**level for level, width in enumerate(levels[:_FINEST_LEVELS]))
+        return Footprint(kept, fine + number * _TRUNK_COPIES * levels[0] * trunk)
+
+    def to(self, device: torch.device) -> WholeSegmenter:
+        """A copy on another device."""
+        return replace(self, trunk=copy.deepcopy(self.trunk).to(device))
+
+
+_TRUNK_NAMES: dict[type[nn.Module], str] = {Backbone: "backbone", Segmenter: "segmenter"}
