@@ -27,8 +27,10 @@ from .tile_shape import Sides, TileShape
 _MEASURED_SIDE = 64
 _TILE_BYTES = {torch.bfloat16: 27e6, torch.float32: 43e6}
 _PASS_BYTES = {torch.bfloat16: 110e6, torch.float32: 330e6}
-# Copies of logits, of the fine path's maps and of the trunk's finest level that one pass of a segmenter holds.
-_LOGIT_COPIES, _FINE_COPIES, _TRUNK_COPIES = 4.0, 4.0, 6.0
+# Measured likewise on a segmenter of the usual size: how often its maps are there at once. While the trunk runs, its
+# finest level; while the fine path runs, that, its own maps and the logits.
+_TRUNK_COPIES = 6.3
+_KEPT_COPIES, _FINE_COPIES, _LOGIT_COPIES = 2.5, 2.5, 3.0
 _FINEST_LEVELS = 2
 
 
@@ -143,10 +145,10 @@ class WholeSegmenter(PreSegmenter):
         """From the sizes of the maps that are alive at once."""
         number = 2.0 if dtype is torch.bfloat16 else 4.0
         trunk, levels = prod(tile.trunk_voxels), self.channels
-        logits, maps = 4.0 * _LOGIT_COPIES * self.trunk.classes, number * _FINE_COPIES * self.trunk.fine_channels
-        fine = prod(tile.voxels) * (logits + maps)
-        kept = sum(2.0 * width * trunk / 8**level for level, width in enumerate(levels[:_FINEST_LEVELS]))
-        return Footprint(kept, fine + number * _TRUNK_COPIES * levels[0] * trunk)
+        level, logits = number * levels[0] * trunk, 4.0 * self.trunk.classes
+        fine = prod(tile.voxels) * (_LOGIT_COPIES * logits + _FINE_COPIES * number * self.trunk.fine_channels)
+        kept = sum(2.0 * width * trunk / 8**depth for depth, width in enumerate(levels[:_FINEST_LEVELS]))
+        return Footprint(kept, max(_TRUNK_COPIES * level, _KEPT_COPIES * level + fine))
 
     def to(self, device: torch.device) -> WholeSegmenter:
         """A copy on another device."""
