@@ -21,7 +21,6 @@ from ..pipeline.features import body_box, body_coordinates, first_stage, padded
 from ..pipeline.model import Model, load_model
 from ..pipeline.prepare import windowed
 from ..pipeline.progress import silent
-from ..pipeline.tiling import TILE_OVERLAP, TILE_SIDE
 from ..result_folder import write_text
 from ..volume import model_grid
 from .anatomy_scans import Scan, scans_of
@@ -81,14 +80,14 @@ def measure(model: Model, scan: Scan, *, organs: bool) -> tuple[float, OrganMeas
         assert share is not None
         if not organs and judge_body_part(share, description).verdict is Verdict.REFUSE:
             return share, None
-        box = body_box(image, least=TILE_SIDE)
+        tile = model.tile
+        box = body_box(image, least=tile.voxels)
         stage = first_stage(
-            padded(image[box][None], least=TILE_SIDE, value=-1.0)[0],
-            padded(coordinates[(slice(None), *box)], least=TILE_SIDE, value=0.0),
+            padded(image[box][None], tile=tile, value=-1.0)[0],
+            padded(coordinates[(slice(None), *box)], tile=tile, value=0.0),
             model,
-            side=TILE_SIDE,
-            overlap=TILE_OVERLAP,
             progress=silent,
+            keep_features=False,
         )
     return share, organ_measures(stage.pre, description)
 
