@@ -147,7 +147,7 @@ def test_two_series_are_listed(two_phases: tuple[Path, Volume, Volume]) -> None:
         read_volume(two_phases[0])
     assert caught.value.code is ErrorCode.OPTION
     assert '[1] series 3 "venous" (CT, 8 slices); [2] series 4 "arterial" (CT, 8 slices)' in caught.value.message
-    assert "--series" in caught.value.hint
+    assert "option series" in caught.value.hint
 
 
 @pytest.mark.parametrize("choice", ["4", "2", f"{ROOT}4", " 4 "], ids=["number", "index", "UID", "spaces"])

@@ -93,5 +93,5 @@ def check_hounsfield(scan: DicomScan) -> None:
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
             f"The values of {scan.series.title} are not HU: {scan.not_hounsfield}.",
-            hint="Export the original series with its rescale values. If they are HU all the same, use --force.",
+            hint="Export the original series with its rescale values.",
         )

@@ -275,7 +275,7 @@ def _several(path: Path, candidates: Sequence[Candidate], verb: str) -> Diffusio
     return DiffusionSegmentError(
         ErrorCode.OPTION,
         f"{path} {verb} {len(candidates)} scans: {listed}.",
-        hint="Choose one with --series: its UID, series number, or place in this list; or give its folder alone.",
+        hint="Name one (option series): its UID, series number or place in this list; or give its folder alone.",
     )
 
 
