@@ -13,7 +13,19 @@ from typing import Any
 from . import __version__
 from .errors import DiffusionSegmentError, ErrorCode
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "safetensors", "tqdm", "psutil")
+PACKAGES = (
+    "torch",
+    "monai",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "nibabel",
+    "pydicom",
+    "highdicom",
+    "safetensors",
+    "tqdm",
+    "psutil",
+)
 NO_TORCH_ADVICE = "PyTorch is not installed. Segment offers to install it."
 _SIDE, _CHANNELS, _TICKS = 48, 16, 10
 _DRIVER_SECONDS = 10.0

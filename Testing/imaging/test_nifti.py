@@ -126,6 +126,19 @@ def test_an_intercept_without_a_slope_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.INPUT_VALUES
 
 
+@pytest.mark.parametrize("offset", [0.0, -0.0, 348.0, -16.0])
+def test_voxels_that_begin_inside_the_header_are_refused(tmp_path: Path, offset: float) -> None:
+    """ITK reads the header as voxels then, nibabel what comes after it."""
+    path = tmp_path / "scan.nii"
+    write_volume(Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4)), path)
+    data = bytearray(path.read_bytes())
+    data[108:112] = np.float32(offset).tobytes()
+    path.write_bytes(data)
+    with pytest.raises(DiffusionSegmentError) as caught:
+        read_volume(path)
+    assert caught.value.code is ErrorCode.INPUT_UNREADABLE
+
+
 def as_plain_named_gz(folder: Path) -> Path:
     return write(folder / "scan.nii").rename(folder / "scan.nii.gz")
 

@@ -30,6 +30,7 @@ from .tiny_model import CLASSES, SPACING_MM, coarse_phantom, write_tiny_model
 OPTIONS = SegmentOptions(samples=1, steps=1, seed=5, force=True)
 ORIENTATIONS = [(p, f) for p in permutations(range(3)) for f in product((False, True), repeat=3)]
 LEAST_DICE = 0.99
+TILE = 64
 LEAST_DICE_OF_TILES = 0.95
 
 geometries = st.builds(
@@ -215,8 +216,10 @@ def test_the_number_of_threads_does_not_matter(model: Model, scan: Volume, usual
 @pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_does_not_matter_to_a_trained_model_in_bfloat16() -> None:
+    """On one tile of the phantom: a processor without instructions for bfloat16 emulates it, and takes long."""
     phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
-    scan = Volume(phantom.image, phantom.index_to_lps)
+    middle = tuple(slice((n - TILE) // 2, (n + TILE) // 2) for n in phantom.image.shape)
+    scan = Volume(np.ascontiguousarray(phantom.image[middle]), phantom.index_to_lps)
     trained = load_model("abdomen-ct", "cpu", precision="bfloat16")
     found = []
     for number in (1, 2):

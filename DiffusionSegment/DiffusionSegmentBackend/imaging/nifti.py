@@ -71,6 +71,7 @@ def read_nifti(path: Path) -> Volume:
         what = "was cut short: it holds fewer voxels than its header says" if short else "is a damaged NIfTI image"
         hint = "Copy or export it again."
         raise DiffusionSegmentError(ErrorCode.INPUT_UNREADABLE, f"{path} {what}.", hint=hint) from error
+    _check_offset(header, path, kind)
     _check_rescaling(header, path)
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -111,6 +112,21 @@ def _part(path: Path, name: str, kind: Any) -> Path:
     raise DiffusionSegmentError(
         ErrorCode.INPUT_MISSING, f"{path} is a header without voxels.", hint=f"Put {stem}.img beside it."
     )
+
+
+def _check_offset(header: Any, path: Path, kind: Any) -> None:
+    """Readers differ in where they look for voxels that should begin inside the header: ITK takes the header for them.
+
+    Raises:
+        DiffusionSegmentError: INPUT_UNREADABLE.
+    """
+    first = int(kind.header_class.single_vox_offset)
+    if len(kind.files_types) == 1 and not float(header["vox_offset"]) >= first:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE,
+            f"The header of {path} lets the voxels begin at byte {float(header['vox_offset']):g}, inside itself.",
+            hint=f"Set vox_offset to {first}, or export the scan again.",
+        )
 
 
 def _check_rescaling(header: Any, path: Path) -> None:
