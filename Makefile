@@ -14,7 +14,7 @@ demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
 test: system-packages $(STAMP) lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(PY) -m ruff check DiffusionSegment Testing
