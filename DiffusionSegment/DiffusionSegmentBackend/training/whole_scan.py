@@ -14,7 +14,7 @@ from ..networks.precision import autocast
 from ..networks.segmenter import Segmenter
 from ..networks.space_to_depth import Stride
 from ..pipeline.restore import restore_labels
-from ..volume import Grid
+from ..volume import coarser_grid
 from .segmenter import SegmenterRecipe
 from .volumes import TrainingVolume
 
@@ -65,17 +65,6 @@ def whole_scan_probabilities(
 
 def scan_labels(probabilities: Tensor, volume: TrainingVolume, pool: Stride) -> NDArray[np.uint8]:
     """Label map (k, j, i) of the scan: arg max of probabilities of a pooled volume, interpolated to its own voxels."""
-    grid = pooled_grid(volume.grid, pool)
+    grid = coarser_grid(volume.grid, pool)
     offset = [o // p for o, p in zip(volume.offset, pool, strict=True)]
     return restore_labels(probabilities, (offset[0], offset[1], offset[2]), grid)
-
-
-def pooled_grid(grid: Grid, pool: Stride) -> Grid:
-    """The grid whose voxels each cover `pool` voxels (z, y, x) of `grid`."""
-    spacing = tuple(s * p for s, p in zip(grid.spacing, reversed(pool), strict=True))
-    shape = tuple(-(-n // p) for n, p in zip(grid.shape, pool, strict=True))
-    matrix = grid.index_to_lps.copy()
-    steps = np.array(pool[::-1], dtype=np.float64)
-    matrix[:3, 3] += grid.index_to_lps[:3, :3] @ ((steps - 1) / 2)
-    matrix[:3, :3] = grid.index_to_lps[:3, :3] * steps
-    return Grid(grid.order, grid.native_shape, grid.native_spacing, shape, spacing, matrix)  # type: ignore[arg-type]
