@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from backend.segmenter_data import LEFT, RIGHT, STRIDE, WINDOW, small_volume
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.training.appearance import changed_appearance
+from DiffusionSegmentBackend.training.augmentations import HospitalAugmentation
 from DiffusionSegmentBackend.training.cutmix import CutMix
 from DiffusionSegmentBackend.training.patch_geometry import PatchShape, displaced, random_placement, read
 from DiffusionSegmentBackend.training.patch_sampler import (
@@ -168,23 +169,38 @@ def test_a_displacement_moves_what_is_read() -> None:
     torch.testing.assert_close(found[:, :-2, :, 3:], volume[:, 2:, :, :-3], atol=1e-4, rtol=1e-4)
 
 
-def test_label_driven_hooks_see_the_patch_and_change_it() -> None:
-    seen = []
+def only(part: str) -> HospitalAugmentation:
+    """Every patch gets this part and no other."""
+    nothing = dict.fromkeys(HospitalAugmentation().probabilities(), 0.0)
+    return HospitalAugmentation(untouched=0.0, window_hu=WINDOW, **{**nothing, part: 1.0})
 
-    def displace(image: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
-        seen.append((tuple(image.shape), float(image.max()), int(labels.max())))
-        return torch.full((1, 3, 16, 32, 32), 0.0) + torch.tensor([0.0, 0.0, 4.0]).view(1, 3, 1, 1, 1)
 
-    def recolour(image: torch.Tensor, labels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return torch.where(labels == RIGHT, 270.0, image)
+def test_an_organ_that_grows_takes_image_labels_and_coordinates_along() -> None:
+    options = replace(NO_AUGMENTATION, hospital=only("organ_size"), organs={"spleen": RIGHT})
+    source, plain = sampler(augmentation=options), sampler(augmentation=NO_AUGMENTATION)
+    changed = 0
+    for number in range(12):
+        patch, before = source.patch(number), plain.patch(number)
+        moved = (patch.labels == RIGHT) != (before.labels == RIGHT)
+        if not moved.any():  # too little of the organ is in the patch
+            continue
+        changed += 1
+        right = patch.image[patch.labels == RIGHT]
+        assert float((right > 0.3).float().mean()) > 0.9
+        assert not torch.equal(patch.coordinates, before.coordinates)
+    assert changed
 
-    plain = sampler(augmentation=NO_AUGMENTATION).patch(4)
-    hooked = sampler(augmentation=replace(NO_AUGMENTATION, displace=displace, recolour=recolour)).patch(4)
-    assert seen[0][0] == (1, 1, 16, 32, 32)
-    assert WINDOW[0] <= seen[0][1] <= WINDOW[1]
-    assert torch.equal(hooked.labels[..., :-4], plain.labels[..., 4:])
-    assert int((hooked.labels == RIGHT).sum()) > 0
-    assert float(hooked.image[hooked.labels == RIGHT].min()) == pytest.approx(0.975)
+
+def test_the_contrast_phase_shifts_the_organs_that_were_drawn() -> None:
+    organs = {"liver": RIGHT, "spleen": LEFT}
+    options = replace(NO_AUGMENTATION, hospital=only("phase"), organs=organs)
+    for drawn in (None, frozenset({RIGHT})):
+        volume = small_volume(drawn=drawn)
+        patch = sampler(volume, augmentation=options).patch(0)
+        before = sampler(volume, augmentation=NO_AUGMENTATION).patch(0)
+        shift = (patch.image - before.image)[before.labels == LEFT].mean()
+        assert (abs(float(shift)) > 0.01) == (drawn is None)
+        assert torch.equal(patch.labels, before.labels)
 
 
 def test_cutmix_brings_a_box_of_the_same_place_of_another_patient() -> None:

@@ -38,7 +38,7 @@ def read_by_hand(folder: Path) -> tuple[list[HandSlice], int]:
     for path in sorted(folder.iterdir()):
         try:
             found += _slices(pydicom.dcmread(path, force=True))
-        except Exception:
+        except Exception:  # also a length in a damaged header for which the memory does not suffice
             unread += 1
     return found, unread
 
@@ -106,14 +106,15 @@ def check_by_hand(volume: Volume, folder: Path) -> None:
         Broken: a slice lies elsewhere, measures something else, or is missing without a note.
     """
     by_hand, unread = read_by_hand(folder)
+    unknown = unread * -(-len(volume.array) // len(list(folder.iterdir())))
     matrix = volume.index_to_lps
     allowed = _SHARE * float(volume.spacing[2]) + _ROUNDING_MM
     for k, values in enumerate(volume.array):
         place = matrix[:3] @ (0, 0, k, 1)
         near = [s for s in by_hand if np.linalg.norm(s.position - place) <= allowed and s.values.shape == values.shape]
-        if not near and unread:
-            # Of a file that pydicom reads in no way of its own nothing is known here.
-            unread -= 1
+        if not near and unknown:
+            # Of a file that pydicom reads in no way of its own nothing is known here, all its frames included.
+            unknown -= 1
             continue
         demand(near, f"no header has a slice where slice {k} lies")
         demand(any(_same_plane(s, matrix) for s in near), f"slice {k} has other steps than its header says")

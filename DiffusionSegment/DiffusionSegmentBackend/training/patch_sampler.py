@@ -6,8 +6,8 @@ trainings can be given the same crops. Nothing is mirrored: organs have a side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,13 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.bodypart import normalised
 from .appearance import changed_appearance
+from .augmentations import HospitalAugmentation, PatchBatch
 from .cutmix import CutMix, paste
 from .patch_geometry import PatchShape, Placement, displaced, random_placement, read
 from .volumes import TrainingVolume, window_values
 
 _BODY_SHARE = 0.15
 _SEEDS_APART = 1_000_003
-
-# Displacement (1, 3, Z, Y, X) in voxels of the patch from image in HU and labels, or None; and a changed image in HU.
-Displace = Callable[[Tensor, Tensor, torch.Generator], "Tensor | None"]
-Recolour = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,15 @@ class Augmentation:
     Attributes:
         move: Turn, scale, shift and bend.
         appearance: Random window, gain, noise and so on.
-        displace: A further displacement field that labels drive (sick organs), or None.
-        recolour: A further change of HU that labels drive (contrast phase, gas), or None; before `appearance`.
+        hospital: What hospitals send (contrast phase, gas, sick organs and so on), for CT; before `appearance`.
+        organs: The label value of an organ's name, for `hospital`.
         cutmix: Boxes of another patient at equal body coordinates; None for none.
     """
 
     move: bool = True
     appearance: bool = True
-    displace: Displace | None = None
-    recolour: Recolour | None = None
+    hospital: HospitalAugmentation | None = None
+    organs: Mapping[str, int] = field(default_factory=dict)
     cutmix: CutMix | None = None
 
 
@@ -127,7 +124,7 @@ class PatchSampler:
             if partner is not None:
                 paste((hounsfield, coordinates, labels), self._read(*partner, generator), self.shape.stride, generator)
         return Patches(
-            _scaled(hounsfield, self.window), normalised(coordinates), labels.to(torch.uint8), volume.drawn[None]
+            _scaled(hounsfield, self.window), normalised(coordinates), labels, volume.drawn[None]
         )
 
     def _read(
@@ -143,23 +140,32 @@ class PatchSampler:
             generator=generator,
             augment=self.augmentation.move,
         )
-        grid = self._grid(volume, placement, generator)
-        labels = read(volume.labels[None], grid, mode="nearest")
-        image = window_values(read(volume.image[None], grid, mode="bilinear"), self.window)
-        if self.augmentation.recolour is not None:
-            image = self.augmentation.recolour(image, labels, generator)
+        grid = placement.grid(self.shape.voxels, self.device)
+        image, labels, grid = self._hospital(volume, grid, generator)
         if self.augmentation.appearance:
             image = changed_appearance(image, self.window, generator)
         return image, self._coordinates(volume, grid), labels
 
-    def _grid(self, volume: TrainingVolume, placement: Placement, generator: torch.Generator) -> Tensor:
-        grid = placement.grid(self.shape.voxels, self.device)
-        if self.augmentation.displace is None:
-            return grid
-        labels = read(volume.labels[None], grid, mode="nearest")
+    def _hospital(
+        self, volume: TrainingVolume, grid: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Image in HU and labels as hospitals might send them, and the grid on which they were then read."""
+        found, hospital = self._patch(volume, grid), self.augmentation.hospital
+        if hospital is None:
+            return found.image, found.labels, grid
+        drawn = hospital.draw(1, generator)
+        displacement = hospital.displacement(found, drawn, generator)
+        if displacement is not None:
+            grid = displaced(grid, displacement)
+            found = self._patch(volume, grid)
+        found = hospital.appearance(found, drawn, generator)
+        return found.image, found.labels, grid
+
+    def _patch(self, volume: TrainingVolume, grid: Tensor) -> PatchBatch:
         image = window_values(read(volume.image[None], grid, mode="bilinear"), self.window)
-        displacement = self.augmentation.displace(image, labels, generator)
-        return grid if displacement is None else displaced(grid, displacement)
+        labels = read(volume.labels[None], grid, mode="nearest").to(torch.uint8)
+        drawn = {name: value for name, value in self.augmentation.organs.items() if volume.drawn[value]}
+        return PatchBatch(image, labels, volume.spacing_mm, drawn)
 
     def _coordinates(self, volume: TrainingVolume, grid: Tensor) -> Tensor:
         """Read where the trunk's voxels are: each at the mean of its sub-voxels."""
