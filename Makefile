@@ -13,8 +13,9 @@ export QT_QPA_PLATFORM ?= offscreen
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
+# A thread a process: threads of two test processes would wait for each other on two cores, many times as long.
 test: system-packages $(STAMP) lint
-	$(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(PY) -m ruff check DiffusionSegment Testing

@@ -200,16 +200,10 @@ class Grid:
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
     def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
-        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal.
-
-        Over a sheared scan, by the label at each grid voxel's centre.
-        """
-        if self.native_to_grid is not None:
-            return self.nearest_to_grid(labels).astype(np.uint8)
-        turned = self.order.apply(labels)
+        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
-        shares = {int(v): self._share_of(turned == v) for v in np.unique(labels) if v}
+        shares = {int(v): self._share_of(labels == v) for v in np.unique(labels) if v}
         for box, share in shares.values():
             best[box] -= share  # what the background has
         for value, (box, share) in shares.items():
@@ -219,7 +213,11 @@ class Grid:
         return result
 
     def _share_of(self, mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
-        """The part of each grid voxel that a canonical mask covers, and the box of grid voxels it is given for."""
+        """The part of each grid voxel that a mask (k, j, i) covers, and the box of grid voxels it is given for."""
+        if self.native_to_grid is not None:
+            z, y, x = (slice(0, n) for n in self.shape)
+            return (z, y, x), self.to_grid(mask)
+        mask = self.order.apply(mask)
         share = mask.astype(np.float32)
         box = []
         for axis in range(3):
