@@ -12,6 +12,7 @@ _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
 _MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
+_STAGES = ("bodypart", "trunk", "segmenter", "folds", "calibration", "card")
 _STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations", "bakeoff", "step")
 
 
@@ -37,9 +38,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train one network of a model")
-    parser.add_argument("network", choices=_NETWORKS)
+    parser = commands.add_parser("train", help="train a model, or one network of a model of the first generation")
+    parser.add_argument("network", nargs="?", choices=_NETWORKS, help="without it, a whole model in --minutes")
     _add_data(parser)
+    _add_whole_model(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--base", default="abdomen-ct", help="model whose model.json a new folder starts from")
     parser.add_argument(
@@ -77,6 +79,21 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.set_defaults(run=_run_train)
+
+
+def _add_whole_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a whole model")
+    group.add_argument(
+        "--manifest", metavar="NAME|FILE", help="a model.json without networks (default: that in the model's folder)"
+    )
+    group.add_argument("--folds", type=int, default=3, metavar="N", help="networks for out-of-fold predictions")
+    group.add_argument(
+        "--denoising-share", type=float, default=0.2, metavar="S", help="patches denoised instead of segmented"
+    )
+    group.add_argument(
+        "--processor-time", action="store_true", help="minutes in which the processor computes, not those of the clock"
+    )
+    group.add_argument("--stage", choices=_STAGES, help="this one alone; those before it are done")
 
 
 def _add_average(commands: Any) -> None:
@@ -136,6 +153,9 @@ def _add_evidence(commands: Any) -> None:
 
 
 def _run_train(options: argparse.Namespace) -> None:
+    if options.network is None:
+        _run_train_model(options)
+        return
     from .training.command import TrainOptions, train
     from .training.folds import Fold
 
@@ -166,6 +186,34 @@ def _run_train(options: argparse.Namespace) -> None:
             resume=options.resume,
         )
     )
+
+
+def _run_train_model(options: argparse.Namespace) -> None:
+    from .training.whole_model import ModelTrainingOptions, train_model
+
+    if options.minutes is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            "How long may the training take?",
+            hint="Give --minutes N; they are split over the stages.",
+        )
+    train_model(
+        ModelTrainingOptions(
+            data=tuple(options.data),
+            output=options.output,
+            minutes=options.minutes,
+            manifest=options.manifest,
+            unlabelled=tuple(options.unlabelled),
+            folds=options.folds,
+            denoising_share=options.denoising_share,
+            stage=options.stage,
+            resume=options.resume,
+            seed=options.seed,
+            device=options.device,
+            processor_time=options.processor_time,
+        )
+    )
+    print(f"{options.output}: trained; see MODEL_CARD.md there.")
 
 
 def _companion(text: str) -> Any:

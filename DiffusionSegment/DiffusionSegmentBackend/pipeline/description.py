@@ -155,20 +155,20 @@ class ModelDescription:
         )
 
 
-def read_description(folder: Path) -> ModelDescription:
-    """Read and check `folder`/model.json.
+def read_description(place: Path) -> ModelDescription:
+    """Read and check the model.json in a folder, or a file of such content.
 
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN without the file, WEIGHTS_CORRUPT when its content is not as agreed.
     """
-    path = folder / DESCRIPTION_FILE
+    path = place if place.is_file() else place / DESCRIPTION_FILE
     if not path.is_file():
         raise DiffusionSegmentError(
-            ErrorCode.MODEL_UNKNOWN, f"{folder} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
+            ErrorCode.MODEL_UNKNOWN, f"{place} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
         )
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(raw, folder)
+        return _parse(raw, path.parent)
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, ArithmeticError) as error:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,

@@ -24,6 +24,7 @@ from monai.transforms import (
     RandShiftIntensity,
 )
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
@@ -31,7 +32,7 @@ from ..pipeline.description import Label
 from ..pipeline.prepare import BODY_THRESHOLD
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
 from .data import Case
-from .loop import Budget, Training
+from .loop import Budget, Report, Training
 
 _MIN_SIDE = 48
 _SAMPLED_VOXELS = 512
@@ -56,10 +57,11 @@ def train_bodypart(
     folder: Path,
     resume: bool = False,
     start: BodyPartRegressor | None = None,
+    report: Report | None = None,
 ) -> BodyPartRegressor:
     """Train on groups of scans, each group drawn equally often; returns the moving average (float32, evaluation mode).
 
-    `start` gives the first weights instead of random ones.
+    `start` gives the first weights instead of random ones; `report` is told of every step instead of a bar.
     """
     network = start.requires_grad_(True) if start is not None else BodyPartRegressor()
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -72,20 +74,29 @@ def train_bodypart(
         scan = group[int(torch.randint(len(group), (), generator=generator))]
         return _losses(network, scan, generator, intensity, budget)
 
-    return training.run(losses, title="body-part regressor")  # type: ignore[return-value]
+    return training.run(losses, title="body-part regressor", report=report)  # type: ignore[return-value]
+
+
+def body_frame(cases: Sequence[Case], labels: Sequence[Label]) -> NDArray[np.float64]:
+    """The place of each organ in the body frame (organs, 3) in mm: that of model.json, or one fitted to these cases.
+
+    NaN for an organ that no case shows. A case with a single organ says nothing about where organs lie to one another
+    and takes no part in the fit, unless there are no others.
+    """
+    if all(label.body_mm is not None for label in labels):
+        return np.array([label.body_mm for label in labels], dtype=float)
+    centroids = [organ_centroids(case, len(labels) + 1) for case in cases]
+    telling = [own for own in centroids if np.isfinite(own).all(axis=1).sum() > 1]
+    return fit_body_frame(telling or centroids)[1]
 
 
 def framed_scans(cases: Sequence[Case], labels: Sequence[Label]) -> list[Scan]:
-    """Scans with body coordinates from their organs: in the frame of model.json, or one fitted to these cases alone.
+    """Scans with body coordinates from their organs, in the frame of `body_frame`.
 
     A case of whom no organ was drawn is kept without a tie to the frame.
     """
-    classes = len(labels) + 1
-    centroids = [organ_centroids(case, classes) for case in cases]
-    if all(label.body_mm is not None for label in labels):
-        maps = fit_to_frame(centroids, np.array([label.body_mm for label in labels], dtype=float))
-    else:
-        maps, _ = fit_body_frame(centroids)
+    centroids = [organ_centroids(case, len(labels) + 1) for case in cases]
+    maps = fit_to_frame(centroids, body_frame(cases, labels))
     return [_scan(case, frame) for case, frame in zip(cases, maps, strict=True)]
 
 

@@ -260,7 +260,7 @@ def _store(
     architecture: dict[str, Any],
     record: dict[str, Any],
 ) -> None:
-    cases = [case for model in models for case in model.cases] + free
+    cases = [case.name for case in [case for model in models for case in model.cases] + free]
     store(
         models[0].folder,
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,20 @@ def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
             hint="It needs a folder 'images' and a folder 'labels' with files of the same names.",
         )
     return found
+
+
+def scan_paths(places: Sequence[Path]) -> list[Path]:
+    """All scans in the folders: files, and DICOM series in folders of their own.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA for what is no folder.
+    """
+    for place in places:
+        if not place.is_dir():
+            raise DiffusionSegmentError(
+                ErrorCode.TRAINING_DATA, f"{place} is no folder.", hint="Name a folder with scans in it."
+            )
+    return [path for place in places for path in sorted(place.iterdir()) if path.is_dir() or is_scan(path)]
 
 
 def is_scan(path: Path) -> bool:

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -24,6 +24,7 @@ from ..result_folder import write_text
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "losses.jsonl"
+_LOGGED = 20  # steps from one record to the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,18 @@ class Budget:
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: share of its budget, 0..1, steps done, and the losses of the last step by name."""
+
+    share: float
+    step: int
+    losses: dict[str, float]
+
+
+Report = Callable[[Progress], None]
+
+
 class Training:
     """A network on its way: call `run` with a function that draws a batch and returns its losses.
 
@@ -86,11 +99,16 @@ class Training:
         return min(1.0, max(self.step / self.budget.steps, self.seconds / 60.0 / self.budget.minutes))
 
     def run(
-        self, losses_of_step: Callable[[float], dict[str, Tensor]], *, title: str, quiet: bool = False
+        self,
+        losses_of_step: Callable[[float], dict[str, Tensor]],
+        *,
+        title: str,
+        quiet: bool = False,
+        report: Report | None = None,
     ) -> nn.Module:
         """Train until the budget is used up; `losses_of_step(progress)` gives named losses, their sum is minimised.
 
-        Returns the moving average of the network. A `quiet` run shows no bar.
+        Returns the moving average of the network. A `quiet` run shows no bar; a `report` is told instead of it.
         """
 
         def gradients(progress: float) -> dict[str, Tensor]:
@@ -98,7 +116,7 @@ class Training:
             torch.stack(list(losses.values())).sum().backward()
             return losses
 
-        return self.run_steps(gradients, title=title, quiet=quiet)
+        return self.run_steps(gradients, title=title, quiet=quiet, report=report)
 
     def run_steps(
         self,
@@ -107,22 +125,23 @@ class Training:
         title: str,
         quiet: bool = False,
         until: float = 1.0,
+        report: Report | None = None,
     ) -> nn.Module:
         """As `run`, for a function that also forms the gradients of its losses and leaves them with the parameters.
 
-        The run pauses where the share `until` of the budget is used up.
+        The run pauses where the share `until` of the budget is used up. A `report` is told of every step instead of
+        the bar.
         """
         last_saved = time.monotonic()
-        form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
-        with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
+        with contextlib.ExitStack() as stack:
+            tell = report or stack.enter_context(_bar(title, quiet=quiet))
             while self.progress < until:
                 began = self.budget.clock()
                 values = self._step(gradients_of_step)
                 self.seconds += self.budget.clock() - began
-                bar.n = round(100 * self.progress, 1)
-                if self.step % 20 == 0:
+                tell(Progress(self.progress, self.step, values))
+                if self.step % _LOGGED == 0:
                     self._log(values)
-                    bar.set_postfix(step=self.step, **{k: f"{v:.3f}" for k, v in values.items()})
                 if time.monotonic() - last_saved > self.budget.checkpoint_seconds:
                     self.save()
                     last_saved = time.monotonic()
@@ -214,6 +233,20 @@ class Training:
                 f"{path} cannot be resumed from ({_reason(error)}).",
                 hint="Move it away to start anew; it was not changed.",
             ) from error
+
+
+@contextlib.contextmanager
+def _bar(title: str, *, quiet: bool) -> Iterator[Report]:
+    """A bar of one training."""
+    form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+    with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
+
+        def tell(progress: Progress) -> None:
+            bar.n = round(100 * progress.share, 1)
+            if progress.step % _LOGGED == 0:
+                bar.set_postfix(step=progress.step, **{k: f"{v:.3f}" for k, v in progress.losses.items()})
+
+        yield tell
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ from ..networks.bodypart import normalised
 from .appearance import changed_appearance
 from .augmentations import HospitalAugmentation, PatchBatch
 from .cutmix import CutMix, paste
-from .patch_geometry import PatchShape, Placement, displaced, random_placement, read
+from .patch_geometry import PatchShape, displaced, random_placement, read
 from .volumes import TrainingVolume, window_values
 
 _BODY_SHARE = 0.15
@@ -123,9 +123,7 @@ class PatchSampler:
             partner = cutmix.partner(volume, centre, chosen.volumes, generator)
             if partner is not None:
                 paste((hounsfield, coordinates, labels), self._read(*partner, generator), self.shape.stride, generator)
-        return Patches(
-            _scaled(hounsfield, self.window), normalised(coordinates), labels, volume.drawn[None]
-        )
+        return Patches(_scaled(hounsfield, self.window), normalised(coordinates), labels, volume.drawn[None])
 
     def _read(
         self, volume: TrainingVolume, centre: Tensor, generator: torch.Generator

@@ -22,7 +22,7 @@ from ..networks.bf16_check import MIN_DEEPEST_SIDE
 from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
-from .loop import Budget, Training
+from .loop import Budget, Report, Training
 from .patch_geometry import PatchShape
 from .patch_sampler import Augmentation, Patches, PatchSampler, TrainingSet
 from .prefetch import prefetched
@@ -86,10 +86,12 @@ def train_segmenter(
     title: str = "network",
     class_weights: Tensor | None = None,
     until: float = 1.0,
+    report: Report | None = None,
 ) -> Segmenter:
     """Train from the weights that `network` has; returns the moving average in evaluation mode.
 
-    A run that pauses where the share `until` of the budget is used up goes on with `resume`.
+    A run that pauses where the share `until` of the budget is used up goes on with `resume`. A `report` is told of
+    every step instead of a bar.
 
     The folder receives checkpoint.pt and losses.jsonl (`loop.Training`).
 
@@ -115,7 +117,7 @@ def train_segmenter(
         def gradients(_: float) -> dict[str, Tensor]:
             return step.gradients(next(batches), training.step, pool)
 
-        return cast(Segmenter, training.run_steps(gradients, title=title, until=until))
+        return cast(Segmenter, training.run_steps(gradients, title=title, until=until, report=report))
 
 
 def memory_format(device: str) -> torch.memory_format:

@@ -17,7 +17,7 @@ from torch import nn
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
 from ..pipeline.model import find_model, save_network, write_description
-from .data import Case, find_cases, is_scan, load_case, load_scan
+from .data import Case, find_cases, load_case, load_scan, scan_paths
 from .loop import CHECKPOINT_FILE, Budget
 
 TRAINING_FOLDER = "training"
@@ -53,8 +53,8 @@ def add_coordinates(cases: Sequence[Case], regressor: BodyPartRegressor) -> None
 
 
 def load_scans(places: Sequence[Path], description: ModelDescription) -> list[Case]:
-    """All scans without labels in the folders: files, and DICOM series in folders of their own."""
-    paths = [path for place in places for path in sorted(place.iterdir()) if path.is_dir() or is_scan(path)]
+    """All scans without labels in the folders (`scan_paths`)."""
+    paths = scan_paths(places)
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda path: load_scan(path, description), paths))
 
@@ -78,11 +78,11 @@ def store(
     *,
     architecture: dict[str, Any],
     budget: Budget,
-    cases: Sequence[Case],
+    cases: Sequence[str],
     options: dict[str, Any],
     checkpoints: Path,
 ) -> None:
-    """Write the weights into the model folder, and beside them how they came about."""
+    """Write the weights into the model folder, and beside them how they came about; `cases` are names."""
     save_network(folder, name, network, architecture=architecture)
     progress = torch.load(checkpoints / CHECKPOINT_FILE, weights_only=True, map_location="cpu")
     record = {
@@ -91,7 +91,7 @@ def store(
         "training_seconds": round(progress["seconds"]),
         "budget": {k: v for k, v in asdict(budget).items() if v != float("inf")},
         "options": options,
-        "cases": [case.name for case in cases],
+        "cases": list(cases),
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),

@@ -89,9 +89,10 @@ def readModelDescription(path: Path) -> ModelDescription:
 
 
 def _quality(told: Any) -> Quality | None:
-    """What was measured of the ensemble, which is what a run delivers; a model of the user's own may tell nothing."""
+    """What was measured of what a run delivers, the ensemble or a segmenter; a model of the user's own may not tell."""
     try:
-        return Quality(float(told["mean_dice"]["ensemble"]), int(told["cases"]))
+        dice = told["mean_dice"]
+        return Quality(float(dice["ensemble"] if "ensemble" in dice else dice["segmenter"]), int(told["cases"]))
     except (KeyError, TypeError, ValueError):
         return None
 

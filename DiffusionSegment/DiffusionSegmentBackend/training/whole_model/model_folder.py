@@ -1,0 +1,122 @@
+"""The folder of a model in training: its manifest, what it was begun with, and which stages are done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ...errors import DiffusionSegmentError, ErrorCode
+from ...model_folders import bundled_models_folder
+from ...pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
+from ...pipeline.model import write_description
+from ...result_folder import write_text
+from ..session import TRAINING_FOLDER
+from .options import ModelTrainingOptions
+
+MANIFESTS = bundled_models_folder().parent / "Manifests"
+_PLAN_FILE = "plan.json"
+
+
+class ModelFolder:
+    """A model's folder: model.json, weights, and `training` with checkpoints and a record of each finished stage."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.training = path / TRAINING_FOLDER
+
+    @property
+    def description(self) -> ModelDescription:
+        """As model.json is now."""
+        return read_description(self.path)
+
+    def change(self, **values: Any) -> None:
+        """Replace entries of model.json in one move."""
+        raw = json.loads((self.path / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        write_description(self.path, {**raw, **values})
+
+    def record(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage left, None for one that is not finished."""
+        path = self._record_file(stage)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def finish(self, stage: str, **values: Any) -> None:
+        """Write the record of a finished stage."""
+        self.training.mkdir(parents=True, exist_ok=True)
+        write_text(self._record_file(stage), json.dumps(values, indent=1) + "\n")
+
+    def needed_record(self, stage: str) -> dict[str, Any]:
+        """The record of a stage that another builds on.
+
+        Raises:
+            DiffusionSegmentError: WEIGHTS_MISSING when the stage is not finished.
+        """
+        found = self.record(stage)
+        if found is None:
+            raise DiffusionSegmentError(
+                ErrorCode.WEIGHTS_MISSING, f"The stage '{stage}' is not finished.", hint=f"Run it: --stage {stage}."
+            )
+        return found
+
+    def _record_file(self, stage: str) -> Path:
+        return self.training / f"stage-{stage}.json"
+
+    def begin(self, options: ModelTrainingOptions) -> None:
+        """Start the folder from its manifest, or make sure that it is the one to go on with.
+
+        Raises:
+            DiffusionSegmentError: OPTION for a folder that holds a model, or one that was begun with other options;
+                MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for a damaged one.
+        """
+        told, plan = options.as_json(), self.training / _PLAN_FILE
+        if plan.is_file():
+            self._compare(json.loads(plan.read_text(encoding="utf-8")), told, resume=options.resume)
+            return
+        if self._has_weights():
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, f"{self.path} holds a model already.", hint="Choose another folder with -o."
+            )
+        raw = {**self.manifest(options.manifest).raw, "networks": {}, "quality": {}}
+        self.training.mkdir(parents=True, exist_ok=True)
+        write_description(self.path, raw)
+        write_text(plan, json.dumps(told, indent=1) + "\n")
+
+    def _compare(self, begun: dict[str, Any], told: dict[str, Any], *, resume: bool) -> None:
+        if not resume:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"A training was begun in {self.path}.",
+                hint="Go on with it by --resume, or choose another folder with -o.",
+            )
+        other = [name for name, value in told.items() if begun.get(name) != value]
+        if other:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"The training in {self.path} was begun with another {', '.join(other)}.",
+                hint=f"Give what {TRAINING_FOLDER}/{_PLAN_FILE} there says, or choose another folder with -o.",
+            )
+
+    def _has_weights(self) -> bool:
+        return (self.path / DESCRIPTION_FILE).is_file() and bool(self.description.networks)
+
+    def manifest(self, manifest: str | None) -> ModelDescription:
+        """The model.json of a training that was begun here, else the manifest: a bundled one's name, or a file.
+
+        Raises:
+            DiffusionSegmentError: MODEL_UNKNOWN without any; WEIGHTS_CORRUPT for a damaged one.
+        """
+        if manifest is None or (self.training / _PLAN_FILE).is_file():
+            if not (self.path / DESCRIPTION_FILE).is_file():
+                raise DiffusionSegmentError(
+                    ErrorCode.MODEL_UNKNOWN,
+                    f"{self.path} has no {DESCRIPTION_FILE} that says what the labels mean.",
+                    hint=f"Name one with --manifest: a file, or {' or '.join(manifest_names())}.",
+                )
+            return self.description
+        bundled = MANIFESTS / f"{manifest}.json"
+        return read_description(bundled if bundled.is_file() else Path(manifest))
+
+
+def manifest_names() -> list[str]:
+    """Names of the bundled manifests."""
+    return sorted(path.stem for path in MANIFESTS.glob("*.json"))

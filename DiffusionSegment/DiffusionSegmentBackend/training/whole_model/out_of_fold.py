@@ -1,0 +1,72 @@
+"""What a network says of a scan that it never saw: Dice in the scan's own geometry, and what calibration needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...evaluation.calibration import SMALLEST_PROBABILITY
+from ...evaluation.metrics import dice_by_label
+from ...networks.segmenter import Segmenter
+from ...pipeline.description import ModelDescription
+from ...volume_io import read_volume
+from ..data import CaseFiles, read_case_labels
+from ..segmenter import SegmenterRecipe
+from ..volumes import TrainingVolume
+from ..whole_scan import scan_labels, whole_scan_probabilities
+
+_VOXELS = 20_000
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Of one case.
+
+    Attributes:
+        dice: Dice of each organ, 0..1, NaN where the truth does not show it, in the scan's own geometry.
+        log_probabilities: (classes, n) float32 at random voxels of the body.
+        labels: (n,) uint8 there.
+        on_trunk: (classes, z, y, x) float16, probabilities averaged over the trunk's voxels.
+    """
+
+    dice: NDArray[np.float64]
+    log_probabilities: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+    on_trunk: NDArray[np.float16]
+
+
+def predict_out_of_fold(
+    network: Segmenter,
+    volume: TrainingVolume,
+    files: CaseFiles,
+    description: ModelDescription,
+    recipe: SegmenterRecipe,
+    *,
+    device: str,
+    seed: int = 0,
+) -> OutOfFold:
+    """Run a network over a whole scan and compare."""
+    probabilities = whole_scan_probabilities(network, volume, recipe, device=device)
+    scan = read_volume(files.image)
+    truth = read_case_labels(files, scan, description)
+    found = scan_labels(probabilities, volume, recipe.pool)
+    chosen = _body_voxels(volume, seed)
+    sampled = probabilities.flatten(1)[:, chosen].clamp(min=SMALLEST_PROBABILITY).log()
+    return OutOfFold(
+        dice=dice_by_label(found, truth, description.classes),
+        log_probabilities=sampled.numpy(),
+        labels=volume.labels.flatten()[chosen].numpy(),
+        on_trunk=F.avg_pool3d(probabilities, network.stride).half().numpy(),
+    )
+
+
+def _body_voxels(volume: TrainingVolume, seed: int) -> Tensor:
+    """Flat indices of up to 20,000 voxels of tissue, without replacement."""
+    places = (volume.image.flatten() > 0).nonzero().flatten()
+    generator = torch.Generator().manual_seed(seed)
+    return places[torch.randperm(len(places), generator=generator)[:_VOXELS]]

@@ -1,0 +1,41 @@
+"""`train` from manifest and scans to a model that runs: one stage after the other, from where an earlier run ended."""
+
+from __future__ import annotations
+
+from ...pipeline.model import choose_device
+from .model_folder import ModelFolder
+from .networks import NetworkTraining
+from .options import ModelTrainingOptions
+from .scans import find_scans
+from .stage_bar import stage_bar
+from .stages import STAGE_FUNCTIONS, ModelRun
+from .time_plan import plan_time
+
+
+def train_model(options: ModelTrainingOptions) -> None:
+    """Train a model, or the one stage that `options` name. What an earlier run finished is not done again.
+
+    The folder receives model.json, weights and MODEL_CARD.md, and under `training` checkpoints, loss curves,
+    out-of-fold predictions and a record of each stage.
+
+    Raises:
+        DiffusionSegmentError: OPTION, TRAINING_DATA, MODEL_UNKNOWN, WEIGHTS_MISSING (a stage before its
+            predecessors), CHECKPOINT, DISK_FULL, NO_DEVICE.
+    """
+    options.check()
+    plan = plan_time(options.minutes, folds=options.folds)
+    device = choose_device(options.device).type
+    folder = ModelFolder(options.output)
+    scans = find_scans(options.data, options.unlabelled, folder.manifest(options.manifest))
+    folder.begin(options)
+    training = NetworkTraining(
+        folder.description, device, options.seed, options.denoising_share, options.processor_time
+    )
+    training.check()
+    chosen = [options.stage] if options.stage is not None else [*STAGE_FUNCTIONS]
+    with stage_bar(plan.stages) as bar:
+        run = ModelRun(folder, options, training, plan, scans, bar)
+        for stage in chosen:
+            bar.begin(stage)
+            if folder.record(stage) is None:
+                folder.finish(stage, **STAGE_FUNCTIONS[stage](run))

@@ -1,0 +1,235 @@
+"""One command trains a model: on phantoms in a minute, resumed where it was stopped, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.networks.temperature import temperature
+from DiffusionSegmentBackend.phantom import make_phantom
+from DiffusionSegmentBackend.pipeline.description import read_description
+from DiffusionSegmentBackend.pipeline.model import find_model, load_model
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
+from DiffusionSegmentBackend.training.whole_model import ModelTrainingOptions, train_model
+from DiffusionSegmentBackend.training.whole_model.time_plan import STAGES, plan_time
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+
+CASES = ("case_0", "case_1", "case_2", "case_3")
+MINUTES = 0.6
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three phantoms with all organs drawn and one with the liver alone."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for seed, name in enumerate(CASES):
+        phantom = make_phantom(seed=seed, spacing_mm=(6.0, 6.0, 8.0))
+        labels = phantom.labels if name != "case_3" else np.where(phantom.labels == 6, 6, 0).astype(np.uint8)
+        write_volume(Volume(phantom.image, phantom.index_to_lps), folder / "images" / f"{name}.nii.gz")
+        write_volume(Volume(labels, phantom.index_to_lps), folder / "labels" / f"{name}.nii.gz")
+    (folder / "annotated.json").write_text(json.dumps({"case_3": ["liver"]}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of abdomen-ct on a coarse grid around a coarser trunk, of a network with three narrow levels."""
+    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
+    labels = [{key: value for key, value in label.items() if key != "body_mm"} for label in raw["labels"]]
+    raw |= {
+        "name": "trial-ct",
+        "spacing_mm": [6.0, 6.0, 8.0],
+        "trunk_spacing_mm": [12.0, 12.0, 8.0],
+        "tile_voxels": [32, 32, 16],
+        "channels": [8, 8, 16],
+        "labels": labels,
+        "anatomy": {"least_organ_ml": 0.0, "min_share_in_reach": 0.0, "least_confidence": 0.0},
+    }
+    path = tmp_path_factory.mktemp("manifest") / "trial-ct.json"
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
+
+
+def options(*data: Path, output: Path, **changes: Any) -> ModelTrainingOptions:
+    return ModelTrainingOptions(
+        **{"data": data, "output": output, "minutes": MINUTES, "folds": 2, "processor_time": True, **changes}
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained as a user would: by the command line."""
+    output = tmp_path_factory.mktemp("models") / "trial-ct"
+    arguments = ["--data", data, "-o", output, "--manifest", manifest, "--minutes", MINUTES, "--folds", 2]
+    command = [
+        sys.executable,
+        "-m",
+        "DiffusionSegmentBackend",
+        "train",
+        *map(str, arguments),
+        "--device",
+        "cpu",
+        "--processor-time",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert "6/6 card" in done.stderr
+    return output
+
+
+@pytest.mark.slow
+class TestATrainedModel:
+    def test_it_loads_and_segments(self, trained: Path, data: Path) -> None:
+        model = load_model(str(trained), "cpu")
+        assert model.tile.voxels == (16, 32, 32)
+        assert model.tile.stride == (1, 2, 2)
+        scan = read_volume(data / "images" / "case_0.nii.gz")
+        result = segment(scan, model, SegmentOptions(force=True))
+        assert result.labels.shape == scan.array.shape
+
+    def test_every_network_learnt(self, trained: Path) -> None:
+        for place in ("bodypart", "trunk", "segmenter", "folds/1/trunk", "folds/2/segmenter"):
+            state = torch.load(trained / "training" / place / "checkpoint.pt", weights_only=True)
+            assert state["step"] >= 3
+            assert any(not torch.equal(state["network"][key], state["average"][key]) for key in state["network"])
+
+    def test_each_complete_case_was_held_out_once(self, trained: Path) -> None:
+        record = json.loads((trained / "training" / "stage-folds.json").read_text(encoding="utf-8"))
+        assert sorted(name for names in record["folds"].values() for name in names) == list(CASES[:3])
+
+    def test_the_body_frame_comes_from_the_cases(self, trained: Path) -> None:
+        places = {label.name: label.body_mm for label in read_description(trained).labels}
+        assert sum(place is not None for place in places.values()) > 8
+        left, right = places["left_kidney"], places["right_kidney"]
+        assert left is not None
+        assert right is not None
+        assert left[0] > right[0] + 50
+
+    def test_the_card_tells_the_out_of_fold_dice(self, trained: Path) -> None:
+        quality = read_description(trained).raw["quality"]
+        stored = [np.load(trained / "training" / "out_of_fold" / f"{name}.npz")["dice"] for name in CASES[:3]]
+        assert quality["cases"] == 3
+        assert quality["mean_dice"]["segmenter"] == pytest.approx(np.nanmean(np.nanmean(stored, axis=1)), abs=1e-4)
+        card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert f"| **Mean** | 3 | {quality['mean_dice']['segmenter']:.3f} |" in card
+        assert f"--minutes {MINUTES}" in card
+
+    def test_the_temperature_is_that_of_the_held_out_cases(self, trained: Path) -> None:
+        found = json.loads((trained / "training" / "stage-calibration.json").read_text(encoding="utf-8"))
+        network = load_model(str(trained), "cpu").pre_segmenter.networks["segmenter"]
+        assert temperature(network) == pytest.approx(found["temperature"], rel=1e-2)
+        assert found["temperature"] != 1
+
+    def test_a_second_run_trains_nothing_anew(self, trained: Path, data: Path, manifest: Path, tmp_path: Path) -> None:
+        copy = shutil.copytree(trained, tmp_path / "trial-ct")
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+        train_model(options(data, output=copy, resume=True))
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+
+    def test_a_stopped_run_goes_on_and_one_stage_can_be_done_again(
+        self, trained: Path, data: Path, tmp_path: Path
+    ) -> None:
+        copy = shutil.copytree(trained, tmp_path / "trial-ct")
+        before = read_description(copy).networks["segmenter"].sha256
+        for stage in ("calibration", "card"):
+            (copy / "training" / f"stage-{stage}.json").unlink()
+        train_model(options(data, output=copy, resume=True, stage="calibration"))
+        assert read_description(copy).networks["segmenter"].sha256 == before
+        assert not (copy / "training" / "stage-card.json").exists()
+        train_model(options(data, output=copy, resume=True))
+        assert (copy / "training" / "stage-card.json").exists()
+
+    def test_another_plan_is_no_continuation(self, trained: Path, data: Path) -> None:
+        with pytest.raises(DiffusionSegmentError, match="begun with another minutes"):
+            train_model(options(data, output=trained, resume=True, minutes=2.0))
+        with pytest.raises(DiffusionSegmentError, match="A training was begun"):
+            train_model(options(data, output=trained))
+
+
+def copied(data: Path, folder: Path) -> Path:
+    return shutil.copytree(data, folder / "data")
+
+
+def refusal(trial: ModelTrainingOptions) -> DiffusionSegmentError:
+    with pytest.raises(DiffusionSegmentError) as caught:
+        train_model(trial)
+    assert not trial.output.exists()
+    return caught.value
+
+
+def test_an_organ_that_nobody_drew_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = copied(data, tmp_path)
+    told = {name: ["liver", "spleen"] for name in CASES}
+    (folder / "annotated.json").write_text(json.dumps(told), encoding="utf-8")
+    error = refusal(options(folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert error.code is ErrorCode.TRAINING_DATA
+    assert "Right kidney" in error.message
+
+
+def test_a_set_without_one_drawn_organ_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = copied(data, tmp_path)
+    (folder / "annotated.json").write_text(json.dumps({name: [] for name in CASES}), encoding="utf-8")
+    error = refusal(options(data, folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert str(folder) in error.message
+
+
+def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
+    trial = options(data, copied(data, tmp_path), output=tmp_path / "model", manifest=str(manifest))
+    assert "two cases named case_0" in refusal(trial).message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"minutes": 0.01}, "too short for 7 networks"),
+        ({"minutes": 0.0}, "too short"),
+        ({"folds": 1}, "folds"),
+        ({"denoising_share": 1.0}, "denoising share"),
+        ({"manifest": "brain-mr"}, "holds no model.json"),
+        ({"manifest": None}, "says what the labels mean"),
+    ],
+)
+def test_what_no_training_can_do_is_refused(
+    changes: dict[str, Any], words: str, data: Path, manifest: Path, tmp_path: Path
+) -> None:
+    trial = options(data, output=tmp_path / "model", **{"manifest": str(manifest), **changes})
+    error = refusal(trial)
+    assert words in error.message
+    assert error.hint
+
+
+def test_a_folder_with_a_model_is_not_overwritten(data: Path, manifest: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    shutil.copytree(find_model("abdomen-ct"), output)
+    before = (output / "model.json").read_bytes()
+    with pytest.raises(DiffusionSegmentError, match="holds a model already"):
+        train_model(options(data, output=output, manifest=str(manifest)))
+    assert (output / "model.json").read_bytes() == before
+
+
+def test_a_stage_before_its_predecessors_names_them(data: Path, manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiffusionSegmentError, match="'trunk' is not finished"):
+        train_model(options(data, output=tmp_path / "model", manifest=str(manifest), stage="segmenter"))
+
+
+@pytest.mark.parametrize("minutes", [1.0, 60.0, 840.0])
+@pytest.mark.parametrize("folds", [2, 5])
+def test_the_stages_share_the_minutes(minutes: float, folds: int) -> None:
+    plan = plan_time(minutes, folds=folds)
+    assert [*plan.stages] == [*STAGES]
+    assert sum(plan.stages.values()) == pytest.approx(minutes)
+    assert plan.bodypart <= 12
+    assert plan.segmenter > plan.trunk > plan.fold_trunk
