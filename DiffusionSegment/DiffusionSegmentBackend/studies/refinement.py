@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..evaluation.metrics import dice_by_label
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
+from ..networks.precision import autocast, inference_dtype
 from ..networks.refiner import Refiner
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import Stage1, padded
@@ -105,15 +106,15 @@ def chain_scores(
     models: Sequence[tuple[RefinerUnderTest, Sequence[Chain]]],
     cases: Sequence[Case],
     priors: Sequence[NDArray[np.float16]],
-    *,
-    bf16: bool = True,
 ) -> dict[tuple[str, str], list[list[NDArray[np.float64]]]]:
     """(model, chain) -> for each step, for each case, Dice of (the chain, the chain ensembled with the prior).
 
-    Every entry is an array (2, classes - 1).
+    Every entry is an array (2, classes - 1). Computed in bfloat16 where the processor has it.
     """
+    cpu = torch.device("cpu")
+    dtype = inference_dtype(cpu)
     scores: dict[tuple[str, str], list[list[NDArray[np.float64]]]] = {}
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+    with torch.inference_mode(), autocast(cpu, dtype):
         for case, prior in tqdm(list(zip(cases, priors, strict=True)), desc="cases"):
             stages: dict[str, Stage1] = {}
             for model, chains in tqdm(models, desc="models", leave=False):
@@ -121,7 +122,7 @@ def chain_scores(
                 if key not in stages:
                     stages[key] = shared_stage(case, model.backbone, prior)
                 for chain in chains:
-                    steps = run_chain(stages[key], model, chain, dtype=torch.bfloat16 if bf16 else torch.float32)
+                    steps = run_chain(stages[key], model, chain, dtype=dtype)
                     entry = scores.setdefault((model.name, chain.name), [[] for _ in steps])
                     for n, probabilities in enumerate(steps):
                         both = (probabilities + stages[key].pre) / 2

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..networks.precision import autocast, inference_dtype
 from ..training.data import Case
 from .refinement import Chain, RefinerUnderTest, dice_of, organ_dropped, run_chain, shared_stage, with_prior
 from .result_file import StudyRow, organ_table
@@ -33,21 +34,26 @@ def start_rows(
     dropped: int,
     chains: Sequence[Chain] | None = None,
 ) -> list[StudyRow]:
-    """A row a chain: Dice of its last step, and the Dice that organ `dropped` gets back when x_T' lacks it."""
+    """A row a chain: Dice of its last step, and the Dice that organ `dropped` gets back when x_T' lacks it.
+
+    Computed in bfloat16 where the processor has it.
+    """
+    cpu = torch.device("cpu")
+    dtype = inference_dtype(cpu)
     chains = start_chains() if chains is None else chains
     rows = {chain.name: _row(chain) for chain in chains}
     recovered: dict[str, list[float]] = {chain.name: [] for chain in chains}
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.inference_mode(), autocast(cpu, dtype):
         for case, prior in tqdm(list(zip(cases, priors, strict=True)), desc="cases"):
             stage = shared_stage(case, model.backbone, prior)
             lacking = with_prior(stage, organ_dropped(prior, dropped))
             for chain in tqdm(chains, desc="chains", leave=False):
-                table = organ_table(dice_of(run_chain(stage, model, chain, dtype=torch.bfloat16)[-1], case), organs)
+                table = organ_table(dice_of(run_chain(stage, model, chain, dtype=dtype)[-1], case), organs)
                 kept = rows[chain.name].dice
                 assert kept is not None
                 kept[case.name] = table
                 if chain.steps <= 2 and chain.samples == 1:
-                    again = dice_of(run_chain(lacking, model, chain, dtype=torch.bfloat16)[-1], case)
+                    again = dice_of(run_chain(lacking, model, chain, dtype=dtype)[-1], case)
                     recovered[chain.name].append(float(again[dropped - 1]))
     for name, values in recovered.items():
         if values:

@@ -22,6 +22,7 @@ from ..evaluation.calibration import (
     tempered,
 )
 from ..evaluation.metrics import dice_by_label, errors_in_most_uncertain
+from ..networks.precision import inference_dtype
 from ..networks.temperature import as_trained, temperature
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions, plan_of
@@ -83,7 +84,8 @@ def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: in
 
 
 def _probe_pass(model: Model, image: Tensor, coordinates: Tensor) -> Tensor:
-    return probe_map(image, coordinates, model.backbone, model.probe, device=model.device.type, bf16=True)
+    bf16 = inference_dtype(model.device) is torch.bfloat16
+    return probe_map(image, coordinates, model.backbone, model.probe, device=model.device.type, bf16=bf16)
 
 
 def _augmented(model: Model, image: Tensor, coordinates: Tensor, count: int, seed: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..diffusion.noise import noise_field, training_noise
 from ..networks.backbone import Backbone, descriptors_at
 from ..networks.bodypart import normalised
+from ..networks.precision import autocast, inference_dtype
 from ..training.data import TISSUE_THRESHOLD, Case
 from ..training.patches import patch_batches
 
@@ -29,12 +30,14 @@ _BACKGROUND = 250
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """A frozen backbone and the t (1..1000) at which it is read; None reads the clean scan. No backbone: raw values."""
+    """A frozen backbone and the t (1..1000) at which it is read; None reads the clean scan. No backbone: raw values.
+
+    Computed in bfloat16 where the device has it.
+    """
 
     backbone: Backbone | None
     timestep: int | None = None
     coordinates: bool = True
-    bf16: bool = True
     seed: int = 0
 
     @property
@@ -53,7 +56,8 @@ class FeatureSource:
 
     def _pyramid(self, tile: Tile) -> list[Tensor]:
         assert self.backbone is not None
-        with torch.inference_mode(), torch.autocast(tile.image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        device = tile.image.device
+        with torch.inference_mode(), autocast(device, inference_dtype(device)):
             if self.timestep is None:
                 return self.backbone.features(tile.image, tile.coordinates)
             return self.backbone.noisy_features(tile.image, tile.coordinates, timestep=self.timestep, noise=tile.noise)
