@@ -12,7 +12,7 @@ _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
 _MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
-_STAGES = ("bodypart", "trunk", "segmenter", "folds", "calibration", "card")
+_STAGES = ("bodypart", "trunk", "segmenter", "folds", "student", "calibration", "card")
 _STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations", "bakeoff", "step")
 
 
@@ -89,6 +89,9 @@ def _add_whole_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--folds", type=int, default=3, metavar="N", help="networks for out-of-fold predictions")
     group.add_argument(
         "--denoising-share", type=float, default=0.2, metavar="S", help="patches denoised instead of segmented"
+    )
+    group.add_argument(
+        "--pseudo-labels", action="store_true", help="try labels of networks for what nobody drew; kept where they help"
     )
     group.add_argument(
         "--processor-time", action="store_true", help="minutes in which the processor computes, not those of the clock"
@@ -206,6 +209,7 @@ def _run_train_model(options: argparse.Namespace) -> None:
             unlabelled=tuple(options.unlabelled),
             folds=options.folds,
             denoising_share=options.denoising_share,
+            pseudo_labels=options.pseudo_labels,
             stage=options.stage,
             resume=options.resume,
             seed=options.seed,

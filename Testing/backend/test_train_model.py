@@ -21,12 +21,13 @@ from DiffusionSegmentBackend.pipeline.model import find_model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.training.whole_model import ModelTrainingOptions, train_model
+from DiffusionSegmentBackend.training.whole_model.student import Trial
 from DiffusionSegmentBackend.training.whole_model.time_plan import STAGES, plan_time
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
 
 CASES = ("case_0", "case_1", "case_2", "case_3")
-MINUTES = 0.6
+MINUTES = 0.8
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +65,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(*data: Path, output: Path, **changes: Any) -> ModelTrainingOptions:
-    return ModelTrainingOptions(
-        **{"data": data, "output": output, "minutes": MINUTES, "folds": 2, "processor_time": True, **changes}
-    )
+    usual = {"minutes": MINUTES, "folds": 2, "processor_time": True, "pseudo_labels": True}
+    return ModelTrainingOptions(data=data, output=output, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def trained(data: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
-    assert "6/6 card" in done.stderr
+    assert "7/7 card" in done.stderr
     return output
 
 
@@ -122,9 +122,10 @@ class TestATrainedModel:
         quality = read_description(trained).raw["quality"]
         stored = [np.load(trained / "training" / "out_of_fold" / f"{name}.npz")["dice"] for name in CASES[:3]]
         assert quality["cases"] == 3
-        assert quality["mean_dice"]["segmenter"] == pytest.approx(np.nanmean(np.nanmean(stored, axis=1)), abs=1e-4)
+        mean = np.nanmean(np.nanmean(stored, axis=1))
+        assert quality["mean_dice"]["segmenter"] == pytest.approx(mean, abs=1e-4)
         card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
-        assert f"| **Mean** | 3 | {quality['mean_dice']['segmenter']:.3f} |" in card
+        assert f"| **Mean** | 3 | {mean:.3f} |" in card
         assert f"--minutes {MINUTES}" in card
 
     def test_the_temperature_is_that_of_the_held_out_cases(self, trained: Path) -> None:
@@ -132,6 +133,14 @@ class TestATrainedModel:
         network = load_model(str(trained), "cpu").pre_segmenter.networks["segmenter"]
         assert temperature(network) == pytest.approx(found["temperature"], rel=1e-2)
         assert found["temperature"] != 1
+
+    def test_pseudo_labels_are_kept_only_where_the_held_out_cases_gain(self, trained: Path) -> None:
+        record = json.loads((trained / "training" / "stage-student.json").read_text(encoding="utf-8"))
+        folds = json.loads((trained / "training" / "stage-folds.json").read_text(encoding="utf-8"))["folds"]
+        assert sorted(record["dice"]) == sorted(folds["1"])
+        gains = [row["with"] - row["without"] for row in record["dice"].values()]
+        assert record["gain"] == pytest.approx(np.mean(gains), abs=1e-3)
+        assert (trained / "training" / "student" / "model").exists() == record["kept"]
 
     def test_a_second_run_trains_nothing_anew(self, trained: Path, data: Path, manifest: Path, tmp_path: Path) -> None:
         copy = shutil.copytree(trained, tmp_path / "trial-ct")
@@ -227,9 +236,22 @@ def test_a_stage_before_its_predecessors_names_them(data: Path, manifest: Path, 
 
 @pytest.mark.parametrize("minutes", [1.0, 60.0, 840.0])
 @pytest.mark.parametrize("folds", [2, 5])
-def test_the_stages_share_the_minutes(minutes: float, folds: int) -> None:
-    plan = plan_time(minutes, folds=folds)
+@pytest.mark.parametrize("pseudo_labels", [False, True])
+def test_the_stages_share_the_minutes(minutes: float, folds: int, pseudo_labels: bool) -> None:
+    plan = plan_time(minutes, folds=folds, pseudo_labels=pseudo_labels)
+    assert (plan.stages["student"] > 0) == pseudo_labels
     assert [*plan.stages] == [*STAGES]
     assert sum(plan.stages.values()) == pytest.approx(minutes)
     assert plan.bodypart <= 12
     assert plan.segmenter > plan.trunk > plan.fold_trunk
+
+
+def trial(with_labels: list[float], without: list[float]) -> Trial:
+    names = tuple(f"case_{n}" for n in range(len(without)))
+    return Trial(names, np.array(with_labels), np.array(without))
+
+
+def test_pseudo_labels_must_help_on_average_and_in_most_cases() -> None:
+    assert trial([0.74, 0.72, 0.71], [0.73, 0.71, 0.70]).helped
+    assert not trial([0.732, 0.712, 0.702], [0.73, 0.71, 0.70]).helped
+    assert not trial([0.80, 0.70, 0.69], [0.73, 0.71, 0.70]).helped

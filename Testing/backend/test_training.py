@@ -266,6 +266,7 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
         folder = tmp_path / name
         folder.mkdir()
         started = {**raw, "name": name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
+        started["spacing_mm"] = [6.0, 6.0, 6.0]  # a whole phantom is one tile
         (folder / "model.json").write_text(json.dumps(started), encoding="utf-8")
     shared: dict[str, Any] = {
         "data": (data,),

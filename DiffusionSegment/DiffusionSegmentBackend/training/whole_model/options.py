@@ -24,6 +24,7 @@ class ModelTrainingOptions:
         unlabelled: Folders of scans that nobody labelled; they serve the body-part network and denoising.
         folds: Networks for out-of-fold predictions, each trained without its share of the cases.
         denoising_share: Share of the patches that are denoised instead of segmented.
+        pseudo_labels: Try whether labels that networks give to what nobody drew help, and keep what does.
         stage: The one stage to run; None for all.
         resume: Go on with what an earlier run left in the folder.
         device: "auto", "cpu" or "cuda".
@@ -38,6 +39,7 @@ class ModelTrainingOptions:
     unlabelled: tuple[Path, ...] = ()
     folds: int = 3
     denoising_share: float = 0.2
+    pseudo_labels: bool = False
     stage: str | None = None
     resume: bool = False
     seed: int = 0
@@ -68,6 +70,7 @@ class ModelTrainingOptions:
             "minutes": self.minutes,
             "folds": self.folds,
             "denoising_share": self.denoising_share,
+            "pseudo_labels": self.pseudo_labels,
             "seed": self.seed,
             "processor_time": self.processor_time,
         }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ...pipeline.model import choose_device
 from .model_folder import ModelFolder
+from .model_run import ModelRun
 from .networks import NetworkTraining
 from .options import ModelTrainingOptions
 from .scans import find_scans
 from .stage_bar import stage_bar
-from .stages import STAGE_FUNCTIONS, ModelRun
+from .stages import STAGE_FUNCTIONS
 from .time_plan import plan_time
 
 
@@ -23,7 +24,7 @@ def train_model(options: ModelTrainingOptions) -> None:
             predecessors), CHECKPOINT, DISK_FULL, NO_DEVICE.
     """
     options.check()
-    plan = plan_time(options.minutes, folds=options.folds)
+    plan = plan_time(options.minutes, folds=options.folds, pseudo_labels=options.pseudo_labels)
     device = choose_device(options.device).type
     folder = ModelFolder(options.output)
     scans = find_scans(options.data, options.unlabelled, folder.manifest(options.manifest))

@@ -85,7 +85,7 @@ class Volumes:
         Scans that nobody labelled count as if one organ were drawn; they are there for denoising alone.
         """
         volumes = [v for name, v in self.labelled.items() if name not in without]
-        volumes += list(self.unlabelled.values()) if denoising else []
+        volumes += [v for v in self.unlabelled.values() if denoising or bool(v.drawn[1:].any())]
         groups: dict[tuple[bool, ...], list[TrainingVolume]] = {}
         for volume in volumes:
             groups.setdefault(tuple(volume.drawn.tolist()), []).append(volume)

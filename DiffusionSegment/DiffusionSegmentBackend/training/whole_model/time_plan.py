@@ -6,6 +6,7 @@
 | trunk: the network at the trunk's spacing, from random weights, denoising beside it | a quarter of the rest |
 | segmenter: the same inside stem and fine path | two fifths of the rest |
 | folds: networks for out-of-fold predictions, each two fifths at the trunk's spacing | the rest, in equal parts |
+| student: pseudo-labels, where asked for: tried on the first fold, with and without; then the model | an eighth |
 | calibration: temperature from the out-of-fold predictions | none |
 | card: model card and measured table | none |
 """
@@ -16,17 +17,22 @@ from dataclasses import dataclass
 
 from ...errors import DiffusionSegmentError, ErrorCode
 
-STAGES = ("bodypart", "trunk", "segmenter", "folds", "calibration", "card")
+STAGES = ("bodypart", "trunk", "segmenter", "folds", "student", "calibration", "card")
 MIN_STEPS = 3
 _BODYPART_SHARE, _MAX_BODYPART_MINUTES = 0.15, 12.0
 _TRUNK_SHARE, _SEGMENTER_SHARE = 0.25, 0.4
 _FOLD_TRUNK_SHARE = 0.4
+_STUDENT_SHARE = 0.125
 _MIN_MINUTES = 0.02
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Minutes of training a network; those of `fold_trunk` and `fold_segmenter` are needed once a fold."""
+    """Minutes of training a network.
+
+    Those of `fold_trunk` and `fold_segmenter` are needed once a fold, those of `trial` twice, for a student and for the
+    same training without pseudo-labels; `trial` and `student` are 0 where no pseudo-labels are asked for.
+    """
 
     bodypart: float
     trunk: float
@@ -34,23 +40,28 @@ class TimePlan:
     fold_trunk: float
     fold_segmenter: float
     folds: int
+    trial: float = 0.0
+    student: float = 0.0
 
     @property
     def stages(self) -> dict[str, float]:
         """Minutes of each stage."""
         folds = self.folds * (self.fold_trunk + self.fold_segmenter)
+        student = 2 * self.trial + self.student
         trained = {"bodypart": self.bodypart, "trunk": self.trunk, "segmenter": self.segmenter, "folds": folds}
+        trained["student"] = student
         return {name: trained.get(name, 0.0) for name in STAGES}
 
 
-def plan_time(minutes: float, *, folds: int) -> TimePlan:
+def plan_time(minutes: float, *, folds: int, pseudo_labels: bool = False) -> TimePlan:
     """Split `minutes` over the stages.
 
     Raises:
         DiffusionSegmentError: OPTION when a network would have no time worth the name.
     """
     bodypart = min(_BODYPART_SHARE * minutes, _MAX_BODYPART_MINUTES)
-    rest = minutes - bodypart
+    student = _STUDENT_SHARE * (minutes - bodypart) if pseudo_labels else 0.0
+    rest = minutes - bodypart - student
     fold = (1 - _TRUNK_SHARE - _SEGMENTER_SHARE) * rest / folds
     plan = TimePlan(
         bodypart=bodypart,
@@ -59,8 +70,10 @@ def plan_time(minutes: float, *, folds: int) -> TimePlan:
         fold_trunk=_FOLD_TRUNK_SHARE * fold,
         fold_segmenter=(1 - _FOLD_TRUNK_SHARE) * fold,
         folds=folds,
+        trial=student / 4,
+        student=student / 2,
     )
-    shortest = min(plan.bodypart, plan.fold_trunk, plan.fold_segmenter)
+    shortest = min(plan.bodypart, plan.fold_trunk, plan.fold_segmenter, *([plan.trial] if pseudo_labels else []))
     if not shortest >= _MIN_MINUTES:
         needed = minutes * _MIN_MINUTES / shortest if shortest > 0 else 1.0
         raise DiffusionSegmentError(

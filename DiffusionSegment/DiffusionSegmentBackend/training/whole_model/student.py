@@ -1,0 +1,124 @@
+"""The stage `student`: do labels that networks give to what nobody drew make a better network? Kept only if they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...networks.segmenter import Segmenter
+from ...pipeline.model import load_network
+from ..case_folds import CaseFold
+from ..pseudo_labels import pseudo_labelled
+from ..session import store
+from ..volumes import TrainingVolume
+from ..whole_scan import whole_scan_probabilities
+from .fold_networks import fold_network, predict
+from .model_run import ModelRun
+from .scans import Volumes
+
+# Written down before the first trial.
+MIN_GAIN = 0.003
+MIN_SHARE_OF_GAINS = 5 / 7
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Mean Dice of each held-out case, with pseudo-labels and without, after equal minutes from the same network."""
+
+    cases: tuple[str, ...]
+    with_labels: NDArray[np.float64]
+    without: NDArray[np.float64]
+
+    @property
+    def helped(self) -> bool:
+        """A mean paired gain of 0.3 points or more, and five of seven cases that gain."""
+        gains = self.with_labels - self.without
+        return bool(gains.mean() >= MIN_GAIN and (gains > 0).mean() >= MIN_SHARE_OF_GAINS)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the stage's record."""
+        rows = zip(self.cases, self.with_labels, self.without, strict=True)
+        table = {name: {"with": round(float(a), 4), "without": round(float(b), 4)} for name, a, b in rows}
+        return {"kept": self.helped, "gain": round(float((self.with_labels - self.without).mean()), 4), "dice": table}
+
+
+def train_student(run: ModelRun) -> dict[str, Any]:
+    """Try on the first fold; where it helps, the model's network goes on with pseudo-labels of all fold networks."""
+    if not run.options.pseudo_labels:
+        return {"kept": False, "reason": "not asked for"}
+    run.folder.needed_record("folds")
+    run.folder.needed_record("segmenter")
+    if not _partly_drawn(run):
+        return {"kept": False, "reason": "every organ was drawn in every scan"}
+    folds = run.volumes.folds(run.options.folds)
+    trial = _trial(run, folds[0])
+    if trial.helped:
+        _go_on(run, [fold_network(run, fold) for fold in folds])
+    return trial.as_json()
+
+
+def _partly_drawn(run: ModelRun) -> list[TrainingVolume]:
+    """Scans in which something was not drawn."""
+    volumes = [*run.volumes.labelled.values(), *run.volumes.unlabelled.values()]
+    return [volume for volume in volumes if not bool(volume.drawn.all())]
+
+
+def _trial(run: ModelRun, fold: CaseFold) -> Trial:
+    """Labels come from the fold's own network: others have seen the cases that judge."""
+    start, minutes = fold_network(run, fold), run.plan.trial
+    found = {}
+    for number, (name, volumes) in enumerate({"with": _labelled(run, [start]), "without": run.volumes}.items()):
+        network = run.training.student(
+            start,
+            volumes.sets(without=fold.held_out, denoising=run.options.denoising_share > 0),
+            minutes=minutes,
+            folder=run.checkpoints("student", name),
+            report=run.bar.report("student", minutes, done=number * minutes),
+            seed=run.options.seed,
+        )
+        found[name] = np.array([np.nanmean(predict(run, network, case).dice) for case in fold.held_out])
+    return Trial(fold.held_out, found["with"], found["without"])
+
+
+def _go_on(run: ModelRun, networks: list[Segmenter]) -> None:
+    folder, minutes = run.checkpoints("student", "model"), run.plan.student
+    network = run.training.student(
+        cast(Segmenter, load_network(run.folder.description, "segmenter")).requires_grad_(True),
+        _labelled(run, networks).sets(denoising=run.options.denoising_share > 0),
+        minutes=minutes,
+        folder=folder,
+        report=run.bar.report("student", minutes, done=2 * run.plan.trial),
+        seed=run.options.seed,
+    )
+    store(
+        run.folder.path,
+        "segmenter",
+        network,
+        architecture=network.architecture,
+        budget=run.training.segmenter_budget(minutes, seed=run.options.seed),
+        cases=run.scans.names,
+        options={"pseudo_labels": True},
+        checkpoints=folder,
+    )
+
+
+def _labelled(run: ModelRun, networks: list[Segmenter]) -> Volumes:
+    """The scans with pseudo-labels for what nobody drew."""
+    recipe, device = run.training.recipe(), run.training.device
+
+    def labelled(volume: TrainingVolume) -> TrainingVolume:
+        if bool(volume.drawn.all()):
+            return volume
+        run.bar.note(f"labelling {volume.name}")
+        return pseudo_labelled(
+            volume, [whole_scan_probabilities(network, volume, recipe, device=device) for network in networks]
+        )
+
+    return replace(
+        run.volumes,
+        labelled={name: labelled(volume) for name, volume in run.volumes.labelled.items()},
+        unlabelled={name: labelled(volume) for name, volume in run.volumes.unlabelled.items()},
+    )
