@@ -1,4 +1,4 @@
-"""Diffusion Segment: organs in CT by generative diffusion models (not diffusion MRI), and where to look twice."""
+"""Diffusion Segment: organs in CT and MR by diffusion models (not diffusion MRI), and where to look twice."""
 
 import sys
 from pathlib import Path

@@ -79,7 +79,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="diffusion-segment", description="Segment CT with diffusion models, and say where to look twice."
+        prog="diffusion-segment", description="Segment CT and MR with diffusion models, and say where to look twice."
     )
     parser.add_argument("--version", action="version", version=f"diffusion-segment {__version__}")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")

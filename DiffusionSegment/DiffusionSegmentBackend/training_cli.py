@@ -43,7 +43,7 @@ def _add_train(commands: Any) -> None:
     _add_data(parser)
     _add_whole_model(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
-    parser.add_argument("--base", default="abdomen-ct", help="model whose model.json a new folder starts from")
+    parser.add_argument("--base", default="abdomen-ct", help="model or manifest (.json) that a new folder starts from")
     parser.add_argument(
         "--with",
         dest="companions",

@@ -29,7 +29,7 @@ _PROBE_FILE = "probe.safetensors"
 _LIMITS = {MANIFEST_FILE: 64_000, DESCRIPTION_FILE: 1_000_000, _PROBE_FILE: 64_000_000}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
-_FROM_BASE = ("modality", "spacing_mm", "trunk_spacing_mm", "tile_voxels", "window")
+_FROM_BASE = ("modality", "spacing_mm", "trunk_spacing_mm", "tile_voxels", "window", "window_unit")
 _INSTALLED = "Give it another name, or replace it."
 
 

@@ -95,6 +95,21 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
         )
 
 
+def check_values(array: NDArray, *, what: str = "The scan") -> None:
+    """Refuse NaN and infinity; `what` names what holds them.
+
+    Raises:
+        DiffusionSegmentError: INPUT_VALUES.
+    """
+    if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
+        count = int(array.size - np.count_nonzero(np.isfinite(array)))
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"{what} holds {count} voxels that are NaN or infinite.",
+            hint="Replace them by the value of air, and run again.",
+        )
+
+
 @dataclass(frozen=True)
 class AxisOrder:
     """How a volume's axes become left, posterior, superior: `axes[a]` feeds world axis a, flipped where `flips[a]`."""

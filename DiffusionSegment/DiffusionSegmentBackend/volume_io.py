@@ -20,7 +20,7 @@ from .imaging.dicom_scan import DicomScan, check_hounsfield, dicom_modality, rea
 from .imaging.dicom_series import SUFFIXES as DICOM_SUFFIXES
 from .imaging.image_files import reader_of, unreadable
 from .imaging.nifti import SUFFIXES, write_nifti
-from .volume import Volume, check_geometry
+from .volume import Volume, check_geometry, check_values
 
 _log = logging.getLogger(__name__)
 
@@ -108,21 +108,6 @@ def _quiet_itk() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def check_values(array: NDArray, *, what: str = "The scan") -> None:
-    """Refuse NaN and infinity; `what` names what holds them.
-
-    Raises:
-        DiffusionSegmentError: INPUT_VALUES.
-    """
-    if np.issubdtype(array.dtype, np.floating) and not np.all(np.isfinite(array)):
-        count = int(array.size - np.count_nonzero(np.isfinite(array)))
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_VALUES,
-            f"{what} holds {count} voxels that are NaN or infinite.",
-            hint="Replace them (air is -1000 HU) and run again.",
-        )
 
 
 def _check_shape(array: NDArray, path: Path) -> None:

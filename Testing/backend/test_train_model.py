@@ -195,6 +195,18 @@ def test_a_set_without_one_drawn_organ_is_named(data: Path, manifest: Path, tmp_
     assert str(folder) in error.message
 
 
+def test_a_set_of_another_modality_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mr"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+        scan = read_volume(data / part / "case_0.nii.gz")
+        values = np.abs(scan.array) if part == "images" else scan.array
+        write_volume(Volume(values, scan.index_to_lps), folder / part / "mr_0.nii.gz")
+    error = refusal(options(data, folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert error.code is ErrorCode.TRAINING_DATA
+    assert f"{folder}: case mr_0: These values are not Hounsfield units" in error.message
+
+
 def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
     trial = options(data, copied(data, tmp_path), output=tmp_path / "model", manifest=str(manifest))
     assert "two cases named case_0" in refusal(trial).message
@@ -207,7 +219,7 @@ def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp
         ({"minutes": 0.0}, "too short"),
         ({"folds": 1}, "folds"),
         ({"denoising_share": 1.0}, "denoising share"),
-        ({"manifest": "brain-mr"}, "holds no model.json"),
+        ({"manifest": "brain-mr"}, "There is no model file brain-mr"),
         ({"manifest": None}, "says what the labels mean"),
     ],
 )

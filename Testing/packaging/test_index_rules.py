@@ -144,7 +144,7 @@ def test_the_description_is_plain_sentences(readme: str) -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     description = re.findall(r'EXTENSION_DESCRIPTION "([^"]+)"', text)[0]
     assert description.endswith(".")
-    known = {"CT", "CPU", "GPU", "MRI"}
+    known = {"CT", "CPU", "GPU", "MR", "MRI"}
     assert set(re.findall(r"\b[A-Z]{2,}\b", description)) <= known
     assert max(len(sentence.split()) for sentence in re.split(r"[.;] ", description)) < 30
 

@@ -14,7 +14,7 @@ from ..pipeline.islands import pieces_of, sink_islands
 from ..pipeline.model import Model, weights_sha256
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import Job, predict
-from ..pipeline.prepare import windowed
+from ..pipeline.prepare import network_input
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.session import ENSEMBLE_WEIGHT, Prediction, Stopwatch
 from ..pipeline.uncertainty import entropy, volume_interval_ml
@@ -74,7 +74,7 @@ def _evaluate_case(model: Model, scan: CaseFiles, options: SegmentOptions) -> di
     grid = model_grid(volume, spacing=model.description.spacing_mm)
     watch = Stopwatch()
     with torch.inference_mode():
-        image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+        image = torch.from_numpy(network_input(volume, grid, model.description))
         job = Job(image=image, plan=plan, samples=samples, tile=model.tile, force=True, islands=True)
         prediction = predict(job, model, watch=watch)
         # What the ensemble holds beside the probe.

@@ -14,14 +14,13 @@ from .description import ModelDescription
 from .layout import organ_layout_mm
 from .prepare import BODY_THRESHOLD
 
+# A CT in HU shows fat or air: some percent of its voxels lie below. An MR, which has no unit, is not negative.
 _FAT_OR_AIR_HU = -50
 _MIN_SHARE_BELOW = 0.01
 
 
 def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None:
-    """Refuse what is not the model's modality, by the DICOM header where there is one, else by its values.
-
-    A CT in HU shows fat or air: some percent of its voxels lie below -50; an MR has none.
+    """Refuse what is not the model's modality, by the DICOM header where there is one, else by its values (k, j, i).
 
     Raises:
         DiffusionSegmentError: MODALITY.
@@ -32,12 +31,24 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
             f"This is {stated}, but the model was trained on {expected}.",
             hint=f"Choose a model for {stated}, if there is one.",
         )
-    if expected == "CT" and stated is None and float(np.mean(array < _FAT_OR_AIR_HU)) < _MIN_SHARE_BELOW:
+    if stated is not None or shows_hounsfield(array) == (expected == "CT"):
+        return
+    if expected == "CT":
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
             "These values are not Hounsfield units (no air, no fat): an MR, or a rescaled CT?",
             hint="Use a CT in Hounsfield units.",
         )
+    raise DiffusionSegmentError(
+        ErrorCode.MODALITY,
+        f"These values are Hounsfield units (air or fat below 0): a CT, but the model was trained on {expected}.",
+        hint="Choose a model for CT, if there is one.",
+    )
+
+
+def shows_hounsfield(array: NDArray) -> bool:
+    """Whether the values (k, j, i) are those of a CT in HU: at least a percent of them air or fat."""
+    return float(np.mean(array < _FAT_OR_AIR_HU)) >= _MIN_SHARE_BELOW
 
 
 def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, float] | None) -> float | None:

@@ -14,7 +14,7 @@ from ..networks.precision import autocast
 from ..volume import Grid, Volume, coarser_grid, model_grid
 from .features import body_box, body_coordinates, padded
 from .model import Model
-from .prepare import windowed
+from .prepare import network_input
 from .progress import Progress, silent
 from .region import Box
 from .tile_shape import Sides
@@ -40,15 +40,15 @@ class DenseFeatures:
 def scan_features(
     volume: Volume, model: Model, *, timestep: int | None = None, seed: int = 0, progress: Progress = silent
 ) -> DenseFeatures:
-    """All levels of the features of a scan in HU (k, j, i), of the clean scan or of x_t at `timestep` of 1000.
+    """All levels of the features of a scan (k, j, i) in its own values, clean or as x_t at `timestep` of 1000.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY; whatever `progress` raises.
+        DiffusionSegmentError: GEOMETRY, INPUT_VALUES; whatever `progress` raises.
     """
     grid = model_grid(volume, spacing=model.description.spacing_mm)
     tile, multiples = model.tile, model.pre_segmenter.multiples
     with torch.inference_mode():
-        image = torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+        image = torch.from_numpy(network_input(volume, grid, model.description))
         coordinates = body_coordinates(image, model)
         box = _from_whole_voxels(body_box(image, least=tile.voxels), tile.stride)
         image = _whole_cells(padded(image[box][None], tile=tile, value=-1.0), multiples, -1.0)[0]

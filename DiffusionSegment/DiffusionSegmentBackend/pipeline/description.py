@@ -19,6 +19,10 @@ _MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _SPACING_MM = (0.01, 100.0)
 _MAX_STRIDE, _MAX_TILE_SIDE = 8, 512
 _WHOLE = 1e-3
+# Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
+WINDOW_UNITS = ("HU", "value", "percentile")
+# Where percentiles stand in for values, a training patch has those of the networks' input.
+_INPUT_RANGE = (-1.0, 1.0)
 _Part = TypeVar("_Part")
 _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
 
@@ -96,8 +100,9 @@ class Base:
 class ModelDescription:
     """The content of model.json.
 
-    `window` is in HU; `spacing_mm` of the model's grid and `trunk_spacing_mm`, in which the features and the body-part
-    network lie, go along x, y, z; `channels` are the widths of the features; `tile` is what the networks see at once.
+    `window` is in `window_unit`, one of `WINDOW_UNITS`: what becomes -1 and what becomes 1. `spacing_mm` of the model's
+    grid and `trunk_spacing_mm`, in which the features and the body-part network lie, go along x, y, z; `channels` are
+    the widths of the features; `tile` is what the networks see at once.
     """
 
     name: str
@@ -108,6 +113,7 @@ class ModelDescription:
     trunk_spacing_mm: tuple[float, float, float]
     tile: TileShape
     window: tuple[float, float]
+    window_unit: str
     labels: tuple[Label, ...]
     networks: dict[str, NetworkFile]
     defaults: Defaults
@@ -121,6 +127,19 @@ class ModelDescription:
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.labels) + 1
+
+    @property
+    def in_hounsfield(self) -> bool:
+        """Whether the window's values are HU, so that what is known of tissues in HU holds for the model's scans."""
+        return self.window_unit == "HU"
+
+    @property
+    def nominal_window(self) -> tuple[float, float]:
+        """The values between which training changes gray levels: the window itself, or -1..1 for one of percentiles.
+
+        Percentiles are other values in each scan. Where only the share of the window counts, any range will do.
+        """
+        return _INPUT_RANGE if self.window_unit == "percentile" else self.window
 
     @property
     def needed_networks(self) -> tuple[str, ...]:
@@ -155,17 +174,32 @@ class ModelDescription:
         )
 
 
-def read_description(place: Path) -> ModelDescription:
-    """Read and check the model.json in a folder, or a file of such content.
+def read_description(folder: Path) -> ModelDescription:
+    """Read and check `folder`/model.json.
 
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN without the file, WEIGHTS_CORRUPT when its content is not as agreed.
     """
-    path = place if place.is_file() else place / DESCRIPTION_FILE
+    path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise DiffusionSegmentError(
-            ErrorCode.MODEL_UNKNOWN, f"{place} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
+            ErrorCode.MODEL_UNKNOWN, f"{folder} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
         )
+    return _read(path)
+
+
+def read_manifest(path: Path) -> ModelDescription:
+    """Read and check a file that is a model.json without networks, from which a model is trained.
+
+    Raises:
+        DiffusionSegmentError: MODEL_UNKNOWN without the file, WEIGHTS_CORRUPT when its content is not as agreed.
+    """
+    if not path.is_file():
+        raise DiffusionSegmentError(ErrorCode.MODEL_UNKNOWN, f"There is no model file {path}.", hint="Check the path.")
+    return _read(path)
+
+
+def _read(path: Path) -> ModelDescription:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return _parse(raw, path.parent)
@@ -184,9 +218,9 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
     if len(labels) > _MOST_LABELS:
         raise ValueError(f"there can be {_MOST_LABELS} labels")
     x, y, z = (_finite(v) for v in raw["spacing_mm"])
-    low, high = (_finite(v) for v in raw["window"])
-    if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1] and low < high):
-        raise ValueError("spacing_mm must be 0.01 to 100, and window rise")
+    if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1]):
+        raise ValueError("spacing_mm must be 0.01 to 100")
+    window, window_unit = _window(raw)
     trunk, tile = _geometry(raw, (x, y, z))
     networks = {
         str(key): NetworkFile(str(n["file"]), str(n["sha256"]), dict(n.get("architecture", {})), n.get("model"))
@@ -206,7 +240,8 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         spacing_mm=(x, y, z),
         trunk_spacing_mm=trunk,
         tile=tile,
-        window=(low, high),
+        window=window,
+        window_unit=window_unit,
         labels=labels,
         networks=networks,
         defaults=defaults,
@@ -216,6 +251,22 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
         raw=raw,
         folder=folder,
     )
+
+
+def _window(raw: dict[str, Any]) -> tuple[tuple[float, float], str]:
+    """The window and its unit: unless model.json names one, HU for CT and the scan's own values for all else."""
+    low, high = (_finite(v) for v in raw["window"])
+    is_ct = raw["modality"] == "CT"
+    unit = raw.get("window_unit", "HU" if is_ct else "value")
+    if unit not in WINDOW_UNITS:
+        raise ValueError(f"window_unit must be one of {', '.join(WINDOW_UNITS)}, not {unit!r:.40}")
+    if unit == "HU" and not is_ct:
+        raise ValueError("window_unit HU is for CT alone")
+    if not low < high:
+        raise ValueError("window must rise")
+    if unit == "percentile" and not (low >= 0 and high <= 100):
+        raise ValueError("window must lie in 0 to 100 where it holds percentiles")
+    return (low, high), str(unit)
 
 
 def _geometry(raw: dict[str, Any], spacing: tuple[float, float, float]) -> tuple[tuple[float, float, float], TileShape]:

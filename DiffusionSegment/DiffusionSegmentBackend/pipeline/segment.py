@@ -25,7 +25,7 @@ from .memory import RunSize, choose_way, in_memory, memory_errors, on_disk, resi
 from .model import Model
 from .options import SegmentOptions, plan_of
 from .prediction import Job, predict
-from .prepare import windowed
+from .prepare import network_input
 from .progress import Progress, silent
 from .region import region_mask
 from .report import build_report
@@ -64,10 +64,11 @@ def segment(
     progress: Progress = silent,
     folder: Path | None = None,
 ) -> Segmentation:
-    """Segment a scan in HU (k, j, i); `folder` is as in `delivered`.
+    """Segment a scan (k, j, i), HU for a CT; `folder` is as in `delivered`.
 
     Raises:
-        DiffusionSegmentError: OPTION, GEOMETRY, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
+        DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY,
+            OUT_OF_GPU_MEMORY.
     """
     session = open_session(volume, model, options, progress=progress)
     return delivered(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
@@ -81,7 +82,7 @@ def open_session(
     progress: Progress = silent,
     preview: Preview | None = None,
 ) -> Session:
-    """Run all networks on a scan in HU (k, j, i). The same scan, options and device give the same bits.
+    """Run all networks on a scan (k, j, i), HU for a CT. The same scan, options and device give the same bits.
 
     `preview` gets the pre-segmentation before the samples are drawn.
 
@@ -126,7 +127,7 @@ def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Gri
     if not options.force:
         check_modality(volume.array, expected=model.description.modality, stated=options.modality)
     grid = model_grid(volume, spacing=model.description.spacing_mm)
-    return grid, torch.from_numpy(windowed(grid.to_grid(volume.array), model.description.window))
+    return grid, torch.from_numpy(network_input(volume, grid, model.description))
 
 
 def _size(job: Job, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:

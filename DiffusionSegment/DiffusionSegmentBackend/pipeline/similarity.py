@@ -45,7 +45,7 @@ class DenseDescriptors:
 
 
 def describe_scan(volume: Volume, model: Model, *, progress: Progress = silent) -> DenseDescriptors:
-    """The descriptors of a scan in HU (k, j, i); once a scan, all points are then quick.
+    """The descriptors of a scan (k, j, i); once a scan, all points are then quick.
 
     Raises:
         DiffusionSegmentError: GEOMETRY; whatever `progress` raises.

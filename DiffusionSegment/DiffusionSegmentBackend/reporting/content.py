@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..pipeline.checks import shows_hounsfield
 from ..volume import Volume
 from .case import Case, Organ, Region, case_on_scan
 from .review_state import OrganState, Review
@@ -120,7 +121,7 @@ def case_report(
         ),
         regions=len(regions),
         colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
-        window="MR, 1st to 99th percentile" if window is None else f"CT, {window[0]:.0f} to {window[1]:.0f} HU",
+        window=_window_in_words(case, window),
         warnings=case.warnings,
         provenance=tuple(_told(key, value) for key, value in case.provenance.items()),
     )
@@ -149,8 +150,14 @@ def _check_finished(case: Case, review: Review) -> None:
 
 def _window(case: Case, scan: Volume) -> tuple[float, float] | None:
     """Soft tissue for CT; nothing for MR, whose values have no unit. Without the model the values tell them apart."""
-    is_ct = case.model.modality == "CT" if case.model else float(scan.array.min()) < 0
+    is_ct = case.model.modality == "CT" if case.model else shows_hounsfield(scan.array)
     return SOFT_TISSUE_HU if is_ct else None
+
+
+def _window_in_words(case: Case, window: tuple[float, float] | None) -> str:
+    if window is not None:
+        return f"CT, {window[0]:.0f} to {window[1]:.0f} HU"
+    return f"{case.model.modality if case.model else 'MR'}, 1st to 99th percentile"
 
 
 def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:

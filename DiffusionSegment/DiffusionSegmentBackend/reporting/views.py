@@ -64,7 +64,7 @@ def axial_view(
     plane = turned.array[k]
     if window is None:
         low, high = np.percentile(plane, (1, 99))
-        window = (float(low), float(max(high, low + 1.0)))
+        window = (float(low), float(high if high > low else low + 1.0))
     spacing = turned.spacing
     return AxialView(
         scan=plane,

@@ -19,7 +19,7 @@ from ..pipeline.checks import OrganMeasures, Verdict, judge_body_part, judge_org
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_box, body_coordinates, first_stage, padded
 from ..pipeline.model import Model, load_model
-from ..pipeline.prepare import windowed
+from ..pipeline.prepare import network_input
 from ..pipeline.progress import silent
 from ..result_folder import write_text
 from ..volume import model_grid
@@ -74,7 +74,7 @@ def measure(model: Model, scan: Scan, *, organs: bool) -> tuple[float, OrganMeas
     description, volume = model.description, scan.read()
     grid = model_grid(volume, spacing=description.spacing_mm)
     with torch.inference_mode():
-        image = torch.from_numpy(windowed(grid.to_grid(volume.array), description.window))
+        image = torch.from_numpy(network_input(volume, grid, description))
         coordinates = body_coordinates(image, model)
         share = share_in_reach(coordinates, image, description.anatomy.body_z_mm)
         assert share is not None
@@ -146,12 +146,14 @@ def anatomy_study(
     """Rows and description of the study; measures are kept in `folder`, and taken from there."""
     model = load_model(str(description.folder), "auto", with_refiner=False)
     measured = measure_all(model, scans_of(data, others), folder)
+    article = "an" if description.modality == "MR" else "a"
     described = {
         "order": 12,
         "title": f"Anatomy check of {description.name}",
         "question": "Which scans are accepted, which come with a warning, and which are refused?",
-        "protocol": "Every scan as a CT, by the limits in model.json. Share in reach: tissue at the heights of the "
-        "body where the model has its organs. Layout: mean distance in mm between the organs of the pre-segmentation "
+        "protocol": f"Every scan as {article} {description.modality}, by the limits in model.json. Share in reach: "
+        "tissue at the heights of the body where the model has its organs. "
+        "Layout: mean distance in mm between the organs of the pre-segmentation "
         "(1 mL or more, at least four) and their usual places, after the best scale and shift an axis. Limits are set "
         "by training cases alone: a warning outside what the model's own training scans show, a refusal from the "
         "geometric mean of that and the nearest training scan of another body part on. Scans of other parts that are "

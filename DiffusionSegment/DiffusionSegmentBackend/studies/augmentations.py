@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription
 from ..pipeline.model import Model, load_model
 from ..pipeline.options import SegmentOptions
@@ -250,7 +251,17 @@ def _panel(axes: Axes, batch: PatchBatch, axis: int, place: int, title: str, win
 def augmentation_study(
     description: ModelDescription, scan: Path, output: Path
 ) -> tuple[list[StudyRow], dict[str, Any]]:
-    """Rows and description of the study; pictures lie in a folder beside `output`, named as it is."""
+    """Rows and description of the study; pictures lie in a folder beside `output`, named as it is.
+
+    Raises:
+        DiffusionSegmentError: OPTION for a model whose scans are not in HU.
+    """
+    if not description.in_hounsfield:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The augmentation is for CT, {description.name} for {description.modality}.",
+            hint="Choose a model for CT.",
+        )
     model = load_model(str(description.folder), "auto", with_refiner=False)
     batch = labelled_batch(read_volume(scan), model)
     folder = output.parent / output.stem

@@ -164,7 +164,7 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
     return train_segmenter(
         network,
         data.sets(),
-        window=data.description.window,
+        window=data.description.nominal_window,
         recipe=plan.threaded(TRUNK_RECIPE),
         augmentation=Augmentation(),
         budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
@@ -180,7 +180,7 @@ def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, 
     return train_segmenter(
         arm.network(data.description.classes, trunk),
         data.sets(),
-        window=data.description.window,
+        window=data.description.nominal_window,
         recipe=plan.threaded(arm.recipe),
         augmentation=arm.augmentation,
         budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),

@@ -97,7 +97,7 @@ def step_rows(description: ModelDescription, coarse: Case, fine: Case) -> list[S
         sampler = PatchSampler(
             [TrainingSet([volume])],
             shape=arm.recipe.shape(network),
-            window=description.window,
+            window=description.nominal_window,
             augmentation=Augmentation(),
             seed=0,
         )

@@ -1,4 +1,4 @@
-"""How a patch may look on another scanner or in another reader's window; HU in, HU out, on any device.
+"""How a patch may look on another scanner or in another reader's window; its unit in and out, on any device.
 
 Each change comes with its own probability, so that about one patch in seven stays as it is.
 """
@@ -15,7 +15,7 @@ Change = Callable[[Tensor, tuple[float, float], torch.Generator], Tensor]
 
 
 def changed_appearance(image: Tensor, window: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """One patch (1, 1, Z, Y, X) in HU with random window, gain, offset, gamma, blur, low resolution and noise."""
+    """A patch (1, 1, Z, Y, X) with random window, gain, offset, gamma, blur, low resolution and noise."""
     for probability, change in _CHANGES:
         if _uniform(generator) < probability:
             image = change(image, window, generator)

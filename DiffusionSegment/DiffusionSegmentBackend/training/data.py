@@ -16,7 +16,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.label_maps import read_label_map
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_box, padded
-from ..pipeline.prepare import windowed
+from ..pipeline.prepare import network_input
 from ..pipeline.tile_shape import TileShape
 from ..volume import Grid, Volume, model_grid
 from ..volume_io import read_volume
@@ -216,7 +216,7 @@ def _case(
     name: str, volume: Volume, drawn_labels: NDArray | None, description: ModelDescription, drawn: frozenset[int]
 ) -> Case:
     grid = model_grid(volume, spacing=description.spacing_mm)
-    image = windowed(grid.to_grid(volume.array), description.window)
+    image = network_input(volume, grid, description, what=f"Case {name}")
     labels = grid.labels_to_grid(drawn_labels) if drawn_labels is not None else np.zeros(image.shape, np.uint8)
     box = body_box(torch.from_numpy(image), least=(1, 1, 1))
     corner = (box[0].start, box[1].start, box[2].start)

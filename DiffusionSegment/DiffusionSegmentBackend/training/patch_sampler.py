@@ -83,8 +83,11 @@ class Patches:
 class PatchSampler:
     """Draws patches of `shape` around voxels of all classes equally often, and some of the body anywhere.
 
+    `window` is the description's `nominal_window`: HU of a CT, or any range for values without a unit, in which
+    `hospital` makes no sense.
+
     Raises:
-        DiffusionSegmentError: TRAINING_DATA when there are no volumes.
+        DiffusionSegmentError: TRAINING_DATA when there are no volumes, OPTION for `hospital` on another window.
     """
 
     def __init__(
@@ -100,6 +103,13 @@ class PatchSampler:
         if not sets or not all(item.volumes for item in sets):
             raise DiffusionSegmentError(
                 ErrorCode.TRAINING_DATA, "There is a set without scans to train on.", hint="Give at least one scan."
+            )
+        hospital = augmentation.hospital
+        if hospital is not None and hospital.window_hu != window:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"Augmentation for hospitals works on HU in {hospital.window_hu}, the patches have values in {window}.",
+                hint="Give it the model's window; leave it out for MR.",
             )
         self.sets = [TrainingSet([v.to(device) for v in item.volumes], item.share) for item in sets]
         self.shape, self.window, self.augmentation = shape, window, augmentation
@@ -117,18 +127,18 @@ class PatchSampler:
         generator = torch.Generator().manual_seed(self.seed * _SEEDS_APART + number)
         chosen = self.sets[_draw([item.share for item in self.sets], generator)]
         volume, centre = _centre(chosen.volumes, generator)
-        hounsfield, coordinates, labels = self._read(volume, centre, generator)
+        image, coordinates, labels = self._read(volume, centre, generator)
         cutmix = self.augmentation.cutmix
         if cutmix is not None and float(torch.rand((), generator=generator)) < cutmix.probability:
             partner = cutmix.partner(volume, centre, chosen.volumes, generator)
             if partner is not None:
-                paste((hounsfield, coordinates, labels), self._read(*partner, generator), self.shape.stride, generator)
-        return Patches(_scaled(hounsfield, self.window), normalised(coordinates), labels, volume.drawn[None])
+                paste((image, coordinates, labels), self._read(*partner, generator), self.shape.stride, generator)
+        return Patches(_scaled(image, self.window), normalised(coordinates), labels, volume.drawn[None])
 
     def _read(
         self, volume: TrainingVolume, centre: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image in HU (1, 1, Z, Y, X), coordinates in mm (1, 3, z, y, x) and labels (1, 1, Z, Y, X), augmented."""
+        """Image in the window's unit (1, 1, Z, Y, X), coordinates in mm (1, 3, z, y, x) and labels (1, 1, Z, Y, X)."""
         shape = (volume.image.shape[0], volume.image.shape[1], volume.image.shape[2])
         placement = random_placement(
             centre,
@@ -147,7 +157,7 @@ class PatchSampler:
     def _hospital(
         self, volume: TrainingVolume, grid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image in HU and labels as hospitals might send them, and the grid on which they were then read."""
+        """Image and labels as hospitals might send them, and the grid on which they were then read."""
         found, hospital = self._patch(volume, grid), self.augmentation.hospital
         if hospital is None:
             return found.image, found.labels, grid
@@ -171,9 +181,9 @@ class PatchSampler:
         return read(volume.coordinates, trunk_grid, mode="bilinear", outside="border")
 
 
-def _scaled(hounsfield: Tensor, window: tuple[float, float]) -> Tensor:
+def _scaled(image: Tensor, window: tuple[float, float]) -> Tensor:
     low, high = window
-    return ((hounsfield - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
+    return ((image - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
 
 
 def _centre(volumes: Sequence[TrainingVolume], generator: torch.Generator) -> tuple[TrainingVolume, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
-from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
+from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
 from ..pipeline.model import find_model, save_network, write_description
 from .data import Case, find_cases, load_case, load_scan, scan_paths
 from .loop import CHECKPOINT_FILE, Budget
@@ -24,12 +24,18 @@ TRAINING_FOLDER = "training"
 
 
 def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
-    """The description of the model in `folder`; without one, that of `base` with no networks yet."""
+    """The description of the model in `folder`; without one, that of `base` with no networks yet.
+
+    `base` is a model, or a manifest: a file that is a model.json without networks.
+
+    Raises:
+        DiffusionSegmentError: MODEL_UNKNOWN or WEIGHTS_CORRUPT for a model or a manifest that is missing or damaged.
+    """
     if not (folder / DESCRIPTION_FILE).is_file():
-        source = find_model(base)
+        manifest = Path(base)
+        source = read_manifest(manifest) if manifest.suffix == ".json" else read_description(find_model(base))
         folder.mkdir(parents=True, exist_ok=True)
-        raw = json.loads((source / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-        raw["networks"], raw["quality"] = {}, {}
+        raw = {**source.raw, "networks": {}, "quality": {}}
         (folder / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     return read_description(folder)
 

@@ -16,7 +16,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.description import ModelDescription
 from ..pipeline.features import body_coordinates
 from ..pipeline.model import Model
-from ..pipeline.prepare import windowed
+from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
 from ..user_models import check_free_name, save_user_model
 from ..volume import model_grid
@@ -146,7 +146,7 @@ def taught_anatomy(cases: Sequence[TaughtCase], names: Mapping[int, str], base: 
     heights = []
     for case in cases:
         grid = model_grid(case.volume, spacing=base.description.spacing_mm)
-        image = torch.from_numpy(windowed(grid.to_grid(case.volume.array), base.description.window))
+        image = torch.from_numpy(network_input(case.volume, grid, base.description))
         drawn = grid.labels_to_grid(np.isin(case.labels, list(names)))
         heights.append(body_coordinates(image, base)[2].numpy()[drawn > 0])
     low, high = np.percentile(np.concatenate(heights), [1, 99])

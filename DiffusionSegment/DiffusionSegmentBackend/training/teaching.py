@@ -36,7 +36,7 @@ _JITTER = 0.15
 
 @dataclass(frozen=True)
 class TaughtCase:
-    """A scan in HU (k, j, i) and whole-numbered labels of the same shape; values that are not named are background."""
+    """A scan (k, j, i) and whole-numbered labels of the same shape; values that are not named are background."""
 
     volume: Volume
     labels: NDArray

@@ -146,6 +146,6 @@ def class_centres(body: np.ndarray, labels: np.ndarray, drawn: Sequence[bool], *
 
 
 def window_values(image: Tensor, window: tuple[float, float]) -> Tensor:
-    """8-bit grey levels, also interpolated ones, as HU."""
+    """8-bit grey levels, also interpolated ones, as values of the window: HU for a CT."""
     low, high = window
     return image.float() * ((high - low) / _LEVELS) + low

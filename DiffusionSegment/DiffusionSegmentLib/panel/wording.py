@@ -138,7 +138,7 @@ SELF_TEST_VERSION = _("Diffusion Segment {version}, Python {python}")
 
 # The module's own page in Slicer.
 HELP = _(
-    "Segments organs in CT with generative diffusion models (not diffusion MRI) and shows where the result is "
+    "Segments organs in CT and MR with generative diffusion models (not diffusion MRI) and shows where the result is "
     "uncertain. Runs on this computer; nothing is sent over the network. For research, not for diagnosis."
 )
 ACKNOWLEDGEMENT = _(

@@ -1,4 +1,4 @@
-"""Maps over the CT in the slice views: uncertainty, mutual information, body coordinates, each with its legend."""
+"""Maps over the scan in the slice views: uncertainty, mutual information, body coordinates, each with its legend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPACITY = 0.7
 
 
 class OverlayKind(Enum):
-    """What is laid over the CT. Saved scenes keep the name, so members are never renamed."""
+    """What is laid over the scan. Saved scenes keep the name, so members are never renamed."""
 
     NONE = "None"
     UNCERTAINTY = "Uncertainty"
@@ -78,7 +78,7 @@ def dressOverlay(
 
 
 def setThreshold(node: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
-    """Leave out what lies below `threshold`, so that the CT stays visible where the model is sure."""
+    """Leave out what lies below `threshold`, so that the scan stays visible where the model is sure."""
     display = node.GetDisplayNode()
     display.AutoThresholdOff()
     display.SetThreshold(threshold, 1e30)

@@ -54,7 +54,7 @@ def volumeBuffer(
         )
     if array.ndim != 3 or min(array.shape) < 2:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value a voxel.", hint="Choose a CT."
+            ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value a voxel.", hint="Choose a scan."
         )
     toWorld = parentToWorld(placed if placed is not None else node)
     _checkTransform(toWorld, node.GetName())

@@ -89,7 +89,7 @@ class WorkerClient:
         return self._request is not None
 
     def segment(self, array: np.ndarray, ijkToLPS: np.ndarray, **options: Any) -> str:
-        """Ask for a segmentation of `array` (k, j, i) in HU; `options` are fields of `protocol.Segment`."""
+        """Ask for a segmentation of `array` (k, j, i), HU for a CT; `options` are fields of `protocol.Segment`."""
         return self.request(Segment, array, ijkToLPS, **options)
 
     def request(
@@ -102,7 +102,7 @@ class WorkerClient:
         maps: Mapping[str, np.ndarray] | None = None,
         **options: Any,
     ) -> str:
-        """Ask for a run on `array` (k, j, i) in HU; `options` are fields of the request.
+        """Ask for a run on `array` (k, j, i), HU for a CT; `options` are fields of the request.
 
         `version` tells these voxels from any others: as long as it stays the same, they are written once. `maps` holds
         the fields that are volumes of the same geometry. Returns the request's id.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...model_folders import bundled_models_folder
-from ...pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
+from ...pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
 from ...pipeline.model import write_description
 from ...result_folder import write_text
 from ..session import TRAINING_FOLDER
@@ -114,7 +114,7 @@ class ModelFolder:
                 )
             return self.description
         bundled = MANIFESTS / f"{manifest}.json"
-        return read_description(bundled if bundled.is_file() else Path(manifest))
+        return read_manifest(bundled if bundled.is_file() else Path(manifest))
 
 
 def manifest_names() -> list[str]:

@@ -46,10 +46,10 @@ class NetworkTraining:
     @property
     def augmentation(self) -> Augmentation:
         """For CT what hospitals send as well; what it changes is known in HU."""
-        if self.description.modality != "CT":
+        if not self.description.in_hounsfield:
             return Augmentation()
         organs = {label.name: label.value for label in self.description.labels}
-        return Augmentation(hospital=HospitalAugmentation(window_hu=self.description.window), organs=organs)
+        return Augmentation(hospital=HospitalAugmentation(window_hu=self.description.nominal_window), organs=organs)
 
     def recipe(self, *, pool: Stride = (1, 1, 1)) -> SegmenterRecipe:
         """Patches of the model's tile."""
@@ -147,7 +147,7 @@ class NetworkTraining:
         return train_segmenter(
             network,
             sets,
-            window=self.description.window,
+            window=self.description.nominal_window,
             recipe=recipe,
             augmentation=self.augmentation,
             budget=budget,

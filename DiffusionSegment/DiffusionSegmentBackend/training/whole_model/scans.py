@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...networks.bodypart import BodyPartRegressor
+from ...pipeline.checks import check_modality
 from ...pipeline.description import ModelDescription
+from ...volume_io import read_scan
 from ..case_folds import CaseFold, stratified_folds
 from ..data import Case, CaseFiles, drawn_values, find_cases, load_case, load_scan, scan_paths
 from ..patch_sampler import TrainingSet
@@ -34,11 +36,11 @@ class ScanFiles:
 
 
 def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: ModelDescription) -> ScanFiles:
-    """Find the scans and make sure that their organs are those of the manifest; no image is read.
+    """Find the scans and make sure that they suit the manifest; of each folder one image is read.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA for a folder without cases, names that two folders share, an organ that
-            nobody drew, fewer than two cases with all organs.
+        DiffusionSegmentError: TRAINING_DATA for a folder without cases or of another modality, names that two folders
+            share, an organ that nobody drew, fewer than two cases with all organs.
     """
     cases: list[CaseFiles] = []
     for folder in data:
@@ -56,7 +58,21 @@ def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: Mo
         raise _unfit(f"Nobody drew: {', '.join(missing)}.", "Add labelled cases, or take it out of the manifest.")
     if len(complete_cases(cases, description)) < 2:
         raise _unfit("Fewer than two cases have all organs drawn.", "Give at least two; they are held out in turn.")
-    return ScanFiles(tuple(cases), tuple(scan_paths(unlabelled)))
+    found_free = scan_paths(unlabelled)
+    for folder in data:
+        first = find_cases(folder)[0]
+        _refuse_other_modality(f"{folder}: case {first.name}", first.image, description)
+    for path in found_free[:1]:
+        _refuse_other_modality(str(path), path, description)
+    return ScanFiles(tuple(cases), tuple(found_free))
+
+
+def _refuse_other_modality(name: str, path: Path, description: ModelDescription) -> None:
+    scan = read_scan(path)
+    try:
+        check_modality(scan.volume.array, expected=description.modality, stated=scan.modality)
+    except DiffusionSegmentError as error:
+        raise _unfit(f"{name}: {error.message}", error.hint) from error
 
 
 def complete_cases(cases: Sequence[CaseFiles], description: ModelDescription) -> list[CaseFiles]:

@@ -1,0 +1,118 @@
+"""An MR from its series to report and DICOM SEG: nothing speaks of CT or HU, and the SEG refers to MR images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from backend.segmenter_model import CLASSES, anisotropic_phantom, write_segmenter_model
+from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.model_folders import bundled_models_folder
+from DiffusionSegmentBackend.pipeline.description import read_manifest
+from DiffusionSegmentBackend.reporting.case import read_case
+from DiffusionSegmentBackend.reporting.case_report import write_case_report
+from DiffusionSegmentBackend.reporting.content import case_report
+from DiffusionSegmentBackend.reporting.dicom_seg_reader import CodedTerm, read_dicom_seg
+from DiffusionSegmentBackend.reporting.views import axial_view
+from DiffusionSegmentBackend.result_folder import SEGMENTATION
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import read_volume
+from imaging.dicom_files import ROOT, slices, write
+from pydicom.uid import MRImageStorage
+
+from .test_case_report import DATE
+
+NAME = "tiny-mr"
+LABELS = read_manifest(bundled_models_folder().parent / "Manifests" / "abdomen-mr.json").raw["labels"][: CLASSES - 1]
+NOT_OF_MR = re.compile(r"\b(?:CT|HU|Hounsfield)\b")
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file a slice, without a rescale slope, as MR scanners write them."""
+    phantom = anisotropic_phantom()
+    values = np.clip(phantom.image + 200, 0, 1000).astype(np.int16)
+    # `slices` adds 1024 to what it stores.
+    stored = Volume(values - 1024, phantom.index_to_lps)
+    tags: dict[str, Any] = {"RescaleIntercept": None, "RescaleSlope": None, "RescaleType": None, "Modality": "MR"}
+    tags |= {"SOPClassUID": MRImageStorage, "SeriesDescription": "t2 spir"}
+    return write(slices(stored, "7", **tags), tmp_path_factory.mktemp("series") / "mr")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    described = {"modality": "MR", "window": [0.5, 99.5], "window_unit": "percentile", "labels": LABELS}
+    write_segmenter_model(folder, name=NAME, title="Tiny MR", **described)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def result(series: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mr") / "result"
+    assert main(["segment", str(series), "-o", str(folder), "--model", NAME, "--device", "cpu"]) == 0
+    return folder
+
+
+def test_the_dicom_seg_refers_to_the_mr_images(
+    result: Path, series: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export-dicom", str(result), "--scan", str(series), "-o", str(tmp_path / "seg.dcm")]) == 0
+    told = capfd.readouterr()
+    assert told.err == ""
+    assert not NOT_OF_MR.search(told.out.replace(str(tmp_path), ""))
+    file = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert (file.Modality, file.SegmentationType) == ("SEG", "BINARY")
+    (referred,) = file.ReferencedSeriesSequence
+    assert referred.SeriesInstanceUID == f"{ROOT}7"
+    assert {image.ReferencedSOPClassUID for image in referred.ReferencedInstanceSequence} == {MRImageStorage}
+    again = read_dicom_seg(tmp_path / "seg.dcm", scan=read_volume(series))
+    values = {label["name"]: label["value"] for label in LABELS}
+    labels = read_volume(result / SEGMENTATION).array
+    np.testing.assert_array_equal(again.with_values(values), labels)
+    known = {label["name"]: label for label in LABELS}
+    assert len(again.segments) == len(np.unique(labels)) - 1 >= 2
+    for segment in again.segments:
+        assert segment.code == CodedTerm(**known[segment.name]["code"])
+        assert np.abs(np.array(segment.colour) - known[segment.name]["colour"]).max() <= 1
+
+
+def test_the_report_speaks_of_mr(result: Path, series: Path, tmp_path: Path) -> None:
+    for name in ("report.html", "report.pdf"):
+        write_case_report(result, tmp_path / name, scan=series, date=DATE)
+    page = re.sub(r"data:[^\"')]+|<style>.*?</style>", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "MR, 1st to 99th percentile" in page
+    assert "Liver" in page
+    assert not NOT_OF_MR.search(page)
+    report = case_report(read_case(result), read_volume(series), scan_name="mr", date=DATE)
+    assert report.window == "MR, 1st to 99th percentile"
+
+
+def test_without_the_model_the_values_tell_ct_from_mr(
+    result: Path, series: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A value or two below zero, as filters leave them, do not make an MR a CT."""
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path))
+    scan, case = read_volume(series), read_case(result)
+    assert case.model is None
+    ringing = scan.array.astype(np.float32)
+    ringing[0, 0, :5] = -80.0
+    for array, words in ((ringing, "MR, 1st"), (ringing - 1024, "CT, -160")):
+        report = case_report(case, Volume(array, scan.index_to_lps), scan_name="mr", date=DATE)
+        assert report.window.startswith(words)
+
+
+def test_gray_values_of_any_scale_are_shown_from_black_to_white(result: Path, series: Path) -> None:
+    scan, case = read_volume(series), read_case(result)
+    centre = case.regions[0].centroid_lps_mm
+    for gain in (1.0, 1e-4):
+        faint = Volume(scan.array * np.float32(gain), scan.index_to_lps)
+        view = axial_view(faint, case.labels, case.uncertainty, centre_lps_mm=centre, window=None)
+        np.testing.assert_allclose(view.window, np.percentile(view.scan, (1, 99)), rtol=1e-4)
