@@ -8,24 +8,29 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.networks.precision import autocast, inference_dtype
 from DiffusionSegmentBackend.networks.refiner import Refiner
 from DiffusionSegmentBackend.pipeline.model import load_model
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import open_session
+from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.volume import Volume
 
 CPU = torch.device("cpu")
+SIDE = 32
 
 
 def test_bfloat16_says_what_float32_says(phantom_ct: Volume) -> None:
-    options = SegmentOptions(samples=1, steps=2, force=True)
-    exact, quick = (
-        open_session(phantom_ct, load_model("abdomen-ct", "cpu", precision=precision), options).prediction.ensemble
-        for precision in ("float32", "bfloat16")
-    )
+    """On half a tile: a processor without instructions for bfloat16 emulates it, and takes long."""
+    middle = tuple(slice((n - SIDE) // 2, (n + SIDE) // 2) for n in phantom_ct.array.shape)
+    image = torch.from_numpy(windowed(phantom_ct.array[middle], (-125.0, 275.0)))[None, None]
+    found = []
+    for precision in ("float32", "bfloat16"):
+        model = load_model("abdomen-ct", "cpu", precision=precision)
+        with torch.inference_mode(), autocast(model.device, model.dtype):
+            pyramid = model.pre_segmenter.features(image, torch.zeros(1, 3, SIDE, SIDE, SIDE))
+            found.append(model.pre_segmenter.logits(image, pyramid)[0].float().softmax(dim=0))
+    exact, quick = found
     organs = exact.argmax(dim=0) > 0
     agree = exact.argmax(dim=0) == quick.argmax(dim=0)
+    assert float(organs.float().mean()) > 0.05
     assert float(agree[organs].float().mean()) > 0.98
     assert float((exact - quick).abs().mean()) < 1e-3
-    assert exact.dtype is quick.dtype is torch.float32
 
 
 def test_automatic_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
