@@ -83,6 +83,7 @@ def trained(data: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory
         "--device",
         "cpu",
         "--processor-time",
+        "--pseudo-labels",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
