@@ -42,7 +42,7 @@ def test_what_was_not_drawn_is_labelled(truth: TrainingVolume, partly: TrainingV
 def test_doubt_and_disagreement_are_ignored(truth: TrainingVolume, partly: TrainingVolume) -> None:
     other = truth.labels.clone()
     other[:, :, -12:] = 0
-    agreed = pseudo_labelled(partly, [says(truth.labels), says(other)])
+    agreed = pseudo_labelled(partly, [says(truth.labels), says(other)], min_probability=0.3)
     assert bool((agreed.labels[truth.labels != other] == IGNORED).all())
     doubtful = pseudo_labelled(partly, [says(truth.labels, sure=0.6)])
     assert set(doubtful.labels.unique().tolist()) == {RIGHT, IGNORED}
