@@ -58,7 +58,7 @@ class TestOpening:
         widget.cleanup()
         widget.parent.close()
 
-    def test_the_modules_test_is_a_test_case(self) -> None:
+    def test_the_modules_test_is_a_test_case(self, application: Application) -> None:
         module = importlib.import_module("DiffusionSegment")
         assert isinstance(module.DiffusionSegmentTest(), unittest.TestCase)
 

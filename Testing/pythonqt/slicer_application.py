@@ -68,6 +68,10 @@ class Application:
         # Listed before the first goes: an open panel puts a new one in the place of its own.
         for node in [scene.GetNthNodeByClass(n, "vtkMRMLScriptedModuleNode") for n in range(count)]:
             scene.RemoveNode(node)
+        # A test may have cleared the singletons as well; the application puts its own back.
+        for node in (self.host.logic.GetSelectionNode(), self.host.logic.GetInteractionNode()):
+            if node.GetScene() is None:
+                scene.AddNode(node)
 
     def process(self) -> None:
         """Let Qt deliver what is waiting."""

@@ -100,8 +100,9 @@ class SmallDesk:
             time.sleep(0.005)
 
     def rest(self) -> None:
-        """Until nothing is under way, nor about to be."""
-        self.until(lambda: not self.client.running)
-        self.application.process()
-        self.application.process()
+        """Until nothing is under way, nor about to be: a timer of 0 ms may fire a moment later than its start."""
+        for _ in range(3):
+            self.until(lambda: not self.client.running)
+            time.sleep(0.01)
+            self.application.process()
         self.until(lambda: not self.client.running)
