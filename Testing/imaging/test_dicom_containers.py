@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging import dicom_headers
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import read_volume
 from pydicom.dataset import Dataset
@@ -119,3 +121,20 @@ def test_text_named_as_a_slice_is_named(tmp_path: Path) -> None:
     (tmp_path / "999.dcm").write_text("<html>404 not found</html>", encoding="utf-8")
     with pytest.raises(DiffusionSegmentError, match=r"999\.dcm is damaged or no DICOM file"):
         read_volume(tmp_path)
+
+
+def test_a_length_for_which_no_memory_suffices_is_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(slices(small_ct()), tmp_path)
+    real = dicom_headers.read_partial
+
+    def read_partial(file: BinaryIO, **options: Any) -> Dataset:
+        if Path(file.name).stem.endswith("3"):
+            raise MemoryError
+        return real(file, **options)
+
+    monkeypatch.setattr(dicom_headers, "read_partial", read_partial)
+    with pytest.raises(DiffusionSegmentError, match=r"3.*cannot be read \(MemoryError\)") as caught:
+        read_volume(tmp_path)
+    assert caught.value.code is ErrorCode.INPUT_UNREADABLE

@@ -6,6 +6,7 @@ ITK may end the process at a damaged header, or not come back, so it reads in a 
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -40,8 +41,9 @@ def check_against_itk(path: Path, volume: Volume, reader: str) -> None:
 
 
 def _without_size(data: bytes) -> bool:
-    """Whether a compressed MetaImage does not tell how long its voxels are."""
-    return b"CompressedData = True" in data and b"\nCompressedDataSize = " not in data
+    """Whether a compressed MetaImage does not tell how long its voxels are, or says that there are none."""
+    told = re.search(rb"\nCompressedDataSize = *([-+.\d]*)", data)
+    return b"CompressedData = True" in data and (told is None or not float(told[1] or 0) > 0)
 
 
 def _in_a_child(path: Path, volume: Volume, reader: str) -> str:

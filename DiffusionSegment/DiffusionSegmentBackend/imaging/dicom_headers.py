@@ -173,7 +173,7 @@ def read_header(path: Path) -> DicomFile | None:
                 return None
             file.seek(0)
             header, pixels = _parse(file)
-    except DAMAGE as error:
+    except (*DAMAGE, MemoryError) as error:  # a damaged length may ask for more than there is
         return _damaged(path, Dataset(), f"cannot be read ({type(error).__name__})")
     if "DirectoryRecordSequence" in header:
         return None
