@@ -74,8 +74,10 @@ def test_of_equals_the_cheaper_arm_wins() -> None:
 
 
 def test_variants_change_one_thing_each() -> None:
-    cutmix, denoising, large = variants_of(FINE_PATH)
+    cutmix, denoising, large = variants_of(FINE_PATH, read_description(find_model("abdomen-ct")))
     assert cutmix.augmentation.cutmix is not None
+    assert cutmix.augmentation.hospital is not None
+    assert cutmix.augmentation.organs["liver"] == 6
     assert cutmix.recipe == FINE_PATH.recipe
     assert denoising.recipe.denoising_share > 0
     assert denoising.augmentation == FINE_PATH.augmentation
@@ -93,7 +95,7 @@ def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bakeoff_report, "CONTROL", replace(CONTROL, recipe=at_trunk))
     for name, arm in (("FINE_LOSS", FINE_LOSS), ("SUB_VOXELS", SUB_VOXELS), ("FINE_PATH", FINE_PATH)):
         monkeypatch.setattr(bakeoff_report, name, replace(arm, recipe=fine))
-    monkeypatch.setattr(bakeoff_report, "variants_of", lambda arm: variants_of(arm)[:1])
+    monkeypatch.setattr(bakeoff_report, "variants_of", lambda arm, description: variants_of(arm, description)[:1])
 
 
 @pytest.fixture

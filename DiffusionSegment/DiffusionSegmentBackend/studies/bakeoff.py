@@ -22,6 +22,7 @@ from ..networks.segmenter import Segmenter, start_from_trunk
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
 from ..result_folder import write_text
+from ..training.augmentations import HospitalAugmentation
 from ..training.cutmix import CutMix
 from ..training.data import CaseFiles
 from ..training.loop import Budget
@@ -73,15 +74,17 @@ SUB_VOXELS = Arm("sub-voxels", "stem, sub-voxel head", "sub-voxels")
 FINE_PATH = Arm("fine-path", "stem, fine path", "path")
 
 
-def variants_of(winner: Arm) -> list[Arm]:
-    """One change each to the arm that won: CutMix, joint denoising, larger patches at equal time."""
+def variants_of(winner: Arm, description: ModelDescription) -> list[Arm]:
+    """One change each to the arm that won: CutMix and what hospitals send, joint denoising, larger patches."""
     title, recipe = winner.title, winner.recipe
+    hospital = HospitalAugmentation(window_hu=description.nominal_window)
+    organs = {label.name: label.value for label in description.labels}
     return [
         replace(
             winner,
-            name=f"{winner.name}-cutmix",
-            title=f"{title}, CutMix",
-            augmentation=replace(winner.augmentation, cutmix=CutMix()),
+            name=f"{winner.name}-cutmix-hospital",
+            title=f"{title}, CutMix, phases and other appearances",
+            augmentation=replace(winner.augmentation, cutmix=CutMix(), hospital=hospital, organs=organs),
         ),
         replace(
             winner,

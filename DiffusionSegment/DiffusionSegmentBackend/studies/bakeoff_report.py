@@ -50,7 +50,8 @@ def run_bakeoff(data: BakeoffData, plan: BakeoffPlan, report: Callable[[list[Stu
             report(bakeoff_rows(start, done, plan))
 
     run([CONTROL, FINE_LOSS, SUB_VOXELS, FINE_PATH])
-    run(variants_of(better(done[1:] if any(result.end for result in done[1:]) else done).arm))
+    winner = better(done[1:] if any(result.end for result in done[1:]) else done).arm
+    run(variants_of(winner, data.description))
 
 
 def bakeoff_rows(start: Scores, results: Sequence[ArmResult], plan: BakeoffPlan) -> list[StudyRow]:
