@@ -21,6 +21,7 @@ from DiffusionSegmentBackend.volume_io import read_volume, write_volume
 from imaging.dicom_files import ROOT, multi_frame, save, slices, small_ct, write
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
 
 VALUES = {"spleen": 1, "aorta": 8}
 
@@ -160,6 +161,17 @@ def test_a_name_in_any_character_set_is_kept(tmp_path: Path, characters: str | l
     found = exported(write(images, tmp_path / "series"), tmp_path)
     assert str(found.PatientName) == name
     assert found.SpecificCharacterSet == "ISO_IR 192"
+
+
+def test_a_chinese_name_is_kept_without_its_escape_sequences(tmp_path: Path) -> None:
+    """The example of DICOM PS3.5, annex K, byte by byte: pydicom does not write it so."""
+    written = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab="
+    images = slices(small_ct(), SpecificCharacterSet=["", "ISO 2022 IR 58"])
+    for image in images:
+        image.PatientName = PersonName(written, ["iso8859", "iso_ir_58"])
+    folder = write(images, tmp_path / "series")
+    assert written.rstrip(b"=") in next(folder.iterdir()).read_bytes()
+    assert str(exported(folder, tmp_path).PatientName) == "Zhang^XiaoDong=张^小东"
 
 
 REFUSED: list[tuple[str, Any, str]] = [

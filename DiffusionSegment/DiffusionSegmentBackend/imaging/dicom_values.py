@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -15,6 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag, Tag
 
+# A change of character set within a text (ISO/IEC 2022); pydicom leaves those of ISO 2022 IR 58, Chinese, in it.
+_ESCAPE = re.compile(r"\x1b[ -/]*[0-~]")
 # What pydicom raises at damaged headers, in which any type can stand anywhere.
 DAMAGE = (
     AttributeError,
@@ -72,8 +75,12 @@ def text(header: Dataset, name: str, *, damaged: str = "") -> str:
     if value is None:
         return ""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        return str(value).strip(" \0")
-    return "\\".join(str(part).strip(" \0") for part in value)
+        return _plain(value)
+    return "\\".join(_plain(part) for part in value)
+
+
+def _plain(value: object) -> str:
+    return _ESCAPE.sub("", str(value)).strip(" \0")
 
 
 def number(header: Dataset, name: str, default: float | None) -> float | None:
