@@ -41,9 +41,11 @@ def check_against_itk(path: Path, volume: Volume, reader: str) -> None:
 
 
 def _without_size(data: bytes) -> bool:
-    """Whether a compressed MetaImage does not tell how long its voxels are, or says that there are none."""
-    told = re.search(rb"\nCompressedDataSize = *([-+.\d]*)", data)
-    return b"CompressedData = True" in data and (told is None or not float(told[1] or 0) > 0)
+    """Whether a compressed MetaImage does not tell how many bytes its voxels take, or something else than they do."""
+    header, found, voxels = data.partition(b"\nElementDataFile = LOCAL\n")
+    compressed = re.search(rb"CompressedData = *[Tt1]", header)
+    told = re.search(rb"\nCompressedDataSize = *(\d+)\n", header + b"\n")
+    return bool(found and compressed) and (told is None or int(told[1]) != len(voxels))
 
 
 def _in_a_child(path: Path, volume: Volume, reader: str) -> str:
