@@ -78,7 +78,7 @@ def plan_time(minutes: float, *, folds: int, pseudo_labels: bool = False) -> Tim
         needed = minutes * _MIN_MINUTES / shortest if shortest > 0 else 1.0
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
-            f"{minutes:g} minutes are too short for {4 + 2 * folds - 1} networks.",
+            f"{minutes:g} minutes are too short for {3 + 2 * folds} networks.",
             hint=f"Give {needed:.1f} minutes at least; hours make a good model.",
         )
     return plan
