@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from DiffusionSegmentBackend import training_cli
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.networks.temperature import temperature
 from DiffusionSegmentBackend.phantom import make_phantom
@@ -21,6 +22,7 @@ from DiffusionSegmentBackend.pipeline.model import find_model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.training.whole_model import ModelTrainingOptions, train_model
+from DiffusionSegmentBackend.training.whole_model.stages import STAGE_FUNCTIONS
 from DiffusionSegmentBackend.training.whole_model.student import Trial
 from DiffusionSegmentBackend.training.whole_model.time_plan import STAGES, plan_time
 from DiffusionSegmentBackend.volume import Volume
@@ -257,6 +259,10 @@ def test_the_stages_share_the_minutes(minutes: float, folds: int, pseudo_labels:
     assert sum(plan.stages.values()) == pytest.approx(minutes)
     assert plan.bodypart <= 12
     assert plan.segmenter > plan.trunk > plan.fold_trunk
+
+
+def test_the_command_line_and_the_functions_know_the_same_stages() -> None:
+    assert training_cli._STAGES == STAGES == tuple(STAGE_FUNCTIONS)
 
 
 def trial(with_labels: list[float], without: list[float]) -> Trial:

@@ -16,22 +16,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..evaluation.metrics import dice_by_label
-from ..networks.bf16_check import training_dtype
 from ..networks.segmenter import Segmenter, start_from_trunk
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
 from ..result_folder import write_text
-from ..training.augmentations import HospitalAugmentation
 from ..training.cutmix import CutMix
 from ..training.data import CaseFiles
 from ..training.loop import Budget
-from ..training.patch_sampler import Augmentation, TrainingSet
+from ..training.patch_sampler import Augmentation, TrainingSet, augmentation_for
 from ..training.sample_parallel import one_thread_each
-from ..training.segmenter import SegmenterRecipe, train_segmenter
+from ..training.segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 from ..training.volumes import TrainingVolume
-from ..training.whole_scan import scan_labels, whole_scan_probabilities
-from ..volume_io import read_volume
+from ..training.whole_scan import dice_on_scan, whole_scan_probabilities
 from .result_file import organ_table
 
 TRUNK_STRIDE: Stride = (1, 2, 2)
@@ -77,14 +73,13 @@ FINE_PATH = Arm("fine-path", "stem, fine path", "path")
 def variants_of(winner: Arm, description: ModelDescription) -> list[Arm]:
     """One change each to the arm that won: CutMix and what hospitals send, joint denoising, larger patches."""
     title, recipe = winner.title, winner.recipe
-    hospital = HospitalAugmentation(window_hu=description.nominal_window)
-    organs = {label.name: label.value for label in description.labels}
+    sent = augmentation_for(description)
     return [
         replace(
             winner,
             name=f"{winner.name}-cutmix-hospital",
             title=f"{title}, CutMix, phases and other appearances",
-            augmentation=replace(winner.augmentation, cutmix=CutMix(), hospital=hospital, organs=organs),
+            augmentation=replace(winner.augmentation, cutmix=CutMix(), hospital=sent.hospital, organs=sent.organs),
         ),
         replace(
             winner,
@@ -115,17 +110,14 @@ class BakeoffPlan:
 
     def budget(self, minutes: float, *, learning_rate: float, ema_decay: float) -> Budget:
         """A budget in which a patch a thread is computed at once."""
-        return Budget(
-            steps=10**9,
-            minutes=minutes,
+        return segmenter_budget(
+            minutes,
             learning_rate=learning_rate,
-            weight_decay=0.02,
             ema_decay=ema_decay,
-            processor_time=self.device == "cpu",
-            cores=self.threads,
             seed=self.seed,
             device=self.device,
-            bf16=training_dtype(torch.device(self.device)) is torch.bfloat16,
+            cores=self.threads,
+            processor_time=True,
         )
 
     def threaded(self, recipe: SegmenterRecipe) -> SegmenterRecipe:
@@ -222,9 +214,9 @@ def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: 
     def dice(pair: tuple[CaseFiles, TrainingVolume]) -> tuple[str, dict[str, float | None]]:
         files, volume = pair
         probabilities = whole_scan_probabilities(network, volume, recipe, device=plan.device)
-        found = scan_labels(probabilities, volume, recipe.pool)
-        truth = np.asarray(read_volume(files.label).array)
-        return files.name, organ_table(dice_by_label(found, truth, data.description.classes), organs)
+        return files.name, organ_table(
+            dice_on_scan(probabilities, volume, files, data.description, recipe.pool), organs
+        )
 
     missing = [pair for pair in data.held_out if pair[0].name not in scores]
     with one_thread_each(plan.threads if plan.device == "cpu" else 1) as pool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.bodypart import normalised
+from ..pipeline.description import ModelDescription
 from .appearance import changed_appearance
 from .augmentations import HospitalAugmentation, PatchBatch
 from .cutmix import CutMix, paste
@@ -53,6 +54,14 @@ class Augmentation:
 
 
 NO_AUGMENTATION = Augmentation(move=False, appearance=False)
+
+
+def augmentation_for(description: ModelDescription) -> Augmentation:
+    """For CT what hospitals send as well; what that changes is known in HU."""
+    if not description.in_hounsfield:
+        return Augmentation()
+    organs = {label.name: label.value for label in description.labels}
+    return Augmentation(hospital=HospitalAugmentation(window_hu=description.nominal_window), organs=organs)
 
 
 @dataclass(frozen=True)

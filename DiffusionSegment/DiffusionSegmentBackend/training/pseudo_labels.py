@@ -52,5 +52,5 @@ def pseudo_labelled(
         volume,
         labels=labels,
         drawn=torch.tensor(everything),
-        centres=class_centres((volume.image > 0).numpy(), labels.numpy(), everything, seed=0),
+        centres=class_centres(volume.tissue.numpy(), labels.numpy(), everything, seed=0),
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..diffusion.schedule import Schedule, add_noise, log_snr, velocity
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..networks.bf16_check import MIN_DEEPEST_SIDE
+from ..networks.bf16_check import MIN_DEEPEST_SIDE, training_dtype
 from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
@@ -29,6 +29,7 @@ from .prefetch import prefetched
 from .sample_parallel import backward_by_sample, one_thread_each
 
 _TRUNK_LOSS = 0.5
+_WEIGHT_DECAY = 0.02
 _MIN_TIMESTEP, _MAX_TIMESTEP = 20, 980
 _SEEDS_APART = 7_000_003
 
@@ -71,6 +72,34 @@ class SegmenterRecipe:
                 hint=f"Choose multiples of {', '.join(map(str, multiples))}, at least {MIN_DEEPEST_SIDE} each.",
             )
         return PatchShape(self.patch, (z, y, x))
+
+
+def segmenter_budget(
+    minutes: float,
+    *,
+    learning_rate: float,
+    ema_decay: float,
+    seed: int,
+    device: str,
+    cores: int,
+    processor_time: bool,
+) -> Budget:
+    """Minutes of training a segmenter; bfloat16 where it is native and its convolutions agree with float32.
+
+    With `processor_time` a CPU's minutes are those in which `cores` compute (`Budget`).
+    """
+    return Budget(
+        steps=10**9,
+        minutes=minutes,
+        learning_rate=learning_rate,
+        weight_decay=_WEIGHT_DECAY,
+        ema_decay=ema_decay,
+        processor_time=processor_time and device == "cpu",
+        cores=cores,
+        seed=seed,
+        device=device,
+        bf16=training_dtype(torch.device(device)) is torch.bfloat16,
+    )
 
 
 def train_segmenter(

@@ -58,6 +58,11 @@ class TrainingVolume:
         """Values of the organs that were drawn and can be seen."""
         return tuple(value for value, voxels in enumerate(self.centres) if value and len(voxels))
 
+    @property
+    def tissue(self) -> Tensor:
+        """(Z, Y, X) bool, what is no air."""
+        return self.image > (TISSUE_THRESHOLD + 1) * (_LEVELS / 2)
+
     def to(self, device: torch.device | str) -> TrainingVolume:
         """The same with what patches are read from on another device."""
         return replace(

@@ -9,12 +9,16 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..evaluation.metrics import dice_by_label
 from ..networks.bodypart import normalised
 from ..networks.precision import autocast
 from ..networks.segmenter import Segmenter
 from ..networks.space_to_depth import Stride
+from ..pipeline.description import ModelDescription
 from ..pipeline.restore import restore_labels
 from ..volume import coarser_grid
+from ..volume_io import read_volume
+from .data import CaseFiles, read_case_labels
 from .segmenter import SegmenterRecipe
 from .volumes import TrainingVolume
 
@@ -68,3 +72,15 @@ def scan_labels(probabilities: Tensor, volume: TrainingVolume, pool: Stride) -> 
     grid = coarser_grid(volume.grid, pool)
     offset = [o // p for o, p in zip(volume.offset, pool, strict=True)]
     return restore_labels(probabilities, (offset[0], offset[1], offset[2]), grid)
+
+
+def dice_on_scan(
+    probabilities: Tensor, volume: TrainingVolume, files: CaseFiles, description: ModelDescription, pool: Stride
+) -> NDArray[np.float64]:
+    """Dice of each organ (classes - 1,) in the scan's own geometry; NaN where the truth does not show it.
+
+    Raises:
+        DiffusionSegmentError: as `read_case_labels`.
+    """
+    truth = read_case_labels(files, read_volume(files.image), description)
+    return dice_by_label(scan_labels(probabilities, volume, pool), truth, description.classes)

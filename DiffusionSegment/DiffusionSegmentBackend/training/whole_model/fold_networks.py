@@ -86,7 +86,7 @@ def held_out_names(run: ModelRun) -> list[str]:
     """Names of the cases with an out-of-fold prediction.
 
     Raises:
-        DiffusionSegmentError: see `missing_stage`.
+        DiffusionSegmentError: WEIGHTS_MISSING before the stage `folds`.
     """
     record = run.folder.needed_record("folds")
     return [name for names in record["folds"].values() for name in names]

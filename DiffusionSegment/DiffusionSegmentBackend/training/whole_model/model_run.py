@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ...networks.bodypart import BodyPartRegressor
+from ...networks.segmenter import Segmenter
 from ...pipeline.model import load_network
+from ..loop import Budget
 from ..patch_sampler import TrainingSet
+from ..session import store
 from .model_folder import ModelFolder
 from .networks import NetworkTraining
 from .options import ModelTrainingOptions
@@ -48,6 +51,19 @@ class ModelRun:
     def checkpoints(self, *parts: str) -> Path:
         """Where a network's checkpoints lie."""
         return self.folder.training.joinpath(*parts)
+
+    def store_segmenter(self, network: Segmenter, budget: Budget, checkpoints: Path, **options: Any) -> None:
+        """Write the model's network, and beside it how it came about."""
+        store(
+            self.folder.path,
+            "segmenter",
+            network,
+            architecture=network.architecture,
+            budget=budget,
+            cases=self.scans.names,
+            options=options,
+            checkpoints=checkpoints,
+        )
 
     def sets(self, *, without: tuple[str, ...] = ()) -> list[TrainingSet]:
         """What networks train on."""

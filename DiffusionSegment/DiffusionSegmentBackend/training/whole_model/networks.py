@@ -9,14 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ...networks.bf16_check import training_dtype
 from ...networks.segmenter import Segmenter, start_from_trunk
 from ...networks.space_to_depth import Stride
 from ...pipeline.description import ModelDescription
-from ..augmentations import HospitalAugmentation
 from ..loop import Budget, Report
-from ..patch_sampler import Augmentation, TrainingSet
-from ..segmenter import SegmenterRecipe, train_segmenter
+from ..patch_sampler import TrainingSet, augmentation_for
+from ..segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 
 _TRUNK_RATE, _SEGMENTER_RATE, _STUDENT_RATE, _BODYPART_RATE = 1e-3, 6e-4, 1.2e-4, 2e-3
 _TRUNK_EMA, _SEGMENTER_EMA, _BODYPART_EMA = 0.998, 0.995, 0.99
@@ -42,14 +40,6 @@ class NetworkTraining:
     def stride(self) -> Stride:
         """Voxels (z, y, x) of the model's grid that a voxel of the trunk covers."""
         return self.description.tile.stride
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """For CT what hospitals send as well; what it changes is known in HU."""
-        if not self.description.in_hounsfield:
-            return Augmentation()
-        organs = {label.name: label.value for label in self.description.labels}
-        return Augmentation(hospital=HospitalAugmentation(window_hu=self.description.nominal_window), organs=organs)
 
     def recipe(self, *, pool: Stride = (1, 1, 1)) -> SegmenterRecipe:
         """Patches of the model's tile."""
@@ -100,8 +90,7 @@ class NetworkTraining:
         """A trained network that goes on at a fifth of the learning rate."""
         network = self.untrained()
         network.load_state_dict(start.state_dict())
-        budget = self._budget(minutes, learning_rate=_STUDENT_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
-        return self._train(network, sets, self.recipe(), budget, folder, report)
+        return self._train(network, sets, self.recipe(), self.student_budget(minutes, seed=seed), folder, report)
 
     def untrained(self) -> Segmenter:
         """The network of the model with random weights; with a fine path where its grid is finer than the trunk's."""
@@ -121,18 +110,19 @@ class NetworkTraining:
         """Of a network on the model's grid."""
         return self._budget(minutes, learning_rate=_SEGMENTER_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
+    def student_budget(self, minutes: float, *, seed: int) -> Budget:
+        """Of a trained network that goes on."""
+        return self._budget(minutes, learning_rate=_STUDENT_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
+
     def _budget(self, minutes: float, *, learning_rate: float, ema_decay: float, seed: int) -> Budget:
-        return Budget(
-            steps=10**9,
-            minutes=minutes,
+        return segmenter_budget(
+            minutes,
             learning_rate=learning_rate,
-            weight_decay=0.02,
             ema_decay=ema_decay,
-            processor_time=self.processor_time and self.device == "cpu",
-            cores=self.recipe().threads,
             seed=seed,
             device=self.device,
-            bf16=training_dtype(torch.device(self.device)) is torch.bfloat16,
+            cores=self.recipe().threads,
+            processor_time=self.processor_time,
         )
 
     def _train(
@@ -149,7 +139,7 @@ class NetworkTraining:
             sets,
             window=self.description.nominal_window,
             recipe=recipe,
-            augmentation=self.augmentation,
+            augmentation=augmentation_for(self.description),
             budget=budget,
             folder=folder,
             resume=True,

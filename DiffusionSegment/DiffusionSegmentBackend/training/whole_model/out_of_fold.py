@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...evaluation.calibration import SMALLEST_PROBABILITY
-from ...evaluation.metrics import dice_by_label
 from ...networks.segmenter import Segmenter
 from ...pipeline.description import ModelDescription
-from ...volume_io import read_volume
-from ..data import CaseFiles, read_case_labels
+from ..data import CaseFiles
 from ..segmenter import SegmenterRecipe
 from ..volumes import TrainingVolume
-from ..whole_scan import scan_labels, whole_scan_probabilities
+from ..whole_scan import dice_on_scan, whole_scan_probabilities
 
 _VOXELS = 20_000
 
@@ -52,13 +50,10 @@ def predict_out_of_fold(
 ) -> OutOfFold:
     """Run a network over a whole scan and compare."""
     probabilities = whole_scan_probabilities(network, volume, recipe, device=device)
-    scan = read_volume(files.image)
-    truth = read_case_labels(files, scan, description)
-    found = scan_labels(probabilities, volume, recipe.pool)
     chosen = _body_voxels(volume, seed)
     sampled = probabilities.flatten(1)[:, chosen].clamp(min=SMALLEST_PROBABILITY).log()
     return OutOfFold(
-        dice=dice_by_label(found, truth, description.classes),
+        dice=dice_on_scan(probabilities, volume, files, description, recipe.pool),
         log_probabilities=sampled.numpy(),
         labels=volume.labels.flatten()[chosen].numpy(),
         on_trunk=F.avg_pool3d(probabilities, network.stride).half().numpy(),
@@ -67,6 +62,6 @@ def predict_out_of_fold(
 
 def _body_voxels(volume: TrainingVolume, seed: int) -> Tensor:
     """Flat indices of up to 20,000 voxels of tissue, without replacement."""
-    places = (volume.image.flatten() > 0).nonzero().flatten()
+    places = volume.tissue.flatten().nonzero().flatten()
     generator = torch.Generator().manual_seed(seed)
     return places[torch.randperm(len(places), generator=generator)[:_VOXELS]]

@@ -43,8 +43,10 @@ def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: Mo
             share, an organ that nobody drew, fewer than two cases with all organs.
     """
     cases: list[CaseFiles] = []
+    firsts: list[tuple[str, Path]] = []
     for folder in data:
         found = find_cases(folder)
+        firsts.append((f"{folder}: case {found[0].name}", found[0].image))
         if not any(drawn_values(case, description) for case in found):
             raise _unfit(f"In {folder} no organ is drawn.", "List the organs in annotated.json, or leave the set out.")
         cases += found
@@ -58,13 +60,10 @@ def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: Mo
         raise _unfit(f"Nobody drew: {', '.join(missing)}.", "Add labelled cases, or take it out of the manifest.")
     if len(complete_cases(cases, description)) < 2:
         raise _unfit("Fewer than two cases have all organs drawn.", "Give at least two; they are held out in turn.")
-    found_free = scan_paths(unlabelled)
-    for folder in data:
-        first = find_cases(folder)[0]
-        _refuse_other_modality(f"{folder}: case {first.name}", first.image, description)
-    for path in found_free[:1]:
-        _refuse_other_modality(str(path), path, description)
-    return ScanFiles(tuple(cases), tuple(found_free))
+    free = scan_paths(unlabelled)
+    for name, path in [*firsts, *((str(path), path) for path in free[:1])]:
+        _refuse_other_modality(name, path, description)
+    return ScanFiles(tuple(cases), tuple(free))
 
 
 def _refuse_other_modality(name: str, path: Path, description: ModelDescription) -> None:

@@ -57,46 +57,35 @@ def _store_body_frame(folder: ModelFolder, cases: list[Case]) -> None:
 
 def trunk(run: ModelRun) -> dict[str, Any]:
     """The network at the trunk's spacing: segmentation on labelled scans and denoising on all."""
-    run.training.trunk(
+    _trunk(run)
+    return {"minutes": run.plan.trunk}
+
+
+def _trunk(run: ModelRun) -> Segmenter:
+    """The trained trunk; one whose minutes are used up comes from its checkpoint."""
+    return run.training.trunk(
         run.sets(),
         minutes=run.plan.trunk,
         folder=run.checkpoints("trunk"),
         report=run.bar.report("trunk", run.plan.trunk),
         seed=run.options.seed,
     )
-    return {"minutes": run.plan.trunk}
 
 
 def segmenter(run: ModelRun) -> dict[str, Any]:
     """The same network inside stem and fine path, on the model's grid; its weights go into the model."""
     run.folder.needed_record("trunk")
-    sets = run.sets()
-    start = run.training.trunk(
-        sets,
-        minutes=run.plan.trunk,
-        folder=run.checkpoints("trunk"),
-        report=run.bar.report("segmenter", run.plan.trunk),
-        seed=run.options.seed,
-    )
     folder = run.checkpoints("segmenter")
     network = run.training.segmenter(
-        start,
-        sets,
+        _trunk(run),
+        run.sets(),
         minutes=run.plan.segmenter,
         folder=folder,
         report=run.bar.report("segmenter", run.plan.segmenter),
         seed=run.options.seed,
     )
-    store(
-        run.folder.path,
-        "segmenter",
-        network,
-        architecture=network.architecture,
-        budget=run.training.segmenter_budget(run.plan.segmenter, seed=run.options.seed),
-        cases=run.scans.names,
-        options=_recipe_json(run.training.recipe()),
-        checkpoints=folder,
-    )
+    budget = run.training.segmenter_budget(run.plan.segmenter, seed=run.options.seed)
+    run.store_segmenter(network, budget, folder, **_recipe_json(run.training.recipe()))
     return {"minutes": run.plan.segmenter}
 
 

@@ -12,7 +12,6 @@ from ...networks.segmenter import Segmenter
 from ...pipeline.model import load_network
 from ..case_folds import CaseFold
 from ..pseudo_labels import pseudo_labelled
-from ..session import store
 from ..volumes import TrainingVolume
 from ..whole_scan import whole_scan_probabilities
 from .fold_networks import fold_network, predict
@@ -93,16 +92,8 @@ def _go_on(run: ModelRun, networks: list[Segmenter]) -> None:
         report=run.bar.report("student", minutes, done=2 * run.plan.trial),
         seed=run.options.seed,
     )
-    store(
-        run.folder.path,
-        "segmenter",
-        network,
-        architecture=network.architecture,
-        budget=run.training.segmenter_budget(minutes, seed=run.options.seed),
-        cases=run.scans.names,
-        options={"pseudo_labels": True},
-        checkpoints=folder,
-    )
+    budget = run.training.student_budget(minutes, seed=run.options.seed)
+    run.store_segmenter(network, budget, folder, pseudo_labels=True)
 
 
 def _labelled(run: ModelRun, networks: list[Segmenter]) -> Volumes:
