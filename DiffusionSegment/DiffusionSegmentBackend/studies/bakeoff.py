@@ -20,6 +20,7 @@ from ..networks.segmenter import Segmenter, start_from_trunk
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
 from ..result_folder import write_text
+from ..training.case_folds import is_gain
 from ..training.cutmix import CutMix
 from ..training.data import CaseFiles
 from ..training.loop import Budget
@@ -35,7 +36,6 @@ _PARTIAL_SHARE = 0.1
 # Written down before any arm was trained.
 MAX_DEFICIT_AT_HALF = 0.02
 MIN_GAIN = 0.007
-MIN_SHARE_OF_GAINS = 5 / 7
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,7 @@ def keeps(result: ArmResult, reference: ArmResult) -> bool:
     """Whether a change is kept: a mean paired gain of 0.7 points or more, and five of seven cases that gain."""
     if result.end is None or reference.end is None:
         return False
-    gains = case_gains(result.end, reference.end)
-    return bool(gains.size and gains.mean() >= MIN_GAIN and (gains > 0).mean() >= MIN_SHARE_OF_GAINS)
+    return is_gain(case_gains(result.end, reference.end), min_mean=MIN_GAIN)
 
 
 def case_gains(scores: Scores, reference: Scores) -> NDArray[np.float64]:

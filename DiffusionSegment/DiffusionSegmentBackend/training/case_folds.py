@@ -1,11 +1,17 @@
-"""Folds over labelled scans for cross-validation, alike in slice thickness."""
+"""Folds over labelled scans for cross-validation, alike in slice thickness, and when a change is kept by them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import DiffusionSegmentError, ErrorCode
+
+# Written down before anything was compared.
+_MIN_SHARE_OF_GAINS = 5 / 7
 
 
 @dataclass(frozen=True)
@@ -39,3 +45,12 @@ def stratified_folds(slice_mm: Mapping[str, float], *, count: int) -> list[CaseF
         CaseFold(n + 1, tuple(name for m, part in enumerate(dealt) if m != n for name in part), dealt[n])
         for n in range(count)
     ]
+
+
+def is_gain(differences: NDArray[np.float64], *, min_mean: float) -> bool:
+    """Whether a change is kept, from the paired difference of Dice (0..1) of each held-out case.
+
+    Their mean must be `min_mean` or more, and five of seven cases must gain.
+    """
+    enough = differences.size and differences.mean() >= min_mean
+    return bool(enough and (differences > 0).mean() >= _MIN_SHARE_OF_GAINS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...networks.segmenter import Segmenter
 from ...pipeline.model import load_network
-from ..case_folds import CaseFold
+from ..case_folds import CaseFold, is_gain
 from ..pseudo_labels import pseudo_labelled
 from ..volumes import TrainingVolume
 from ..whole_scan import whole_scan_probabilities
@@ -20,7 +20,6 @@ from .scans import Volumes
 
 # Written down before the first trial.
 MIN_GAIN = 0.003
-MIN_SHARE_OF_GAINS = 5 / 7
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class Trial:
     @property
     def helped(self) -> bool:
         """A mean paired gain of 0.3 points or more, and five of seven cases that gain."""
-        gains = self.with_labels - self.without
-        return bool(gains.mean() >= MIN_GAIN and (gains > 0).mean() >= MIN_SHARE_OF_GAINS)
+        return is_gain(self.with_labels - self.without, min_mean=MIN_GAIN)
 
     def as_json(self) -> dict[str, Any]:
         """For the stage's record."""
