@@ -13,9 +13,10 @@ export QT_QPA_PLATFORM ?= offscreen
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
-# A thread a process: threads of two test processes would wait for each other on two cores, many times as long.
+# A thread a process: threads of two test processes would wait for each other on two cores, many times as long. Files keep
+# their order: VTK's views know one application a process, and those of the scene's tests must not come before the panel's.
 test: system-packages $(STAMP) lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(PY) -m ruff check DiffusionSegment Testing

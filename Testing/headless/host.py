@@ -39,10 +39,6 @@ class HeadlessSlicer:
             self.logic.SetModuleLogic(name, logic)
         self.moduleLogics["Colors"].AddDefaultColorNodes()
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.scene, True)
-        self.activate()
-
-    def activate(self) -> None:
-        """Let views ask this host: the factories of displayable managers, one a process, know a single application."""
         for factory in (
             slicer.vtkMRMLSliceViewDisplayableManagerFactory,
             slicer.vtkMRMLThreeDViewDisplayableManagerFactory,

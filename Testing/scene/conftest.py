@@ -36,7 +36,6 @@ def axialView(host: HeadlessSlicer) -> SliceView:
 
 @pytest.fixture
 def scene(host: HeadlessSlicer) -> Iterator[slicer.vtkMRMLScene]:
-    host.activate()
     host.scene.Clear(False)
     yield host.scene
     host.scene.Clear(False)
