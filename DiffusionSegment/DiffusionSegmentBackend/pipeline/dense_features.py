@@ -81,7 +81,8 @@ def dense_features(
 ) -> list[Tensor]:
     """All levels (channels, z / 2^l, ...) on the trunk's grid, in half precision, of an image in -1..1 on the model's.
 
-    They are the mean over tiles. Sides must be multiples of the features' coarsest cell and at least one tile.
+    They are the mean over tiles, weighted by `Tiling.weight`. Sides must be multiples of the features' coarsest cell,
+    and at least one tile.
     """
     shape = (image.shape[0], image.shape[1], image.shape[2])
     coordinates = normalised(coordinates_mm)
@@ -90,7 +91,11 @@ def dense_features(
     tiling = Tiling(shape, model.tile.voxels, step=network.multiples)
     sides = model.tile.on_trunk(shape)
     sums = [torch.zeros((c, *(side // 2**level for side in sides))) for level, c in enumerate(network.channels)]
-    counts = [torch.zeros(total.shape[1:]) for total in sums]
+    weights = [
+        F.avg_pool3d(tiling.weight[None, None], [step * 2**level for step in model.tile.stride])[0, 0]
+        for level in range(len(sums))
+    ]
+    totals = [torch.zeros(one.shape[1:]) for one in sums]
     for index, place in enumerate(tiling.tiles):
         progress("features", index, len(tiling.tiles))
         tile = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
@@ -105,10 +110,10 @@ def dense_features(
             # Sides and beginnings of tiles are multiples of the coarsest cell, so no cell straddles two tiles.
             steps = [step * 2**level for step in model.tile.stride]
             cells = tuple(slice(s.start // step, s.stop // step) for s, step in zip(place, steps, strict=True))
-            sums[level][(slice(None), *cells)] += features[0].float().cpu()
-            counts[level][cells] += 1
+            sums[level][(slice(None), *cells)] += weights[level] * features[0].float().cpu()
+            totals[level][cells] += weights[level]
     progress("features", len(tiling.tiles), len(tiling.tiles))
-    return [(total / count).half() for total, count in zip(sums, counts, strict=True)]
+    return [(one / total).half() for one, total in zip(sums, totals, strict=True)]
 
 
 def _whole_cells(tensor: Tensor, multiples: Sides, value: float) -> Tensor:

@@ -46,6 +46,11 @@ def scans_of(folders: Sequence[Path], others: Sequence[Path]) -> list[Scan]:
     return own + [scan for place in others for scan in _scans(place, own=False)] + list(phantoms())
 
 
+def scans_in(folders: Sequence[Path]) -> list[Scan]:
+    """All scans in `folders`; one of these may be a single scan."""
+    return [scan for place in folders for scan in _scans(place, own=True)]
+
+
 def _scans(place: Path, *, own: bool, without: Sequence[Path] = ()) -> Iterator[Scan]:
     if is_scan(place):
         yield Scan(_name(place), _name(place), own, False, place)

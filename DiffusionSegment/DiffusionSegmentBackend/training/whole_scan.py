@@ -16,14 +16,12 @@ from ..networks.segmenter import Segmenter
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
 from ..pipeline.restore import restore_labels
+from ..pipeline.tiling import BLEND_SIGMA, TILE_OVERLAP
 from ..volume import coarser_grid
 from ..volume_io import read_volume
 from .data import CaseFiles, read_case_labels
 from .segmenter import SegmenterRecipe
 from .volumes import TrainingVolume
-
-_OVERLAP = 0.25
-_SIGMA_SHARE = 0.125
 
 
 @torch.inference_mode()
@@ -34,12 +32,12 @@ def whole_scan_probabilities(
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    overlap: float = _OVERLAP,
+    overlap: float = TILE_OVERLAP,
 ) -> Tensor:
     """Probabilities (classes, z, y, x) on the network's own grid, which is the volume's after `recipe.pool`.
 
     Patches have the size that the network was trained with, because group norm makes another size another network;
-    neighbours share `overlap` of it and are blended by a Gaussian (Isensee et al. 2021).
+    neighbours share `overlap` of it and are blended as in `Tiling`.
     """
     network = network.to(device).eval()
     shape = recipe.shape(network)
@@ -61,7 +59,7 @@ def whole_scan_probabilities(
         predict,
         overlap=overlap,
         mode="gaussian",
-        sigma_scale=_SIGMA_SHARE,
+        sigma_scale=BLEND_SIGMA,
         padding_mode="replicate",
     )
     return found[0]  # type: ignore[index, return-value]
