@@ -13,7 +13,7 @@ _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 _SCHEMES = ("recycling", "standard", "self-conditioning", "one-step", "from-noise", "deterministic")
 _MEASURED = ("models", "bodypart", "features", "labels", "recycling", "starts", "uncertainty", "settings")
 _STAGES = ("bodypart", "trunk", "segmenter", "folds", "student", "calibration", "card")
-_STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations", "bakeoff", "step")
+_STUDIES = (*_MEASURED, "teaching", "corrections", "anatomy", "augmentations", "tiles", "bakeoff", "norms", "step")
 
 
 def add_training_commands(commands: Any) -> None:
@@ -140,10 +140,14 @@ def _add_study(commands: Any) -> None:
         "--other", type=Path, action="append", default=[], metavar="PATH", help="anatomy: scans of other body parts"
     )
     parser.add_argument(
-        "--trainings", type=Path, metavar="DIR", help="labels, bakeoff: keep checkpoints, and go on from them"
+        "--trainings", type=Path, metavar="DIR", help="labels, bakeoff, norms: keep checkpoints, and go on from them"
     )
-    parser.add_argument("--fold", type=int, default=1, metavar="N", help="bakeoff: the fold that is held out (1 to 3)")
-    parser.add_argument("--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff: minutes of the trunk")
+    parser.add_argument(
+        "--fold", type=int, default=1, metavar="N", help="bakeoff, norms: the fold that is held out (1 to 3)"
+    )
+    parser.add_argument(
+        "--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff, norms: minutes of the trunk"
+    )
     parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="bakeoff: minutes of each arm")
     parser.set_defaults(run=_run_study)
 
@@ -267,7 +271,7 @@ def _run_calibrate(options: argparse.Namespace) -> None:
 
 
 def _run_study(options: argparse.Namespace) -> None:
-    if options.study == "bakeoff":
+    if options.study in ("bakeoff", "norms"):
         _run_bakeoff(options)
         return
     if options.study == "step":
@@ -293,9 +297,10 @@ def _run_bakeoff(options: argparse.Namespace) -> None:
 
     if options.trainings is None:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, "The bake-off needs a folder for its trainings.", hint="Name one with --trainings."
+            ErrorCode.OPTION, "This study needs a folder for its trainings.", hint="Name one with --trainings."
         )
     run_bakeoff_study(
+        options.study,
         options.models[0],
         options.data,
         options.output,

@@ -14,7 +14,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.evaluation.evidence.results import read_result
 from DiffusionSegmentBackend.pipeline.description import ModelDescription, read_description
 from DiffusionSegmentBackend.pipeline.model import find_model
-from DiffusionSegmentBackend.studies import bakeoff, bakeoff_report
+from DiffusionSegmentBackend.studies import bakeoff, bakeoff_report, norms
 from DiffusionSegmentBackend.studies.bakeoff import (
     CONTROL,
     FINE_LOSS,
@@ -32,6 +32,7 @@ from DiffusionSegmentBackend.studies.bakeoff import (
     variants_of,
 )
 from DiffusionSegmentBackend.studies.bakeoff_report import bakeoff_description, run_bakeoff
+from DiffusionSegmentBackend.studies.norms import norm_rows, norms_description
 from DiffusionSegmentBackend.studies.result_file import StudyRow, write_study
 from DiffusionSegmentBackend.training.data import CaseFiles
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
@@ -89,7 +90,7 @@ def test_variants_change_one_thing_each() -> None:
 def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same arms with patches that fit the small volumes, and two variants' worth of time saved."""
     at_trunk = SegmenterRecipe(patch=SMALL, pool=bakeoff.TRUNK_STRIDE)
-    for module in (bakeoff, bakeoff_report):
+    for module in (bakeoff, bakeoff_report, norms):
         monkeypatch.setattr(module, "TRUNK_RECIPE", at_trunk)
     fine = SegmenterRecipe(patch=SMALL)
     monkeypatch.setattr(bakeoff_report, "CONTROL", replace(CONTROL, recipe=at_trunk))
@@ -159,9 +160,30 @@ def test_an_arm_far_behind_the_control_ends_at_half_its_time(tmp_path: Path, dat
     assert run_arm(arm, data, trunk, plan, control=behind).end is not None
 
 
-def test_the_command_needs_a_folder_for_its_trainings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("small_arms")
+def test_trunks_of_each_norm_are_compared_and_the_bakeoffs_own_is_not_trained_again(
+    tmp_path: Path, data: BakeoffData
+) -> None:
+    plan = plan_in(tmp_path / "trainings")
+    train_trunk(data, plan)
+    steps = torch.load(plan.folder / "trunk" / "checkpoint.pt", weights_only=True)["step"]
+    output = tmp_path / "norms.json"
+    described = norms_description(data, plan, fold=1, folds=3)
+    write_study(output, norm_rows(data, plan), command="study norms", seed=0, **described)
+    result = read_result(output)
+    assert [row.name for row in result.rows] == ["group norm", "voxel norm"]
+    assert result.rows[1].numbers["kept"] in (0, 1)
+    assert torch.load(plan.folder / "trunk" / "checkpoint.pt", weights_only=True)["step"] == steps
+    voxel = train_trunk(data, replace(plan, norm="voxel"))
+    assert FINE_PATH.network(CLASSES, voxel).norm == "voxel"
+
+
+@pytest.mark.parametrize("study", ["bakeoff", "norms"])
+def test_the_command_needs_a_folder_for_its_trainings(
+    study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = str(find_model("abdomen-ct"))
-    words = ["study", "bakeoff", "--models", model, "--data", str(tmp_path), "-o", str(tmp_path / "r.json")]
+    words = ["study", study, "--models", model, "--data", str(tmp_path), "-o", str(tmp_path / "r.json")]
     assert main(words) == 2
     assert "--trainings" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .group_norm import GroupNorm
+from .norm import GROUP, norm_layer
 from .pointwise import PointwiseConv3d
 from .space_to_depth import Stride, depth_to_space
 
@@ -24,13 +24,13 @@ class FinePath(nn.Module):
     is finer than the trunk's; the trunk has looked along z.
     """
 
-    def __init__(self, trunk_channels: int, channels: int, classes: int, stride: Stride) -> None:
+    def __init__(self, trunk_channels: int, channels: int, classes: int, stride: Stride, *, norm: str = GROUP) -> None:
         super().__init__()
         self.stride = stride
         self.stem = nn.Conv3d(1, channels, **_IN_PLANE)  # type: ignore[arg-type]
         self.lift = PointwiseConv3d(trunk_channels, channels)
         self.fuse = nn.Conv3d(channels, channels, bias=False, **_IN_PLANE)  # type: ignore[arg-type]
-        self.norm = GroupNorm(min(_GROUPS, channels), channels)
+        self.norm = norm_layer(norm, channels, groups=_GROUPS)
         self.head = PointwiseConv3d(channels, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..diffusion.schedule import Schedule, log_snr
 from .fine_path import DEFAULT_FINE_CHANNELS, FinePath, SubVoxelHead, upsampled
+from .norm import GROUP
 from .pointwise import PointwiseConv3d
 from .space_to_depth import Stride, depth_to_space, space_to_depth
 from .trunk import DEFAULT_CHANNELS, Trunk
@@ -37,10 +38,10 @@ class Segmenter(nn.Module):
     """Trunk, heads for classes and for velocity, and what is added to the trunk's upsampled logits on the fine grid.
 
     `fine` is "none", "sub-voxels" (a head of the trunk's features for each sub-voxel) or "path" (convolutions of
-    `fine_channels` on the fine grid). `temperature` divides the logits (Guo et al. 2017).
+    `fine_channels` on the fine grid). `norm` is one of `NORMS`. `temperature` divides the logits (Guo et al. 2017).
 
     Raises:
-        ValueError: For another `fine`.
+        ValueError: For another `fine` or `norm`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Segmenter(nn.Module):
         fine: str = "path",
         fine_channels: int = DEFAULT_FINE_CHANNELS,
         feature_timestep: int = 10,
+        norm: str = GROUP,
     ) -> None:
         super().__init__()
         p, q, r = stride
@@ -61,7 +63,8 @@ class Segmenter(nn.Module):
         self.fine_kind = fine
         self.fine_channels = fine_channels
         self.feature_timestep = feature_timestep
-        self.trunk = Trunk(prod(stride) + 3, channels)
+        self.norm = norm
+        self.trunk = Trunk(prod(stride) + 3, channels, norm=norm)
         self.head = PointwiseConv3d(channels[0], classes)
         self.velocity_head = PointwiseConv3d(channels[0], prod(stride))
         self.fine = self._fine_part()
@@ -78,7 +81,7 @@ class Segmenter(nn.Module):
             return None
         if self.fine_kind == "sub-voxels":
             return SubVoxelHead(self.channels[0], self.classes, self.stride)
-        return FinePath(self.channels[0], self.fine_channels, self.classes, self.stride)
+        return FinePath(self.channels[0], self.fine_channels, self.classes, self.stride, norm=self.norm)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -90,6 +93,7 @@ class Segmenter(nn.Module):
             "fine": self.fine_kind,
             "fine_channels": self.fine_channels,
             "feature_timestep": self.feature_timestep,
+            "norm": self.norm,
         }
 
     @property
@@ -135,9 +139,9 @@ def start_from_trunk(network: Segmenter, trained: Segmenter) -> None:
     1511.05641, in spirit).
 
     Raises:
-        ValueError: `trained` has another trunk, other classes, or a stride of its own.
+        ValueError: `trained` has another trunk, other classes, another norm, or a stride of its own.
     """
-    same = (network.classes, network.channels) == (trained.classes, trained.channels)
+    same = (network.classes, network.channels, network.norm) == (trained.classes, trained.channels, trained.norm)
     if trained.stride != (1, 1, 1) or trained.fine is not None or not same:
         raise ValueError(f"{trained.architecture} is no trunk of {network.architecture}")
     sub_voxels = prod(network.stride)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .norm import GROUP
 from .pointwise import PointwiseConv3d
 from .unet import TIME_FEATURES, convolution, log_snr_embedding
 
@@ -19,12 +20,14 @@ _TIME_CHANNELS = 64
 
 
 class Stage(nn.Module):
-    """Convolutions of 3x3x3 with group norm at one resolution; an embedded log-SNR is added after the first."""
+    """Normed convolutions of 3x3x3 at one resolution; an embedded log-SNR is added after the first."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, convolutions: int, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, convolutions: int, stride: int = 1, norm: str = GROUP
+    ) -> None:
         super().__init__()
-        self.first = convolution(in_channels, out_channels, stride=stride)
-        self.rest = nn.ModuleList(convolution(out_channels, out_channels) for _ in range(convolutions - 1))
+        self.first = convolution(in_channels, out_channels, stride=stride, norm=norm)
+        self.rest = nn.ModuleList(convolution(out_channels, out_channels, norm=norm) for _ in range(convolutions - 1))
         self.time = nn.Linear(_TIME_CHANNELS, out_channels)
         nn.init.zeros_(self.time.weight)
         nn.init.zeros_(self.time.bias)
@@ -44,20 +47,20 @@ class Trunk(nn.Module):
     Every side of the input is a multiple of 2^(levels - 1).
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int] = DEFAULT_CHANNELS) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int] = DEFAULT_CHANNELS, *, norm: str = GROUP) -> None:
         super().__init__()
         self.embed = nn.Sequential(
             nn.Linear(TIME_FEATURES, _TIME_CHANNELS), nn.SiLU(), nn.Linear(_TIME_CHANNELS, _TIME_CHANNELS)
         )
         inputs = [in_channels, *channels[:-1]]
         self.down = nn.ModuleList(
-            Stage(inputs[level], width, convolutions=1 if level == 0 else 2, stride=1 if level == 0 else 2)
+            Stage(inputs[level], width, convolutions=1 if level == 0 else 2, stride=1 if level == 0 else 2, norm=norm)
             for level, width in enumerate(channels)
         )
         self.lift = nn.ModuleList(
             PointwiseConv3d(channels[level + 1], channels[level]) for level in range(len(channels) - 1)
         )
-        self.up = nn.ModuleList(Stage(width, width, convolutions=1) for width in channels[:-1])
+        self.up = nn.ModuleList(Stage(width, width, convolutions=1, norm=norm) for width in channels[:-1])
 
     def forward(self, x: Tensor, log_snr: Tensor) -> list[Tensor]:
         """(B, in, z, y, x), log-SNR (B,) -> features, finest first: (B, channels[l], z / 2^l, y / 2^l, x / 2^l)."""

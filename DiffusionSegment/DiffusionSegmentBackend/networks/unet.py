@@ -8,7 +8,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from .group_norm import GroupNorm
+from .norm import GROUP, norm_layer
 
 _NORM_GROUPS = 8
 _TIME_FREQUENCIES = 16
@@ -42,8 +42,8 @@ class TimedBlock(nn.Module):
         return self.second(h)
 
 
-def convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Module:
-    """3x3x3 convolution, group norm, leaky ReLU (MONAI)."""
+def convolution(in_channels: int, out_channels: int, *, stride: int = 1, norm: str = GROUP) -> nn.Module:
+    """3x3x3 convolution, a norm of `NORMS`, leaky ReLU (MONAI)."""
     block = Convolution(
         3,
         in_channels,
@@ -55,7 +55,7 @@ def convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.M
         norm=("group", {"num_groups": 1}),
         bias=False,
     )
-    block.get_submodule("adn").N = GroupNorm(min(_NORM_GROUPS, out_channels), out_channels)
+    block.get_submodule("adn").N = norm_layer(norm, out_channels, groups=_NORM_GROUPS)
     return block
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..networks.norm import GROUP
 from ..networks.segmenter import Segmenter, start_from_trunk
 from ..networks.space_to_depth import Stride
 from ..pipeline.description import ModelDescription
@@ -53,14 +54,14 @@ class Arm:
 
     def network(self, classes: int, trunk: Segmenter) -> Segmenter:
         """A network that begins where the trunk is."""
-        network = self.untrained(classes, trunk.channels)
+        network = self.untrained(classes, trunk.channels, norm=trunk.norm)
         start_from_trunk(network, trunk)
         return network
 
-    def untrained(self, classes: int, channels: Sequence[int]) -> Segmenter:
+    def untrained(self, classes: int, channels: Sequence[int], *, norm: str = GROUP) -> Segmenter:
         """The arm's network with random weights."""
         stride = TRUNK_STRIDE if self.fine else (1, 1, 1)
-        return Segmenter(classes, channels=channels, stride=stride, fine=self.fine or "none")
+        return Segmenter(classes, channels=channels, stride=stride, fine=self.fine or "none", norm=norm)
 
 
 TRUNK_RECIPE = SegmenterRecipe(pool=TRUNK_STRIDE)
@@ -105,8 +106,14 @@ class BakeoffPlan:
     arm_minutes: float
     threads: int = 2
     channels: tuple[int, ...] = (32, 64, 128, 192, 256)
+    norm: str = GROUP
     seed: int = 0
     device: str = "cpu"
+
+    @property
+    def trunk_name(self) -> str:
+        """Of the trunk's folder and scores."""
+        return "trunk" if self.norm == GROUP else f"trunk-{self.norm}"
 
     def budget(self, minutes: float, *, learning_rate: float, ema_decay: float) -> Budget:
         """A budget in which a patch a thread is computed at once."""
@@ -155,7 +162,7 @@ class BakeoffData:
 def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
     """A network at the trunk's spacing, from random weights; goes on from the checkpoint in `plan.folder`."""
     torch.manual_seed(plan.seed)
-    network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine="none")
+    network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine="none", norm=plan.norm)
     return train_segmenter(
         network,
         data.sets(),
@@ -163,9 +170,9 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
         recipe=plan.threaded(TRUNK_RECIPE),
         augmentation=Augmentation(),
         budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
-        folder=plan.folder / "trunk",
+        folder=plan.folder / plan.trunk_name,
         resume=True,
-        title="trunk",
+        title=plan.trunk_name,
     )
 
 

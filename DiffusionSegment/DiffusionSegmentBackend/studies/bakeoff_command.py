@@ -1,4 +1,4 @@
-"""`diffusion-segment study bakeoff`: reads the scans, runs what is missing, writes the result file after every arm."""
+"""`diffusion-segment study bakeoff | norms`: reads the scans, runs what is missing, writes the result file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..pipeline.model import choose_device
 from .bakeoff import BakeoffPlan
 from .bakeoff_data import FOLDS, read_bakeoff_data
 from .bakeoff_report import bakeoff_description, run_bakeoff
+from .norms import norm_rows, norms_description
 from .result_file import StudyRow, write_study
 
 
@@ -29,11 +30,12 @@ class BakeoffOptions:
 
 
 def run_bakeoff_study(
-    model: Path, data: Sequence[Path], output: Path, *, trainings: Path, options: BakeoffOptions
+    study: str, model: Path, data: Sequence[Path], output: Path, *, trainings: Path, options: BakeoffOptions
 ) -> None:
     """Train, score and write; `trainings` keeps checkpoints and scores, from which a stopped study goes on.
 
-    `model` gives labels, window, the trunk's spacing and the body-part network.
+    `study` is "bakeoff", or "norms" for trunks alone. `model` gives labels, window, the trunk's spacing and the
+    body-part network.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION, DISK_FULL.
@@ -52,9 +54,14 @@ def run_bakeoff_study(
     )
     folders = " ".join(f"--data {folder}" for folder in data)
     command = (
-        f"diffusion-segment study bakeoff --models {model} {folders} -o {output} --trainings {trainings} "
-        f"--fold {options.fold} --trunk-minutes {options.trunk_minutes:g} --minutes {options.minutes:g}"
+        f"diffusion-segment study {study} --models {model} {folders} -o {output} --trainings {trainings} "
+        f"--fold {options.fold} --trunk-minutes {options.trunk_minutes:g}"
     )
+    if study == "norms":
+        described = norms_description(scans, plan, fold=options.fold, folds=FOLDS)
+        write_study(output, norm_rows(scans, plan), command=command, seed=options.seed, **described)
+        return
+    command += f" --minutes {options.minutes:g}"
     described = bakeoff_description(scans, plan, fold=options.fold, folds=FOLDS)
 
     def report(rows: list[StudyRow]) -> None:

@@ -36,6 +36,7 @@ from .settings import SETTINGS, setting_rows
 from .starts import start_rows
 from .teaching import FROM_SCRATCH, teaching_rows
 from .teaching import ORGANS as TAUGHT_ORGANS
+from .tiles import tiles_study
 from .uncertainty import uncertainty_rows
 from .voxel_features import FeatureSource
 
@@ -76,6 +77,7 @@ def run_study(
         "corrections": lambda: _corrections(descriptions[0], data),
         "teaching": lambda: _teaching(descriptions[0], data),
         "augmentations": lambda: augmentation_study(descriptions[0], data[0], output),
+        "tiles": lambda: tiles_study(descriptions, data),
         "anatomy": lambda: anatomy_study(descriptions[0], data, others, _needed(predictions, study)),
     }
     rows, described = studies[study]()
