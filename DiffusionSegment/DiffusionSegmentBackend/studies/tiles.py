@@ -67,7 +67,7 @@ def tiles_study(
                 "seam ratio": round(measured.seam_ratio, 3),
                 "seam ratio, sharp blending": round(sharp.seam_ratio, 3),
             }
-            rows.append(StudyRow(f"{description.name}, {scan.group}: {scan.name}", numbers=numbers))
+            rows.append(StudyRow(f"{description.name}, {scan.name}", numbers=numbers))
     described = {
         "order": 14,
         "title": "Seams between tiles",
