@@ -254,7 +254,7 @@ def _run_features(options: argparse.Namespace) -> None:
 
 
 def _run_models(_: argparse.Namespace) -> None:
-    from .pipeline.model import find_model, list_models, read_description
+    from .pipeline.description import find_model, list_models, read_description
 
     for name in list_models():
         description = read_description(find_model(name))

@@ -18,7 +18,8 @@ from .errors import DiffusionSegmentError, ErrorCode, one_line
 from .imaging.dicom_scan import check_hounsfield
 from .imaging.label_maps import read_label_map
 from .imaging.shear import notes_of
-from .pipeline.model import list_models, load_model
+from .pipeline.description import list_models
+from .pipeline.model import load_model
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.pipeline.model import list_models
+from DiffusionSegmentBackend.pipeline.description import list_models
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
 

@@ -11,8 +11,14 @@ import torch
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.model_folders import bundled_models_folder
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
-from DiffusionSegmentBackend.pipeline.description import ModelDescription, read_description, read_manifest
-from DiffusionSegmentBackend.pipeline.model import check_geometry, find_model, list_models
+from DiffusionSegmentBackend.pipeline.description import (
+    ModelDescription,
+    find_model,
+    list_models,
+    read_description,
+    read_manifest,
+)
+from DiffusionSegmentBackend.pipeline.model import check_geometry
 from DiffusionSegmentBackend.pipeline.pre_segmenter import WholeSegmenter
 from DiffusionSegmentBackend.training.data import find_cases, load_case
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import math
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..model_folders import model_folders
+from ..model_folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
 DESCRIPTION_FILE = "model.json"
@@ -19,6 +22,8 @@ _MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _SPACING_MM = (0.01, 100.0)
 _MAX_STRIDE, _MAX_TILE_SIDE = 8, 512
 _WHOLE = 1e-3
+# How alike (0 to 1, as `difflib`) two names are of which one is suggested for the other.
+_CLOSE_NAMES = 0.65
 # Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
 WINDOW_UNITS = ("HU", "value", "percentile")
 # Where percentiles stand in for values, a training patch has those of the networks' input.
@@ -160,18 +165,50 @@ class ModelDescription:
         return next((file for file in files if file.is_file()), files[0])
 
     def label_named(self, name: str) -> Label:
-        """The organ of that name.
+        """The organ with that name or title, in any case, with spaces, hyphens or underscores between its words.
 
         Raises:
-            DiffusionSegmentError: OPTION for an organ that the model does not know.
+            DiffusionSegmentError: OPTION for an organ that the model does not know; the hint names the nearest.
         """
-        for label in self.labels:
-            if label.name == name:
-                return label
-        known = ", ".join(label.name for label in self.labels)
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=f"It knows: {known}."
-        )
+        wanted = _plain(name)
+        names = {_plain(label.title): label for label in self.labels} | {
+            _plain(label.name): label for label in self.labels
+        }
+        if (label := names.get(wanted)) is not None:
+            return label
+        close = [known for known in names if wanted and wanted in known]
+        close += difflib.get_close_matches(wanted, names, n=6, cutoff=_CLOSE_NAMES)
+        titles = list(dict.fromkeys(names[match].title for match in close))[:3]
+        every = ", ".join(label.title for label in self.labels)
+        hint = f"Did you mean {' or '.join(repr(title) for title in titles)}?" if titles else f"It knows: {every}."
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=hint)
+
+
+def _plain(name: str) -> str:
+    """An organ's name without the differences between a machine name and a title."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
+    return tuple(installed_descriptions())
+
+
+def find_model(name_or_folder: str) -> Path:
+    """The folder of a bundled model, of a model of the user's own, or of any folder with a model.json.
+
+    Raises:
+        DiffusionSegmentError: MODEL_UNKNOWN.
+    """
+    with contextlib.suppress(OSError, ValueError):  # of a name that no file could have
+        for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
+            if (folder / DESCRIPTION_FILE).is_file():
+                return folder
+    raise DiffusionSegmentError(
+        ErrorCode.MODEL_UNKNOWN,
+        f"There is no model '{name_or_folder}'.",
+        hint=f"Installed: {', '.join(list_models()) or 'none'}.",
+    )
 
 
 def read_description(folder: Path) -> ModelDescription:

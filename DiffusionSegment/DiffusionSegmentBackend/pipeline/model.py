@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import errno
 import hashlib
@@ -21,14 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..model_folders import installed_descriptions, model_folders
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.precision import inference_dtype
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
 from ..networks.segmenter import Segmenter
-from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
+from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, find_model, read_description
 from .pre_segmenter import PreSegmenter, ProbedFeatures, WholeSegmenter
 from .tile_shape import TileShape
 
@@ -97,28 +95,6 @@ class Model:
             pre_segmenter=self.pre_segmenter.to(target),
             refiner=None if self.refiner is None else copy.deepcopy(self.refiner).to(target),
         )
-
-
-def list_models() -> tuple[str, ...]:
-    """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
-    return tuple(installed_descriptions())
-
-
-def find_model(name_or_folder: str) -> Path:
-    """The folder of a bundled model, of a model of the user's own, or of any folder with a model.json.
-
-    Raises:
-        DiffusionSegmentError: MODEL_UNKNOWN.
-    """
-    with contextlib.suppress(OSError, ValueError):  # of a name that no file could have
-        for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
-            if (folder / DESCRIPTION_FILE).is_file():
-                return folder
-    raise DiffusionSegmentError(
-        ErrorCode.MODEL_UNKNOWN,
-        f"There is no model '{name_or_folder}'.",
-        hint=f"Installed: {', '.join(list_models()) or 'none'}.",
-    )
 
 
 def load_model(
