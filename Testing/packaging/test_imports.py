@@ -39,6 +39,7 @@ LEVELS = [
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
         *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
+        *("progress_display", "run_estimate"),
     },
 ]
 # Siblings on one level that must not know each other.
