@@ -27,6 +27,7 @@ from .result_folder import (
     REPORT,
     SEGMENTATION,
     UNCERTAINTY,
+    Timings,
     check_writable,
     staged_folder,
     write_map,
@@ -50,11 +51,13 @@ def correct_folder(
     locked: tuple[str, ...] = (),
     device: str = "auto",
     progress: Progress = silent,
+    timings: Timings | None = None,
 ) -> dict[str, Any]:
     """Apply the marks in `corrections` to the result in `folder`; write the corrected result to `output`.
 
     The run is done again as the report tells, from the scan that it names or `scan`, so that nothing but the marks
-    makes a difference. Marks of earlier corrections in `folder` stay in force. Returns the new report.
+    makes a difference. Marks of earlier corrections in `folder` stay in force. `timings` gives those of the whole run
+    for the new report, which is returned.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for a folder that is no result or a scan that is gone, GEOMETRY, OPTION,
@@ -63,6 +66,7 @@ def correct_folder(
     check_writable(output)
     report = _report_of(folder)
     told = report["provenance"]
+    progress("read", 0, 1)
     # The run was made from these values, with --force if need be.
     volume = read_scan(_scan_of(told, scan), series=series or _word(told.get("series_uid"))).volume
     current = _map_of(folder / SEGMENTATION, volume)
@@ -70,6 +74,7 @@ def correct_folder(
     if (folder / CORRECTIONS).is_file():
         earlier = _map_of(folder / CORRECTIONS, volume)
         marks = np.where(marks > 0, marks, earlier)
+    progress("load", 0, 1)
     model = load_model(str(told["model"]), device)
     if weights_sha256(model.description) != told["sha256"]:
         raise DiffusionSegmentError(
@@ -83,7 +88,8 @@ def correct_folder(
     found, _ = correct(session, model, Corrections(labels=current, marks=marks, locked=values), progress=progress)
     found.report["warnings"] = [*notes_of(volume), *found.report["warnings"]]
     new_report = {**found.report, "provenance": {**found.report["provenance"], **_kept(told)}}
-    _write(folder, output, volume, found, current, marks, new_report)
+    progress("write", 0, 1)
+    _write(folder, output, volume, found, current, marks, new_report, timings)
     return new_report
 
 
@@ -160,6 +166,7 @@ def _write(
     current: NDArray[np.uint8],
     marks: NDArray[np.uint8],
     report: dict[str, Any],
+    timings: Timings | None,
 ) -> None:
     doubt, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
     labels = current.copy()
@@ -171,10 +178,10 @@ def _write(
         whole[found.box] = part
     with staged_folder(output) as staging:
         result = Segmentation(labels, doubt, information, found.regions, None, report)
-        write_maps(result, volume.index_to_lps, staging)
         write_map(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
         if (folder / BODYPART).is_file():
             shutil.copyfile(folder / BODYPART, staging / BODYPART)
+        write_maps(result, volume.index_to_lps, staging, timings=timings)
 
 
 def _float_map(path: Path, scan: Volume) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .command_parser import examples
 from .series_option import add_series_option
 
 
@@ -16,7 +17,11 @@ def add_reporting_commands(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    parser = commands.add_parser("report", help="write a one-page report of a result, as HTML or PDF")
+    parser = commands.add_parser(
+        "report",
+        help="write a one-page report of a result, as HTML or PDF",
+        epilog=examples("report result --scan ct.nii.gz -o report.pdf"),
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
     parser.add_argument("--scan", type=Path, required=True, metavar="INPUT", help="the scan that was segmented")
     add_series_option(parser)
@@ -28,7 +33,11 @@ def _add_report(commands: Any) -> None:
 
 
 def _add_export_dicom(commands: Any) -> None:
-    parser = commands.add_parser("export-dicom", help="write a result as DICOM SEG")
+    parser = commands.add_parser(
+        "export-dicom",
+        help="write a result as DICOM SEG",
+        epilog=examples("export-dicom result --scan dicom/patient7 -o seg.dcm"),
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
     parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the series segmented")
     add_series_option(parser)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .command_parser import examples
 from .errors import DiffusionSegmentError, ErrorCode
+from .run_options import add_device_option
 
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
@@ -38,7 +40,14 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train a model, or one network of a model of the first generation")
+    parser = commands.add_parser(
+        "train",
+        help="train a model, or one network of a model of the first generation",
+        epilog=examples(
+            "train --data data -o model --manifest manifest.json --minutes 600",
+            "train probe --finetune --data data -o model",
+        ),
+    )
     parser.add_argument("network", nargs="?", choices=_NETWORKS, help="without it, a whole model in --minutes")
     _add_data(parser)
     _add_whole_model(parser)
@@ -63,11 +72,11 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
     parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, help="the largest (default: the network's)")
+    parser.add_argument("--batch", type=int, default=2, help="patches in a step (default: %(default)s)")
     parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0, help="of weights, patches and noise (default: %(default)s)")
+    add_device_option(parser)
     parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
     parser.add_argument("--go-on", action="store_true", help="start from the weights that the folder has")
     parser.add_argument("--objective", default="diffusion", choices=_OBJECTIVES, help="backbone: what it learns from")
@@ -100,26 +109,42 @@ def _add_whole_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_average(commands: Any) -> None:
-    parser = commands.add_parser("average", help="mean weights of trainings that went on from the same weights")
+    parser = commands.add_parser(
+        "average",
+        help="mean weights of trainings that went on from the same weights",
+        epilog=examples("average run-1 run-2 -o mean"),
+    )
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model that gets the mean")
     parser.set_defaults(run=_run_average)
 
 
 def _add_presegment(commands: Any) -> None:
-    parser = commands.add_parser("presegment", help="write the probe's probabilities of training cases")
+    parser = commands.add_parser(
+        "presegment",
+        help="write the probe's probabilities of training cases",
+        epilog=examples("presegment --data data --model model --part validation -o presegmentations"),
+    )
     _add_data(parser)
     parser.add_argument("--model", required=True, help="name or folder")
     parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the cases that this fold holds out")
     parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the probabilities, a file a case"
+    )
+    add_device_option(parser)
     parser.set_defaults(run=_run_presegment)
 
 
 def _add_calibrate(commands: Any) -> None:
-    parser = commands.add_parser("calibrate", help="fit a network's temperature on cases that it was not trained on")
-    parser.add_argument("network", nargs="?", default="probe", choices=("probe", "refiner"))
+    parser = commands.add_parser(
+        "calibrate",
+        help="fit a network's temperature on cases that it was not trained on",
+        epilog=examples("calibrate refiner --data data --model model"),
+    )
+    parser.add_argument(
+        "network", nargs="?", default="probe", choices=("probe", "refiner"), help="which one (default: %(default)s)"
+    )
     _add_data(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: those of `presegment`")
@@ -128,8 +153,12 @@ def _add_calibrate(commands: Any) -> None:
 
 
 def _add_study(commands: Any) -> None:
-    parser = commands.add_parser("study", help="measure a claim and write a result file for the evidence page")
-    parser.add_argument("study", choices=_STUDIES)
+    parser = commands.add_parser(
+        "study",
+        help="measure a claim and write a result file for the evidence page",
+        epilog=examples("study bodypart --data data --models model -o bodypart.json"),
+    )
+    parser.add_argument("study", choices=_STUDIES, help="the claim")
     _add_data(parser)
     parser.add_argument(
         "--models", type=Path, nargs="+", required=True, metavar="DIR", help="the model folders to compare"
@@ -149,9 +178,26 @@ def _add_study(commands: Any) -> None:
 
 
 def _add_evidence(commands: Any) -> None:
-    parser = commands.add_parser("evidence", help="write the evidence page and its plots from result files")
-    parser.add_argument("--results", type=Path, default=Path("docs/results"), metavar="DIR")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/EVIDENCE.md"), metavar="FILE")
+    parser = commands.add_parser(
+        "evidence",
+        help="write the evidence page and its plots from result files",
+        epilog=examples("evidence --results docs/results -o docs/EVIDENCE.md"),
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="folder of result files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("docs/EVIDENCE.md"),
+        metavar="FILE",
+        help="the page; plots lie beside it (default: %(default)s)",
+    )
     parser.set_defaults(run=_run_evidence)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend import result_folder
+from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.result_folder import (
     FEATURES,
+    PHANTOM,
     RESULT,
     SIMILARITY,
     OutputKind,
@@ -23,8 +25,15 @@ from DiffusionSegmentBackend.result_folder import (
     write_result,
 )
 
+from .command_line_model import Desk, make_desk
+
 MAPS = {"segmentation.nii.gz", "uncertainty.nii.gz", "mutual_information.nii.gz", "regions.nii.gz"}
 FILES = MAPS | {"report.json"}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return make_desk(tmp_path_factory.mktemp("desk"))
 
 
 def result(name: str, *, bodypart: bool = False) -> Segmentation:
@@ -190,12 +199,78 @@ class TestAFolderOfOtherFiles:
         (tmp_path / kind.record).write_text(json.dumps(record), encoding="utf-8")
         check_replaceable(tmp_path, kind)
 
+    def test_a_phantom_never_takes_the_place_of_a_scan(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "ct.nii.gz").write_bytes(b"the patient's")
+        with pytest.raises(DiffusionSegmentError):
+            check_replaceable(tmp_path, PHANTOM)
+        assert main(["phantom", "-o", str(tmp_path)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert (tmp_path / "ct.nii.gz").read_bytes() == b"the patient's"
+
     @pytest.mark.parametrize("left", [".DS_Store", "Thumbs.db", ".cache"])
     def test_is_empty_with_what_systems_leave(self, tmp_path: Path, left: str) -> None:
         (tmp_path / left).write_bytes(b"")
         check_replaceable(tmp_path, RESULT)
         write(tmp_path, "first")
         assert names(tmp_path) == FILES | {left}
+
+
+class TestTheCommandLine:
+    def test_segment_refuses_before_anything_is_loaded_and_obeys_overwrite(
+        self, desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        add_notes(tmp_path)
+        call = desk.segment(output=tmp_path)
+        assert main(call) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("OUTPUT_UNWRITABLE: ")
+        assert names(tmp_path) == {"notes.txt", "figures"}
+        assert main([*call, "--overwrite"]) == 0
+        assert names(tmp_path) == FILES | {"notes.txt", "figures"}
+        assert main(call) == 0, "an earlier result needs no --overwrite"
+
+    def test_a_run_without_body_coordinates_leaves_none_of_the_run_before(self, desk: Desk, tmp_path: Path) -> None:
+        assert main(desk.segment(output=tmp_path / "out", more=("--bodypart",))) == 0
+        assert "bodypart.nii.gz" in names(tmp_path / "out")
+        assert main(desk.segment(output=tmp_path / "out")) == 0
+        assert names(tmp_path / "out") == FILES
+
+    @pytest.mark.parametrize(
+        ("command", "files"),
+        [
+            (("features",), {"features.npz", "features.json"}),
+            (("similar", "--point", "0,0,100"), {"similarity.nii.gz", "region.nii.gz", "similarity.json"}),
+        ],
+        ids=["features", "similar"],
+    )
+    def test_features_and_similar_keep_the_same_rules(
+        self, desk: Desk, tmp_path: Path, command: tuple[str, ...], files: set[str]
+    ) -> None:
+        name, *more = command
+        call = [name, str(desk.scan), *more, "-o", str(tmp_path / "out"), "--model", str(desk.model), "--quiet"]
+        assert main(call) == 0
+        add_notes(tmp_path / "out")
+        assert main(call) == 0
+        assert names(tmp_path / "out") == files | {"notes.txt", "figures"}
+        foreign = tmp_path / "foreign"
+        foreign.mkdir()
+        add_notes(foreign)
+        assert main([*call, "-o", str(foreign)]) == 2
+        assert names(foreign) == {"notes.txt", "figures"}
+        assert main([*call, "-o", str(foreign), "--overwrite"]) == 0
+
+    def test_correct_refuses_a_folder_of_other_files(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write(tmp_path / "result", "scan")
+        (tmp_path / "out").mkdir()
+        add_notes(tmp_path / "out")
+        call = ["correct", str(tmp_path / "result"), "--corrections", "none.nii.gz", "-o", str(tmp_path / "out")]
+        assert main(call) == 2
+        assert "--overwrite" in capsys.readouterr().err
+        assert main([*call, "--overwrite"]) == 2
+        assert "--overwrite" not in capsys.readouterr().err
 
 
 def test_the_passes_of_a_result_are_read_from_its_report(tmp_path: Path) -> None:

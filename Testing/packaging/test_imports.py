@@ -38,8 +38,8 @@ LEVELS = [
     {"worker"},
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
-        *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
-        *("progress_display", "run_estimate"),
+        *("benchmark_cli", "reporting_cli", "segment_cli", "series_option", "teaching_cli", "training_cli"),
+        *("command_parser", "progress_display", "run_estimate", "run_options", "several_inputs"),
     },
 ]
 # Siblings on one level that must not know each other.

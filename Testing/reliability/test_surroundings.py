@@ -50,7 +50,7 @@ def run(
 
 
 def segment(place: Path, output: Path | bytes, scan: Path | bytes | None = None) -> list[str | bytes | Path]:
-    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force"]
+    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force", "--quiet"]
 
 
 def labels_of(folder: Path) -> np.ndarray:
