@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from .benchmark_cli import add_benchmark_commands
 from .errors import DiffusionSegmentError, ErrorCode, missing_package
+from .evaluation_cli import add_evaluation_commands
 from .logs import configure_logging
 from .process_environment import prepare_environment
 from .reporting_cli import add_reporting_commands
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_segment(commands)
     _add_correct(commands)
-    _add_evaluate(commands)
+    add_evaluation_commands(commands, _add_run_options, _segment_options)
     _add_features(commands)
     add_training_commands(commands)
     add_teaching_commands(commands)
@@ -146,16 +147,6 @@ def _add_correct(commands: Any) -> None:
     parser.add_argument("--lock", default="", help="names, separated by commas, that only a mark may change")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.set_defaults(run=_run_correct)
-
-
-def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser("evaluate", help="measure a model on labelled scans")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--labels", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--part", help="only the cases that splits.json beside the data names so, e.g. validation")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-    _add_run_options(parser)
-    parser.set_defaults(run=_run_evaluate)
 
 
 def _add_features(commands: Any) -> None:
@@ -223,21 +214,6 @@ def _run_correct(options: argparse.Namespace) -> None:
             progress=bar,
         )
     summarise(report, options.output)
-
-
-def _run_evaluate(options: argparse.Namespace) -> None:
-    from .commands import evaluate_folders
-
-    evaluate_folders(
-        options.images,
-        options.labels,
-        options.output,
-        part=options.part,
-        model_name=options.model,
-        device=options.device,
-        precision=options.precision,
-        options=_segment_options(options),
-    )
 
 
 def _run_features(options: argparse.Namespace) -> None:

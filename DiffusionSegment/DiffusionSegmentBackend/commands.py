@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -14,14 +13,14 @@ import torch
 from tqdm import tqdm
 
 from . import __version__
-from .errors import DiffusionSegmentError, ErrorCode, one_line
+from .errors import DiffusionSegmentError, one_line
 from .imaging.dicom_scan import check_hounsfield
 from .imaging.label_maps import read_label_map
 from .imaging.shear import notes_of
 from .pipeline.model import list_models, load_model
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
-from .result_folder import check_writable, staged_folder, write_result, write_text
+from .result_folder import check_writable, staged_folder, write_result
 from .volume import Volume
 from .volume_io import read_scan, write_volume
 
@@ -107,38 +106,6 @@ def summarise(report: dict[str, Any], folder: Path) -> None:
     if report["review"]:
         print(f"Look first at: {report['review'][0]['sentence']}")
     print(f"Written to {folder} in {report['timings_s']['total']:.1f} s.")
-
-
-def evaluate_folders(
-    images: Path,
-    labels: Path,
-    output: Path,
-    *,
-    part: str | None,
-    model_name: str,
-    device: str,
-    precision: str = "auto",
-    options: SegmentOptions,
-) -> None:
-    """Evaluate on the scans of `images` whose label maps lie in `labels`, and write the tables to `output`.
-
-    Raises:
-        DiffusionSegmentError: TRAINING_DATA without cases, OUTPUT_UNWRITABLE.
-    """
-    from .evaluation.evaluate import evaluate
-    from .training.data import find_cases
-
-    if images.resolve().parent != labels.resolve().parent or (images.name, labels.name) != ("images", "labels"):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            "Images and labels must be folders 'images' and 'labels' side by side.",
-            hint="Arrange them so.",
-        )
-    check_writable(output.parent)
-    scans = find_cases(images.resolve().parent, part=part or "")
-    result = evaluate(load_model(model_name, device, precision=precision), scans, options)
-    write_text(output, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result["mean_dice"]))
 
 
 def write_phantom(folder: Path, *, seed: int) -> None:

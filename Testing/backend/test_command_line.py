@@ -146,11 +146,15 @@ def test_evaluate_scores_each_stage_on_labelled_scans(tmp_path: Path, phantom_ct
         1,
         "--steps",
         1,
+        "--protocol",
+        "vox2vec",
     )
     assert done.returncode == 0, done.stderr
+    assert "liver" in done.stdout
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert set(metrics["mean_dice"]) == {"probe", "refiner", "ensemble"}
     assert metrics["cases"] == 1
     assert metrics["organ_dice"]["ensemble"]["liver"] > 0.3
     assert 0 <= metrics["islands"]["mostly the organ"] <= metrics["islands"]["taken out"]
-    assert 0.3 < metrics["by_case"][0]["dice_1x1x2mm"]["ensemble"][5] < 1
+    assert 0.3 < metrics["by_case"]["case"]["variants"]["ensemble"]["liver"]["dice_1x1x2mm"] < 1
+    assert (tmp_path / "metrics.csv").is_file()
