@@ -329,7 +329,10 @@ def test_the_volume_error_counts_organs_that_only_the_prediction_shows() -> None
     assert (spleen.predicted_ml, spleen.true_ml) == (90, 50)
     assert spleen.mean_absolute_error_ml == (10 + 90) / 2
     assert set(summarise_variant(evaluation, "ensemble").organs) == {"spleen"}
-    assert "no organ in b" in evaluation_text(evaluation, [])
+    text = evaluation_text(evaluation, [])
+    assert "no organ in b" in text
+    assert "The 90 % volume intervals hold 100 % of the true volumes." in text
+    assert "The 1, 2 and 5 % most uncertain voxels of the body hold 20, 30 and 50 % of the wrong ones." in text
 
 
 def test_the_document_describes_every_key_and_column(result: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .comparison import ComparedScore, Comparison
 from .evaluate import Evaluation
@@ -77,14 +77,17 @@ def _answer_lines(evaluation: Evaluation) -> list[str]:
     answer = summarise_answer(evaluation)
     if answer is None or answer.interval_coverage is None:
         return []
-    shares = ", ".join(
-        f"{100 * value:.0f} % in the {100 * float(share):g} %"
-        for share, value in answer.errors_in_most_uncertain.items()
-    )
+    shares = _listed(f"{100 * float(share):g}" for share in answer.errors_in_most_uncertain)
+    wrong = _listed(f"{100 * value:.0f}" for value in answer.errors_in_most_uncertain.values())
     return [
         f"The 90 % volume intervals hold {100 * answer.interval_coverage:.0f} % of the true volumes.\n"
-        f"Of the wrong voxels lie {shares} most uncertain ones."
+        f"The {shares} % most uncertain voxels of the body hold {wrong} % of the wrong ones."
     ]
+
+
+def _listed(numbers: Iterable[str]) -> str:
+    *first, last = numbers
+    return f"{', '.join(first)} and {last}"
 
 
 def _notes(evaluation: Evaluation, folders: Sequence[FolderCases]) -> list[str]:
