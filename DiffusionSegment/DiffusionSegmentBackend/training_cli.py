@@ -145,6 +145,9 @@ def _add_study(commands: Any) -> None:
     parser.add_argument("--fold", type=int, default=1, metavar="N", help="bakeoff: the fold that is held out (1 to 3)")
     parser.add_argument("--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff: minutes of the trunk")
     parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="bakeoff: minutes of each arm")
+    parser.add_argument(
+        "--targets", metavar="T,...", help="teaching: organs of the model, VALUE=NAME, or NAME:upper for half an organ"
+    )
     parser.set_defaults(run=_run_study)
 
 
@@ -285,6 +288,7 @@ def _run_study(options: argparse.Namespace) -> None:
         predictions=options.predictions,
         trainings=options.trainings,
         others=options.other,
+        targets=options.targets,
     )
 
 

@@ -15,7 +15,14 @@ from DiffusionSegmentBackend.pipeline.model import Model, list_models, load_mode
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.pre_segmenter import ProbedFeatures
 from DiffusionSegmentBackend.pipeline.segment import segment
-from DiffusionSegmentBackend.studies.teaching import FROM_SCRATCH, TAUGHT, teaching_rows
+from DiffusionSegmentBackend.studies.teaching import (
+    FROM_SCRATCH,
+    TAUGHT,
+    Target,
+    parse_targets,
+    scan_heights,
+    teaching_rows,
+)
 from DiffusionSegmentBackend.teaching_cli import parse_names
 from DiffusionSegmentBackend.training.data import CaseFiles, load_case
 from DiffusionSegmentBackend.training.loop import Budget
@@ -258,6 +265,25 @@ def test_the_command_teaches_and_the_model_is_listed(
         assert capsys.readouterr().err.startswith(code)
 
 
+def test_targets_are_organs_values_and_halves(base: Model) -> None:
+    left, half, other = parse_targets("left_kidney, liver:upper,9=my organ:lower", base.description)
+    assert (left, half) == (Target("left_kidney", 3), Target("liver, upper half", LIVER, "upper"))
+    assert (other.name, other.value, other.half) == ("my organ, lower half", 9, "lower")
+    for text in ("kidney", "liver:left", "x=liver", ""):
+        with pytest.raises(DiffusionSegmentError) as caught:
+            parse_targets(text, base.description)
+        assert caught.value.code is ErrorCode.OPTION
+
+
+def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: TaughtCase) -> None:
+    heights = scan_heights(case.volume)
+    upper, lower = (Target("half", LIVER, half).mask(case.labels, heights) > 0 for half in ("upper", "lower"))
+    assert np.array_equal(upper | lower, case.labels == LIVER)
+    assert not (upper & lower).any()
+    assert heights[upper].min() > heights[lower].max()
+    assert np.count_nonzero(upper) == pytest.approx(np.count_nonzero(lower), rel=0.2)
+
+
 @pytest.mark.slow
 def test_the_study_measures_taught_and_own_network_on_the_same_cases(
     case: TaughtCase, base: Model, tmp_path: Path
@@ -267,7 +293,7 @@ def test_the_study_measures_taught_and_own_network_on_the_same_cases(
     write_volume(Volume(case.labels, case.volume.index_to_lps), files.label)
     tests = [load_case(files, base.description)]
     add_coordinates(tests, base.bodypart)
-    rows = teaching_rows(base, files, tests, ["liver"], minutes=0.05)
+    rows = teaching_rows(base, files, tests, [Target("liver", LIVER)], minutes=0.05)
     assert [row.name for row in rows] == [TAUGHT, FROM_SCRATCH]
     for row in rows:
         assert row.dice is not None

@@ -15,7 +15,7 @@ from .tile_shape import TILE_SIDE, TileShape
 DESCRIPTION_FILE = "model.json"
 NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
-_MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
+MAX_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _SPACING_MM = (0.01, 100.0)
 _MAX_STRIDE, _MAX_TILE_SIDE = 8, 512
 _WHOLE = 1e-3
@@ -215,8 +215,8 @@ def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
     labels = tuple(_label(item) for item in raw["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ...")
-    if len(labels) > _MOST_LABELS:
-        raise ValueError(f"there can be {_MOST_LABELS} labels")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"there can be {MAX_LABELS} labels")
     x, y, z = (_finite(v) for v in raw["spacing_mm"])
     if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1]):
         raise ValueError("spacing_mm must be 0.01 to 100")

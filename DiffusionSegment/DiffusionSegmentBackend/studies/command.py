@@ -34,7 +34,7 @@ from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
 from .settings import SETTINGS, setting_rows
 from .starts import start_rows
-from .teaching import FROM_SCRATCH, teaching_rows
+from .teaching import FROM_SCRATCH, every_value, parse_targets, teaching_rows
 from .teaching import ORGANS as TAUGHT_ORGANS
 from .uncertainty import uncertainty_rows
 from .voxel_features import FeatureSource
@@ -54,11 +54,13 @@ def run_study(
     predictions: Path | None = None,
     trainings: Path | None = None,
     others: Sequence[Path] = (),
+    targets: str | None = None,
 ) -> None:
     """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
 
     `others` are scans of other body parts, for the study of the anatomy check. `trainings` keeps
-    the checkpoints of a study that trains, which goes on from those it finds there.
+    the checkpoints of a study that trains, which goes on from those it finds there. `targets` are what the study of
+    teaching teaches (`parse_targets`), else two organs that its base knows.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
@@ -74,7 +76,7 @@ def run_study(
         "settings": lambda: _settings(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
         "corrections": lambda: _corrections(descriptions[0], data),
-        "teaching": lambda: _teaching(descriptions[0], data),
+        "teaching": lambda: _teaching(descriptions[0], data, targets),
         "augmentations": lambda: augmentation_study(descriptions[0], data[0], output),
         "anatomy": lambda: anatomy_study(descriptions[0], data, others, _needed(predictions, study)),
     }
@@ -84,6 +86,7 @@ def run_study(
     options = {"--predictions": predictions, "--trainings": trainings}
     more = "".join(f" {option} {folder}" for option, folder in options.items() if folder)
     more += "".join(f" --other {place}" for place in others)
+    more += f' --targets "{targets}"' if targets else ""
     command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
     write_study(output, rows, command=command, seed=0, **described)
 
@@ -296,20 +299,29 @@ def _corrections(description: ModelDescription, data: Sequence[Path]) -> tuple[l
     return rows, described
 
 
-def _teaching(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+def _teaching(
+    description: ModelDescription, data: Sequence[Path], targets: str | None
+) -> tuple[list[StudyRow], dict[str, Any]]:
     base = load_model(str(description.folder), "cpu", with_refiner=False)
-    lesson, tests = find_cases(data[0])[0], _validation(description, data)
-    rows = teaching_rows(base, lesson, tests, TAUGHT_ORGANS, minutes=_TEACHING_MINUTES)
+    lesson, tests = find_cases(data[0])[0], _validation(every_value(description), data)
+    taught = parse_targets(targets or ",".join(TAUGHT_ORGANS), description)
+    rows = teaching_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES)
+    known = (
+        f"The backbone of {description.name} was fine-tuned with labels of these organs: one that is new to it will "
+        "fare worse."
+        if targets is None
+        else f"No training of {description.name} was told what is taught here: half an organ is cut at the middle of "
+        "its volume, a boundary that nobody drew."
+    )
     described = {
-        "order": 60,
-        "title": "A model of the reader's own",
+        "order": 60 if targets is None else 61,
+        "title": "A model of the reader's own" if targets is None else f"What {description.name} was never told",
         "question": "What does a reader get who teaches one organ on one scan?",
         "protocol": f"Each organ alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's "
         f"grid. Taught: a probe on the frozen features of {description.name}, begun from its own probe. Rival: "
-        "backbone and probe of the same architecture, both new, trained on the same scan for the same time. The "
-        f"backbone of {description.name} was fine-tuned with labels of these organs: one that is new to it will fare "
-        "worse.",
-        "budget": f"{_TEACHING_MINUTES:g} minutes an organ, features included",
+        f"backbone and probe of the same architecture, both new, trained on the same scan for the same time. {known}",
+        "budget": f"{_TEACHING_MINUTES:g} minutes of the processor an organ, features included; base "
+        f"{description.name} {description.version}",
         "reference": FROM_SCRATCH,
     }
     return rows, described

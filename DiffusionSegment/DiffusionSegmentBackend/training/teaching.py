@@ -7,7 +7,6 @@ and is shared with the base.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,10 +74,10 @@ def teach(
     Raises:
         DiffusionSegmentError: GEOMETRY or TRAINING_DATA, naming what is wrong with the labels.
     """
-    began = time.monotonic()
+    began = budget.clock()
     check_lesson(cases, names)
     lessons = [_lesson_of(case, list(names), base, progress) for case in cases]
-    left = max(budget.minutes - (time.monotonic() - began) / 60, _LEAST_SHARE_FOR_FITTING * budget.minutes)
+    left = max(budget.minutes - (budget.clock() - began) / 60, _LEAST_SHARE_FOR_FITTING * budget.minutes)
     torch.manual_seed(budget.seed)
     probe = new_probe(base.pre_segmenter, len(names) + 1)
     return _fit(lessons, probe, replace(budget, minutes=left), folder, resume=resume, progress=progress)
