@@ -254,11 +254,17 @@ def _run_features(options: argparse.Namespace) -> None:
 
 
 def _run_models(_: argparse.Namespace) -> None:
+    from .errors import one_line
+    from .foreign_model import why_unusable
     from .pipeline.model import find_model, list_models, read_description
 
     for name in list_models():
-        description = read_description(find_model(name))
-        print(f"{name}\t{description.version}\t{description.title}\t{len(description.labels)} organs")
+        problem = why_unusable(find_model(name))
+        if problem is None:
+            description = read_description(find_model(name))
+            print(f"{name}\t{description.version}\t{description.title}\t{len(description.labels)} organs")
+        else:
+            print(f"{name}\t-\t{one_line(f'cannot be used: {problem}')}")
 
 
 def _run_check(_: argparse.Namespace) -> None:

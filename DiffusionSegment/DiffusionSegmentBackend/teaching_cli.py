@@ -19,11 +19,22 @@ def add_teaching_commands(commands: Any) -> None:
     _add_similar(commands)
     _add_teach(commands)
     export = commands.add_parser("export-model", help="write a model of your own into one file")
-    export.add_argument("name", metavar="NAME")
+    export.add_argument(
+        "name", metavar="NAME_OR_FOLDER", help="an installed model of your own, or the folder that `train` wrote"
+    )
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the zip file")
+    export.add_argument(
+        "--name", dest="new_name", metavar="NAME", help="its name where it is imported (default: the name it has)"
+    )
     export.set_defaults(run=_run_export)
     importer = commands.add_parser("import-model", help="install a model that somebody exported")
-    importer.add_argument("source", type=Path, metavar="FILE_OR_FOLDER")
+    importer.add_argument(
+        "source",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="a zip file of `export-model`, or the folder that `train` wrote",
+    )
+    importer.add_argument("--name", metavar="NAME", help="another name than the one it has")
     importer.add_argument("--replace", action="store_true", help="take the place of a model of that name")
     importer.set_defaults(run=_run_import)
 
@@ -131,11 +142,12 @@ def _run_teach(options: argparse.Namespace) -> None:
 def _run_export(options: argparse.Namespace) -> None:
     from .user_models import export_model
 
-    export_model(options.name, options.output)
-    print(f"Written to {options.output}.")
+    name = export_model(options.name, options.output, name=options.new_name)
+    print(f"Written to {options.output}; `import-model` installs it as {name}.")
 
 
 def _run_import(options: argparse.Namespace) -> None:
     from .user_models import import_model
 
-    print(f"Installed. Use it with --model {import_model(options.source, replace=options.replace)}.")
+    name = import_model(options.source, replace=options.replace, name=options.name)
+    print(f"Installed. Use it with --model {name}.")

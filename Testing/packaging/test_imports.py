@@ -31,7 +31,7 @@ LEVELS = [
     {"networks"},
     {"pipeline"},
     {"result_folder"},
-    {"user_models", "self_test"},
+    {"user_models", "foreign_model", "model_archive", "self_test"},
     {"training", "evaluation", "reporting"},
     {"studies", "reporting_requests", "engine"},
     {"benchmark"},

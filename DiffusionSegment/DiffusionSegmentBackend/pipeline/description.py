@@ -13,6 +13,7 @@ from ..model_folders import model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
 DESCRIPTION_FILE = "model.json"
+CARD_FILE = "MODEL_CARD.md"
 NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 MAX_LABELS = 254  # marks are uint8 and hold k + 1 for label k
@@ -303,6 +304,28 @@ def _anatomy(item: dict[str, Any]) -> Anatomy:
         usual_layout_mm=None if usual is None else _finite(usual),
         max_layout_mm=None if largest is None else _finite(largest),
     )
+
+
+def label_without_terms(raw: dict[str, Any]) -> str | None:
+    """The name of the first label that lacks what Slicer and DICOM SEG show of it: category, code, colour; else None.
+
+    Category, code and, where there is one, modifier are coded terms of three texts; colour is red, green, blue, 0..255.
+    """
+    for item in raw["labels"]:
+        terms = [item.get("category"), item.get("code"), *([item["modifier"]] if "modifier" in item else [])]
+        if not (all(map(_is_coded_term, terms)) and _is_colour(item.get("colour"))):
+            return str(item["name"])
+    return None
+
+
+def _is_coded_term(term: Any) -> bool:
+    return isinstance(term, dict) and all(
+        isinstance(term.get(key), str) and term[key] for key in ("scheme", "value", "meaning")
+    )
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, list) and len(colour) == 3 and all(type(n) is int and 0 <= n <= 255 for n in colour)
 
 
 def _typed(kind: type[_Part], item: dict[str, Any]) -> _Part:

@@ -228,7 +228,7 @@ def weights_missing(description: ModelDescription, name: str) -> DiffusionSegmen
     return DiffusionSegmentError(
         ErrorCode.WEIGHTS_MISSING,
         f"The model {description.name} has no weights for its {name}.",
-        hint="Install the model again, or train it.",
+        hint="Import or install the model again, or train it to the end.",
     )
 
 
@@ -264,7 +264,9 @@ def check_base(description: ModelDescription) -> None:
     paths = {name: description.file_of(name) for name in shared}
     if not all(path is not None and path.is_file() for path in paths.values()):
         raise DiffusionSegmentError(
-            ErrorCode.WEIGHTS_MISSING, f"{taught}, which is not installed.", hint=f"Install {description.base.name}."
+            ErrorCode.WEIGHTS_MISSING,
+            f"{taught}, which is not installed.",
+            hint=f"Import {description.base.name} first.",
         )
     if any(path is not None and sha256_of(path) != shared[name].sha256 for name, path in paths.items()):
         here = read_description(find_model(description.base.name)).version

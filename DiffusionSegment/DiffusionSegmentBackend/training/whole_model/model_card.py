@@ -7,14 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ...pipeline.description import ModelDescription
+from ...pipeline.description import CARD_FILE, ModelDescription
 from ...result_folder import write_text
 from .model_folder import ModelFolder
 from .options import ModelTrainingOptions
 from .scans import ScanFiles
 from .time_plan import TimePlan
-
-CARD_FILE = "MODEL_CARD.md"
 
 _CARD = """# Model card: {name} {version}
 
