@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DiffusionSegmentError, ErrorCode
+from .manifest_cli import add_init_options, run_init
 
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
@@ -26,12 +27,13 @@ def add_training_commands(commands: Any) -> None:
     _add_evidence(commands)
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
         "--data",
         type=Path,
         action="append",
-        required=True,
+        required=required,
+        default=None if required else [],
         metavar="DIR",
         help="folder with images/ and labels/; may be given several times",
     )
@@ -40,9 +42,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_train(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a model, or one network of a model of the first generation")
     parser.add_argument("network", nargs="?", choices=_NETWORKS, help="without it, a whole model in --minutes")
-    _add_data(parser)
+    _add_data(parser, required=False)
     _add_whole_model(parser)
+    add_init_options(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights, for model.json")
+    parser.add_argument("--data-source", default="", metavar="TEXT", help="where the scans are from, for model.json")
     parser.add_argument("--base", default="abdomen-ct", help="model or manifest (.json) that a new folder starts from")
     parser.add_argument(
         "--with",
@@ -62,7 +67,11 @@ def _add_train(commands: Any) -> None:
         "--fold", default="1/1", metavar="I/N", help="hold out every N-th case, beginning with the I-th"
     )
     parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
-    parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="a whole model: minutes in all, reading and scoring included; one network: minutes of training",
+    )
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
@@ -84,7 +93,9 @@ def _add_train(commands: Any) -> None:
 def _add_whole_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a whole model")
     group.add_argument(
-        "--manifest", metavar="NAME|FILE", help="a model.json without networks (default: that in the model's folder)"
+        "--manifest",
+        metavar="NAME|FILE",
+        help="a model.json without networks, as --init writes it (default: that in the model's folder)",
     )
     group.add_argument("--folds", type=int, default=3, metavar="N", help="networks for out-of-fold predictions")
     group.add_argument(
@@ -159,6 +170,13 @@ def _add_evidence(commands: Any) -> None:
 
 
 def _run_train(options: argparse.Namespace) -> None:
+    if options.init is not None:
+        run_init(options)
+        return
+    if not options.data:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, "There is nothing to train on.", hint="Give --data DIR with images/ and labels/."
+        )
     if options.network is None:
         _run_train_model(options)
         return
@@ -171,6 +189,8 @@ def _run_train(options: argparse.Namespace) -> None:
             data=tuple(options.data),
             output=options.output,
             base=options.base,
+            licence=options.licence,
+            data_source=options.data_source,
             companions=tuple(_companion(text) for text in options.companions),
             companion_share=options.companion_share,
             unlabelled=tuple(options.unlabelled),
@@ -209,6 +229,8 @@ def _run_train_model(options: argparse.Namespace) -> None:
             output=options.output,
             minutes=options.minutes,
             manifest=options.manifest,
+            licence=options.licence,
+            data_source=options.data_source,
             unlabelled=tuple(options.unlabelled),
             folds=options.folds,
             denoising_share=options.denoising_share,

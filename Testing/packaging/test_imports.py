@@ -38,7 +38,7 @@ LEVELS = [
     {"worker"},
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
-        *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
+        *("benchmark_cli", "manifest_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
     },
 ]
 # Siblings on one level that must not know each other.

@@ -203,7 +203,7 @@ def read_manifest(path: Path) -> ModelDescription:
 def _read(path: Path) -> ModelDescription:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(raw, path.parent)
+        return parse_description(raw, path.parent)
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, ArithmeticError) as error:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
@@ -212,7 +212,12 @@ def _read(path: Path) -> ModelDescription:
         ) from error
 
 
-def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
+def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
+    """The content of a model.json that lies, or will lie, in `folder`.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError, ArithmeticError: when it is not as agreed.
+    """
     labels = tuple(_label(item) for item in raw["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ...")

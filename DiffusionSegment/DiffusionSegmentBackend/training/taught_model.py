@@ -25,8 +25,8 @@ from .teaching import TaughtCase, check_lesson, teach
 
 LEARNING_RATE = 3e-3
 _EMA_DECAY = 0.98
-_TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
-_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _LONGEST_NAME = 60
 # A taught organ may be small and the scan long: what must be shown of its heights is widened by so much each way.
 _REACH_MM = 150.0
@@ -106,7 +106,7 @@ def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict
     """
     known = {item["name"]: item for item in base.raw["labels"]}
     taken = {tuple(item["colour"]) for item in known.values()}
-    free = [colour for colour in _COLOURS if colour not in taken]
+    free = [colour for colour in COLOURS if colour not in taken]
     entries: list[dict[str, Any]] = []
     for value, given in enumerate(names.values(), start=1):
         name = machine_name(given)
@@ -116,8 +116,8 @@ def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict
             )
         fresh = {
             "title": given.strip()[:1].upper() + given.strip()[1:],
-            "category": _TISSUE,
-            "code": _TISSUE,
+            "category": TISSUE,
+            "code": TISSUE,
             "colour": list(free[(value - 1) % len(free)]),
         }
         entries.append({**known.get(name, fresh), "name": name, "value": value})
