@@ -110,7 +110,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     ("more", "words"),
     [
         (["--spacing", "1,1"], "invalid list of numbers"),
-        (["--spacing", "0,1,1"], "No model can have this: spacing_mm"),
+        (["--spacing", "0,1,1"], "must be above 0 mm"),
+        (["--spacing", "0.001,1,1"], "No model can have this: spacing_mm"),
         (["--trunk-spacing", "2,2,3.5"], "No model can have this: trunk_spacing_mm"),
         (["--tile", "64,64,20"], "does not fit a network of 5 levels"),
         (["--window", "5,1"], "window must rise"),

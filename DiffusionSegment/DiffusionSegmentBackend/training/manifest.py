@@ -76,6 +76,8 @@ def manifest_of(options: ManifestOptions, labels: list[dict[str, Any]]) -> dict[
     """The content of the manifest."""
     spacing = options.spacing_mm or _SPACING_MM
     trunk = options.trunk_spacing_mm or tuple(2 * mm if mm < _FINE_MM else mm for mm in spacing)
+    if min(*spacing, *trunk) <= 0:
+        raise DiffusionSegmentError(ErrorCode.OPTION, "A spacing must be above 0 mm.", hint="Give it as X,Y,Z in mm.")
     is_ct = options.modality == "CT"
     unit = options.window_unit or ("HU" if is_ct else "percentile")
     window = options.window or {"HU": _CT_WINDOW, "percentile": _PERCENTILES}.get(unit)
