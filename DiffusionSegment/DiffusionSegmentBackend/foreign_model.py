@@ -10,7 +10,8 @@ from .model_archive import FINE_TUNED, MANIFEST_FILE, ArchiveManifest, refusal, 
 from .pipeline.description import DESCRIPTION_FILE, ModelDescription, label_without_terms, read_description
 from .pipeline.model import check_base, find_model, load_model, load_network, weights_missing
 
-FROM_BASE = ("modality", "spacing_mm", "trunk_spacing_mm", "tile_voxels", "window", "window_unit")
+_SIZES = ("spacing_mm", "trunk_spacing_mm", "tile_voxels")
+FROM_BASE = (*_SIZES, "modality", "window", "window_unit")
 # A description that a stranger wrote must not ask for more memory than there is.
 _MIN_SPACING_MM = 0.05
 _MAX_TILE_VOXELS = 4_000_000
@@ -44,7 +45,7 @@ def _check_fine_tuned(description: ModelDescription, name: str, source: Path) ->
         raise refusal(source, "it is not a fine-tuned model")
     # A foreign description must not choose sizes: a grid or a network could be larger than any memory.
     expected = probe_architecture(base, description.classes)
-    alike = all(description.raw.get(key) == base.raw.get(key) for key in FROM_BASE) and all(
+    alike = all(description.raw.get(key) == base.raw.get(key) for key in _SIZES) and all(
         description.networks[name].architecture == base.networks[name].architecture for name in shared
     )
     if not alike or description.networks["probe"].architecture != expected:

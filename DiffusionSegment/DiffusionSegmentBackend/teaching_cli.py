@@ -1,4 +1,4 @@
-"""The command line of readers who teach: `diffusion-segment similar | teach | export-model | import-model`."""
+"""The command line of readers who teach: `diffusion-segment similar | fine-tune | export-model | import-model`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BASE = "abdomen-ct"
 def add_teaching_commands(commands: Any) -> None:
     """Add the commands to the subparsers of `diffusion-segment`."""
     _add_similar(commands)
-    _add_teach(commands)
+    _add_fine_tune(commands)
     export = commands.add_parser("export-model", help="write a model of your own into one file")
     export.add_argument(
         "name", metavar="NAME_OR_FOLDER", help="an installed model of your own, or the folder that `train` wrote"
@@ -56,8 +56,10 @@ def _add_similar(commands: Any) -> None:
     parser.set_defaults(run=_run_similar)
 
 
-def _add_teach(commands: Any) -> None:
-    parser = commands.add_parser("teach", help="learn your own segments from a labelled scan")
+def _add_fine_tune(commands: Any) -> None:
+    parser = commands.add_parser(
+        "fine-tune", aliases=["teach"], help="fine-tune a model to your own segments, from one labelled scan or a few"
+    )
     parser.add_argument("--scan", type=Path, action="append", required=True, metavar="INPUT", help="may be repeated")
     parser.add_argument(
         "--labels", type=Path, action="append", required=True, metavar="LABELMAP", help="one for each scan, in order"
@@ -68,7 +70,8 @@ def _add_teach(commands: Any) -> None:
     parser.add_argument("--minutes", type=float, default=_MINUTES, help="time to learn (default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--replace", action="store_true", help="take the place of a model of that name")
-    parser.set_defaults(run=_run_teach)
+    parser.add_argument("--force", action="store_true", help="go on with a base of another modality than the scan's")
+    parser.set_defaults(run=_run_fine_tune)
 
 
 def parse_names(text: str) -> dict[int, str]:
@@ -120,7 +123,7 @@ def _run_similar(options: argparse.Namespace) -> None:
         )
 
 
-def _run_teach(options: argparse.Namespace) -> None:
+def _run_fine_tune(options: argparse.Namespace) -> None:
     from .commands import ProgressBar
     from .teaching_files import teach_files
 
@@ -134,6 +137,7 @@ def _run_teach(options: argparse.Namespace) -> None:
             minutes=options.minutes,
             device=options.device,
             replace=options.replace,
+            force=options.force,
             progress=bar,
         )
     print(f"Learnt. Use it with --model {options.name}. Stored in {report['folder']}.")

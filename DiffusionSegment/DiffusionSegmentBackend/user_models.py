@@ -79,10 +79,13 @@ def save_user_model(
     labels: list[dict[str, Any]],
     anatomy: dict[str, Any],
     title: str | None = None,
+    modality: str | None = None,
     training: str = "",
     replace: bool = False,
 ) -> Path:
     """Store a fine-tuned probe and return its folder; `labels` and `anatomy` as in model.json.
+
+    `modality` is that of the scans, where it is not the base's.
 
     Raises:
         DiffusionSegmentError: OPTION for the name or a base that is not installed, DISK_FULL, OUTPUT_UNWRITABLE.
@@ -91,11 +94,16 @@ def save_user_model(
     check_base_is_installed(base)
     raw: dict[str, Any] = {key: base.raw[key] for key in FROM_BASE if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
+    if modality is not None and modality != base.modality:
+        # HU are for CT alone; the networks go on seeing the same values.
+        unit = "percentile" if base.window_unit == "percentile" else "HU" if modality == "CT" else "value"
+        raw |= {"modality": modality, "window_unit": unit}
     raw["orientation"] = base.raw.get("orientation", "LPS")
     raw["labels"], raw["anatomy"] = labels, anatomy
     # What a reader teaches may lie in many pieces: metastases, lymph nodes.
     raw["defaults"] = {key: value for key, value in base.raw.get("defaults", {}).items() if key != "smallest_piece"}
     raw["channels"], raw["training_data"] = list(base.channels), training
+    raw["licence"] = _licence_on(base)
     # By its folder's name, under which it is looked for; that in its model.json may be another.
     raw["base"] = {"name": base.folder.name, "version": base.version, "weights_sha256": weights_sha256(base)}
     raw["networks"] = {
@@ -109,6 +117,12 @@ def save_user_model(
         save_network(staging, "probe", probe, architecture=probe_architecture(base, probe.classes))
         ArchiveManifest.of_folder(staging, name=name, format=FINE_TUNED).write(staging)
     return folder
+
+
+def _licence_on(base: ModelDescription) -> str:
+    """The scans' licence is not known here; the networks of the base keep theirs."""
+    of_base = str(base.raw.get("licence") or "not stated")
+    return f"not stated; its features are those of {base.folder.name} ({of_base})"
 
 
 def check_base_is_installed(base: ModelDescription) -> None:

@@ -34,7 +34,7 @@ from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
 from .settings import SETTINGS, setting_rows
 from .starts import start_rows
-from .teaching import FROM_SCRATCH, every_value, parse_targets, teaching_rows
+from .teaching import FROM_SCRATCH, every_value, parse_targets, target_rows, teaching_rows
 from .teaching import ORGANS as TAUGHT_ORGANS
 from .uncertainty import uncertainty_rows
 from .voxel_features import FeatureSource
@@ -305,26 +305,33 @@ def _teaching(
     base = load_model(str(description.folder), "cpu", with_refiner=False)
     lesson, tests = find_cases(data[0])[0], _validation(every_value(description), data)
     taught = parse_targets(targets or ",".join(TAUGHT_ORGANS), description)
-    rows = teaching_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES)
-    known = (
-        f"The backbone of {description.name} was fine-tuned with labels of these organs: one that is new to it will "
-        "fare worse."
-        if targets is None
-        else f"No training of {description.name} was told what is taught here: half an organ is cut at the middle of "
-        "its volume, a boundary that nobody drew."
+    protocol = (
+        f"Each alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's grid. Taught: a "
+        f"probe on the frozen features of {description.name}, begun from its own probe."
     )
     described = {
-        "order": 60 if targets is None else 61,
-        "title": "A model of the reader's own" if targets is None else f"What {description.name} was never told",
+        "order": 60,
+        "title": "A model of the reader's own",
         "question": "What does a reader get who teaches one organ on one scan?",
-        "protocol": f"Each organ alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's "
-        f"grid. Taught: a probe on the frozen features of {description.name}, begun from its own probe. Rival: "
-        f"backbone and probe of the same architecture, both new, trained on the same scan for the same time. {known}",
+        "protocol": f"{protocol} Rival: backbone and probe of the same architecture, both new, trained on the same "
+        f"scan for the same time. The backbone of {description.name} was fine-tuned with labels of these organs: one "
+        "that is new to it will fare worse.",
         "budget": f"{_TEACHING_MINUTES:g} minutes of the processor an organ, features included; base "
         f"{description.name} {description.version}",
         "reference": FROM_SCRATCH,
     }
-    return rows, described
+    if targets is None:
+        return teaching_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES), described
+    rows = target_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES)
+    return rows, {
+        **described,
+        "order": 61,
+        "title": "Fine-tuning to what the base does not know",
+        "question": "How much worse is a target that no training of the base was told?",
+        "protocol": f"{protocol} Half an organ is cut at the middle of its volume: a boundary that nobody drew and "
+        f"that no training of {description.name} was told.",
+        "reference": rows[0].name,
+    }
 
 
 def _models(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,17 +92,42 @@ def teaching_rows(
     """
     case = load_case(lesson, every_value(base.description))
     add_coordinates([case], base.bodypart)
-    volume = read_volume(lesson.image)
-    labels, heights = read_label_map(lesson.label, volume), scan_heights(volume)
-    rows = {name: StudyRow(name, dice={test.name: {} for test in tests}) for name in (TAUGHT, FROM_SCRATCH)}
-    budget = replace(teaching_budget(minutes), processor_time=True, cores=torch.get_num_threads())
-    for target in tqdm(targets, desc="targets"):
-        taught = TaughtCase(volume, target.mask(labels, heights))
-        with tempfile.TemporaryDirectory() as folder:
-            probe = teach([taught], {1: target.name}, base, budget=budget, folder=Path(folder))
+    rows = {name: _empty_row(name, tests) for name in (TAUGHT, FROM_SCRATCH)}
+    budget = _budget(minutes)
+    for target, probe in _taught(base, lesson, targets, budget):
         _record(rows[TAUGHT], tests, target, base.backbone, probe)
         _record(rows[FROM_SCRATCH], tests, target, *network_of_its_own(base, case, target, budget))
     return list(rows.values())
+
+
+def target_rows(
+    base: Model, lesson: CaseFiles, tests: Sequence[Case], targets: Sequence[Target], *, minutes: float
+) -> list[StudyRow]:
+    """As the first of `teaching_rows`, a row for each target."""
+    rows = {target: _empty_row(target.name, tests) for target in targets}
+    for target, probe in _taught(base, lesson, targets, _budget(minutes)):
+        _record(rows[target], tests, target, base.backbone, probe)
+    return list(rows.values())
+
+
+def _empty_row(name: str, tests: Sequence[Case]) -> StudyRow:
+    return StudyRow(name, dice={test.name: {} for test in tests})
+
+
+def _budget(minutes: float) -> Budget:
+    return replace(teaching_budget(minutes), processor_time=True, cores=torch.get_num_threads())
+
+
+def _taught(
+    base: Model, lesson: CaseFiles, targets: Sequence[Target], budget: Budget
+) -> Iterator[tuple[Target, Probe]]:
+    """A probe for each target alone, taught on one scan."""
+    volume = read_volume(lesson.image)
+    labels, heights = read_label_map(lesson.label, volume), scan_heights(volume)
+    for target in tqdm(targets, desc="targets"):
+        taught = TaughtCase(volume, target.mask(labels, heights))
+        with tempfile.TemporaryDirectory() as folder:
+            yield target, teach([taught], {1: target.name}, base, budget=budget, folder=Path(folder))
 
 
 def scan_heights(volume: Volume) -> NDArray[np.float64]:

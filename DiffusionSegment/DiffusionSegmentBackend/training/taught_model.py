@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import time
@@ -13,12 +14,13 @@ import numpy as np
 import torch
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..pipeline.description import ModelDescription
+from ..pipeline.checks import check_modality, shows_hounsfield
+from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.features import body_coordinates
-from ..pipeline.model import Model
+from ..pipeline.model import Model, find_model, list_models
 from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
-from ..user_models import check_free_name, save_user_model
+from ..user_models import check_base_is_installed, check_free_name, save_user_model
 from ..volume import model_grid
 from .loop import Budget
 from .teaching import TaughtCase, check_lesson, teach
@@ -58,17 +60,22 @@ def teach_user_model(
     minutes: float,
     title: str | None = None,
     replace: bool = False,
+    force: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Teach and store the user model `name`; what came of it. Nothing is stored when `progress` raises `Cancelled`.
+    """Fine-tune and store the user model `name`; what came of it. Nothing is stored when `progress` raises `Cancelled`.
 
-    The report tells folder, base, seconds, and of each organ its title and the mL that were drawn.
+    The model is for the modality of the scans; `force` goes on where that is not the base's. The report has folder,
+    base, seconds, and of each organ its title and the mL that were drawn.
 
     Raises:
-        DiffusionSegmentError: OPTION for minutes or a name that is bad or taken, GEOMETRY or TRAINING_DATA for labels.
+        DiffusionSegmentError: OPTION for minutes, a base that is not installed or a name that is bad or taken, MODALITY
+            for scans of another modality than the base's, GEOMETRY or TRAINING_DATA for labels.
     """
     began = time.monotonic()
     check_free_name(name, replace=replace)
+    check_base_is_installed(base.description)
+    modality = scans_modality(cases, base.description, force=force)
     budget = teaching_budget(minutes, device=base.device.type)
     labels = label_entries(names, base.description)
     check_lesson(cases, names)
@@ -83,7 +90,8 @@ def teach_user_model(
         labels=labels,
         anatomy=anatomy,
         title=title,
-        training=f"taught by a reader on {scans}",
+        modality=modality,
+        training=f"fine-tuned by a reader on {scans}",
         replace=replace,
     )
     drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
@@ -96,6 +104,47 @@ def teach_user_model(
             for entry, ml in zip(labels, drawn, strict=True)
         ],
     }
+
+
+def scans_modality(cases: Sequence[TaughtCase], base: ModelDescription, *, force: bool = False) -> str:
+    """The modality of the scans: by their headers, else by their values the base's.
+
+    Raises:
+        DiffusionSegmentError: MODALITY where it is not the base's, unless `force`; OPTION for scans of several.
+    """
+    modalities = set()
+    for case in cases:
+        try:
+            check_modality(case.volume.array, expected=base.modality, stated=case.modality)
+            modalities.add(base.modality)
+        except DiffusionSegmentError as error:
+            if not force:
+                raise DiffusionSegmentError(error.code, error.message, hint=_other_bases(case, base)) from error
+            modalities.add(_likely_modality(case))
+    if len(modalities) > 1:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The scans are of several modalities: {', '.join(sorted(modalities))}.",
+            hint="Fine-tune a model for each.",
+        )
+    return next(iter(modalities), base.modality)
+
+
+def _likely_modality(case: TaughtCase) -> str:
+    """By the header, else by the values: Hounsfield units or not."""
+    return case.modality or ("CT" if shows_hounsfield(case.volume.array) else "MR")
+
+
+def _other_bases(case: TaughtCase, base: ModelDescription) -> str:
+    """What to do with a scan of another modality than the base's: the installed models for its own."""
+    modality, fitting = _likely_modality(case), []
+    for name in list_models():
+        with contextlib.suppress(DiffusionSegmentError):
+            if read_description(find_model(name)).modality == modality != base.modality:
+                fitting.append(name)
+    if not fitting:
+        return f"There is no base for {modality}: train one with `train`."
+    return f"Choose a base for {modality}: {', '.join(fitting)}."
 
 
 def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict[str, Any]]:

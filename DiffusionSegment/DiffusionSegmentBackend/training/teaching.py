@@ -35,10 +35,14 @@ _JITTER = 0.15
 
 @dataclass(frozen=True)
 class TaughtCase:
-    """A scan (k, j, i) and whole-numbered labels of the same shape; values that are not named are background."""
+    """A scan (k, j, i) and whole-numbered labels of the same shape; values that are not named are background.
+
+    `modality` is that of the DICOM header, None where there is none.
+    """
 
     volume: Volume
     labels: NDArray
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
