@@ -155,7 +155,12 @@ def _add_study(commands: Any) -> None:
     )
     parser.add_argument("--fold", type=int, default=1, metavar="N", help="bakeoff: the fold that is held out (1 to 3)")
     parser.add_argument("--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff: minutes of the trunk")
-    parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="bakeoff: minutes of each arm")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="bakeoff: of each arm (default: 20); teaching: a target (default: 1.5)",
+    )
     parser.add_argument(
         "--targets", metavar="T,...", help="teaching: organs of the model, VALUE=NAME, or NAME:upper for half an organ"
     )
@@ -311,6 +316,7 @@ def _run_study(options: argparse.Namespace) -> None:
         trainings=options.trainings,
         others=options.other,
         targets=options.targets,
+        minutes=options.minutes,
     )
 
 
@@ -326,7 +332,7 @@ def _run_bakeoff(options: argparse.Namespace) -> None:
         options.data,
         options.output,
         trainings=options.trainings,
-        options=BakeoffOptions(fold=options.fold, trunk_minutes=options.trunk_minutes, minutes=options.minutes),
+        options=BakeoffOptions(fold=options.fold, trunk_minutes=options.trunk_minutes, minutes=options.minutes or 20.0),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,12 +56,13 @@ def run_study(
     trainings: Path | None = None,
     others: Sequence[Path] = (),
     targets: str | None = None,
+    minutes: float | None = None,
 ) -> None:
     """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
 
     `others` are scans of other body parts, for the study of the anatomy check. `trainings` keeps
     the checkpoints of a study that trains, which goes on from those it finds there. `targets` are what the study of
-    teaching teaches (`parse_targets`), else two organs that its base knows.
+    teaching teaches (`parse_targets`), else two organs that its base knows, in so many `minutes` each.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
@@ -76,7 +78,7 @@ def run_study(
         "settings": lambda: _settings(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
         "corrections": lambda: _corrections(descriptions[0], data),
-        "teaching": lambda: _teaching(descriptions[0], data, targets),
+        "teaching": lambda: _teaching(descriptions[0], data, targets, minutes or _TEACHING_MINUTES),
         "augmentations": lambda: augmentation_study(descriptions[0], data[0], output),
         "anatomy": lambda: anatomy_study(descriptions[0], data, others, _needed(predictions, study)),
     }
@@ -86,7 +88,8 @@ def run_study(
     options = {"--predictions": predictions, "--trainings": trainings}
     more = "".join(f" {option} {folder}" for option, folder in options.items() if folder)
     more += "".join(f" --other {place}" for place in others)
-    more += f' --targets "{targets}"' if targets else ""
+    more += f" --targets {shlex.quote(targets)}" if targets else ""
+    more += f" --minutes {minutes:g}" if minutes else ""
     command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
     write_study(output, rows, command=command, seed=0, **described)
 
@@ -300,7 +303,7 @@ def _corrections(description: ModelDescription, data: Sequence[Path]) -> tuple[l
 
 
 def _teaching(
-    description: ModelDescription, data: Sequence[Path], targets: str | None
+    description: ModelDescription, data: Sequence[Path], targets: str | None, minutes: float
 ) -> tuple[list[StudyRow], dict[str, Any]]:
     base = load_model(str(description.folder), "cpu", with_refiner=False)
     lesson, tests = find_cases(data[0])[0], _validation(every_value(description), data)
@@ -316,13 +319,13 @@ def _teaching(
         "protocol": f"{protocol} Rival: backbone and probe of the same architecture, both new, trained on the same "
         f"scan for the same time. The backbone of {description.name} was fine-tuned with labels of these organs: one "
         "that is new to it will fare worse.",
-        "budget": f"{_TEACHING_MINUTES:g} minutes of the processor an organ, features included; base "
+        "budget": f"{minutes:g} minutes of the processor an organ, features included; base "
         f"{description.name} {description.version}",
         "reference": FROM_SCRATCH,
     }
     if targets is None:
-        return teaching_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES), described
-    rows = target_rows(base, lesson, tests, taught, minutes=_TEACHING_MINUTES)
+        return teaching_rows(base, lesson, tests, taught, minutes=minutes), described
+    rows = target_rows(base, lesson, tests, taught, minutes=minutes)
     return rows, {
         **described,
         "order": 61,
