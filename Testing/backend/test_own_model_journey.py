@@ -45,7 +45,9 @@ def write_case(folder: Path, name: str, seed: int) -> None:
     """A phantom with gray values as of an MR: none is negative, and air is dark."""
     phantom = make_phantom(seed=seed, spacing_mm=(8.0, 8.0, 12.0))
     image = np.clip(phantom.image + 200, 0, 1000).astype(np.int16)
-    labels = sum(np.where(phantom.labels == old, new, 0) for old, new in ORGANS.items()).astype(np.uint8)  # type: ignore[union-attr]
+    labels = np.zeros_like(phantom.labels)
+    for old, new in ORGANS.items():
+        labels[phantom.labels == old] = new
     for part, array in (("images", image), ("labels", labels)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         write_volume(Volume(array, phantom.index_to_lps), folder / part / f"{name}.nii.gz")

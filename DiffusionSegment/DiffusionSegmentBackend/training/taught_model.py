@@ -94,16 +94,23 @@ def teach_user_model(
         training=f"fine-tuned by a reader on {scans}",
         replace=replace,
     )
-    drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
     return {
         "folder": str(place),
         "base": f"{base.description.name} {base.description.version}",
         "seconds": round(time.monotonic() - began, 1),
-        "organs": [
-            {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
-            for entry, ml in zip(labels, drawn, strict=True)
-        ],
+        "organs": _drawn_organs(cases, names, labels),
     }
+
+
+def _drawn_organs(
+    cases: Sequence[TaughtCase], names: Mapping[int, str], labels: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Name, title and the mL that were drawn of each organ."""
+    drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
+    return [
+        {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
+        for entry, ml in zip(labels, drawn, strict=True)
+    ]
 
 
 def scans_modality(cases: Sequence[TaughtCase], base: ModelDescription, *, force: bool = False) -> str:
