@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,11 @@ def command(options: ModelTrainingOptions) -> str:
     parts = ["diffusion-segment train"]
     parts += [f"--data {path.name}" for path in options.data]
     parts += [f"--unlabelled {path.name}" for path in options.unlabelled]
+    parts += [f"--manifest {Path(options.manifest).name}"] if options.manifest else []
     parts += [f"-o {options.output.name}", f"--minutes {options.minutes:g}", f"--folds {options.folds}"]
     parts += [f"--denoising-share {options.denoising_share:g}", f"--seed {options.seed}"]
+    parts += ["--pseudo-labels"] if options.pseudo_labels else []
+    parts += ["--processor-time"] if options.processor_time else []
     return " ".join(parts)
 
 
