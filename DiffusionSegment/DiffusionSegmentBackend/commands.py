@@ -18,7 +18,7 @@ from .errors import DiffusionSegmentError, ErrorCode, one_line
 from .imaging.dicom_scan import check_hounsfield
 from .imaging.label_maps import read_label_map
 from .imaging.shear import notes_of
-from .pipeline.model import list_models, load_model
+from .pipeline.model import is_installed, list_models, load_model
 from .pipeline.options import SegmentOptions
 from .pipeline.segment import segment
 from .result_folder import check_writable, staged_folder, write_result, write_text
@@ -84,6 +84,8 @@ def segment_file(
     with ProgressBar() as bar:
         result = segment(volume, model, options, progress=bar, folder=folder.parent)
     named = {"input": str(Path(source).resolve())}
+    if not is_installed(model.description.folder):
+        named["model_folder"] = str(model.description.folder.resolve())
     if presegmentation is not None:
         named["presegmentation"] = str(presegmentation.resolve())
     if scan.dicom is not None:

@@ -37,7 +37,7 @@ from .volume_io import read_scan, read_volume
 
 _DRAW_HERE = "Draw on the result's own geometry."
 # What the report of a run says about its input.
-_KEPT = ("input", "presegmentation", "series", "series_uid")
+_KEPT = ("model_folder", "input", "presegmentation", "series", "series_uid")
 
 
 def correct_folder(
@@ -70,7 +70,7 @@ def correct_folder(
     if (folder / CORRECTIONS).is_file():
         earlier = _map_of(folder / CORRECTIONS, volume)
         marks = np.where(marks > 0, marks, earlier)
-    model = load_model(str(told["model"]), device)
+    model = load_model(str(told.get("model_folder") or told["model"]), device)
     if weights_sha256(model.description) != told["sha256"]:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,

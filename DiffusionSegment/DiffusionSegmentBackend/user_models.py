@@ -30,11 +30,12 @@ from .model_archive import (
     weights_file,
     write_archive,
 )
-from .model_folders import bundled_models_folder, model_folders, user_models_folder
+from .model_folders import bundled_models_folder, user_models_folder
 from .networks.probe import Probe
 from .pipeline.description import CARD_FILE, DESCRIPTION_FILE, ModelDescription, read_description
 from .pipeline.model import (
     check_base,
+    is_installed,
     save_network,
     sha256_of,
     weights_sha256,
@@ -131,7 +132,7 @@ def check_base_is_installed(base: ModelDescription) -> None:
     Raises:
         DiffusionSegmentError: OPTION.
     """
-    if base.folder.resolve().parent not in {folder.resolve() for folder in model_folders()}:
+    if not is_installed(base.folder):
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
             f"The base model in {base.folder} is not installed.",

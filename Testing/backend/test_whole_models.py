@@ -16,9 +16,12 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import list_models, load_model, share_network
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
+from DiffusionSegmentBackend.reporting.case import installed_model
 from DiffusionSegmentBackend.training.taught_model import teach_user_model
 from DiffusionSegmentBackend.training.teaching import TaughtCase
 from DiffusionSegmentBackend.user_models import export_model, import_model
+from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.volume_io import write_volume
 from reliability.tiny_model import coarse_phantom, write_tiny_model
 
 from .segmenter_model import write_segmenter_model
@@ -261,3 +264,31 @@ def test_the_commands_take_a_folder(
     assert "--model second" in capsys.readouterr().out
     assert main(["export-model", "none", "-o", str(tmp_path / "none.zip")]) == 3
     assert "the folder that `train` wrote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["by its path", "copied by hand"])
+def test_what_such_a_model_made_is_corrected_and_exported(
+    models: Path, tmp_path: Path, installed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_segmenter_model(tmp_path / "trained", name=NAME)
+    if installed:
+        shutil.copytree(folder, models / "my-copy")
+    scan, marks, first, second = (tmp_path / name for name in ("ct.nii.gz", "marks.nii.gz", "first", "second"))
+    volume = coarse_phantom()
+    write_volume(volume, scan)
+    drawn = np.zeros(volume.array.shape, np.uint8)
+    drawn[tuple(n // 2 for n in drawn.shape)] = 2
+    write_volume(Volume(drawn, volume.index_to_lps), marks)
+    name = "my-copy" if installed else str(folder)
+    assert main(["segment", str(scan), "-o", str(first), "--model", name, "--force", "--device", "cpu"]) == 0
+    done = main(["correct", str(first), "--corrections", str(marks), "-o", str(second), "--device", "cpu"])
+    assert done == 0, capsys.readouterr().err
+    report = json.loads((second / "report.json").read_text(encoding="utf-8"))
+    assert report["provenance"]["model"] == ("my-copy" if installed else NAME)
+    model = installed_model(str(report["provenance"].get("model_folder") or report["provenance"]["model"]))
+    assert model is not None
+    assert model.raw["labels"][0]["colour"]
+    x, y, z = (volume.index_to_lps @ [*(n // 2 for n in reversed(drawn.shape)), 1])[:3]
+    for command in (["features", str(scan)], ["similar", str(scan), f"--point={x},{y},{z}"]):
+        done = main([*command, "-o", str(tmp_path / command[0]), "--model", name, "--device", "cpu"])
+        assert done == 0, capsys.readouterr().err

@@ -121,6 +121,11 @@ def find_model(name_or_folder: str) -> Path:
     )
 
 
+def is_installed(folder: Path) -> bool:
+    """Whether a model's folder lies where models are looked for by name."""
+    return folder.resolve().parent in {place.resolve() for place in model_folders()}
+
+
 def load_model(
     name_or_folder: str, device: str = "auto", *, precision: str = "auto", with_refiner: bool = True
 ) -> Model:
@@ -132,6 +137,9 @@ def load_model(
         DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_MISSING, WEIGHTS_CORRUPT, NO_DEVICE or OPTION.
     """
     description = read_description(find_model(name_or_folder))
+    if is_installed(description.folder):
+        # A folder that was copied by hand may have another name than its model.json; reports name what can be found.
+        description = replace(description, name=description.folder.name)
     place = choose_device(device)
     _log.info("model %s %s on %s", description.name, description.version, place)
     names = description.needed_networks

@@ -103,7 +103,7 @@ def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
     lacking = [key for key in _NEEDED if not isinstance(provenance.get(key), str)]
     if lacking:
         raise KeyError(f"provenance.{lacking[0]}")
-    model = installed_model(provenance["model"])
+    model = installed_model(str(provenance.get("model_folder") or provenance["model"]))
     colours = {str(item["name"]): item.get("colour") for item in model.raw["labels"]} if model else {}
     return Case(
         labels=labels,
