@@ -23,8 +23,10 @@ from .teaching_cli import add_teaching_commands
 from .training_cli import add_training_commands
 
 DEFAULT_MODEL = "abdomen-ct"
-_FORCE_HINT = "If you are sure, run again with --force."
-_MORE_HINTS = {ErrorCode.MODALITY: _FORCE_HINT, ErrorCode.BODY_PART_MISMATCH: _FORCE_HINT}
+_FORCE_HINT = "To segment it anyway, run again with --force."
+_MORE_HINTS = dict.fromkeys(
+    (ErrorCode.MODALITY, ErrorCode.BODY_PART_MISMATCH, ErrorCode.UNUSUAL_APPEARANCE), _FORCE_HINT
+)
 _VERBOSE_HINT = "Run again with --verbose, and report what it prints."
 
 _log = logging.getLogger(__name__)

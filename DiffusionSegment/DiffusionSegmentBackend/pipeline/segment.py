@@ -67,8 +67,8 @@ def segment(
     """Segment a scan (k, j, i), HU for a CT; `folder` is as in `delivered`.
 
     Raises:
-        DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY,
-            OUT_OF_GPU_MEMORY.
+        DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH,
+            UNUSUAL_APPEARANCE, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
     """
     session = open_session(volume, model, options, progress=progress)
     return delivered(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
