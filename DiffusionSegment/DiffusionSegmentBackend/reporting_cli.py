@@ -23,6 +23,9 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("--before", type=Path, metavar="DIR0", help="the result before the corrections")
     parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: what the reader decided")
     parser.add_argument("--require-review", action="store_true", help="refuse while organs found are not reviewed")
+    parser.add_argument(
+        "--anonymous", action="store_true", help="leave out the scan's name, patient, study date and series"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="report.html or report.pdf")
     parser.set_defaults(run=_run_report)
 
@@ -47,6 +50,7 @@ def _run_report(options: argparse.Namespace) -> None:
         before=options.before,
         review=options.review,
         require_review=options.require_review,
+        anonymous=options.anonymous,
     )
 
 

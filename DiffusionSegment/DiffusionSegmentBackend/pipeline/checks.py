@@ -41,7 +41,7 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
         )
     raise DiffusionSegmentError(
         ErrorCode.MODALITY,
-        f"These values are Hounsfield units (air or fat below 0): this is a CT, but the model was trained on {expected}.",
+        f"These values are Hounsfield units (air or fat below 0): this is a CT. The model was trained on {expected}.",
         hint="Choose a model for CT, if there is one.",
     )
 
@@ -140,8 +140,8 @@ def judge_organs(measures: OrganMeasures, description: ModelDescription, *, shar
     if layout > limits.max_layout_mm:
         return Finding(
             Verdict.REFUSE,
-            f"This scan shows another part of the body, or its orientation is wrong: what was segmented is not arranged "
-            f"like the organs of {_named(description)} ({distance}).",
+            f"This scan shows another part of the body, or its orientation is wrong: what was segmented is not "
+            f"arranged like the organs of {_named(description)} ({distance}).",
         )
     if limits.usual_layout_mm is not None and layout > limits.usual_layout_mm:
         return Finding(

@@ -12,9 +12,11 @@ import numpy as np
 from matplotlib import colormaps
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..examination import Examination
 from ..pipeline.checks import shows_hounsfield
 from ..volume import Volume
 from .case import Case, Organ, Region, case_on_scan
+from .colours import distinct_colours
 from .review_state import OrganState, Review
 from .views import SOFT_TISSUE_HU, AxialView, axial_view
 
@@ -42,6 +44,7 @@ _PROVENANCE_NAMES = {
     "series": "Series",
     "series_uid": "Series UID",
 }
+_NAMES_THE_SERIES = ("series", "series_uid")
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16
 
@@ -72,9 +75,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words."""
+    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words.
+
+    So is `examination`: patient, study and series, as far as they are known and may be shown.
+    """
 
     scan_name: str
+    examination: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     rows: tuple[OrganRow, ...]
     findings: tuple[Finding, ...]
@@ -91,11 +98,14 @@ def case_report(
     *,
     scan_name: str,
     date: datetime.date,
+    examination: Examination | None = None,
     review: Review | None = None,
     before: Case | None = None,
     require_review: bool = False,
 ) -> CaseReport:
-    """Put the page together. With `before`, the regions are those of the uncorrected result: what the reader was shown.
+    """Put the page together; without an `examination` nothing on it names patient, study or series.
+
+    With `before`, the regions are those of the uncorrected result: what the reader was shown.
 
     Raises:
         DiffusionSegmentError: GEOMETRY when scan and results do not lie in the same place, INPUT_VALUES for a review
@@ -113,6 +123,7 @@ def case_report(
     window = _window(case, scan)
     return CaseReport(
         scan_name=scan_name,
+        examination=_examination(examination) if examination is not None else (),
         facts=_facts(case, date),
         rows=tuple(_row(organ, colours[organ.value], review, before) for organ in case.organs),
         findings=tuple(
@@ -123,18 +134,25 @@ def case_report(
         colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
         window=_window_in_words(case, window),
         warnings=case.warnings,
-        provenance=tuple(_told(key, value) for key, value in case.provenance.items()),
+        provenance=tuple(
+            _told(key, value)
+            for key, value in case.provenance.items()
+            if examination is not None or key not in _NAMES_THE_SERIES
+        ),
     )
 
 
 def organ_colours(case: Case) -> dict[int, tuple[int, int, int]]:
-    """Colours 0..255 by label value: the model's, or matplotlib's cycle where the model is not installed."""
+    """Drawing colours 0..255 by label value, told apart at a glance: the model's, moved where two are too much alike.
+
+    Where the model is not installed they are those of matplotlib's cycle.
+    """
     spare = (np.array(colormaps[_SPARE_COLOURS].colors) * 255).round().astype(int)  # type: ignore[attr-defined]
-    colours = {}
+    standard = []
     for n, organ in enumerate(case.organs):
         red, green, blue = (int(v) for v in spare[n % len(spare)])
-        colours[organ.value] = organ.colour or (red, green, blue)
-    return colours
+        standard.append(organ.colour or (red, green, blue))
+    return dict(zip((organ.value for organ in case.organs), distinct_colours(standard), strict=True))
 
 
 def _check_finished(case: Case, review: Review) -> None:
@@ -164,6 +182,16 @@ def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
     name = f"{case.provenance['model']} {case.provenance['version']}"
     model = f"{case.model.title} ({name})" if case.model else name
     return (("Model", model), ("Date of report", date.isoformat()))
+
+
+def _examination(shown: Examination) -> tuple[tuple[str, str], ...]:
+    facts = (
+        ("Patient", shown.patient_name),
+        ("Patient ID", shown.patient_id),
+        ("Study date", shown.study_date),
+        ("Series", shown.series_description),
+    )
+    return tuple((name, value) for name, value in facts if value)
 
 
 def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None) -> OrganRow:
@@ -232,5 +260,5 @@ def _words(value: Any) -> str:
 
 
 def scan_name_of(path: Path) -> str:
-    """The file or folder name, which is all that the report tells about the patient."""
+    """The name of its file or folder."""
     return path.resolve().name

@@ -27,6 +27,7 @@ _GAP = 4.0
 _ROW_MM, _TABLE_MM = 4.8, 72.0
 _LINE_MM = 3.4
 _CAPTION_MM = 8.5
+_FACT_MM = 4.0
 _PICTURE_MM = 67.0
 _FIELD_MM = 180.0
 _PAIR_FIELD_MM = 110.0
@@ -94,10 +95,13 @@ class _Page:
 def _header(page: _Page, report: CaseReport) -> float:
     page.text(_LEFT, _TOP, TITLE, size=15, fontweight="bold")
     page.text(_LEFT, _TOP + 7, textwrap.shorten(report.scan_name, 90, placeholder=" ..."), size=10)
-    facts = "     ".join(f"{name}: {value}" for name, value in report.facts)
-    page.text(_LEFT, _TOP + 12, facts, colour=_GREY)
-    page.rule(_TOP + 17)
-    return _TOP + 19
+    y = _TOP + 12
+    for line in textwrap.wrap("     ".join(f"{name}: {value}" for name, value in report.examination), 115):
+        page.text(_LEFT, y, line)
+        y += _FACT_MM
+    page.text(_LEFT, y, "     ".join(f"{name}: {value}" for name, value in report.facts), colour=_GREY)
+    page.rule(y + 5)
+    return y + 7
 
 
 def _table(page: _Page, report: CaseReport, y: float) -> float:
@@ -105,7 +109,7 @@ def _table(page: _Page, report: CaseReport, y: float) -> float:
     step = min(_ROW_MM, _TABLE_MM / (len(report.rows) + 1))
     size = 8 * step / _ROW_MM
     with_before = any(row.before is not None for row in report.rows)
-    heads = ["Organ", *(["Before, mL"] if with_before else []), "Volume, mL", "90 % interval, mL", "Confidence"]
+    heads = ["Organ", *(["Before (mL)"] if with_before else []), "Volume (mL)", "90 % interval (mL)", "Confidence"]
     places = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
     for head, x in zip(heads, places, strict=True):
         page.text(x, y, head, size=size, colour=_GREY, ha="left" if x == _LEFT else "right", fontweight="bold")
@@ -135,7 +139,12 @@ def _state_colour(state: str) -> str:
 
 def _missing_letters(report: CaseReport) -> list[str]:
     """A note where this computer has no font for some names."""
-    names = [report.scan_name, *(row.title for row in report.rows), *(finding.sentence for finding in report.findings)]
+    names = [
+        report.scan_name,
+        *(value for _, value in report.examination),
+        *(row.title for row in report.rows),
+        *(finding.sentence for finding in report.findings),
+    ]
     if all(shown(name) == name for name in names):
         return []
     return [f"Letters that no font of this computer has are shown as {MISSING}; the report as HTML has them."]
