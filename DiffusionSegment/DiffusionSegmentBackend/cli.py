@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _told(missing_package(error))
         except Exception as error:
             _log.exception("unforeseen")
-            what = f"Something unforeseen happened ({type(error).__name__})."
+            what = f"An unexpected error occurred ({type(error).__name__})."
             return _told(DiffusionSegmentError(ErrorCode.INTERNAL, what, hint=_VERBOSE_HINT))
     return 0
 
@@ -81,11 +81,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="diffusion-segment", description="Segment CT and MR with diffusion models, and say where to look twice."
+        prog="diffusion-segment", description="Segment CT and MR with diffusion models, and list the regions to review."
     )
     parser.add_argument("--version", action="version", version=f"diffusion-segment {__version__}")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    parser.add_argument("--verbose", action="store_true", help="print what is done, and libraries' messages, on stderr")
+    parser.add_argument("--verbose", action="store_true", help="print progress and library messages on stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_segment(commands)
     _add_correct(commands)
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--seed", type=int, default=0)
     phantom.set_defaults(run=_run_phantom)
     worker = commands.add_parser("worker", help="serve requests as JSON lines on standard input and output")
-    worker.add_argument("--idle-seconds", type=float, metavar="S", help="leave after so long without a run")
+    worker.add_argument("--idle-seconds", type=float, metavar="S", help="exit after so many seconds without a run")
     worker.set_defaults(run=_run_worker)
     return parser
 
@@ -112,14 +112,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
     parser.add_argument("--samples", type=int, help="K, diffusion samples (default: the model's)")
-    parser.add_argument("--steps", type=int, help="S, denoising steps a sample (default: the model's)")
+    parser.add_argument("--steps", type=int, help="S, denoising steps per sample (default: the model's)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sampler", choices=("ddim", "ddpm"))
     parser.add_argument("--schedule", choices=("linear", "cosine"))
     parser.add_argument("--abar-start", type=float, metavar="A", help="alpha_bar at the start T', 0 to 1")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--memory-limit", type=float, metavar="GB", help="most memory of the computer to use")
+    parser.add_argument("--memory-limit", type=float, metavar="GB", help="memory of this computer that may be used")
 
 
 def _add_segment(commands: Any) -> None:
@@ -134,7 +134,7 @@ def _add_segment(commands: Any) -> None:
         "--roi", type=float, nargs=6, metavar="MM", help="region of interest, LPS: X0 X1 Y0 Y1 Z0 Z1 (default: all)"
     )
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
-    parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
+    parser.add_argument("--force", action="store_true", help="segment even if the scan does not fit the model")
     parser.set_defaults(run=_run_segment)
 
 
@@ -143,9 +143,9 @@ def _add_correct(commands: Any) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that `segment` or `correct` wrote")
     parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help="k + 1 marks label k")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR2")
-    parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: where the report says)")
+    parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: the one that report.json names)")
     add_series_option(parser)
-    parser.add_argument("--lock", default="", help="names, separated by commas, that only a mark may change")
+    parser.add_argument("--lock", default="", help="locked organs, separated by commas: only a mark changes them")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.set_defaults(run=_run_correct)
 
@@ -154,7 +154,7 @@ def _add_evaluate(commands: Any) -> None:
     parser = commands.add_parser("evaluate", help="measure a model on labelled scans")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
     parser.add_argument("--labels", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--part", help="only the cases that splits.json beside the data names so, e.g. validation")
+    parser.add_argument("--part", help="only the cases of this part in the data's splits.json, e.g. validation")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     _add_run_options(parser)
     parser.set_defaults(run=_run_evaluate)

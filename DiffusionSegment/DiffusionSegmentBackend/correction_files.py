@@ -74,7 +74,7 @@ def correct_folder(
     if weights_sha256(model.description) != told["sha256"]:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
-            f"The result was made by {told['model']} {told['version']}, here is {model.description.version}.",
+            f"The result was made by {told['model']} {told['version']}; installed: {model.description.version}.",
             hint="Segment the scan again.",
         )
     options = _options_of(told, volume)

@@ -21,8 +21,8 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("--scan", type=Path, required=True, metavar="INPUT", help="the scan that was segmented")
     add_series_option(parser)
     parser.add_argument("--before", type=Path, metavar="DIR0", help="the result before the corrections")
-    parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: what the reader decided")
-    parser.add_argument("--require-review", action="store_true", help="refuse while organs found are not reviewed")
+    parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: the reader's decisions")
+    parser.add_argument("--require-review", action="store_true", help="refuse unless every organ found is reviewed")
     parser.add_argument(
         "--anonymous", action="store_true", help="leave out the scan's name, patient, study date and series"
     )
@@ -33,7 +33,7 @@ def _add_report(commands: Any) -> None:
 def _add_export_dicom(commands: Any) -> None:
     parser = commands.add_parser("export-dicom", help="write a result as DICOM SEG")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
-    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the series segmented")
+    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the segmented series")
     add_series_option(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="e.g. seg.dcm")
     parser.set_defaults(run=_run_export_dicom)

@@ -22,7 +22,7 @@ from .volume_io import write_volume
 
 Progress = Callable[[str, int, int], None]
 
-_EDITED = "Edited by hand after the run; volumes are those of the edited organs: {}."
+_EDITED = "Edited by hand after the run; the volumes include the edits: {}."
 
 
 def write_report_of(request: WriteReport, progress: Progress) -> Path:

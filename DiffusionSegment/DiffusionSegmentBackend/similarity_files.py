@@ -48,4 +48,4 @@ def write_similarity_of(
         write_map(Volume(region.astype(np.uint8), volume.index_to_lps), staging / REGION)
     for note in notes_of(volume):
         print(f"Note: {note}")
-    print(f"{np.count_nonzero(region) * volume.voxel_ml:.1f} mL are alike. Written to {folder}.")
+    print(f"Similar region: {np.count_nonzero(region) * volume.voxel_ml:.1f} mL. Written to {folder}.")

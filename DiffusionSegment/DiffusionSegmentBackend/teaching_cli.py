@@ -18,18 +18,18 @@ def add_teaching_commands(commands: Any) -> None:
     """Add the commands to the subparsers of `diffusion-segment`."""
     _add_similar(commands)
     _add_teach(commands)
-    export = commands.add_parser("export-model", help="write a model of your own into one file")
+    export = commands.add_parser("export-model", help="export a model of your own as one file")
     export.add_argument("name", metavar="NAME")
     export.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the zip file")
     export.set_defaults(run=_run_export)
     importer = commands.add_parser("import-model", help="install a model that somebody exported")
     importer.add_argument("source", type=Path, metavar="FILE_OR_FOLDER")
-    importer.add_argument("--replace", action="store_true", help="take the place of a model of that name")
+    importer.add_argument("--replace", action="store_true", help="overwrite an existing model of that name")
     importer.set_defaults(run=_run_import)
 
 
 def _add_similar(commands: Any) -> None:
-    parser = commands.add_parser("similar", help="write which voxels look like the one at a point")
+    parser = commands.add_parser("similar", help="find the voxels that look like the one at a point")
     parser.add_argument("input", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
     add_series_option(parser)
     parser.add_argument("--point", required=True, metavar="X,Y,Z", help="the point in LPS mm; write --point=-1,2,3")
@@ -37,7 +37,7 @@ def _add_similar(commands: Any) -> None:
         "--threshold",
         type=float,
         default=_THRESHOLD,
-        help="least likeness of the region, -1 to 1 (default: %(default)s)",
+        help="minimum similarity of the region, -1 to 1 (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--model", default=_BASE, help="name or folder (default: %(default)s)")
@@ -46,7 +46,7 @@ def _add_similar(commands: Any) -> None:
 
 
 def _add_teach(commands: Any) -> None:
-    parser = commands.add_parser("teach", help="learn your own segments from a labelled scan")
+    parser = commands.add_parser("teach", help="train a model on your own segments of a labelled scan")
     parser.add_argument("--scan", type=Path, action="append", required=True, metavar="INPUT", help="may be repeated")
     parser.add_argument(
         "--labels", type=Path, action="append", required=True, metavar="LABELMAP", help="one for each scan, in order"
@@ -54,9 +54,9 @@ def _add_teach(commands: Any) -> None:
     parser.add_argument("--names", required=True, metavar="N=NAME,...", help='such as "1=left kidney,2=my tumour"')
     parser.add_argument("--base", default=_BASE, help="the model whose features are used (default: %(default)s)")
     parser.add_argument("--name", required=True, help="the new model's name: small letters, digits, hyphens")
-    parser.add_argument("--minutes", type=float, default=_MINUTES, help="time to learn (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help="training time (default: %(default)s)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--replace", action="store_true", help="take the place of a model of that name")
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing model of that name")
     parser.set_defaults(run=_run_teach)
 
 
@@ -125,7 +125,7 @@ def _run_teach(options: argparse.Namespace) -> None:
             replace=options.replace,
             progress=bar,
         )
-    print(f"Learnt. Use it with --model {options.name}. Stored in {report['folder']}.")
+    print(f"Model saved. Use it with --model {options.name}. Stored in {report['folder']}.")
 
 
 def _run_export(options: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ def check_free_name(name: str, *, replace: bool = False) -> None:
             ErrorCode.OPTION, f"'{name}' is a model of the extension itself.", hint="Give it another name."
         )
     if (user_models_folder() / name).exists() and not replace:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"There is a model '{name}' already.", hint=_INSTALLED)
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"A model named '{name}' already exists.", hint=_INSTALLED)
 
 
 def save_user_model(
@@ -72,7 +72,9 @@ def save_user_model(
     check_free_name(name, replace=replace)
     if base.folder.resolve().parent not in {folder.resolve() for folder in model_folders()}:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"The base model in {base.folder} is not installed.", hint="Name a model of `models`."
+            ErrorCode.OPTION,
+            f"The base model in {base.folder} is not installed.",
+            hint="Choose one of the installed models.",
         )
     raw: dict[str, Any] = {key: base.raw[key] for key in _FROM_BASE if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
@@ -117,7 +119,7 @@ def export_model(name: str, zip_path: Path) -> None:
     if not _NAME.fullmatch(name) or not (folder / DESCRIPTION_FILE).is_file():
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,
-            f"There is no model '{name}' of your own.",
+            f"You have no model of your own named '{name}'.",
             hint="Models of the extension need not be exported.",
         )
     content = _checked(_folder_content(folder), folder)
@@ -240,5 +242,7 @@ def _checked(content: dict[str, bytes], source: Path) -> dict[str, bytes]:
 
 def _no_model(source: Path, why: str) -> DiffusionSegmentError:
     return DiffusionSegmentError(
-        ErrorCode.INPUT_UNREADABLE, f"{source} cannot be taken in: {why}.", hint="Give a file of `export-model`."
+        ErrorCode.INPUT_UNREADABLE,
+        f"{source} cannot be imported: {why}.",
+        hint="Choose a file that export-model wrote.",
     )

@@ -280,7 +280,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
         size = " x ".join(f"{n:.0f}" for n in counts * np.array(spacing))
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can take in.", hint="Crop the scan."
+            ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can handle.", hint="Crop the scan."
         )
     x, y, z = (int(n) for n in counts)
     nx, ny, nz = turned.shape_ijk

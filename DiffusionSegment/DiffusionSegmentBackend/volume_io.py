@@ -192,7 +192,7 @@ def _not_a_volume(path: Path, dimension: int) -> DiffusionSegmentError:
 def _colour(path: Path, components: int) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.INPUT_SHAPE,
-        f"{path} has {components} values a voxel (colour); a scan has one.",
+        f"{path} has {components} values per voxel (colour); a scan has one.",
         hint="Export the original scan, not a screen capture.",
     )
 

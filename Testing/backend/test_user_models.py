@@ -140,9 +140,11 @@ def test_a_base_that_is_not_installed_cannot_be_shared(tmp_path: Path) -> None:
 def test_another_base_is_told_in_one_line(exported: Path, models: Path) -> None:
     save()
     install_base(models, seed=1, version="2.0.0")
-    with pytest.raises(DiffusionSegmentError, match=r"mine was taught on tiny-base 1\.0\.0, here is 2\.0\.0") as caught:
+    with pytest.raises(
+        DiffusionSegmentError, match=r"mine was trained on tiny-base 1\.0\.0; installed: 2\.0\.0"
+    ) as caught:
         load_model("mine", "cpu")
-    assert "Teach it again" in str(caught.value)
+    assert "Train it again" in str(caught.value)
     install_base(models, seed=1, version="1.0.0")
     with pytest.raises(DiffusionSegmentError, match="other weights of that version"):
         load_model("mine", "cpu")
@@ -301,4 +303,4 @@ def test_the_commands_export_and_import(exported: Path, models: Path, capsys: py
     assert main(["import-model", str(exported.with_name("again.zip")), "--replace"]) == 0
     capsys.readouterr()
     assert main(["import-model", str(exported)]) == 2
-    assert capsys.readouterr().err.startswith("OPTION: There is a model 'mine' already.")
+    assert capsys.readouterr().err.startswith("OPTION: A model named 'mine' already exists.")

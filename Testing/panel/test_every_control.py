@@ -279,7 +279,7 @@ def test_a_name_and_minutes_make_a_model(models: Path, reader: PanelUser) -> Non
     QtTest.QTest.keyClicks(ui.teachNameEdit, "my-model")
     ui.teachMinutesBox.setValue(4)
     reader.click(ui.teachButton)
-    reader.until(lambda: "has learnt" in ui.messageLabel.text)
+    reader.until(lambda: "Model saved" in ui.messageLabel.text)
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 4
     assert "my-model" in [ui.modelSelector.itemData(row) for row in range(ui.modelSelector.count)]
 

@@ -152,7 +152,7 @@ def test_the_report_tells_the_review_and_the_edits(
     assert '<span class="state flagged">' in page, "the region's state"
     assert '<td class="state flagged">' in page, "the organ's"
     assert "CT_of_Somebody" in page
-    assert "Edited by hand after the run; volumes are those of the edited organs: Liver." in page
+    assert "Edited by hand after the run; the volumes include the edits: Liver." in page
     assert f"{np.count_nonzero(edited == LIVER) * body.voxel_ml:.1f}" in page
 
 

@@ -162,7 +162,7 @@ def test_what_nobody_foresaw_is_one_line_and_its_trace_for_those_who_ask(place: 
         [sys.executable, "-c", code, "models"], capture_output=True, text=True, env=path, check=False
     )
     assert (plain.returncode, plain.stdout) == (1, "")
-    assert plain.stderr.startswith("INTERNAL: Something unforeseen happened (ZeroDivisionError). Run again with --ver")
+    assert plain.stderr.startswith("INTERNAL: An unexpected error occurred (ZeroDivisionError). Run again with --ver")
     assert plain.stderr.count("\n") == 1
     told = subprocess.run(
         [sys.executable, "-c", code, "--verbose", "models"], capture_output=True, text=True, env=path, check=False

@@ -133,7 +133,7 @@ def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[.
         "Not for diagnosis.",
     ):
         assert words in page.words
-    for name in ("Seed", "Samples", "Sampler", "Steps a sample", "Start (alpha_bar)", "Device", "PyTorch"):
+    for name in ("Seed", "Samples", "Sampler", "Steps per sample", "Start (alpha_bar)", "Device", "PyTorch"):
         assert name in page.words
 
 
@@ -166,7 +166,7 @@ def test_a_result_without_doubt_says_so(written: Callable[..., Page], result: Pa
     change(result, lambda report: report.update(review=[]))
     page = written(result)
     assert page.pictures() == []
-    assert "names no region of doubt" in page.words
+    assert "names no region to review" in page.words
 
 
 def test_a_hostile_name_or_sentence_stays_text(written: Callable[..., Page], result: Path, tmp_path: Path) -> None:

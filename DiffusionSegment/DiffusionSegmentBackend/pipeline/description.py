@@ -170,7 +170,7 @@ class ModelDescription:
                 return label
         known = ", ".join(label.name for label in self.labels)
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=f"It knows: {known}."
+            ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=f"Its organs: {known}."
         )
 
 
@@ -183,7 +183,9 @@ def read_description(folder: Path) -> ModelDescription:
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise DiffusionSegmentError(
-            ErrorCode.MODEL_UNKNOWN, f"{folder} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
+            ErrorCode.MODEL_UNKNOWN,
+            f"{folder} holds no {DESCRIPTION_FILE}.",
+            hint="Choose one of the installed models.",
         )
     return _read(path)
 

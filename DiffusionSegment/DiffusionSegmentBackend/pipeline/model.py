@@ -259,7 +259,7 @@ def check_base(description: ModelDescription) -> None:
     """
     if description.base is None:
         return
-    taught = f"{description.name} was taught on {description.base.name} {description.base.version}"
+    taught = f"{description.name} was trained on {description.base.name} {description.base.version}"
     shared = {name: network for name, network in description.networks.items() if network.model is not None}
     paths = {name: description.file_of(name) for name in shared}
     if not all(path is not None and path.is_file() for path in paths.values()):
@@ -269,7 +269,7 @@ def check_base(description: ModelDescription) -> None:
     if any(path is not None and sha256_of(path) != shared[name].sha256 for name, path in paths.items()):
         here = read_description(find_model(description.base.name)).version
         found = "other weights of that version" if here == description.base.version else here
-        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}, here is {found}.", hint="Teach it again.")
+        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}; installed: {found}.", hint="Train it again.")
 
 
 def save_network(folder: Path, name: str, network: nn.Module, *, architecture: dict[str, Any]) -> None:

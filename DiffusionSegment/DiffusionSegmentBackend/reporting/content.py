@@ -32,7 +32,7 @@ _PROVENANCE_NAMES = {
     "sha256": "Weights (sha256)",
     "seed": "Seed",
     "samples": "Samples",
-    "steps": "Steps a sample",
+    "steps": "Steps per sample",
     "schedule": "Schedule",
     "sampler": "Sampler",
     "abar_start": "Start (alpha_bar)",

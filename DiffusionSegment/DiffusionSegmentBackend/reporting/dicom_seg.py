@@ -148,8 +148,8 @@ def _terms(case: Case, organs: Sequence[Organ]) -> dict[str, dict[str, Any]]:
     if case.model is None:
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,
-            f"The model {case.provenance['model']}, which knows the organs' codes, is not installed here.",
-            hint="Install it, or export where it is.",
+            f"The model {case.provenance['model']}, which defines the organs' codes, is not installed.",
+            hint="Install it, or export on a computer that has it.",
         )
     terms = {str(item["name"]): item for item in case.model.raw["labels"]}
     lacking = [organ.name for organ in organs if not {"code", "category", "colour"} <= terms.get(organ.name, {}).keys()]

@@ -147,7 +147,7 @@ def _missing_letters(report: CaseReport) -> list[str]:
     ]
     if all(shown(name) == name for name in names):
         return []
-    return [f"Letters that no font of this computer has are shown as {MISSING}; the report as HTML has them."]
+    return [f"Characters missing from the fonts of this computer are shown as {MISSING}; the HTML report has them."]
 
 
 def _warnings(page: _Page, warnings: Sequence[str], y: float) -> float:
@@ -173,10 +173,10 @@ def _findings(page: _Page, report: CaseReport, y: float, bottom: float) -> None:
     """Two by two pictures in what is left of the page, with the legend below."""
     count = len(report.findings)
     if not count:
-        page.text(_LEFT, y, "The model names no region of doubt.", size=8)
+        page.text(_LEFT, y, "The model names no region to review.", size=8)
         return
-    regions = f"{report.regions} region{'' if report.regions == 1 else 's'}"
-    page.text(_LEFT, y, f"Where to look twice: the {count} worst of {regions} of doubt", size=9, fontweight="bold")
+    heading = f"Regions to review: the {count} most uncertain of {report.regions}"
+    page.text(_LEFT, y, heading, size=9, fontweight="bold")
     y += 5.5
     lines = (count + 1) // 2
     height = min(_PICTURE_MM, (bottom - 7 - y) / lines - _CAPTION_MM)
@@ -209,4 +209,4 @@ def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> No
     bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
     bar.outline.set_visible(False)  # type: ignore[operator]
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
-    page.text(_LEFT + 122.0, y, f"left out below {DOUBT_LOW}", size=6.8, colour=_GREY)
+    page.text(_LEFT + 122.0, y, f"not shown below {DOUBT_LOW}", size=6.8, colour=_GREY)

@@ -42,7 +42,7 @@ def teaching_budget(minutes: float, *, seed: int = 0, device: str = "cpu") -> Bu
     """
     if not 0 < minutes <= 60:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"Teaching cannot take {minutes:g} minutes.", hint="Choose above 0, at most 60."
+            ErrorCode.OPTION, f"Training cannot take {minutes:g} minutes.", hint="Choose above 0, at most 60."
         )
     return Budget(
         steps=10**9, minutes=minutes, learning_rate=LEARNING_RATE, ema_decay=_EMA_DECAY, seed=seed, device=device

@@ -108,7 +108,9 @@ def check_lesson(cases: Sequence[TaughtCase], names: Mapping[int, str]) -> None:
     for value, name in names.items():
         if not any(np.any(case.labels == value) for case in cases):
             raise DiffusionSegmentError(
-                ErrorCode.TRAINING_DATA, f"The segment '{name}' (value {value}) is empty.", hint="Draw it, or leave it."
+                ErrorCode.TRAINING_DATA,
+                f"The segment '{name}' (value {value}) is empty.",
+                hint="Draw it, or leave it out.",
             )
 
 

@@ -52,7 +52,7 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
     if not report.get("organs"):
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
-            f"Nothing is known of the run that made {scan.segmentation.GetName()}.",
+            f"{scan.segmentation.GetName()} has no record of the run that made it.",
             hint="Segment the scan again.",
         )
     uncertainty = arrayFromVolume(doubt)

@@ -107,7 +107,7 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     shapes = {array.shape for array in (arriving, *maps.values())}
     if shapes != {box.shape} or before.shape != scan.box.shape:
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
+            ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
     regions = openRegions(answer.regions, scan.box.shape)
     now = readLabels(scan, box=box).labels
@@ -135,7 +135,7 @@ def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
     box = boxOfGrid(shape, geometry_of(answer.labels), volumeBuffer(scan.input)[1], what="The answer")
     if not scan.box.contains(box):
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
+            ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
     return box
 
