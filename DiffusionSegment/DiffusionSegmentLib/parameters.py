@@ -44,7 +44,8 @@ class Sampler(Enum):
 class Parameters:
     """Input, model, result, overlay and the settings under Advanced.
 
-    0 samples or steps take the model's own; `anonymous` shows no patient data in the header and the report; no organs are all of them; a memory limit (GB) of 0 is none.
+    0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none; `anonymous`
+    shows no patient data in the panel's header and in the report.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode

@@ -32,4 +32,4 @@ class ScanHeader:
             shown.study_date and wording.STUDY_DATE.format(date=shown.study_date),
             shown.series_description and wording.SERIES.format(description=shown.series_description),
         )
-        return "\n".join(part for part in parts if part)
+        return " · ".join(part for part in parts if part)

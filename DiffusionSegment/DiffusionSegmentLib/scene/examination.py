@@ -1,4 +1,4 @@
-"""Patient, study and series of a volume, from Slicer's subject hierarchy and DICOM database; nothing is kept of them."""
+"""Patient, study and series of a volume, from Slicer's subject hierarchy and DICOM database; nothing is stored."""
 
 from __future__ import annotations
 
