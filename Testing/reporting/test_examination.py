@@ -48,7 +48,11 @@ def page(result: Path, series: Path, tmp_path: Path) -> Callable[..., Page]:
     """The report as HTML, as the command line writes it for a result that names its series."""
     report = json.loads((result / REPORT).read_text(encoding="utf-8"))
     uid = pydicom.dcmread(next(series.iterdir())).SeriesInstanceUID
-    report["provenance"] |= {"series": 'series 3 "Abdomen" (CT, 41 slices)', "series_uid": str(uid)}
+    report["provenance"] |= {
+        "series": 'series 3 "Abdomen" (CT, 41 slices)',
+        "series_uid": str(uid),
+        "input": str(series),
+    }
     (result / REPORT).write_text(json.dumps(report), encoding="utf-8")
 
     def write(*options: str) -> Page:

@@ -38,7 +38,7 @@ def write_case_report(
     `series` names one of several DICOM series in `scan` (default: the one of the result), as in `read_volume`.
     `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
     The header names the scan (`scan_name`, default: its file or folder) and the `examination`, default: what the DICOM
-    series says. An `anonymous` report leaves out both, and the series that the run names.
+    series says. An `anonymous` report leaves out both, and what of the run names the scan.
 
     Raises:
         DiffusionSegmentError: OPTION for another suffix, INPUT_MISSING for an unfinished result, GEOMETRY when scan and

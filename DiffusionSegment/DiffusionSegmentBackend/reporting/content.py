@@ -41,10 +41,13 @@ _PROVENANCE_NAMES = {
     "device": "Device",
     "precision": "Precision",
     "torch": "PyTorch",
+    "input": "Input",
+    "presegmentation": "Pre-segmentation",
     "series": "Series",
     "series_uid": "Series UID",
 }
-_NAMES_THE_SERIES = ("series", "series_uid")
+# May name the patient: paths, and what finds the series in an archive.
+_NAMES_THE_SCAN = ("input", "presegmentation", "series", "series_uid")
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16
 
@@ -137,7 +140,7 @@ def case_report(
         provenance=tuple(
             _told(key, value)
             for key, value in case.provenance.items()
-            if examination is not None or key not in _NAMES_THE_SERIES
+            if examination is not None or key not in _NAMES_THE_SCAN
         ),
     )
 
