@@ -25,7 +25,8 @@ def examinationOf(volume: slicer.vtkMRMLVolumeNode) -> Examination:
 
 def _ofHierarchy(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
     scene = volume.GetScene()
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene) if scene is not None else None
+    # Only looked at: resolving the hierarchy would make one where there is none.
+    hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") if scene is not None else None
     item = hierarchy.GetItemByDataNode(volume) if hierarchy is not None else 0
     if not item:
         return {}
