@@ -109,7 +109,8 @@ def test_a_refusal_is_told_in_the_panel_with_its_next_step(user: PanelUser) -> N
     user.addVolume()
     user.widget._parameterNode.seed = REFUSED
     user.segment()
-    assert user.ui.messageLabel.text == "⚠ This is MR. Choose a CT. [MODALITY]"
+    anyway = f"To segment it anyway, tick “{user.ui.forceBox.text}” under Advanced."
+    assert user.ui.messageLabel.text == f"⚠ This is MR. Choose a CT. {anyway} [MODALITY]"
     assert user.segmentations() == []
 
 

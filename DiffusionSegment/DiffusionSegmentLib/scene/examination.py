@@ -28,7 +28,7 @@ def _ofHierarchy(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
     # Only looked at: resolving the hierarchy would make one where there is none.
     hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") if scene is not None else None
     item = hierarchy.GetItemByDataNode(volume) if hierarchy is not None else 0
-    if not item:
+    if hierarchy is None or not item:
         return {}
     names = slicer.vtkMRMLSubjectHierarchyConstants
     found = {}
