@@ -217,7 +217,7 @@ def test_body_coordinates_are_offered_when_they_were_made(user: PanelUser) -> No
     user.segment()
     index = user.ui.overlaySelector.findText("Body: right to left")
     user.ui.overlaySelector.setCurrentIndex(index)
-    assert "not made" in user.ui.messageLabel.text
+    assert "not computed" in user.ui.messageLabel.text
     user.widget._parameterNode.bodypart = True
     user.segment()
     composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")

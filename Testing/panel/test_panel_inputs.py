@@ -149,7 +149,7 @@ class TestModel:
         assert not user.ui.modelSearchLabel.visible
         search(user, "kneecap")
         assert user.ui.modelSearchLabel.visible
-        assert "No model fits" in user.ui.modelSearchLabel.text
+        assert "No model matches" in user.ui.modelSearchLabel.text
         QtTest.QTest.keyClick(user.ui.modelSearchEdit, QtCore.Qt.Key_Return)
         assert user.widget._parameterNode.model == "abdomen-ct"
         search(user, "")

@@ -26,7 +26,9 @@ _TOP, _BOTTOM = 14.0, 283.0
 _GAP = 4.0
 _ROW_MM, _TABLE_MM = 4.8, 72.0
 _LINE_MM = 3.4
-_CAPTION_MM = 8.5
+_CAPTION_MM = 11.8
+_CAPTION_LINES, _CAPTION_CHARACTERS = 2, 62
+_FACT_CHARACTERS = 122
 _FACT_MM = 4.0
 _PICTURE_MM = 67.0
 _FIELD_MM = 180.0
@@ -96,7 +98,7 @@ def _header(page: _Page, report: CaseReport) -> float:
     page.text(_LEFT, _TOP, TITLE, size=15, fontweight="bold")
     page.text(_LEFT, _TOP + 7, textwrap.shorten(report.scan_name, 90, placeholder=" ..."), size=10)
     y = _TOP + 12
-    for line in textwrap.wrap("     ".join(f"{name}: {value}" for name, value in report.examination), 115):
+    for line in textwrap.wrap("     ".join(f"{name}: {value}" for name, value in report.examination), _FACT_CHARACTERS):
         page.text(_LEFT, y, line)
         y += _FACT_MM
     page.text(_LEFT, y, "     ".join(f"{name}: {value}" for name, value in report.facts), colour=_GREY)
@@ -198,8 +200,12 @@ def _finding(
         axes = page.figure.add_axes(page.box(x + n * (pane + 1), y, pane, height))
         overlay = draw_view(axes, view, report.colours, field_mm=(across, across * height / pane), font_size=6)
         axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=7, va="top")
-    page.text(x, y + height + 0.8, f"{finding.number}. {finding.sentence}", size=7.2)
-    page.text(x, y + height + 4.0, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
+    y += height + 0.8
+    caption = f"{finding.number}. {finding.sentence}"
+    for line in textwrap.wrap(caption, _CAPTION_CHARACTERS, max_lines=_CAPTION_LINES, placeholder=" ..."):
+        page.text(x, y, line, size=7.2)
+        y += 3.2
+    page.text(x, y, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
     return overlay
 
 
