@@ -296,6 +296,6 @@ def test_the_table_tells_what_was_said_of_an_organ(user: PanelUser) -> None:
     user.segment()
     assert user.ui.resultTable.item(0, 4).text() == ""
     user.click(user.ui.nextButton)
-    assert user.ui.resultTable.item(0, 4).text() == "begun"
+    assert user.ui.resultTable.item(0, 4).text() == "in progress"
     user.click(user.ui.flagButton)
     assert user.ui.resultTable.item(0, 4).text() == "flagged"
