@@ -1,7 +1,8 @@
-"""report.json: volumes with intervals, confidence, regions to review, timings, memory, provenance."""
+"""report.json: volumes with intervals, confidence, regions to review, timings, memory, scales, provenance."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -57,10 +58,25 @@ def build_report(
         + (list(session.prediction.warnings) or _doubts(confidence, model.description))
         + _warnings(labels, counts, organs, session.region)
         + _notable(taken_out),
-        "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "timings_s": with_total(seconds),
         "peak_memory_mb": round(peak_memory_mb()),
         "predicted_memory_mb": round(session.way.bytes / 2**20),
+        "scales": scales(model.description.classes),
         "provenance": _provenance(session, model, chosen),
+    }
+
+
+def with_total(seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds by stage, and their sum."""
+    return {**seconds, "total": round(sum(seconds.values()), 3)}
+
+
+def scales(classes: int) -> dict[str, dict[str, Any]]:
+    """What the values of the maps mean: 0 to 1, entropies in nats divided by the largest possible, ln(classes)."""
+    nats = round(math.log(classes), 4)
+    return {
+        "uncertainty": {"quantity": "entropy / ln(classes)", "classes": classes, "nats_at_1": nats},
+        "mutual_information": {"quantity": "mutual information / ln(classes)", "classes": classes, "nats_at_1": nats},
     }
 
 
