@@ -16,7 +16,9 @@ HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
 SHARED = {
     f"{BACKEND}.{name}"
-    for name in ("protocol", "protocol_requests", "errors", "buffers", "model_folders", "wire_types")
+    for name in (
+        *("protocol", "protocol_requests", "errors", "buffers", "correction_record", "model_folders", "wire_types"),
+    )
 }
 
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
@@ -24,7 +26,7 @@ ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
 # Parts of the backend from the bottom up: a part may import parts of its own and of lower levels.
 LEVELS = [
-    {"__init__", "errors", "protocol", "buffers", "model_folders", "volume", "volume_io"}
+    {"__init__", "errors", "protocol", "buffers", "correction_record", "model_folders", "volume", "volume_io"}
     | {"imaging", "logs", "process_environment", "protocol_requests", "standard_streams", "wire_types"},
     {"phantom", "phantom_anatomy", "phantom_body", "phantom_canvas"},
     {"diffusion"},
@@ -39,6 +41,7 @@ LEVELS = [
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
         *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
+        *("alternative_files", "extra_options", "probability_files", "result_extras", "session_files"),
     },
 ]
 # Siblings on one level that must not know each other.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
+from ..correction_record import CorrectionKind, CorrectionRecord
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.checks import shows_hounsfield
 from ..volume import Volume
@@ -21,6 +23,10 @@ from .views import SOFT_TISSUE_HU, AxialView, axial_view
 TITLE = "Segmentation report"
 NOT_FOR_DIAGNOSIS = "Not for diagnosis."
 _MOST_FINDINGS = 4
+_MAX_CORRECTIONS = 4
+_MAX_ORGANS = 5
+# Less is 0.0 mL in words.
+_SHOWN_ML = 0.05
 _SPARE_COLOURS = "tab20"
 _UNFINISHED = (OrganState.NOT_REVIEWED, OrganState.NEEDS_WORK)
 _PROVENANCE_NAMES = {
@@ -48,7 +54,10 @@ _MATRIX = 16
 
 @dataclass(frozen=True)
 class OrganRow:
-    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given."""
+    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given.
+
+    `corrected`: what readers' corrections changed, empty for an organ that they did not.
+    """
 
     title: str
     colour: tuple[int, int, int]
@@ -57,6 +66,7 @@ class OrganRow:
     interval: str
     confidence: str
     state: OrganState
+    corrected: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class CaseReport:
     window: str
     warnings: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
+    corrections: tuple[str, ...] = ()
 
 
 def case_report(
@@ -114,7 +125,7 @@ def case_report(
     return CaseReport(
         scan_name=scan_name,
         facts=_facts(case, date),
-        rows=tuple(_row(organ, colours[organ.value], review, before) for organ in case.organs),
+        rows=tuple(_row(organ, colours[organ.value], review, before, case) for organ in case.organs),
         findings=tuple(
             _finding(number, region, case, scan, review=review, before=before, window=window)
             for number, region in enumerate(regions[:_MOST_FINDINGS])
@@ -124,6 +135,7 @@ def case_report(
         window=_window_in_words(case, window),
         warnings=case.warnings,
         provenance=tuple(_told(key, value) for key, value in case.provenance.items()),
+        corrections=_corrections(case.corrections),
     )
 
 
@@ -166,7 +178,7 @@ def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
     return (("Model", model), ("Date of report", date.isoformat()))
 
 
-def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None) -> OrganRow:
+def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None, case: Case) -> OrganRow:
     low, high = organ.interval_ml
     return OrganRow(
         title=organ.title,
@@ -176,7 +188,41 @@ def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Cas
         interval=f"{low:.1f} to {high:.1f}",
         confidence=f"{100 * organ.confidence:.0f} %" if organ.found else "-",
         state=review.organ(organ.name),
+        corrected=_corrected(organ, case.corrections),
     )
+
+
+def _corrected(organ: Organ, corrections: Sequence[CorrectionRecord]) -> str:
+    """How much of an organ all corrections together added and took away, in words."""
+    changes = [change for record in corrections for change in record.organs if change.name == organ.name]
+    if not changes:
+        return ""
+    return _gain_and_loss(sum(change.gained_ml for change in changes), sum(change.lost_ml for change in changes))
+
+
+def _corrections(records: Sequence[CorrectionRecord]) -> tuple[str, ...]:
+    """The latest corrections in a line each, oldest first, as the page has room for few."""
+    earlier = len(records) - _MAX_CORRECTIONS
+    first = (f"{earlier} earlier {'correction' if earlier == 1 else 'corrections'}.",) if earlier > 0 else ()
+    return first + tuple(_correction(record) for record in records[-_MAX_CORRECTIONS:])
+
+
+def _correction(record: CorrectionRecord) -> str:
+    """One correction in a line; times to the minute, in the zone in which they were written down."""
+    when = datetime.datetime.fromisoformat(record.time)
+    zone = "UTC" if when.utcoffset() == datetime.timedelta() else when.strftime("%z")
+    how = "drawn by hand" if record.kind is CorrectionKind.EDITS else f"{record.marked_voxels} voxels marked"
+    largest = sorted(record.organs, key=lambda organ: -(organ.gained_voxels + organ.lost_voxels))
+    changes = [f"{organ.title.lower()} {_gain_and_loss(organ.gained_ml, organ.lost_ml)}" for organ in largest]
+    changed = f"{record.changed_voxels} labels changed"
+    more = len(changes) - _MAX_ORGANS
+    organs = "; ".join([*changes[:_MAX_ORGANS], *([f"{more} more"] if more > 0 else [])])
+    return f"{when:%Y-%m-%d %H:%M} {zone}".strip() + f": {how}, {changed}" + (f": {organs}." if organs else ".")
+
+
+def _gain_and_loss(gained_ml: float, lost_ml: float) -> str:
+    parts = [f"{sign}{value:.1f}" for sign, value in (("+", gained_ml), ("-", lost_ml)) if value >= _SHOWN_ML]
+    return f"{' '.join(parts)} mL" if parts else f"by less than {2 * _SHOWN_ML:.1f} mL"
 
 
 def _volume(organ: Organ) -> str:

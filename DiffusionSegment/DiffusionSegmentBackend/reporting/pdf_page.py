@@ -31,7 +31,8 @@ _PICTURE_MM = 67.0
 _FIELD_MM = 180.0
 _PAIR_FIELD_MM = 110.0
 _INK, _GREY, _PALE = "#1d2530", "#56606e", "#e2e6eb"
-_STATE_COLOURS = {OrganState.ACCEPTED.value: "#1b6e3c", "corrected": "#1b6e3c"}
+_GREEN = "#1b6e3c"
+_STATE_COLOURS = {OrganState.ACCEPTED.value: _GREEN, "corrected": _GREEN}
 _ALARM_STATES = {OrganState.NEEDS_WORK.value, OrganState.FLAGGED.value}
 _ALARM = "#a33a00"
 
@@ -53,6 +54,7 @@ def pdf_figure(report: CaseReport) -> Figure:
     y = _header(page, report)
     y = _table(page, report, y)
     y = _warnings(page, [*report.warnings, *_missing_letters(report)], y)
+    y = _corrections(page, report.corrections, y)
     bottom = _provenance(page, report)
     _findings(page, report, y, bottom)
     return page.figure
@@ -123,6 +125,10 @@ def _table_row(page: _Page, row: OrganRow, y: float, *, places: list[float], siz
     page.figure.add_artist(Rectangle((left, bottom), width, height, color=(red, green, blue), linewidth=0))
     ink = _GREY if row.confidence == "-" else _INK
     page.text(_LEFT + 5, y, row.title, size=size, colour=ink)
+    if row.corrected:
+        # Beside the titles, of which the longest takes half of the column.
+        right = 72.0 if row.before is not None else 90.0
+        page.text(right, y, f"corrected {row.corrected}", size=0.8 * size, colour=_GREEN, ha="right")
     values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence]
     for value, x in zip(values, places[1:], strict=True):
         page.text(x, y, value, size=size, colour=ink, ha="right")
@@ -145,6 +151,18 @@ def _warnings(page: _Page, warnings: Sequence[str], y: float) -> float:
     for warning in warnings:
         for n, line in enumerate(textwrap.wrap(warning, 125)):
             page.text(_LEFT, y, line if n else f"Note: {line}", size=7.5, colour=_ALARM)
+            y += _LINE_MM
+    return y + 1.5
+
+
+def _corrections(page: _Page, corrections: Sequence[str], y: float) -> float:
+    if not corrections:
+        return y
+    page.text(_LEFT, y, "Corrections", size=9, fontweight="bold")
+    y += 4.5
+    for correction in corrections:
+        for line in textwrap.wrap(correction, 130, subsequent_indent="    "):
+            page.text(_LEFT, y, line, size=7)
             y += _LINE_MM
     return y + 1.5
 
