@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from .benchmark_cli import add_benchmark_commands
 from .errors import DiffusionSegmentError, ErrorCode, missing_package
+from .extra_options import add_extra_options
 from .logs import configure_logging
 from .process_environment import prepare_environment
 from .reporting_cli import add_reporting_commands
@@ -133,18 +134,26 @@ def _add_segment(commands: Any) -> None:
     )
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
     parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
+    add_extra_options(parser)
     parser.set_defaults(run=_run_segment)
 
 
 def _add_correct(commands: Any) -> None:
-    parser = commands.add_parser("correct", help="apply a reader's marks to a result")
+    parser = commands.add_parser(
+        "correct",
+        help="apply a reader's marks to a result",
+        description="Apply a reader's marks to a result. The case runs again, which takes about as long as `segment` "
+        "took, unless the result was written with --keep-session.",
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that `segment` or `correct` wrote")
-    parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help="k + 1 marks label k")
+    what = "0 not marked, 1 background, k + 1 label k"
+    parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help=what)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR2")
     parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: where the report says)")
     add_series_option(parser)
     parser.add_argument("--lock", default="", help="names, separated by commas, that only a mark may change")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    add_extra_options(parser)
     parser.set_defaults(run=_run_correct)
 
 
@@ -187,6 +196,7 @@ def _segment_options(options: argparse.Namespace, **more: Any) -> Any:
 def _run_segment(options: argparse.Namespace) -> None:
     from .commands import segment_file
     from .pipeline.region import box_region
+    from .result_extras import extras_of
 
     organs = tuple(name.strip() for name in options.organs.split(",")) if options.organs else None
     segment_file(
@@ -204,12 +214,14 @@ def _run_segment(options: argparse.Namespace) -> None:
         ),
         presegmentation=options.presegmentation,
         series=options.series,
+        extras=extras_of(options),
     )
 
 
 def _run_correct(options: argparse.Namespace) -> None:
     from .commands import ProgressBar, summarise
     from .correction_files import correct_folder
+    from .result_extras import extras_of
 
     with ProgressBar() as bar:
         report = correct_folder(
@@ -220,7 +232,9 @@ def _run_correct(options: argparse.Namespace) -> None:
             series=options.series,
             locked=tuple(name.strip() for name in options.lock.split(",") if name.strip()),
             device=options.device,
+            extras=extras_of(options),
             progress=bar,
+            say=print,
         )
     summarise(report, options.output)
 

@@ -20,8 +20,9 @@ from .imaging.label_maps import read_label_map
 from .imaging.shear import notes_of
 from .pipeline.model import list_models, load_model
 from .pipeline.options import SegmentOptions
-from .pipeline.segment import segment
-from .result_folder import check_writable, staged_folder, write_result, write_text
+from .pipeline.segment import delivered, open_session
+from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
+from .result_folder import check_writable, staged_folder, write_text
 from .volume import Volume
 from .volume_io import read_scan, write_volume
 
@@ -64,10 +65,11 @@ def segment_file(
     options: SegmentOptions,
     presegmentation: Path | None = None,
     series: str | None = None,
+    extras: Extras = NOTHING_MORE,
 ) -> dict[str, Any]:
     """Segment one scan on disk into `folder` and print a summary; returns the report.
 
-    `series` names one of several DICOM series, as in `read_volume`.
+    `series` names one of several DICOM series, as in `read_volume`; `extras` says what else to write.
 
     Raises:
         DiffusionSegmentError: whatever is wrong with the scan, the options, the model or the folder.
@@ -82,7 +84,8 @@ def segment_file(
         options = replace(options, presegmentation=read_label_map(presegmentation, volume))
     model = load_model(model_name, device, precision=precision)
     with ProgressBar() as bar:
-        result = segment(volume, model, options, progress=bar, folder=folder.parent)
+        session = open_session(volume, model, options, progress=bar)
+        result = delivered(session, model, bodypart=options.bodypart, progress=bar, folder=folder.parent)
     named = {"input": str(Path(source).resolve())}
     if presegmentation is not None:
         named["presegmentation"] = str(presegmentation.resolve())
@@ -90,7 +93,7 @@ def segment_file(
         named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
     result.report["provenance"] |= named
     result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
-    write_result(result, volume.index_to_lps, folder)
+    write_run(result, session, RunInput(volume, model, options), folder, extras)
     summarise(result.report, folder)
     return result.report
 

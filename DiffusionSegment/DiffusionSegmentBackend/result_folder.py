@@ -47,8 +47,10 @@ def staged_folder(folder: Path) -> Iterator[Path]:
             staging.chmod(0o755)
             os.replace(staging, folder)
         else:
-            for file in sorted(staging.iterdir()):
-                os.replace(file, folder / file.name)
+            for file in sorted(path for path in staging.rglob("*") if not path.is_dir()):
+                place = folder / file.relative_to(staging)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(file, place)
 
 
 @contextmanager
