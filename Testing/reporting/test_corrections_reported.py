@@ -62,7 +62,7 @@ def test_each_correction_is_told_with_its_time(result: Path, scan: Volume) -> No
     edits = correction(change_of("spleen", 0.02, 0.0), kind="edits", time="2026-05-03T11:02:00+02:00")
     assert content(with_corrections(result, marks, edits), scan).corrections == (
         "2026-05-03 09:30 UTC: 40 voxels marked, 512 labels changed: liver +12.3 -0.4 mL.",
-        "2026-05-03 11:02 +0200: drawn by hand, 512 labels changed: spleen by less than 0.1 mL.",
+        "2026-05-03 11:02 +0200: drawn by hand, 512 labels changed: spleen < 0.1 mL.",
     )
 
 

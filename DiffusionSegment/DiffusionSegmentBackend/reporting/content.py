@@ -222,7 +222,7 @@ def _correction(record: CorrectionRecord) -> str:
 
 def _gain_and_loss(gained_ml: float, lost_ml: float) -> str:
     parts = [f"{sign}{value:.1f}" for sign, value in (("+", gained_ml), ("-", lost_ml)) if value >= _SHOWN_ML]
-    return f"{' '.join(parts)} mL" if parts else f"by less than {2 * _SHOWN_ML:.1f} mL"
+    return f"{' '.join(parts)} mL" if parts else f"< {2 * _SHOWN_ML:.1f} mL"
 
 
 def _volume(organ: Organ) -> str:

@@ -218,4 +218,5 @@ def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> No
     bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
     bar.outline.set_visible(False)  # type: ignore[operator]
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
-    page.text(_LEFT + 122.0, y, f"left out below {DOUBT_LOW}", size=6.8, colour=_GREY)
+    scale = f"left out below {DOUBT_LOW}; entropy as a share of the largest"
+    page.text(_LEFT + 122.0, y, scale, size=6.8, colour=_GREY)
