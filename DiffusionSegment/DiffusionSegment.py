@@ -1,4 +1,4 @@
-"""Diffusion Segment: organs in CT and MR by diffusion models (not diffusion MRI), and where to look twice."""
+"""Diffusion Segment: organs in CT and MR by diffusion models (not diffusion MRI), and which regions to review."""
 
 import sys
 from pathlib import Path

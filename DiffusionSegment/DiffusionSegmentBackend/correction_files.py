@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,33 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .correction_record import CorrectionRecord, corrections_of, record_correction, with_corrections
 from .errors import DiffusionSegmentError, ErrorCode
 from .imaging.label_maps import read_label_map
 from .imaging.placement import laid_on
 from .imaging.shear import notes_of
 from .pipeline.correction import Correction, Corrections, correct
-from .pipeline.model import load_model, weights_sha256
+from .pipeline.model import Model, load_model, weights_sha256
 from .pipeline.options import SegmentOptions
 from .pipeline.progress import Progress, silent
 from .pipeline.segment import Segmentation, open_session
+from .pipeline.session import Session
+from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .result_folder import (
     BODYPART,
     CORRECTIONS,
     MUTUAL_INFORMATION,
     REPORT,
     SEGMENTATION,
+    SESSION,
     UNCERTAINTY,
+    Timings,
     check_writable,
-    staged_folder,
     write_map,
-    write_maps,
 )
+from .session_files import UnusableSessionError, open_kept_session
 from .volume import Volume
 from .volume_io import read_scan, read_volume
 
 _DRAW_HERE = "Draw on the result's own geometry."
 # What the report of a run says about its input.
-_KEPT = ("input", "presegmentation", "series", "series_uid")
+_KEPT = ("model_folder", "input", "presegmentation", "series", "series_uid")
+# A report that claims more was not written by a run.
+_LONGEST_RUN_S = 86400.0
 
 
 def correct_folder(
@@ -49,12 +56,18 @@ def correct_folder(
     series: str | None = None,
     locked: tuple[str, ...] = (),
     device: str = "auto",
+    extras: Extras = NOTHING_MORE,
     progress: Progress = silent,
+    timings: Timings | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Apply the marks in `corrections` to the result in `folder`; write the corrected result to `output`.
 
-    The run is done again as the report tells, from the scan that it names or `scan`, so that nothing but the marks
-    makes a difference. Marks of earlier corrections in `folder` stay in force. Returns the new report.
+    The session that the result keeps is opened; else the run is done again as the report tells, from the scan that it
+    names or `scan`, so that nothing but the marks makes a difference. Marks of earlier corrections in `folder` stay in
+    force. `timings` gives those of the whole run for the new report. `say` takes lines for the user: whether the case
+    runs again, and which organs changed. Returns the new report, whose `corrections` list what this and earlier
+    corrections changed.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for a folder that is no result or a scan that is gone, GEOMETRY, OPTION,
@@ -63,28 +76,151 @@ def correct_folder(
     check_writable(output)
     report = _report_of(folder)
     told = report["provenance"]
-    # The run was made from these values, with --force if need be.
+    progress("read", 0, 1)
     volume = read_scan(_scan_of(told, scan), series=series or _word(told.get("series_uid"))).volume
-    current = _map_of(folder / SEGMENTATION, volume)
-    marks = _map_of(corrections, volume)
-    if (folder / CORRECTIONS).is_file():
-        earlier = _map_of(folder / CORRECTIONS, volume)
-        marks = np.where(marks > 0, marks, earlier)
-    model = load_model(str(told["model"]), device)
+    current, marked = _map_of(folder / SEGMENTATION, volume), _map_of(corrections, volume)
+    marks = _in_force(folder, marked, volume)
+    progress("load", 0, 1)
+    given = RunInput(volume, _model_of(told, device), _options_of(told, volume))
+    say(_marks_in_words(marked, given))
+    session, kept = _session_of(folder, given, report, progress=progress, say=say)
+    asked = Corrections(labels=current, marks=marks, locked=_values_of(locked, given))
+    correction, after = correct(session, given.model, asked, progress=progress)
+    labels = current.copy()
+    labels[correction.box] = correction.labels
+    record = _record_of(correction, current, labels, marked, volume)
+    result = _result(folder, volume, correction, labels, _new_report(report, correction, record, volume))
+    progress("write", 0, 1)
+    also = _also(folder, volume, marks)
+    write_run(result, after, given, output, extras, also=also, kept_session=kept, marks=marks, timings=timings)
+    for line in _changes(record, current, labels, result.report, volume.voxel_ml):
+        say(line)
+    return result.report
+
+
+def _values_of(names: tuple[str, ...], given: RunInput) -> tuple[int, ...]:
+    return tuple(given.model.description.label_named(name).value for name in names)
+
+
+def _marks_in_words(marked: NDArray[np.uint8], given: RunInput) -> str:
+    """How many voxels are marked as what.
+
+    Raises:
+        DiffusionSegmentError: OPTION for an organ that the run was not asked for.
+    """
+    titles = {label.value: label.title for label in given.model.description.labels} | {0: "background"}
+    organs = given.options.organs
+    asked = None if organs is None else {given.model.description.label_named(name).value for name in organs} | {0}
+    counts = np.bincount(marked.ravel(), minlength=2)[1:]
+    named = [(titles[value], int(counts[value])) for value in np.flatnonzero(counts).tolist() if value in titles]
+    foreign = [value for value in np.flatnonzero(counts).tolist() if asked is not None and value not in asked]
+    if foreign:
+        what = titles.get(foreign[0], f"label {foreign[0]}")
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"{counts[foreign[0]]} voxels are marked {foreign[0] + 1}, which is {what}; it was not segmented here.",
+            hint="k + 1 marks label k. To correct other organs too, segment again without --organs.",
+        )
+    return "Marked: " + ", ".join(f"{count} voxels as {title}" for title, count in named) + "."
+
+
+def _record_of(
+    correction: Correction,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    marked: NDArray[np.uint8],
+    volume: Volume,
+) -> CorrectionRecord:
+    """What a correction changed of the labels."""
+    return record_correction(
+        before,
+        after,
+        organs=correction.report["organs"],
+        voxel_ml=volume.voxel_ml,
+        marked_voxels=int(np.count_nonzero(marked)),
+    )
+
+
+def _in_force(folder: Path, marked: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+    """New marks, and those of earlier corrections where there is none."""
+    if not (folder / CORRECTIONS).is_file():
+        return marked
+    return np.where(marked > 0, marked, _map_of(folder / CORRECTIONS, volume))
+
+
+def _new_report(
+    report: dict[str, Any], correction: Correction, record: CorrectionRecord, volume: Volume
+) -> dict[str, Any]:
+    """The report of a correction, with what the report before it says of the run's input and of earlier corrections."""
+    new = correction.report
+    whole = {
+        **new,
+        "warnings": [*notes_of(volume), *new["warnings"]],
+        "provenance": {**new["provenance"], **_kept(report["provenance"])},
+    }
+    return with_corrections(whole, [*corrections_of(report), record])
+
+
+def _model_of(told: dict[str, Any], device: str) -> Model:
+    model = load_model(str(told.get("model_folder") or told["model"]), device)
     if weights_sha256(model.description) != told["sha256"]:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
-            f"The result was made by {told['model']} {told['version']}, here is {model.description.version}.",
+            f"The result was made by {told['model']} {told['version']}; installed: {model.description.version}.",
             hint="Segment the scan again.",
         )
-    options = _options_of(told, volume)
-    session = open_session(volume, model, options, progress=progress)
-    values = tuple(model.description.label_named(name).value for name in locked)
-    found, _ = correct(session, model, Corrections(labels=current, marks=marks, locked=values), progress=progress)
-    found.report["warnings"] = [*notes_of(volume), *found.report["warnings"]]
-    new_report = {**found.report, "provenance": {**found.report["provenance"], **_kept(told)}}
-    _write(folder, output, volume, found, current, marks, new_report)
-    return new_report
+    return model
+
+
+def _session_of(
+    folder: Path,
+    given: RunInput,
+    report: dict[str, Any],
+    *,
+    progress: Progress,
+    say: Callable[[str], None],
+) -> tuple[Session, Path | None]:
+    """The session that a result keeps, with its file, or that of a new run."""
+    path = folder / SESSION
+    try:
+        session = open_kept_session(path, given.volume, given.model, given.options)
+        say("The session that was kept is opened; the case does not run again.")
+        return session, path
+    except UnusableSessionError as error:
+        if path.exists():
+            say(f"Note: the session in {path} is not used: {error}.")
+    say(f"The case runs again{_about(report)}; with `segment --keep-session` it need not.")
+    return open_session(given.volume, given.model, given.options, progress=progress), None
+
+
+def _about(report: dict[str, Any]) -> str:
+    """How long the run took, in words; nothing where the report does not tell."""
+    for name in ("run_timings_s", "timings_s"):
+        timings = report.get(name)
+        total = timings.get("total") if isinstance(timings, dict) else None
+        if isinstance(total, (int, float)) and 0 < total < _LONGEST_RUN_S:
+            return f", about {total:.0f} s" if total < 120 else f", about {total / 60:.0f} min"
+    return ""
+
+
+def _changes(
+    record: CorrectionRecord,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    report: dict[str, Any],
+    voxel_ml: float,
+) -> Iterator[str]:
+    """A table of the organs that changed."""
+    if not record.organs:
+        yield "No label changed."
+        return
+    counts = [np.bincount(labels.ravel(), minlength=256) for labels in (before, after)]
+    values = {organ["name"]: organ["value"] for organ in report["organs"]}
+    yield f"{'Corrected':<26}{'before':>12}{'after':>12}   voxels changed"
+    for organ in record.organs:
+        was, now = (f"{float(count[values[organ.name]]) * voxel_ml:.1f} mL" for count in counts)
+        changed = f"{organ.gained_voxels + organ.lost_voxels} (+{organ.gained_voxels} -{organ.lost_voxels})"
+        yield f"{organ.title:<26}{was:>12}{now:>12}   {changed}"
 
 
 def _report_of(folder: Path) -> dict[str, Any]:
@@ -94,6 +230,7 @@ def _report_of(folder: Path) -> dict[str, Any]:
         if not {"model", "version", "sha256", "seed", "samples", "steps"} <= set(told):
             raise KeyError("provenance")
         _ = [_word(told.get(name)) for name in ("model", "version", "sha256", *_KEPT)]
+        corrections_of(report)
         return dict(report)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DiffusionSegmentError(
@@ -152,29 +289,25 @@ def _kept(told: dict[str, Any]) -> dict[str, Any]:
     return {key: told[key] for key in _KEPT if key in told}
 
 
-def _write(
-    folder: Path,
-    output: Path,
-    volume: Volume,
-    found: Correction,
-    current: NDArray[np.uint8],
-    marks: NDArray[np.uint8],
-    report: dict[str, Any],
-) -> None:
-    doubt, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
-    labels = current.copy()
-    for whole, part in (
-        (labels, found.labels),
-        (doubt, found.uncertainty),
-        (information, found.mutual_information),
-    ):
-        whole[found.box] = part
-    with staged_folder(output) as staging:
-        result = Segmentation(labels, doubt, information, found.regions, None, report)
-        write_maps(result, volume.index_to_lps, staging)
+def _result(
+    folder: Path, volume: Volume, correction: Correction, labels: NDArray[np.uint8], report: dict[str, Any]
+) -> Segmentation:
+    """The maps of a folder with what the correction changed in them."""
+    uncertainty, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
+    uncertainty[correction.box] = correction.uncertainty
+    information[correction.box] = correction.mutual_information
+    return Segmentation(labels, uncertainty, information, correction.regions, None, report)
+
+
+def _also(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[Path], None]:
+    """Writes all marks in force, and the body coordinates, which corrections do not change."""
+
+    def write(staging: Path) -> None:
         write_map(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
         if (folder / BODYPART).is_file():
             shutil.copyfile(folder / BODYPART, staging / BODYPART)
+
+    return write
 
 
 def _float_map(path: Path, scan: Volume) -> NDArray[np.float32]:

@@ -12,7 +12,8 @@ from .errors import DiffusionSegmentError, ErrorCode
 from .pipeline.dense_features import DenseFeatures, scan_features
 from .pipeline.memory import memory_errors
 from .pipeline.model import load_model, weights_sha256
-from .result_folder import check_writable, staged_folder
+from .pipeline.progress import Progress, silent
+from .result_folder import FEATURES, check_writable, staged_folder
 from .volume_io import read_volume
 
 _TIMESTEPS = 1000
@@ -27,11 +28,12 @@ def write_features_of(
     device: str = "auto",
     seed: int = 0,
     series: str | None = None,
-) -> None:
-    """Write features.npz and features.json of one scan into `folder`.
+    progress: Progress = silent,
+) -> tuple[str, ...]:
+    """Write features.npz and features.json of one scan into `folder`, in which they replace earlier ones.
 
     features.npz holds level_0 (finest) to level_4, each (channels, z, y, x) in half precision, and coordinates_mm (3,
-    z, y, x); features.json the geometry of each level, the t and the model.
+    z, y, x); features.json the geometry of each level, the t and the model. Returns lines for the user.
 
     Raises:
         DiffusionSegmentError: OPTION for a t outside 1..1000; whatever is wrong with scan, model or folder.
@@ -39,10 +41,13 @@ def write_features_of(
     if timestep is not None and not 1 <= timestep <= _TIMESTEPS:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"t is {timestep}.", hint=f"Choose 1 to {_TIMESTEPS}.")
     check_writable(folder)
+    progress("read", 0, 1)
     volume = read_volume(source, series=series)
+    progress("load", 0, 1)
     model = load_model(model_name, device, with_refiner=False)
     with memory_errors():
-        found = scan_features(volume, model, timestep=timestep, seed=seed)
+        found = scan_features(volume, model, timestep=timestep, seed=seed, progress=progress)
+    progress("write", 0, 1)
     record = {
         "software": __version__,
         "model": model.description.name,
@@ -52,14 +57,13 @@ def write_features_of(
         "seed": seed,
         "levels": _levels(found),
     }
-    with staged_folder(folder) as staging:
+    with staged_folder(folder, FEATURES) as staging:
         arrays = {f"level_{n}": level.numpy() for n, level in enumerate(found.levels)}
         arrays["coordinates_mm"] = found.coordinates_mm.half().numpy()
         np.savez_compressed(staging / "features.npz", allow_pickle=False, **arrays)
         (staging / "features.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    for note in volume.notes:
-        print(f"Note: {note}")
-    print(f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in found.levels)}.")
+    notes = [f"Note: {note}" for note in volume.notes]
+    return (*notes, f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in found.levels)}.")
 
 
 def _levels(found: DenseFeatures) -> list[dict[str, object]]:

@@ -5,7 +5,7 @@ Standard library only, because Slicer's process imports it too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -145,11 +145,16 @@ class Finished(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteReport(Finished):
-    """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json."""
+    """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json.
+
+    `examination` holds the fields of `examination.Examination`; an `anonymous` report shows neither it nor a name.
+    """
 
     type: ClassVar[str] = "write_report"
     scan_name: str
     review: dict[str, Any]
+    examination: dict[str, Any] = field(default_factory=dict)
+    anonymous: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .command_parser import examples
 from .series_option import add_series_option
 
 
@@ -16,21 +17,32 @@ def add_reporting_commands(commands: Any) -> None:
 
 
 def _add_report(commands: Any) -> None:
-    parser = commands.add_parser("report", help="write a one-page report of a result, as HTML or PDF")
+    parser = commands.add_parser(
+        "report",
+        help="write a one-page report of a result, as HTML or PDF",
+        epilog=examples("report result --scan ct.nii.gz -o report.pdf"),
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
     parser.add_argument("--scan", type=Path, required=True, metavar="INPUT", help="the scan that was segmented")
     add_series_option(parser)
     parser.add_argument("--before", type=Path, metavar="DIR0", help="the result before the corrections")
-    parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: what the reader decided")
-    parser.add_argument("--require-review", action="store_true", help="refuse while organs found are not reviewed")
+    parser.add_argument("--review", type=Path, metavar="FILE", help="review.json: the reader's decisions")
+    parser.add_argument("--require-review", action="store_true", help="refuse unless every organ found is reviewed")
+    parser.add_argument(
+        "--anonymous", action="store_true", help="leave out the scan's name, patient, study date and series"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="report.html or report.pdf")
     parser.set_defaults(run=_run_report)
 
 
 def _add_export_dicom(commands: Any) -> None:
-    parser = commands.add_parser("export-dicom", help="write a result as DICOM SEG")
+    parser = commands.add_parser(
+        "export-dicom",
+        help="write a result as DICOM SEG",
+        epilog=examples("export-dicom result --scan dicom/patient7 -o seg.dcm"),
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the result of `segment` or `correct`")
-    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the series segmented")
+    parser.add_argument("--scan", type=Path, required=True, metavar="DICOM", help="the segmented series")
     add_series_option(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="e.g. seg.dcm")
     parser.set_defaults(run=_run_export_dicom)
@@ -47,6 +59,7 @@ def _run_report(options: argparse.Namespace) -> None:
         before=options.before,
         review=options.review,
         require_review=options.require_review,
+        anonymous=options.anonymous,
     )
 
 

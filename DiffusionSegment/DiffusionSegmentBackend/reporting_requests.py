@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .buffers import geometry_of, open_buffer
-from .errors import DiffusionSegmentError, ErrorCode
+from .errors import DiffusionSegmentError, ErrorCode, one_line
+from .examination import Examination
 from .protocol import ExportDicom, WriteReport
 from .result_folder import REPORT, SEGMENTATION, UNCERTAINTY
 from .volume import Volume
@@ -22,7 +22,7 @@ from .volume_io import write_volume
 
 Progress = Callable[[str, int, int], None]
 
-_EDITED = "Edited by hand after the run; volumes are those of the edited organs: {}."
+_EDITED = "Edited by hand after the run; the volumes include the edits: {}."
 
 
 def write_report_of(request: WriteReport, progress: Progress) -> Path:
@@ -39,10 +39,18 @@ def write_report_of(request: WriteReport, progress: Progress) -> Path:
         _write_result(request, folder)
         review = folder / "review.json"
         review.write_text(json.dumps(request.review), encoding="utf-8")
-        scan = folder / f"{_file_name(request.scan_name)}.nii"
+        scan = folder / "scan.nii"
         write_volume(Volume(np.asarray(open_buffer(request.volume)), geometry_of(request.volume)), scan)
         progress("report", 1, 2)
-        write_case_report(folder, Path(request.path), scan=scan, review=review)
+        write_case_report(
+            folder,
+            Path(request.path),
+            scan=scan,
+            review=review,
+            scan_name=one_line(request.scan_name),
+            examination=Examination.of_dicom(request.examination),
+            anonymous=request.anonymous,
+        )
     return Path(request.path)
 
 
@@ -119,8 +127,3 @@ def _gather(files: Sequence[str], folder: Path) -> None:
         except OSError:
             # Windows lets only some users make links.
             shutil.copyfile(source, place)
-
-
-def _file_name(name: str) -> str:
-    """A volume's name as that of a file."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:60] or "scan"

@@ -104,8 +104,8 @@ def advice_on(*, driver: str, build: str, works: bool) -> tuple[str, ...]:
     if not driver or works:
         return ()
     if build == "CPU":
-        return (f"There is an NVIDIA card ({driver}), but this PyTorch is for the CPU: install a CUDA build of it.",)
-    return (f"There is an NVIDIA card ({driver}), but PyTorch for {build} cannot use it: update the driver.",)
+        return (f"An NVIDIA card was found ({driver}), but this PyTorch is a CPU build: install a CUDA build.",)
+    return (f"An NVIDIA card was found ({driver}), but PyTorch for {build} cannot use it: update the driver.",)
 
 
 def _measured(place: Any, seconds: float, progress: Progress) -> tuple[float, float]:

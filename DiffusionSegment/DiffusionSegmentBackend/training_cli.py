@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .command_parser import examples
 from .errors import DiffusionSegmentError, ErrorCode
+from .manifest_cli import add_init_options, run_init
+from .run_options import add_device_option
 
 _NETWORKS = ("bodypart", "backbone", "probe", "refiner")
 _OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
@@ -26,23 +29,34 @@ def add_training_commands(commands: Any) -> None:
     _add_evidence(commands)
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument(
         "--data",
         type=Path,
         action="append",
-        required=True,
+        required=required,
+        default=None if required else [],
         metavar="DIR",
         help="folder with images/ and labels/; may be given several times",
     )
 
 
 def _add_train(commands: Any) -> None:
-    parser = commands.add_parser("train", help="train a model, or one network of a model of the first generation")
+    parser = commands.add_parser(
+        "train",
+        help="train a model, or one network of a model of the first generation",
+        epilog=examples(
+            "train --data data -o model --manifest manifest.json --minutes 600",
+            "train probe --finetune --data data -o model",
+        ),
+    )
     parser.add_argument("network", nargs="?", choices=_NETWORKS, help="without it, a whole model in --minutes")
-    _add_data(parser)
+    _add_data(parser, required=False)
     _add_whole_model(parser)
+    add_init_options(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights, for model.json")
+    parser.add_argument("--data-source", default="", metavar="TEXT", help="where the scans are from, for model.json")
     parser.add_argument("--base", default="abdomen-ct", help="model or manifest (.json) that a new folder starts from")
     parser.add_argument(
         "--with",
@@ -62,12 +76,23 @@ def _add_train(commands: Any) -> None:
         "--fold", default="1/1", metavar="I/N", help="hold out every N-th case, beginning with the I-th"
     )
     parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
-    parser.add_argument("--minutes", type=float, help="end after so many minutes of training")
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="a whole model: minutes in all, reading and scoring included; one network: minutes of training",
+    )
+    parser.add_argument("--learning-rate", type=float, help="the largest (default: the network's)")
+    parser.add_argument("--batch", type=int, default=2, help="patches in a step (default: %(default)s)")
     parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0, help="of weights, patches and noise (default: %(default)s)")
+    add_device_option(parser)
+    _add_network_options(parser)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.set_defaults(run=_run_train)
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Those of one network of the first generation."""
     parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
     parser.add_argument("--go-on", action="store_true", help="start from the weights that the folder has")
     parser.add_argument("--objective", default="diffusion", choices=_OBJECTIVES, help="backbone: what it learns from")
@@ -77,14 +102,14 @@ def _add_train(commands: Any) -> None:
     parser.add_argument(
         "--presegmentations", type=Path, metavar="DIR", help="refiner: those of `presegment` instead of the probe's own"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    parser.set_defaults(run=_run_train)
 
 
 def _add_whole_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a whole model")
     group.add_argument(
-        "--manifest", metavar="NAME|FILE", help="a model.json without networks (default: that in the model's folder)"
+        "--manifest",
+        metavar="NAME|FILE",
+        help="a model.json without networks, as --init writes it (default: that in the model's folder)",
     )
     group.add_argument("--folds", type=int, default=3, metavar="N", help="networks for out-of-fold predictions")
     group.add_argument(
@@ -100,26 +125,42 @@ def _add_whole_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_average(commands: Any) -> None:
-    parser = commands.add_parser("average", help="mean weights of trainings that went on from the same weights")
+    parser = commands.add_parser(
+        "average",
+        help="mean weights of trainings that went on from the same weights",
+        epilog=examples("average run-1 run-2 -o mean"),
+    )
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model folders")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model that gets the mean")
     parser.set_defaults(run=_run_average)
 
 
 def _add_presegment(commands: Any) -> None:
-    parser = commands.add_parser("presegment", help="write the probe's probabilities of training cases")
+    parser = commands.add_parser(
+        "presegment",
+        help="write the probe's probabilities of training cases",
+        epilog=examples("presegment --data data --model model --part validation -o presegmentations"),
+    )
     _add_data(parser)
     parser.add_argument("--model", required=True, help="name or folder")
     parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the cases that this fold holds out")
     parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the probabilities, a file a case"
+    )
+    add_device_option(parser)
     parser.set_defaults(run=_run_presegment)
 
 
 def _add_calibrate(commands: Any) -> None:
-    parser = commands.add_parser("calibrate", help="fit a network's temperature on cases that it was not trained on")
-    parser.add_argument("network", nargs="?", default="probe", choices=("probe", "refiner"))
+    parser = commands.add_parser(
+        "calibrate",
+        help="fit a network's temperature on cases that it was not trained on",
+        epilog=examples("calibrate refiner --data data --model model"),
+    )
+    parser.add_argument(
+        "network", nargs="?", default="probe", choices=("probe", "refiner"), help="which one (default: %(default)s)"
+    )
     _add_data(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: those of `presegment`")
@@ -128,8 +169,12 @@ def _add_calibrate(commands: Any) -> None:
 
 
 def _add_study(commands: Any) -> None:
-    parser = commands.add_parser("study", help="measure a claim and write a result file for the evidence page")
-    parser.add_argument("study", choices=_STUDIES)
+    parser = commands.add_parser(
+        "study",
+        help="measure a claim and write a result file for the evidence page",
+        epilog=examples("study bodypart --data data --models model -o bodypart.json"),
+    )
+    parser.add_argument("study", choices=_STUDIES, help="the claim")
     _add_data(parser)
     parser.add_argument(
         "--models", type=Path, nargs="+", required=True, metavar="DIR", help="the model folders to compare"
@@ -148,18 +193,50 @@ def _add_study(commands: Any) -> None:
     parser.add_argument(
         "--trunk-minutes", type=float, default=60.0, metavar="M", help="bakeoff, norms: minutes of the trunk"
     )
-    parser.add_argument("--minutes", type=float, default=20.0, metavar="M", help="bakeoff: minutes of each arm")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="bakeoff: of each arm (default: 20); teaching: a target (default: 1.5)",
+    )
+    parser.add_argument(
+        "--targets", metavar="T,...", help="teaching: organs of the model, VALUE=NAME, or NAME:upper for half an organ"
+    )
     parser.set_defaults(run=_run_study)
 
 
 def _add_evidence(commands: Any) -> None:
-    parser = commands.add_parser("evidence", help="write the evidence page and its plots from result files")
-    parser.add_argument("--results", type=Path, default=Path("docs/results"), metavar="DIR")
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/EVIDENCE.md"), metavar="FILE")
+    parser = commands.add_parser(
+        "evidence",
+        help="write the evidence page and its plots from result files",
+        epilog=examples("evidence --results docs/results -o docs/EVIDENCE.md"),
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="folder of result files (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("docs/EVIDENCE.md"),
+        metavar="FILE",
+        help="the page; plots lie beside it (default: %(default)s)",
+    )
     parser.set_defaults(run=_run_evidence)
 
 
 def _run_train(options: argparse.Namespace) -> None:
+    if options.init is not None:
+        run_init(options)
+        return
+    if not options.data:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, "There is nothing to train on.", hint="Give --data DIR with images/ and labels/."
+        )
     if options.network is None:
         _run_train_model(options)
         return
@@ -172,6 +249,8 @@ def _run_train(options: argparse.Namespace) -> None:
             data=tuple(options.data),
             output=options.output,
             base=options.base,
+            licence=options.licence,
+            data_source=options.data_source,
             companions=tuple(_companion(text) for text in options.companions),
             companion_share=options.companion_share,
             unlabelled=tuple(options.unlabelled),
@@ -210,6 +289,8 @@ def _run_train_model(options: argparse.Namespace) -> None:
             output=options.output,
             minutes=options.minutes,
             manifest=options.manifest,
+            licence=options.licence,
+            data_source=options.data_source,
             unlabelled=tuple(options.unlabelled),
             folds=options.folds,
             denoising_share=options.denoising_share,
@@ -289,6 +370,8 @@ def _run_study(options: argparse.Namespace) -> None:
         predictions=options.predictions,
         trainings=options.trainings,
         others=options.other,
+        targets=options.targets,
+        minutes=options.minutes,
     )
 
 
@@ -305,7 +388,7 @@ def _run_bakeoff(options: argparse.Namespace) -> None:
         options.data,
         options.output,
         trainings=options.trainings,
-        options=BakeoffOptions(fold=options.fold, trunk_minutes=options.trunk_minutes, minutes=options.minutes),
+        options=BakeoffOptions(fold=options.fold, trunk_minutes=options.trunk_minutes, minutes=options.minutes or 20.0),
     )
 
 

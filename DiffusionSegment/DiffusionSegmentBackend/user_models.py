@@ -1,36 +1,55 @@
-"""Models that a user taught: stored outside the extension's folder, given away as a zip file, taken in after checks.
+"""Models of the user's own: stored outside the extension's folder, exported as a zip file, imported after checks.
 
-A user model's folder holds model.json, probe.safetensors and manifest.json with the sha256 of both. Body-part network
-and the network that its features come from are those of its base model; it has no refiner.
+A fine-tuned model's folder holds model.json, probe.safetensors and manifest.json with the sha256 of both. Body-part
+network and the network that its features come from are those of its base model; it has no refiner. A whole model, as
+`train` writes it, has all its networks beside model.json.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import stat
-import zipfile
-import zlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from .buffers import from_os_error
 from .errors import DiffusionSegmentError, ErrorCode
-from .model_folders import bundled_models_folder, model_folders, user_models_folder
+from .foreign_model import FROM_BASE, check_model, probe_architecture, shared_networks
+from .model_archive import (
+    FINE_TUNED,
+    MANIFEST_FILE,
+    MAX_BYTES,
+    WHOLE,
+    ArchiveManifest,
+    read_archive,
+    refusal,
+    weights_file,
+    write_archive,
+)
+from .model_folders import bundled_models_folder, user_models_folder
 from .networks.probe import Probe
-from .pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description
-from .pipeline.model import check_base, find_model, load_network, save_network, weights_sha256
-from .result_folder import replaced_folder, staged_file
+from .pipeline.description import CARD_FILE, DESCRIPTION_FILE, ModelDescription, read_description
+from .pipeline.model import (
+    check_base,
+    is_installed,
+    save_network,
+    sha256_of,
+    weights_sha256,
+)
+from .result_folder import replaced_folder
 
-MANIFEST_FILE = "manifest.json"
-FORMAT = 1
-_PROBE_FILE = "probe.safetensors"
-_LIMITS = {MANIFEST_FILE: 64_000, DESCRIPTION_FILE: 1_000_000, _PROBE_FILE: 64_000_000}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
-_FROM_BASE = ("modality", "spacing_mm", "trunk_spacing_mm", "tile_voxels", "window", "window_unit")
 _INSTALLED = "Give it another name, or replace it."
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a model of the user's own can have this name: up to 40 small letters, digits and hyphens."""
+    return bool(_NAME.fullmatch(name)) and not _WINDOWS_DEVICE.fullmatch(name)
 
 
 def check_free_name(name: str, *, replace: bool = False) -> None:
@@ -39,7 +58,7 @@ def check_free_name(name: str, *, replace: bool = False) -> None:
     Raises:
         DiffusionSegmentError: OPTION.
     """
-    if not _NAME.fullmatch(name) or _WINDOWS_DEVICE.fullmatch(name):
+    if not is_model_name(name):
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
             f"'{name}' cannot be the name of a model.",
@@ -50,7 +69,7 @@ def check_free_name(name: str, *, replace: bool = False) -> None:
             ErrorCode.OPTION, f"'{name}' is a model of the extension itself.", hint="Give it another name."
         )
     if (user_models_folder() / name).exists() and not replace:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"There is a model '{name}' already.", hint=_INSTALLED)
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"A model named '{name}' already exists.", hint=_INSTALLED)
 
 
 def save_user_model(
@@ -61,27 +80,33 @@ def save_user_model(
     labels: list[dict[str, Any]],
     anatomy: dict[str, Any],
     title: str | None = None,
+    modality: str | None = None,
     training: str = "",
     replace: bool = False,
 ) -> Path:
-    """Store a taught probe and return its folder; `labels` and `anatomy` as in model.json.
+    """Store a fine-tuned probe and return its folder; `labels` and `anatomy` as in model.json.
+
+    `modality` is that of the scans, where it is not the base's.
 
     Raises:
         DiffusionSegmentError: OPTION for the name or a base that is not installed, DISK_FULL, OUTPUT_UNWRITABLE.
     """
     check_free_name(name, replace=replace)
-    if base.folder.resolve().parent not in {folder.resolve() for folder in model_folders()}:
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"The base model in {base.folder} is not installed.", hint="Name a model of `models`."
-        )
-    raw: dict[str, Any] = {key: base.raw[key] for key in _FROM_BASE if key in base.raw}
+    check_base_is_installed(base)
+    raw: dict[str, Any] = {key: base.raw[key] for key in FROM_BASE if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
+    if modality is not None and modality != base.modality:
+        # HU are for CT alone; the networks go on seeing the same values.
+        unit = "percentile" if base.window_unit == "percentile" else "HU" if modality == "CT" else "value"
+        raw |= {"modality": modality, "window_unit": unit}
     raw["orientation"] = base.raw.get("orientation", "LPS")
     raw["labels"], raw["anatomy"] = labels, anatomy
     # What a reader teaches may lie in many pieces: metastases, lymph nodes.
     raw["defaults"] = {key: value for key, value in base.raw.get("defaults", {}).items() if key != "smallest_piece"}
     raw["channels"], raw["training_data"] = list(base.channels), training
-    raw["base"] = {"name": base.name, "version": base.version, "weights_sha256": weights_sha256(base)}
+    raw["licence"] = _licence_on(base)
+    # By its folder's name, under which it is looked for; that in its model.json may be another.
+    raw["base"] = {"name": base.folder.name, "version": base.version, "weights_sha256": weights_sha256(base)}
     raw["networks"] = {
         network: {**entry, "model": entry.get("model", base.folder.name)}
         for network, entry in base.raw["networks"].items()
@@ -90,46 +115,146 @@ def save_user_model(
     folder = user_models_folder() / name
     with replaced_folder(folder) as staging:
         (staging / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-        save_network(staging, "probe", probe, architecture=_probe_architecture(base, probe.classes))
-        _write_manifest(staging, name)
+        save_network(staging, "probe", probe, architecture=probe_architecture(base, probe.classes))
+        ArchiveManifest.of_folder(staging, name=name, format=FINE_TUNED).write(staging)
     return folder
 
 
-def shared_networks(base: ModelDescription) -> set[str]:
-    """What a model taught on `base` shares with it: all but heads and refiner."""
-    return set(base.needed_networks) - {"probe", "refiner"}
+def _licence_on(base: ModelDescription) -> str:
+    """The scans' licence is not known here; the networks of the base keep theirs."""
+    of_base = str(base.raw.get("licence") or "not stated")
+    return f"not stated; its features are those of {base.folder.name} ({of_base})"
 
 
-def _probe_architecture(base: ModelDescription, classes: int) -> dict[str, Any]:
-    """Of a probe taught on `base`: as its own one, or on the features of its segmenter."""
-    if "probe" in base.networks:
-        return {**base.networks["probe"].architecture, "classes": classes}
-    return {"channels": list(base.channels), "classes": classes}
-
-
-def export_model(name: str, zip_path: Path) -> None:
-    """Write a user model into one zip file.
+def check_base_is_installed(base: ModelDescription) -> None:
+    """Refuse a base outside the folders of models: the fine-tuned model could not name it.
 
     Raises:
-        DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_CORRUPT when it was changed, DISK_FULL or OUTPUT_UNWRITABLE.
+        DiffusionSegmentError: OPTION.
     """
-    folder = user_models_folder() / name
-    if not _NAME.fullmatch(name) or not (folder / DESCRIPTION_FILE).is_file():
+    if not is_installed(base.folder):
         raise DiffusionSegmentError(
-            ErrorCode.MODEL_UNKNOWN,
-            f"There is no model '{name}' of your own.",
-            hint="Models of the extension need not be exported.",
+            ErrorCode.OPTION,
+            f"The base model in {base.folder} is not installed.",
+            hint=f"Install it with `import-model {base.folder}`, then name it by its name.",
         )
-    content = _checked(_folder_content(folder), folder)
-    with staged_file(zip_path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
-        for part, data in content.items():
-            file.writestr(part, data)
 
 
-def import_model(source: Path, *, replace: bool = False) -> str:
-    """Install a model from a zip file of `export_model`, or from a folder with the same files; returns its name.
+def export_model(name_or_folder: str, zip_path: Path, *, name: str | None = None) -> str:
+    """Write a model of the user's own, or the one in a folder that `train` wrote, into one zip file; returns its name.
 
-    Nothing is installed before every file's size and sha256, the description, the weights and the base were checked.
+    A whole model carries all its networks along, also those that it shares with another folder. `name` is another name
+    for it; without one an installed model keeps its folder's name, and any other that in its model.json.
+
+    Raises:
+        DiffusionSegmentError: MODEL_UNKNOWN, OPTION for a name that a model cannot have, WEIGHTS_MISSING for one that
+            is not trained to the end, WEIGHTS_CORRUPT when it was changed, DISK_FULL or OUTPUT_UNWRITABLE.
+    """
+    folder = _own_folder(name_or_folder)
+    description = read_description(folder)
+    chosen = name or _name_to_export(description)
+    with _temporary_folder() as staging:
+        manifest = _packed(description, chosen, staging)
+        check_model(staging, manifest, folder)
+        write_archive(staging, zip_path)
+    return chosen
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder among the temporary files; an OSError within becomes an error in words."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="diffusion-segment-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise from_os_error(error, Path(tempfile.gettempdir())) from error
+
+
+def _own_folder(name_or_folder: str) -> Path:
+    installed = user_models_folder() / name_or_folder
+    is_name = Path(name_or_folder).name == name_or_folder
+    bundled = is_name and (bundled_models_folder() / name_or_folder).exists()
+    for folder in (*([installed] if is_name else []), Path(name_or_folder)):
+        of_extension = bundled or folder.resolve().parent == bundled_models_folder()
+        if (folder / DESCRIPTION_FILE).is_file() and not of_extension:
+            return folder
+    raise DiffusionSegmentError(
+        ErrorCode.MODEL_UNKNOWN,
+        f"You have no model of your own named '{name_or_folder}'.",
+        hint="Models of the extension need not be exported."
+        if bundled
+        else "Give the name of one that `models` lists, or the folder that `train` wrote.",
+    )
+
+
+def _name_to_export(description: ModelDescription) -> str:
+    """The folder's name for an installed model, else that in model.json unless the extension has it, else the folder's.
+
+    Raises:
+        DiffusionSegmentError: OPTION when none of them can be a model's name.
+    """
+    folder = description.folder.resolve()
+    names = [description.name, folder.name]
+    if folder.parent == user_models_folder().resolve():
+        names.reverse()
+    for name in names:
+        if is_model_name(name) and not (bundled_models_folder() / name).exists():
+            return name
+    raise DiffusionSegmentError(
+        ErrorCode.OPTION, f"'{names[0]}' cannot be the name of a model of your own.", hint="Choose one with --name."
+    )
+
+
+def _packed(description: ModelDescription, name: str, folder: Path) -> ArchiveManifest:
+    """Copy a model into `folder` as it is given away: under `name`, its weights beside it, with a manifest.
+
+    Raises:
+        DiffusionSegmentError: WEIGHTS_MISSING, WEIGHTS_CORRUPT, INPUT_UNREADABLE for a file that is too large.
+    """
+    check_base(description)
+    networks = dict(description.raw["networks"])
+    for network in description.needed_networks:
+        listed, path = description.networks.get(network), description.file_of(network)
+        if listed is None or path is None or not path.is_file():
+            raise DiffusionSegmentError(
+                ErrorCode.WEIGHTS_MISSING,
+                f"The model in {description.folder} has no weights for its {network}.",
+                hint="Train it to the end, with --resume where it was stopped.",
+            )
+        if description.base is None or listed.model is None:
+            _copy(path, folder / weights_file(network), description.folder, sha256=listed.sha256)
+            networks[network] = {
+                "file": weights_file(network),
+                "sha256": listed.sha256,
+                "architecture": listed.architecture,
+            }
+    raw = {**description.raw, "name": name, "networks": networks}
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    whole = description.base is None
+    if whole and (description.folder / CARD_FILE).is_file():
+        _copy(description.folder / CARD_FILE, folder / CARD_FILE, description.folder)
+    manifest = ArchiveManifest.of_folder(folder, name=name, format=WHOLE if whole else FINE_TUNED)
+    manifest.write(folder)
+    return manifest
+
+
+def _copy(path: Path, target: Path, source: Path, *, sha256: str | None = None) -> None:
+    if path.stat().st_size > MAX_BYTES[target.name]:
+        raise refusal(source, f"{path.name} is larger than {MAX_BYTES[target.name] / 1e6:g} MB")
+    shutil.copyfile(path, target)
+    if sha256 is not None and sha256_of(target) != sha256:
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_CORRUPT,
+            f"{path.name} in {source} was changed (sha256 differs from that in {DESCRIPTION_FILE}).",
+            hint="Take the model from where it was trained.",
+        )
+
+
+def import_model(source: Path, *, replace: bool = False, name: str | None = None) -> str:
+    """Install a model from a zip file of `export_model`, or from a folder that holds one; returns its name.
+
+    A folder is one with the same files, or one that `train` wrote. Nothing is installed before every file's size and
+    sha256, the description, the weights and the base were checked. `name` is another name for the model.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE for what is no model, WEIGHTS_CORRUPT for a changed one,
@@ -137,108 +262,33 @@ def import_model(source: Path, *, replace: bool = False) -> str:
     """
     if not source.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{source} does not exist.", hint="Check the path.")
-    content = _checked(_folder_content(source) if source.is_dir() else _zip_content(source), source)
-    name = str(json.loads(content[MANIFEST_FILE])["name"])
-    check_free_name(name, replace=replace)
-    with replaced_folder(user_models_folder() / name) as staging:
-        for part, data in content.items():
-            (staging / part).write_bytes(data)
-        _check_installed(read_description(staging), name, source)
-    return name
+    with _temporary_folder() as unpacked:
+        manifest = _unpacked(source, unpacked)
+        chosen = name or manifest.name
+        check_free_name(chosen, replace=replace)
+        with replaced_folder(user_models_folder() / chosen) as staging:
+            for path in unpacked.iterdir():
+                shutil.move(path, staging / path.name)
+            check_model(staging, manifest, source)
+            if chosen != manifest.name:
+                _rename(staging, chosen, manifest.format)
+    return chosen
 
 
-def _check_installed(description: ModelDescription, name: str, source: Path) -> None:
-    shared = {network for network, entry in description.networks.items() if entry.model is not None}
-    own = set(description.networks) - shared
-    if description.base is None or description.name != name or own != {"probe"} or "bodypart" not in shared:
-        raise _no_model(source, "it is not a taught model")
-    check_base(description)
-    base = read_description(find_model(description.base.name))
-    if shared != shared_networks(base):
-        raise _no_model(source, "it is not a taught model")
-    # A foreign description must not choose sizes: a grid or a network could be larger than any memory.
-    expected = _probe_architecture(base, description.classes)
-    alike = all(description.raw.get(key) == base.raw.get(key) for key in _FROM_BASE) and all(
-        description.networks[name].architecture == base.networks[name].architecture for name in shared
-    )
-    if not alike or description.networks["probe"].architecture != expected:
-        raise _no_model(source, f"it does not fit {base.name}, its base")
-    load_network(description, "probe")
-
-
-def _write_manifest(folder: Path, name: str) -> None:
-    files = {part: _sha256((folder / part).read_bytes()) for part in (DESCRIPTION_FILE, _PROBE_FILE)}
-    manifest = {"format": FORMAT, "software": __version__, "name": name, "sha256": files}
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _folder_content(folder: Path) -> dict[str, bytes]:
-    """The model's files in a folder; others in it are left alone."""
-    content = {}
-    for part, limit in _LIMITS.items():
-        path = folder / part
+def _unpacked(source: Path, folder: Path) -> ArchiveManifest:
+    """The model's files in `folder`, with their manifest."""
+    if source.is_dir() and not (source / MANIFEST_FILE).exists():
+        path = source / DESCRIPTION_FILE
         if not path.is_file() or path.is_symlink():
-            raise _no_model(folder, f"{part} is missing")
-        if path.stat().st_size > limit:
-            raise _no_model(folder, f"{part} is larger than {limit / 1e6:g} MB")
-        content[part] = path.read_bytes()
-    return content
+            raise refusal(source, f"{DESCRIPTION_FILE} is missing")
+        if path.stat().st_size > MAX_BYTES[DESCRIPTION_FILE]:
+            raise refusal(source, f"{DESCRIPTION_FILE} is larger than {MAX_BYTES[DESCRIPTION_FILE] / 1e6:g} MB")
+        description = read_description(source)
+        return _packed(description, _name_to_export(description), folder)
+    return read_archive(source, folder)
 
 
-def _zip_content(path: Path) -> dict[str, bytes]:
-    """The model's files in a zip: exactly those, under exactly these names, and no larger than they may be."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            entries = file.infolist()
-            for entry in entries:
-                if entry.filename not in _LIMITS:
-                    raise _no_model(path, f"it holds '{entry.filename[:60]}', which no model has")
-                if stat.S_ISLNK(entry.external_attr >> 16):
-                    raise _no_model(path, f"{entry.filename} is a link")
-            if len(entries) != len(_LIMITS) or len({entry.filename for entry in entries}) != len(_LIMITS):
-                raise _no_model(path, f"it should hold {', '.join(_LIMITS)} once each")
-            return {entry.filename: _limited(file, entry, path) for entry in entries}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, zlib.error) as error:
-        raise _no_model(path, "it is not a zip file, or is damaged") from error
-
-
-def _limited(file: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
-    """An entry's bytes, of which no more are unpacked than it may have, whatever its header says."""
-    limit = _LIMITS[entry.filename]
-    with file.open(entry) as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise _no_model(path, f"{entry.filename} is larger than {limit / 1e6:g} MB")
-    return data
-
-
-def _checked(content: dict[str, bytes], source: Path) -> dict[str, bytes]:
-    """The content, after its manifest was understood and every sum was found right."""
-    try:
-        manifest = json.loads(content[MANIFEST_FILE])
-        version, sums = manifest["format"], dict(manifest["sha256"])
-        named = isinstance(manifest["name"], str)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _no_model(source, f"{MANIFEST_FILE} is damaged") from error
-    if version != FORMAT:
-        raise _no_model(source, f"it has the format {version!r}, this program reads {FORMAT}; update the extension")
-    if not named or set(sums) != set(_LIMITS) - {MANIFEST_FILE}:
-        raise _no_model(source, f"{MANIFEST_FILE} is damaged")
-    for part, expected in sums.items():
-        if _sha256(content[part]) != expected:
-            raise DiffusionSegmentError(
-                ErrorCode.WEIGHTS_CORRUPT,
-                f"{part} in {source} was changed (sha256 differs).",
-                hint="Export the model again.",
-            )
-    return content
-
-
-def _no_model(source: Path, why: str) -> DiffusionSegmentError:
-    return DiffusionSegmentError(
-        ErrorCode.INPUT_UNREADABLE, f"{source} cannot be taken in: {why}.", hint="Give a file of `export-model`."
-    )
+def _rename(folder: Path, name: str, format: int) -> None:
+    raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    (folder / DESCRIPTION_FILE).write_text(json.dumps({**raw, "name": name}, indent=2) + "\n", encoding="utf-8")
+    ArchiveManifest.of_folder(folder, name=name, format=format).write(folder)

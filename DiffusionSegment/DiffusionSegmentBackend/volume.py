@@ -252,11 +252,15 @@ class Grid:
         """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""
         if self.native_to_grid is not None:
             return nearest_straight(self.order.apply(labels), np.linalg.inv(self.native_to_grid), self.shape)
-        places = []
+        return self.order.apply(labels)[np.ix_(*self.nearest_indices())]
+
+    def nearest_indices(self) -> list[NDArray[np.intp]]:
+        """Along z, y, x of a scan that is not sheared: the canonical native plane nearest to each plane of the grid."""
+        indices = []
         for axis, size in enumerate(self.native_shape):
             centres = (np.arange(self.shape[axis]) + 0.5) * self.spacing[2 - axis] / self.native_spacing[2 - axis]
-            places.append(np.minimum(centres.astype(int), size - 1))
-        return self.order.apply(labels)[np.ix_(*places)]
+            indices.append(np.minimum(centres.astype(int), size - 1))
+        return indices
 
 
 def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
@@ -280,7 +284,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
         size = " x ".join(f"{n:.0f}" for n in counts * np.array(spacing))
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can take in.", hint="Crop the scan."
+            ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can handle.", hint="Crop the scan."
         )
     x, y, z = (int(n) for n in counts)
     nx, ny, nz = turned.shape_ijk

@@ -131,8 +131,8 @@ def to_image(volume: Volume) -> sitk.Image:
     return image
 
 
-def write_volume(volume: Volume, path: Path) -> None:
-    """Write a compressed NIfTI (or what the suffix says).
+def write_volume(volume: Volume, path: Path, *, slope: float | None = None) -> None:
+    """Write a compressed NIfTI (or what the suffix says); a `slope`, for NIfTI alone, is as in `write_nifti`.
 
     Raises:
         DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE, then no partial file is left; GEOMETRY for a matrix that
@@ -141,7 +141,7 @@ def write_volume(volume: Volume, path: Path) -> None:
     check_geometry(volume.index_to_lps)
     try:
         if path.name.endswith(SUFFIXES):
-            write_nifti(volume, path)
+            write_nifti(volume, path, slope=slope)
         else:
             with _quiet_itk():
                 sitk.WriteImage(to_image(volume), str(path), useCompression=True)
@@ -192,7 +192,7 @@ def _not_a_volume(path: Path, dimension: int) -> DiffusionSegmentError:
 def _colour(path: Path, components: int) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.INPUT_SHAPE,
-        f"{path} has {components} values a voxel (colour); a scan has one.",
+        f"{path} has {components} values per voxel (colour); a scan has one.",
         hint="Export the original scan, not a screen capture.",
     )
 

@@ -121,7 +121,7 @@ class Worker:
             if free:
                 self._queue.put(message)
             else:
-                busy = DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Cancel it or wait.")
+                busy = DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Cancel it or wait.")
                 self._outbox.send(_error(busy, message.id))
 
     def _serve(self) -> None:

@@ -37,14 +37,15 @@ class Sampler(Enum):
 
     def label(self) -> str:
         """The text in the panel."""
-        return self.value.upper() if self.value is not None else str(_("model's own"))
+        return self.value.upper() if self.value is not None else str(_("model default"))
 
 
 @parameterNodeWrapper
 class Parameters:
     """Input, model, result, overlay and the settings under Advanced.
 
-    0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none.
+    0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none; `anonymous`
+    shows no patient data in the panel's header and in the report.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -67,6 +68,7 @@ class Parameters:
     allFrames: bool = False
     mergePolicy: MergePolicy = MergePolicy.REPLACE
     similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    anonymous: bool = False
     teachMinutes: Annotated[int, WithinRange(1, 60)] = 2
 
 

@@ -71,7 +71,7 @@ class SegmentationRun:
         """
         array, geometry = volumeBuffer(self._volume)
         if self._client.running:
-            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Wait for it, or cancel it.")
+            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Wait for it, or cancel it.")
         # Before the request, because a worker that cannot be started fails within it.
         for signal, slot in self._slots:
             signal.connect(slot)

@@ -88,7 +88,7 @@ class SequenceRun:
             DiffusionSegmentError: BUSY during another run; INPUT_SHAPE for a sequence without frames.
         """
         if self._client.running:
-            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Wait for it, or cancel it.")
+            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Wait for it, or cancel it.")
         if not self.outcome.total:
             name = self.source.sequence.GetName()
             raise DiffusionSegmentError(ErrorCode.INPUT_SHAPE, f"The sequence {name} has no frames.", hint="")

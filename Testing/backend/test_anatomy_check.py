@@ -125,6 +125,37 @@ def test_layout_decides_and_confidence_only_where_there_is_none(
     assert judge_organs(measures, description).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("measures", "share", "code", "words"),
+    [
+        (OrganMeasures(10, 0.95, None), 0.3, ErrorCode.BODY_PART_MISMATCH, "shows another part of the body"),
+        (OrganMeasures(10, 0.95, None), 0.8, ErrorCode.UNUSUAL_APPEARANCE, "shows the right part of the body, but"),
+        (OrganMeasures(2000, 0.7, None), 0.8, ErrorCode.UNUSUAL_APPEARANCE, "unusual contrast, dose or disease"),
+        (OrganMeasures(2000, 0.7, None), None, ErrorCode.UNUSUAL_APPEARANCE, "or another part of the body"),
+        (OrganMeasures(2000, 0.95, 45.0), 0.8, ErrorCode.BODY_PART_MISMATCH, "shows another part of the body"),
+    ],
+)
+def test_a_refusal_tells_another_part_of_the_body_from_an_unusual_appearance(
+    measures: OrganMeasures, share: float | None, code: ErrorCode, words: str, bundled: ModelDescription
+) -> None:
+    limits = {"usual_layout_mm": 20.0, "max_layout_mm": 30.0, "least_confidence": 0.87, "usual_share_in_reach": 0.4}
+    finding = judge_organs(measures, limited(bundled, **limits), share=share)
+    assert words in finding.message
+    with pytest.raises(DiffusionSegmentError) as caught:
+        heeded(finding, force=False)
+    assert caught.value.code is code
+    assert caught.value.exit_status == 2
+
+
+def test_a_scan_of_the_right_part_with_an_unusual_appearance_is_segmented_with_a_warning(
+    model: Model, phantom_ct: Volume
+) -> None:
+    unusual = replace(model, description=limited(model.description, usual_confidence=1.0))
+    result = segment(phantom_ct, unusual, FAST)
+    assert any(text.startswith("Unusual contrast, dose or disease: ") for text in result.report["warnings"])
+    assert result.labels.any()
+
+
 def test_without_limits_of_the_layout_confidence_decides_as_before(bundled: ModelDescription) -> None:
     description = limited(bundled, usual_layout_mm=None, max_layout_mm=None, least_confidence=0.87)
     assert judge_organs(OrganMeasures(2000, 0.9, 90.0), description).verdict is Verdict.ACCEPT
@@ -137,7 +168,9 @@ def test_a_refusal_is_raised_in_plain_words_and_overruled_as_a_warning() -> None
         heeded(refusal, force=False)
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
     assert "--" not in str(caught.value)
-    assert heeded(refusal, force=True) == ["This scan would have been refused: It shows a foot."]
+    assert heeded(refusal, force=True) == [
+        "Segmented on request, although it would have been refused: It shows a foot."
+    ]
     assert heeded(Finding(Verdict.WARN, "Look."), force=False) == ["Look."]
     assert heeded(Finding(Verdict.ACCEPT), force=False) == []
 
@@ -145,13 +178,13 @@ def test_a_refusal_is_raised_in_plain_words_and_overruled_as_a_warning() -> None
 def test_an_unusual_scan_comes_with_a_warning_in_its_report(model: Model, phantom_ct: Volume) -> None:
     unusual = replace(model, description=limited(model.description, usual_layout_mm=0.1, max_layout_mm=1000.0))
     warnings = segment(phantom_ct, unusual, FAST).report["warnings"]
-    assert any("lie unusually" in text for text in warnings)
+    assert any("Unusual anatomy" in text for text in warnings)
     assert not any("--" in text for text in warnings)
 
 
 def test_a_forced_run_says_that_it_would_have_been_refused(model: Model, phantom_ct: Volume) -> None:
     never = replace(model, description=limited(model.description, max_layout_mm=0.1))
-    with pytest.raises(DiffusionSegmentError, match="does not lie as the organs"):
+    with pytest.raises(DiffusionSegmentError, match="not arranged like the organs"):
         segment(phantom_ct, never, FAST)
     warnings = segment(phantom_ct, never, replace(FAST, force=True)).report["warnings"]
     assert any("would have been refused" in text for text in warnings)
@@ -179,7 +212,7 @@ def test_the_command_line_adds_how_to_overrule_a_refusal(tmp_path: Path, capsys:
     water = np.full((40, 60, 60), -1000, dtype=np.int16)
     water[10:30, 20:40, 20:40] = 0
     write_volume(Volume(water, np.diag([3.0, 3.0, 3.0, 1.0])), tmp_path / "water.nii.gz")
-    run = ["segment", str(tmp_path / "water.nii.gz"), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    run = ["segment", str(tmp_path / "water.nii.gz"), "-o", str(tmp_path / "out"), "--device", "cpu", "--quiet"]
     assert main(run) == 2
     error = capsys.readouterr().err
     assert error.startswith("BODY_PART_MISMATCH")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.pipeline.model import list_models
+from DiffusionSegmentBackend.pipeline.description import list_models
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
 
@@ -55,9 +55,9 @@ def test_segment_writes_every_file_in_the_scans_geometry(scan: Path, tmp_path: P
 
 def refused(done: subprocess.CompletedProcess[str], status: int, code: str) -> None:
     assert done.returncode == status, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith(code + ": ")
+    *stages, line = done.stderr.strip().splitlines()
+    assert all(stage.startswith("[") for stage in stages), done.stderr
+    assert line.startswith(code + ": ")
     assert "Traceback" not in done.stderr
 
 
@@ -99,11 +99,12 @@ def test_a_full_disk_leaves_nothing_half_written(scan: Path, tmp_path: Path) -> 
 
 def test_an_older_result_survives_a_failed_run(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.json").write_text("old")
+    old = '{"organs": [], "review": [], "provenance": {}}'
+    (tmp_path / "out" / "report.json").write_text(old)
     bad = tmp_path / "bad.nii.gz"
     bad.write_text("text")
     refused(run("segment", bad, "-o", tmp_path / "out"), 2, "INPUT_UNREADABLE")
-    assert (tmp_path / "out" / "report.json").read_text(encoding="utf-8") == "old"
+    assert (tmp_path / "out" / "report.json").read_text(encoding="utf-8") == old
 
 
 def test_weights_that_were_changed_are_not_used(scan: Path, tmp_path: Path) -> None:
@@ -146,11 +147,15 @@ def test_evaluate_scores_each_stage_on_labelled_scans(tmp_path: Path, phantom_ct
         1,
         "--steps",
         1,
+        "--protocol",
+        "vox2vec",
     )
     assert done.returncode == 0, done.stderr
+    assert "liver" in done.stdout
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert set(metrics["mean_dice"]) == {"probe", "refiner", "ensemble"}
     assert metrics["cases"] == 1
     assert metrics["organ_dice"]["ensemble"]["liver"] > 0.3
     assert 0 <= metrics["islands"]["mostly the organ"] <= metrics["islands"]["taken out"]
-    assert 0.3 < metrics["by_case"][0]["dice_1x1x2mm"]["ensemble"][5] < 1
+    assert 0.3 < metrics["by_case"]["case"]["variants"]["ensemble"]["liver"]["dice_1x1x2mm"] < 1
+    assert (tmp_path / "metrics.csv").is_file()

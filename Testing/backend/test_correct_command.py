@@ -39,9 +39,10 @@ def _marks(done: Path, label: int, at: int) -> Path:
     return path
 
 
-def test_marks_are_obeyed_and_the_folder_is_whole(done: Path) -> None:
+def test_marks_are_obeyed_and_the_folder_is_whole(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     marks = _marks(done, 0, 500)
     assert main(["correct", str(done / "result"), "--corrections", str(marks), "-o", str(done / "second")]) == 0
+    assert "Marked: 1 voxels as background." in capsys.readouterr().out
     names = {path.name for path in (done / "result").iterdir()}
     assert {path.name for path in (done / "second").iterdir()} == names | {"corrections.nii.gz"}
     before, after = (read_volume(done / name / "segmentation.nii.gz") for name in ("result", "second"))
@@ -69,6 +70,20 @@ class TestRefusals:
         assert main(["correct", str(done), "--corrections", str(marks), "-o", str(done / "none")]) == 2
         assert "holds no finished result" in capsys.readouterr().err
         assert not (done / "none").exists()
+
+    def test_marks_for_an_organ_that_was_not_segmented(
+        self, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run = ["segment", str(done / "ct.nii.gz"), "-o", str(tmp_path / "liver"), "--organs", "Liver"]
+        assert main([*run, "--samples", "1", "--steps", "1", "--force", "-q"]) == 0
+        marks = _marks(done, 1, 500)
+        words = ["correct", str(tmp_path / "liver"), "--corrections", str(marks), "-o", str(tmp_path / "none")]
+        capsys.readouterr()
+        assert main([*words, "-q"]) == 2
+        error = capsys.readouterr().err
+        assert "OPTION: 1 voxels are marked 2, which is Spleen; it was not segmented here." in error
+        assert "k + 1 marks label k" in error
+        assert not (tmp_path / "none").exists()
 
     def test_marks_of_another_geometry(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
         marks = read_volume(_marks(done, 0, 500))

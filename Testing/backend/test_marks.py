@@ -60,6 +60,22 @@ def test_a_mark_that_confirms_and_no_mark_at_all_change_nothing_else() -> None:
     assert torch.equal(told, clamped(pre, _mark(20, 20, 15, 0)))
 
 
+def test_marks_on_both_sides_of_a_surface_leave_both_organs_as_they_are() -> None:
+    """Redrawing a surface takes on one side and gives on the other; of the organ's middle that says nothing."""
+    pre = torch.full((3, *SHAPE), 0.02)
+    pre[0, :, :, 20:] = pre[SPLEEN, :, :, :20] = 0.96
+    marks = torch.zeros(SHAPE, dtype=torch.uint8)
+    marks[5:35, 5:35, 19] = 0 + 1
+    marks[5:35, 5:35, 20:22] = SPLEEN + 1
+    told = spread(pre, one_hot_marks(marks, 3), Descriptors(torch.ones(4, *SHAPE)))
+    np.testing.assert_array_equal(told.argmax(dim=0)[marks > 0], marks[marks > 0] - 1)
+    assert (told.argmax(dim=0)[20, 20, :18] == SPLEEN).all()
+    alone = torch.where(marks == 1, marks, 0)
+    assert (
+        spread(pre, one_hot_marks(alone, 3), Descriptors(torch.ones(4, *SHAPE))).argmax(dim=0)[20, 20, 15:18] == 0
+    ).all()
+
+
 def test_two_marks_that_disagree_share_what_lies_between_them() -> None:
     marks = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
     told = spread(_all_background(), marks, Descriptors(torch.ones(4, *SHAPE)))

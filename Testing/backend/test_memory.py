@@ -96,7 +96,7 @@ def test_a_run_in_parts_and_on_disk_says_the_same(
     assert float(np.mean(np.abs(parts.uncertainty - whole.uncertainty) > 0.01)) < 1e-4
     assert isinstance(parts.uncertainty, np.memmap)
     assert list(tmp_path.iterdir()) == []
-    assert "worked on in parts" in parts.report["warnings"][0]
+    assert "processed in parts" in parts.report["warnings"][0]
     assert not any("parts" in warning for warning in whole.report["warnings"])
 
 
@@ -115,10 +115,10 @@ def test_the_quickest_way_within_the_limit_is_taken(monkeypatch: pytest.MonkeyPa
     assert not choose_way(SIZE, limit_gb=8.0).on_disk
     assert choose_way(SIZE, limit_gb=2.4) == Way(None, True, needed_bytes(SIZE, most_slices=None, on_disk=True))
     assert choose_way(SIZE, limit_gb=1.9).most_slices in memory._DEPTHS
-    with pytest.raises(DiffusionSegmentError, match=r"needs \d\.\d GB of memory, and 1\.0 GB may be used") as told:
+    with pytest.raises(DiffusionSegmentError, match=r"needs \d\.\d GB of memory, but only 1\.0 GB may be used") as told:
         choose_way(SIZE, limit_gb=1.0)
     assert told.value.code is ErrorCode.OUT_OF_MEMORY
-    with pytest.raises(DiffusionSegmentError, match="leaves nothing"):
+    with pytest.raises(DiffusionSegmentError, match="is too low"):
         choose_way(SIZE, limit_gb=0.0)
 
 

@@ -200,7 +200,7 @@ class TestModality:
         chosen = model if name == NAME else load_model(name, "cpu")
         for volume, stated, words in (
             (ct, "CT", "This is CT, but the model was trained on MR"),
-            (ct, None, "These values are Hounsfield units .*: a CT, but the model was trained on MR"),
+            (ct, None, "These values are Hounsfield units .*: this is a CT. The model was trained on MR"),
             (clipped, None, "These values are Hounsfield units"),
         ):
             with pytest.raises(DiffusionSegmentError, match=words) as told:
@@ -219,7 +219,7 @@ class TestModality:
         stored = Volume(scan.array - 1024, scan.index_to_lps)  # `slices` adds as much to what it stores
         mr = write(slices(stored, Modality="MR", SOPClassUID=MR_IMAGE_STORAGE, **unit), tmp_path / "mr")
         ct = write(slices(Volume(np.clip(phantom.image, -1024, 3000), phantom.index_to_lps)), tmp_path / "ct")
-        options = ["--model", NAME, "--device", "cpu"]
+        options = ["--model", NAME, "--device", "cpu", "--quiet"]
         assert main(["segment", str(mr), "-o", str(tmp_path / "out"), *options]) == 0
         told = capfd.readouterr()
         assert "(MR, " in told.out

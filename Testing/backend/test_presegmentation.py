@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.commands import segment_file
+from DiffusionSegmentBackend.commands import RunChoices, segment_file
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.phantom import Phantom, make_phantom
 from DiffusionSegmentBackend.pipeline.checks import organ_confidence
@@ -74,10 +74,7 @@ def test_a_label_map_that_does_not_fit_is_refused(model: Model, scan: Volume, tr
         segment_file(
             str(tmp_path / "ct.nii.gz"),
             tmp_path / "out",
-            model_name="abdomen-ct",
-            device="cpu",
-            options=SegmentOptions(),
-            presegmentation=tmp_path / "labels.nii.gz",
+            RunChoices(model_name="abdomen-ct", device="cpu", presegmentation=tmp_path / "labels.nii.gz"),
         )
     assert caught.value.code is ErrorCode.GEOMETRY
     assert not (tmp_path / "out").exists()

@@ -176,12 +176,12 @@ class TestCorrections:
     @pytest.fixture(scope="class")
     @staticmethod
     def marks(usual: Segmentation) -> NDArray[np.uint8]:
-        """A scribble across the largest organ's middle that gives it another label."""
+        """A patch in the middle of the largest organ that gives it another label."""
         organ = 1 + np.bincount(usual.labels.ravel())[1:].argmax()
         places = np.argwhere(ndimage.binary_erosion(usual.labels == organ, iterations=1))
         k, j, i = places[len(places) // 2]
         marks = np.zeros_like(usual.labels)
-        marks[k, j, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
+        marks[k, j - 1 : j + 2, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
         return marks
 
     def test_marks_are_obeyed_and_reach_as_far_in_mm_along_each_axis(
@@ -257,7 +257,7 @@ class TestTeaching:
         return TaughtCase(scan, np.asarray(phantom.labels))
 
     def test_an_organ_is_learnt_on_the_trunks_features(self, model: Model, case: TaughtCase, tmp_path: Path) -> None:
-        budget = Budget(steps=120, minutes=5.0, learning_rate=1e-2, ema_decay=0.9)
+        budget = Budget(steps=240, minutes=5.0, learning_rate=1e-2, ema_decay=0.9)
         probe = teach([case], {LIVER: "liver"}, model, budget=budget, folder=tmp_path)
         assert isinstance(model.pre_segmenter, WholeSegmenter)
         description = replace(model.description, labels=model.description.labels[:1])

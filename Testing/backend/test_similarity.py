@@ -169,13 +169,13 @@ def test_the_command_writes_map_and_region(
     write_volume(scan, tmp_path / "ct.nii.gz")
     x, y, z = middle_of(phantom, LIVER)
     source, out = str(tmp_path / "ct.nii.gz"), str(tmp_path / "out")
-    assert main(["similar", source, f"--point={x},{y},{z}", "-o", out, "--device", "cpu"]) == 0
+    assert main(["similar", source, "--point", f"{x},{y},{z}", "-o", out, "--device", "cpu"]) == 0
     found, region = read_volume(Path(out, "similarity.nii.gz")), read_volume(Path(out, "region.nii.gz"))
     assert found.array.shape == region.array.shape == phantom.labels.shape
     assert set(np.unique(region.array)) == {0, 1}
     assert np.mean(phantom.labels[region.array > 0] == LIVER) > 0.5
     capsys.readouterr()
     for point in ("9000,0,0", "here", "1,2"):
-        assert main(["similar", source, f"--point={point}", "-o", str(tmp_path / "none")]) == 2
+        assert main(["similar", source, f"--point={point}", "-o", str(tmp_path / "none"), "-q"]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (tmp_path / "none").exists()

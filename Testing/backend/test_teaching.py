@@ -11,11 +11,20 @@ import torch
 from backend.teaching_models import BASE, install_base, labelled_phantom
 from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.pipeline.model import Model, list_models, load_model
+from DiffusionSegmentBackend.pipeline.description import list_models
+from DiffusionSegmentBackend.pipeline.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.pre_segmenter import ProbedFeatures
 from DiffusionSegmentBackend.pipeline.segment import segment
-from DiffusionSegmentBackend.studies.teaching import FROM_SCRATCH, TAUGHT, teaching_rows
+from DiffusionSegmentBackend.studies.teaching import (
+    FROM_SCRATCH,
+    TAUGHT,
+    Target,
+    parse_targets,
+    scan_heights,
+    target_rows,
+    teaching_rows,
+)
 from DiffusionSegmentBackend.teaching_cli import parse_names
 from DiffusionSegmentBackend.training.data import CaseFiles, load_case
 from DiffusionSegmentBackend.training.loop import Budget
@@ -30,6 +39,7 @@ from DiffusionSegmentBackend.training.teaching import (
     probe_from,
     teach,
 )
+from DiffusionSegmentBackend.user_models import export_model, import_model
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import write_volume
 
@@ -258,6 +268,76 @@ def test_the_command_teaches_and_the_model_is_listed(
         assert capsys.readouterr().err.startswith(code)
 
 
+def test_targets_are_organs_values_and_halves(base: Model) -> None:
+    left, half, other = parse_targets("left_kidney, liver:upper,9=my organ:lower", base.description)
+    assert (left, half) == (Target("left_kidney", 3), Target("liver, upper half", LIVER, "upper"))
+    assert (other.name, other.value, other.half) == ("my organ, lower half", 9, "lower")
+    for text in ("kidney", "liver:left", "x=liver", ""):
+        with pytest.raises(DiffusionSegmentError) as caught:
+            parse_targets(text, base.description)
+        assert caught.value.code is ErrorCode.OPTION
+
+
+def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: TaughtCase) -> None:
+    heights = scan_heights(case.volume)
+    upper, lower = (Target("half", LIVER, half).mask(case.labels, heights) > 0 for half in ("upper", "lower"))
+    assert np.array_equal(upper | lower, case.labels == LIVER)
+    assert not (upper & lower).any()
+    assert heights[upper].min() > heights[lower].max()
+    assert np.count_nonzero(upper) == pytest.approx(np.count_nonzero(lower), rel=0.2)
+
+
+def as_mr(case: TaughtCase) -> TaughtCase:
+    """Gray values as of an MR: none is negative, and air is dark."""
+    values = np.clip(case.volume.array.astype(np.float32) + 200, 0, 1000).astype(np.int16)
+    return replace(case, volume=Volume(values, case.volume.index_to_lps))
+
+
+def test_a_base_of_another_modality_is_reported_before_learning(case: TaughtCase, base: Model) -> None:
+    seen: list[str] = []
+    for scan, words in ((as_mr(case), "not Hounsfield units"), (replace(case, modality="MR"), "This is MR")):
+        with pytest.raises(DiffusionSegmentError, match=words) as caught:
+            teach_user_model(
+                [scan],
+                {LIVER: "liver"},
+                base=base,
+                name="other",
+                minutes=1,
+                progress=lambda stage, *_: seen.append(stage),
+            )
+        assert caught.value.code is ErrorCode.MODALITY
+        assert caught.value.hint == "Choose a base for MR: hippocampus-mr."
+    assert seen == []
+
+
+def test_a_forced_model_is_for_the_modality_of_its_scans(case: TaughtCase, base: Model, tmp_path: Path) -> None:
+    teach_user_model([as_mr(case)], {LIVER: "liver"}, base=base, name="mr-liver", minutes=0.01, force=True)
+    model = load_model("mr-liver", "cpu")
+    assert (model.description.modality, model.description.window_unit) == ("MR", "value")
+    assert model.description.window == base.description.window
+    result = segment(as_mr(case).volume, model, SegmentOptions())
+    assert result.labels.shape == case.labels.shape
+    with pytest.raises(DiffusionSegmentError, match="several modalities: CT, MR"):
+        teach_user_model([case, as_mr(case)], {LIVER: "liver"}, base=base, name="two", minutes=0.01, force=True)
+    export_model("mr-liver", tmp_path / "mr-liver.zip")
+    assert import_model(tmp_path / "mr-liver.zip", replace=True) == "mr-liver"
+
+
+def test_the_command_takes_the_modality_of_the_scan(
+    case: TaughtCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, labels = tmp_path / "mr.nii.gz", tmp_path / "labels.nii.gz"
+    write_volume(as_mr(case).volume, scan)
+    write_volume(Volume(case.labels, case.volume.index_to_lps), labels)
+    command = ["fine-tune", "--scan", str(scan), "--labels", str(labels), "--names", "6=my liver", "--minutes", "0.01"]
+    assert main([*command, "--base", BASE, "--name", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("MODALITY: ")
+    assert said.rstrip().endswith("Choose a base for MR: hippocampus-mr. To go on anyway, run again with --force.")
+    assert main([*command, "--base", BASE, "--name", "mine", "--force"]) == 0
+    assert load_model("mine", "cpu").description.modality == "MR"
+
+
 @pytest.mark.slow
 def test_the_study_measures_taught_and_own_network_on_the_same_cases(
     case: TaughtCase, base: Model, tmp_path: Path
@@ -267,10 +347,13 @@ def test_the_study_measures_taught_and_own_network_on_the_same_cases(
     write_volume(Volume(case.labels, case.volume.index_to_lps), files.label)
     tests = [load_case(files, base.description)]
     add_coordinates(tests, base.bodypart)
-    rows = teaching_rows(base, files, tests, ["liver"], minutes=0.05)
+    rows = teaching_rows(base, files, tests, [Target("liver", LIVER)], minutes=0.05)
     assert [row.name for row in rows] == [TAUGHT, FROM_SCRATCH]
     for row in rows:
         assert row.dice is not None
         score = row.dice["phantom"]["liver"]
         assert score is not None
         assert 0 <= score <= 1
+    (half,) = target_rows(base, files, tests, [Target("upper half", LIVER, "upper")], minutes=0.05)
+    assert half.dice is not None
+    assert half.dice["phantom"].keys() == {"upper half"}

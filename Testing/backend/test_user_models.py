@@ -19,8 +19,8 @@ from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.model_folders import user_models_folder
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.pipeline.description import read_description
-from DiffusionSegmentBackend.pipeline.model import find_model, list_models, load_model, weights_sha256
+from DiffusionSegmentBackend.pipeline.description import list_models, read_description
+from DiffusionSegmentBackend.pipeline.model import find_model, load_model, weights_sha256
 from DiffusionSegmentBackend.training.taught_model import label_entries
 from DiffusionSegmentBackend.user_models import export_model, import_model, save_user_model
 
@@ -140,9 +140,11 @@ def test_a_base_that_is_not_installed_cannot_be_shared(tmp_path: Path) -> None:
 def test_another_base_is_told_in_one_line(exported: Path, models: Path) -> None:
     save()
     install_base(models, seed=1, version="2.0.0")
-    with pytest.raises(DiffusionSegmentError, match=r"mine was taught on tiny-base 1\.0\.0, here is 2\.0\.0") as caught:
+    with pytest.raises(
+        DiffusionSegmentError, match=r"mine was trained on tiny-base 1\.0\.0; installed: 2\.0\.0"
+    ) as caught:
         load_model("mine", "cpu")
-    assert "Teach it again" in str(caught.value)
+    assert "Train it again" in str(caught.value)
     install_base(models, seed=1, version="1.0.0")
     with pytest.raises(DiffusionSegmentError, match="other weights of that version"):
         load_model("mine", "cpu")
@@ -211,14 +213,15 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] =
     "a file that unpacks to too much": (bombed, "larger than"),
     "changed weights": (lambda c: {**c, "probe.safetensors": c["probe.safetensors"][:-1] + b"\0"}, "was changed"),
     "a changed description": (lambda c: {**c, "model.json": c["model.json"] + b" "}, "was changed"),
-    "a later format": (lambda c: resealed(c, format=2), "update the extension"),
+    "a later format": (lambda c: resealed(c, format=3), "update the extension"),
+    "the format of a whole model": (lambda c: resealed(c, format=2), "not that of the whole model"),
     "no manifest to speak of": (lambda c: {**c, "manifest.json": b"[1"}, "damaged"),
     "sums of other files": (lambda c: resealed({**c, "manifest.json": b'{"sha256": {}}'}), "damaged"),
     "a name that climbs out": (lambda c: resealed(c, name="../up"), "cannot be the name"),
     "the name of a bundled model": (lambda c: resealed(c, name="abdomen-ct"), "of the extension"),
-    "a name unlike its description": (lambda c: resealed(c, name="other"), "not a taught model"),
-    "no base": (lambda c: described(c, lambda raw: raw.pop("base")), "not a taught model"),
-    "a probe that is not its own": (lambda c: described(c, shared_probe), "not a taught model"),
+    "a name unlike its description": (lambda c: resealed(c, name="other"), "not a fine-tuned model"),
+    "no base": (lambda c: described(c, lambda raw: raw.pop("base")), "not a fine-tuned model"),
+    "a probe that is not its own": (lambda c: described(c, shared_probe), "not a fine-tuned model"),
     "weights outside the folder": (lambda c: described(c, outside_file), "damaged"),
     "labels that do not fit": (lambda c: described(c, lambda raw: raw.update(labels=[])), "does not fit tiny-base"),
     "a grid finer than any memory": (lambda c: described(c, lambda raw: raw.update(spacing_mm=[0.01] * 3)), "not fit"),
@@ -301,4 +304,4 @@ def test_the_commands_export_and_import(exported: Path, models: Path, capsys: py
     assert main(["import-model", str(exported.with_name("again.zip")), "--replace"]) == 0
     capsys.readouterr()
     assert main(["import-model", str(exported)]) == 2
-    assert capsys.readouterr().err.startswith("OPTION: There is a model 'mine' already.")
+    assert capsys.readouterr().err.startswith("OPTION: A model named 'mine' already exists.")

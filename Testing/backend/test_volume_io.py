@@ -85,7 +85,7 @@ def test_a_dicom_folder_is_read_with_its_geometry_and_modality(tmp_path: Path) -
 
 def test_a_series_with_a_missing_slice_is_refused(tmp_path: Path) -> None:
     write_dicom_series(tmp_path, skip=3)
-    with pytest.raises(DiffusionSegmentError, match="even distances") as caught:
+    with pytest.raises(DiffusionSegmentError, match="not evenly spaced") as caught:
         read_volume(tmp_path)
     assert caught.value.code is ErrorCode.GEOMETRY
 

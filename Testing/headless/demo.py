@@ -24,7 +24,7 @@ def main() -> int:
     options = parser.parse_args()
     scan = options.scan
     if not scan:
-        status = diffusion_segment(["phantom", "-o", str(options.output / "phantom")])
+        status = diffusion_segment(["phantom", "-o", str(options.output / "phantom"), "--overwrite"])
         if status:
             return status
         scan = str(options.output / "phantom" / "ct.nii.gz")

@@ -42,7 +42,7 @@ def only_line(capfd: pytest.CaptureFixture[str], code: str) -> str:
 def test_two_series_are_refused_with_their_names(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["segment", str(folder), "-o", str(tmp_path / "out")]) == 2
+    assert main(["segment", str(folder), "-o", str(tmp_path / "out"), "-q"]) == 2
     line = only_line(capfd, "OPTION")
     assert '[1] series 3 "venous" (CT' in line
     assert '[2] series 4 "empty" (CT' in line
@@ -77,15 +77,15 @@ def test_a_chosen_series_is_told_and_remembered(
 
 def test_a_ct_that_is_not_hu_is_refused_unless_forced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scan = write(slices(small_ct(), RescaleType="MGML"), tmp_path / "scan")
-    assert main(["segment", str(scan), "-o", str(tmp_path / "out")]) == 2
+    assert main(["segment", str(scan), "-o", str(tmp_path / "out"), "-q"]) == 2
     line = only_line(capfd, "MODALITY")
     assert "000.dcm has RescaleType MGML" in line
     assert "--force" in line
-    assert main(["features", str(scan), "-o", str(tmp_path / "out")]) == 2
+    assert main(["features", str(scan), "-o", str(tmp_path / "out"), "-q"]) == 2
     only_line(capfd, "MODALITY")
 
 
 def test_an_mr_is_refused_by_its_own_modality(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     scan = write(slices(small_ct(), Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4"), tmp_path / "scan")
-    assert main(["segment", str(scan), "-o", str(tmp_path / "out")]) == 2
+    assert main(["segment", str(scan), "-o", str(tmp_path / "out"), "-q"]) == 2
     assert "This is MR" in only_line(capfd, "MODALITY")

@@ -130,15 +130,15 @@ def interleaved_stack(images: list[Dataset]) -> None:
 WRONG: list[tuple[Callable[[list[Dataset]], None], str]] = [
     (moved(2, (0.0, 1.0, 0.0)), "002.dcm"),
     (moved(7, (0.4, 0.0, 0.0)), "007.dcm"),
-    (half_beside, "beside"),
+    (half_beside, "away from the line"),
     (missing_slice, "slices are missing"),
-    (changing_distance, "even distances: 2.50 mm between 000.dcm and 001.dcm, 4.00 mm elsewhere"),
+    (changing_distance, "not evenly spaced: 2.50 mm between 000.dcm and 001.dcm, 4.00 mm elsewhere"),
     (other_spacing, "PixelSpacing"),
     (turned_slice, "005.dcm of"),
     (no_position, "002.dcm of"),
     (same_height, "005.dcm and 006.dcm"),
     (skewed_axes, "right angles"),
-    (interleaved_stack, "even distances"),
+    (interleaved_stack, "not evenly spaced"),
 ]
 
 
@@ -161,5 +161,5 @@ def test_distances_that_creep_are_refused_once_slices_lie_far_from_their_place(t
     images = slices(small_ct(shape=(40, 6, 7)))
     for k in range(40):
         moved(k, (0.0, 0.0, 0.005 * k * k))(images)
-    with pytest.raises(DiffusionSegmentError, match="even distances"):
+    with pytest.raises(DiffusionSegmentError, match="not evenly spaced"):
         read_volume(write(images, tmp_path))

@@ -271,11 +271,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], ErrorCode, str]] = {
             kinds="vector domain domain domain",
             space_directions=f"none {DIRECTIONS}",
         ),
-        *(ErrorCode.INPUT_SHAPE, "3 values a voxel"),
+        *(ErrorCode.INPUT_SHAPE, "3 values per voxel"),
     ),
     "meta colour": (
         lambda f: write_meta(f / "a.mha", ElementNumberOfChannels="2", DimSize="3 5 4"),
-        *(ErrorCode.INPUT_SHAPE, "2 values a voxel"),
+        *(ErrorCode.INPUT_SHAPE, "2 values per voxel"),
     ),
     "meta cut short": (lambda f: write_meta(f / "a.mha", RAW[:-1]), ErrorCode.INPUT_UNREADABLE, "cut short"),
     "meta damaged spacing": (

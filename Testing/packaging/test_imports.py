@@ -16,7 +16,10 @@ HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
 SHARED = {
     f"{BACKEND}.{name}"
-    for name in ("protocol", "protocol_requests", "errors", "buffers", "model_folders", "wire_types")
+    for name in (
+        *("protocol", "protocol_requests", "errors", "buffers", "correction_record", "examination", "model_folders"),
+        "wire_types",
+    )
 }
 
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
@@ -24,21 +27,24 @@ ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
 # Parts of the backend from the bottom up: a part may import parts of its own and of lower levels.
 LEVELS = [
-    {"__init__", "errors", "protocol", "buffers", "model_folders", "volume", "volume_io"}
-    | {"imaging", "logs", "process_environment", "protocol_requests", "standard_streams", "wire_types"},
+    {"__init__", "errors", "protocol", "buffers", "correction_record", "model_folders", "volume", "volume_io"}
+    | {"examination", "imaging", "logs", "process_environment", "protocol_requests", "standard_streams", "wire_types"},
     {"phantom", "phantom_anatomy", "phantom_body", "phantom_canvas"},
     {"diffusion"},
     {"networks"},
     {"pipeline"},
     {"result_folder"},
-    {"user_models", "self_test"},
+    {"user_models", "foreign_model", "model_archive", "self_test"},
     {"training", "evaluation", "reporting"},
     {"studies", "reporting_requests", "engine"},
     {"benchmark"},
     {"worker"},
     {
         *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
-        *("benchmark_cli", "reporting_cli", "series_option", "teaching_cli", "training_cli"),
+        *("benchmark_cli", "evaluation_cli", "manifest_cli", "reporting_cli", "segment_cli", "series_option"),
+        *("command_parser", "progress_display", "run_estimate", "run_options", "several_inputs"),
+        *("alternative_files", "extra_options", "probability_files", "result_extras", "session_files"),
+        *("teaching_cli", "training_cli"),
     },
 ]
 # Siblings on one level that must not know each other.
@@ -116,7 +122,7 @@ def test_module_file_imports_nothing_heavy() -> None:
     assert names.isdisjoint(HEAVY | {BACKEND})
 
 
-@pytest.mark.parametrize("name", ["errors", "protocol", "protocol_requests", "buffers", "model_folders"])
+@pytest.mark.parametrize("name", ["errors", "protocol", "protocol_requests", "buffers", "examination", "model_folders"])
 def test_shared_modules_need_the_standard_library_and_numpy_alone(name: str) -> None:
     own = {f"{BACKEND}.{part}" for part in ("errors", "protocol", "protocol_requests", "wire_types")}
     foreign = {

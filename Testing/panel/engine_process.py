@@ -133,7 +133,7 @@ def organ(
 
 
 def doubt(organ: str, rival: str, centroid: list[float], volume: float) -> dict[str, Any]:
-    sentence = f"{organ.capitalize()} or {rival}? {volume} mL, 38 % likely wrong."
+    sentence = f"{organ.capitalize()} or {rival}? {volume} mL, about 38 % of these voxels are expected to be wrong."
     return {
         "organ": organ,
         "rival": rival,

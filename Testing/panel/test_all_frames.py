@@ -149,7 +149,7 @@ def test_cancel_keeps_the_finished_frames_and_says_so(user: PanelUser, frames: F
     user.until(lambda: user.widget.logic.client.state.value == "Busy")
     user.click(user.ui.segmentButton)
     waitForEnd(user)
-    assert user.ui.messageLabel.text == "Cancelled. Of the frames, 1 of 3 were finished and are kept."
+    assert user.ui.messageLabel.text == "Cancelled. 1 of 3 frames were finished and are kept."
     (made,) = results()
     assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [["spleen"], [], []]
 

@@ -37,6 +37,7 @@ WORKED = {
     "modelSearchEdit": ("test_panel_inputs", "test_enter_chooses_the_first_that_fits"),
     "modelSelector": ("test_panel_inputs", "test_titles_are_listed_and_names_are_kept"),
     "segmentButton": ("test_panel", "test_the_button_cancels_and_nothing_changes"),
+    "anonymousBox": ("test_scan_header", "test_patient_data_are_left_out_where_the_reader_asks_so"),
     "detailsButton": ("test_panel_faults", "test_a_failure_shows_its_code_and_its_details_can_be_copied"),
     "resultTable": ("test_every_control", "test_a_tick_taken_away_hides_the_organ_in_the_slice_view"),
     "surfaceButton": ("test_panel", "test_show_in_3d_makes_surfaces"),
@@ -279,7 +280,7 @@ def test_a_name_and_minutes_make_a_model(models: Path, reader: PanelUser) -> Non
     QtTest.QTest.keyClicks(ui.teachNameEdit, "my-model")
     ui.teachMinutesBox.setValue(4)
     reader.click(ui.teachButton)
-    reader.until(lambda: "has learnt" in ui.messageLabel.text)
+    reader.until(lambda: "Model saved" in ui.messageLabel.text)
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 4
     assert "my-model" in [ui.modelSelector.itemData(row) for row in range(ui.modelSelector.count)]
 

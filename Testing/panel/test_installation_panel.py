@@ -135,7 +135,7 @@ def test_the_self_test_shows_device_torch_driver_memory_and_speed(bench: Bench, 
     bench.click(bench.ui.selfTestButton)
     lines = label.text.splitlines()
     assert said == []
-    assert "billion operations a second" in lines[0]
+    assert "billion operations per second" in lines[0]
     assert f"PyTorch {torch.__version__} for " in lines[1]
     assert "NVIDIA card" in lines[2]
     assert "memory" in lines[3]
@@ -157,7 +157,7 @@ def test_both_buttons_say_why_they_wait(bench: Bench, said: list[str]) -> None:
     bench.ui.selfTestButton.click()
     bench.panel.update()
     assert not bench.ui.importButton.enabled
-    assert bench.ui.importButton.toolTip == "A run is under way."
+    assert bench.ui.importButton.toolTip == "A run is in progress."
     bench.wait()
     bench.panel.update()
     assert bench.ui.importButton.enabled

@@ -59,7 +59,7 @@ def test_the_table_shows_the_organs_that_were_found(user: PanelUser) -> None:
     user.segment()
     table = user.ui.resultTable
     texts = [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]
-    assert texts == [["Spleen", "212 mL", "180 to 240", "93 %"], ["Liver", "1512 mL", "1400 to 1600", "97 %"]]
+    assert texts == [["Spleen", "212", "180 to 240", "93 %"], ["Liver", "1512", "1400 to 1600", "97 %"]]
 
 
 def test_the_liver_row_carries_the_livers_colour_on_the_screen(user: PanelUser) -> None:
@@ -109,7 +109,8 @@ def test_a_refusal_is_told_in_the_panel_with_its_next_step(user: PanelUser) -> N
     user.addVolume()
     user.widget._parameterNode.seed = REFUSED
     user.segment()
-    assert user.ui.messageLabel.text == "⚠ This is MR. Choose a CT. [MODALITY]"
+    anyway = f"To segment it anyway, tick “{user.ui.forceBox.text}” under Advanced."
+    assert user.ui.messageLabel.text == f"⚠ This is MR. Choose a CT. {anyway} [MODALITY]"
     assert user.segmentations() == []
 
 
@@ -216,7 +217,7 @@ def test_body_coordinates_are_offered_when_they_were_made(user: PanelUser) -> No
     user.segment()
     index = user.ui.overlaySelector.findText("Body: right to left")
     user.ui.overlaySelector.setCurrentIndex(index)
-    assert "not made" in user.ui.messageLabel.text
+    assert "not computed" in user.ui.messageLabel.text
     user.widget._parameterNode.bodypart = True
     user.segment()
     composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
@@ -295,6 +296,6 @@ def test_the_table_tells_what_was_said_of_an_organ(user: PanelUser) -> None:
     user.segment()
     assert user.ui.resultTable.item(0, 4).text() == ""
     user.click(user.ui.nextButton)
-    assert user.ui.resultTable.item(0, 4).text() == "begun"
+    assert user.ui.resultTable.item(0, 4).text() == "in progress"
     user.click(user.ui.flagButton)
     assert user.ui.resultTable.item(0, 4).text() == "flagged"

@@ -149,7 +149,7 @@ class TestModel:
         assert not user.ui.modelSearchLabel.visible
         search(user, "kneecap")
         assert user.ui.modelSearchLabel.visible
-        assert "No model fits" in user.ui.modelSearchLabel.text
+        assert "No model matches" in user.ui.modelSearchLabel.text
         QtTest.QTest.keyClick(user.ui.modelSearchEdit, QtCore.Qt.Key_Return)
         assert user.widget._parameterNode.model == "abdomen-ct"
         search(user, "")
@@ -183,8 +183,8 @@ class TestModel:
         (models / "mine" / "model.json").write_text(json.dumps({**bare, "name": "mine"}), encoding="utf-8")
         user.widget.panel.onModelAdded("mine")
         assert user.ui.modelSelector.currentText == "mine"
-        assert "Measured quality: not told" in user.ui.modelSelector.toolTip
-        assert "Licence: not told" in user.ui.modelSelector.toolTip
+        assert "Measured accuracy: not stated" in user.ui.modelSelector.toolTip
+        assert "Licence: not stated" in user.ui.modelSelector.toolTip
 
     def test_two_models_of_one_title_are_told_apart(self, user: PanelUser, models: Path) -> None:
         shutil.copytree(bundled_models_folder() / "headneck-ct", models / "copy")
@@ -254,7 +254,7 @@ class TestAdvanced:
         assert set(own.values()) == {None}
         assert sent["preview"] is True
 
-    @pytest.mark.parametrize(("text", "sent"), [("DDIM", "ddim"), ("DDPM", "ddpm"), ("model's own", None)])
+    @pytest.mark.parametrize(("text", "sent"), [("DDIM", "ddim"), ("DDPM", "ddpm"), ("model default", None)])
     def test_sampler(self, user: PanelUser, text: str, sent: str | None) -> None:
         user.addVolume()
         user.ui.samplerSelector.setCurrentIndex(user.ui.samplerSelector.findText(text))

@@ -151,9 +151,26 @@ def test_the_report_tells_the_review_and_the_edits(
     page = (tmp_path / "case.html").read_text(encoding="utf-8")
     assert '<span class="state flagged">' in page, "the region's state"
     assert '<td class="state flagged">' in page, "the organ's"
-    assert "CT_of_Somebody" in page
-    assert "Edited by hand after the run; volumes are those of the edited organs: Liver." in page
+    assert "CT of Somebody" in page
+    assert "Edited by hand after the run; the volumes include the edits: Liver." in page
     assert f"{np.count_nonzero(edited == LIVER) * body.voxel_ml:.1f}" in page
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_the_report_names_the_patient_unless_that_is_left_out(
+    shown: SmallDesk, dialog: Dialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anonymous: bool
+) -> None:
+    tags = {"0010,0010": "Roe^Jane", "0010,0020": "MRN 4711", "0008,0020": "20260301", "0008,103E": "Portal venous"}
+    database = SimpleNamespace(instanceValue=lambda uid, tag: tags.get(tag, ""))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    shown.scan.input.SetAttribute("DICOM.instanceUIDs", "1.1")
+    shown.parameters.anonymous = anonymous
+    dialog.path = str(tmp_path / "case.html")
+    shown.click(shown.ui.reportFileButton)
+    shown.rest()
+    page = (tmp_path / "case.html").read_text(encoding="utf-8")
+    for words in ("Patient: Roe, Jane", "MRN 4711", "2026-03-01", "Portal venous", "CT of Somebody"):
+        assert (words in page) is not anonymous
 
 
 def test_a_dialog_that_is_left_writes_nothing(shown: SmallDesk) -> None:

@@ -135,7 +135,7 @@ def test_an_empty_volume_is_refused(logic: Any) -> None:
 
 def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume, seed=SLOW)
-    with pytest.raises(DiffusionSegmentError, match="under way"):
+    with pytest.raises(DiffusionSegmentError, match="in progress"):
         logic.segment(volume)
     run.cancel()
     with pytest.raises(DiffusionSegmentError):

@@ -84,7 +84,7 @@ def test_a_point_lights_up_what_is_alike(desk: SmallDesk, ct: Any) -> None:
     shown.GetIJKToRASMatrix(matrix)
     np.testing.assert_allclose(matrix.MultiplyPoint((i, j, k, 1))[:3], (10.0, -9.0, 16.0), atol=2.0)
     assert desk.ui.similarSegmentButton.enabled
-    assert "0.60 alike" in desk.ui.similarLabel.text
+    assert "at least 0.60" in desk.ui.similarLabel.text
 
 
 def test_while_the_point_is_dragged_the_last_place_alone_is_asked_for(desk: SmallDesk, ct: Any) -> None:
@@ -150,7 +150,7 @@ def test_what_is_not_alike_is_told_in_words(desk: SmallDesk, ct: Any) -> None:
     put(desk, 10.0, -9.0, 16.0)
     point().SetNthControlPointPositionWorld(0, 900.0, -9.0, 16.0)
     desk.click(desk.ui.similarSegmentButton)
-    assert desk.said[-1].startswith("OPTION: The point lies outside what the model saw.")
+    assert desk.said[-1].startswith("OPTION: The point lies outside the region that was analysed.")
     assert segments(desk) == []
 
 

@@ -82,10 +82,10 @@ def test_the_new_model_is_listed_and_handed_on(desk: SmallDesk, drawn: Any, mode
     desk.parameters.teachMinutes = 3
     desk.click(desk.ui.teachButton)
     assert desk.client.running
-    assert desk.ui.teachButton.toolTip == "A run is under way."
+    assert desk.ui.teachButton.toolTip == "A run is in progress."
     desk.rest()
     assert taught == ["my-model"]
-    assert desk.said[-1].startswith("The model my-model has learnt Spleen, Liver in 1 s")
+    assert desk.said[-1].startswith("Model saved: my-model, trained on Spleen, Liver in 1 s")
     assert [label.name for label in installedModels()["my-model"].labels] == ["Spleen", "Liver"]
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 3
 
@@ -108,7 +108,7 @@ def test_a_name_that_is_taken_is_refused_before_the_run(desk: SmallDesk, drawn: 
     (models / "mine" / "model.json").write_text((MODEL / "model.json").read_text(encoding="utf-8"), encoding="utf-8")
     name(desk, taken)
     desk.click(desk.ui.teachButton)
-    assert desk.said == [f"OPTION: There is a model '{taken}' already. Give the new model another name."]
+    assert desk.said == [f"OPTION: A model named '{taken}' already exists. Choose another name for the new model."]
     assert not desk.client.running
 
 

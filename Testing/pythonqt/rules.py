@@ -17,6 +17,7 @@ SIGNALS = {
     **dict.fromkeys(("valueChanged", "currentIndexChanged", "currentTextChanged", "textChanged"), 1),
     **dict.fromkeys(("currentNodeChanged", "itemChanged", "stateChanged"), 1),
     **dict.fromkeys(("cellClicked", "cellChanged", "cellDoubleClicked", "finished"), 2),
+    "rangeChanged": 2,
     "sectionResized": 3,
 }
 # Properties whose names nothing else in our code has; many others, such as `text`, are methods of other classes.

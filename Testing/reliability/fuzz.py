@@ -37,7 +37,8 @@ SHARES = {
     "safetensors": 0.13,
     "messages": 0.12,
     "corrections": 0.03,
-    "zip": 0.14,
+    "zip": 0.09,
+    "whole-zip": 0.05,
 }
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError
 
 from .message_targets import CorrectionTarget, MessageTarget
-from .model_targets import ModelTarget, SafetensorsTarget, ZipTarget
+from .model_targets import ModelTarget, SafetensorsTarget, WholeZipTarget, ZipTarget
 from .scan_targets import DicomTarget, NiftiTarget, NrrdTarget
 from .target import Content, Target, place
 
@@ -29,6 +29,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "messages": MessageTarget,
     "corrections": CorrectionTarget,
     "zip": ZipTarget,
+    "whole-zip": WholeZipTarget,
 }
 MEMORY_BYTES = 2 * 1024**3
 _LONGEST_LINE = 1000

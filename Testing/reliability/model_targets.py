@@ -125,13 +125,39 @@ class ZipTarget:
         demand({p.name for p in self._models.iterdir()} == {"tiny"}, "something else lies among the models")
 
 
+class WholeZipTarget(ZipTarget):
+    """A zip file with a whole trained model, damaged in the same ways."""
+
+    def __init__(self, sandbox: Path) -> None:
+        self._models = sandbox / "models"
+        self._given = sandbox / "given" / "model.zip"
+        self._models.mkdir(parents=True)
+        os.environ[USER_MODELS_VARIABLE] = str(self._models)
+        trained = write_tiny_model(sandbox / "given", name="mine")
+        export_model(str(trained), self._given)
+        shutil.rmtree(trained)
+        self._zip = self._given.read_bytes()
+        with zipfile.ZipFile(self._given) as file:
+            self._parts = {name: file.read(name) for name in file.namelist()}
+
+    def consume(self, content: Content) -> None:
+        """Import, look what came in, plan a run with it, and take it out again."""
+        name = import_model(self._given, replace=True)
+        found = {path.name for path in (self._models / name).iterdir()}
+        demand(found == set(self._parts), f"{found} was installed")
+        plan_of(SegmentOptions(samples=1, steps=1), load_model(name, "cpu"))
+        shutil.rmtree(self._models / name)
+        demand(list(self._models.iterdir()) == [], "something else lies among the models")
+
+
 def _resealed(rng: Random, parts: dict[str, bytes]) -> dict[str, bytes]:
     """A manifest with right sums, most of the time: else every change would be stopped by the sums alone."""
     if rng.random() < 0.2:
         return parts
     try:
         manifest: Any = json.loads(parts["manifest.json"])
-        manifest["sha256"] = {n: hashlib.sha256(parts[n]).hexdigest() for n in ("model.json", "probe.safetensors")}
+        named = [name for name in parts if name != "manifest.json"]
+        manifest["sha256"] = {name: hashlib.sha256(parts[name]).hexdigest() for name in named}
         return {**parts, "manifest.json": json.dumps(manifest).encode()}
     except (ValueError, TypeError, KeyError, RecursionError):
         return parts

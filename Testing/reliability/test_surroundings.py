@@ -50,7 +50,7 @@ def run(
 
 
 def segment(place: Path, output: Path | bytes, scan: Path | bytes | None = None) -> list[str | bytes | Path]:
-    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force"]
+    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force", "--quiet"]
 
 
 def labels_of(folder: Path) -> np.ndarray:
@@ -162,7 +162,7 @@ def test_what_nobody_foresaw_is_one_line_and_its_trace_for_those_who_ask(place: 
         [sys.executable, "-c", code, "models"], capture_output=True, text=True, env=path, check=False
     )
     assert (plain.returncode, plain.stdout) == (1, "")
-    assert plain.stderr.startswith("INTERNAL: Something unforeseen happened (ZeroDivisionError). Run again with --ver")
+    assert plain.stderr.startswith("INTERNAL: An unexpected error occurred (ZeroDivisionError). Run again with --ver")
     assert plain.stderr.count("\n") == 1
     told = subprocess.run(
         [sys.executable, "-c", code, "--verbose", "models"], capture_output=True, text=True, env=path, check=False
@@ -177,4 +177,4 @@ def test_the_command_line_adds_how_to_force_a_run(place: Path) -> None:
     ended = run(call)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"MODALITY")
-    assert ended.stderr.endswith(b"If you are sure, run again with --force.\n")
+    assert ended.stderr.endswith(b"To go on anyway, run again with --force.\n")

@@ -20,6 +20,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.pipeline.model import find_model
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.case_report import write_case_report
+from DiffusionSegmentBackend.reporting.colours import distinct_colours
 from DiffusionSegmentBackend.reporting.content import CaseReport, case_report
 from DiffusionSegmentBackend.reporting.html_page import html_page
 from DiffusionSegmentBackend.reporting.review_state import read_review
@@ -96,7 +97,7 @@ def content(folder: Path, scan: Volume, **options: Any) -> CaseReport:
 def test_the_table_holds_every_organ_with_its_numbers(written: Callable[..., Page], finished: Path) -> None:
     page = written()
     organs = json.loads((finished / REPORT).read_text(encoding="utf-8"))["organs"]
-    assert page.rows[0] == ["Organ", "Volume, mL", "90 % interval, mL", "Confidence", "Review"]
+    assert page.rows[0] == ["Organ", "Volume (mL)", "90 % interval (mL)", "Confidence", "Review"]
     assert len(page.rows) == 1 + len(organs) == 14
     for row, organ in zip(page.rows[1:], organs, strict=True):
         low, high = organ["volume_interval_ml"]
@@ -111,10 +112,11 @@ def test_an_organ_not_found_says_so(written: Callable[..., Page], result: Path) 
     assert written(result).rows[4][3] == "-"
 
 
-def test_organs_have_the_colours_of_their_model(written: Callable[..., Page]) -> None:
+def test_organs_have_the_colours_of_their_model_told_apart(written: Callable[..., Page]) -> None:
     labels = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))["labels"]
     styles = [attributes["style"] for tag, attributes in written().tags if attributes.get("class") == "swatch"]
-    assert styles == [f"background: rgb({', '.join(map(str, label['colour']))})" for label in labels]
+    colours = distinct_colours([tuple(label["colour"]) for label in labels])
+    assert styles == [f"background: rgb({', '.join(map(str, colour))})" for colour in colours]
 
 
 def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[..., Page], result: Path) -> None:
@@ -131,7 +133,7 @@ def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[.
         "Not for diagnosis.",
     ):
         assert words in page.words
-    for name in ("Seed", "Samples", "Sampler", "Steps a sample", "Start (alpha_bar)", "Device", "PyTorch"):
+    for name in ("Seed", "Samples", "Sampler", "Steps per sample", "Start (alpha_bar)", "Device", "PyTorch"):
         assert name in page.words
 
 
@@ -164,7 +166,7 @@ def test_a_result_without_doubt_says_so(written: Callable[..., Page], result: Pa
     change(result, lambda report: report.update(review=[]))
     page = written(result)
     assert page.pictures() == []
-    assert "names no region of doubt" in page.words
+    assert "names no region to review" in page.words
 
 
 def test_a_hostile_name_or_sentence_stays_text(written: Callable[..., Page], result: Path, tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_before_and_after_stand_side_by_side(written: Callable[..., Page], finis
     labels = read_volume(result / SEGMENTATION)
     write_volume(Volume(np.where(labels.array == 6, 0, labels.array), labels.index_to_lps), result / SEGMENTATION)
     page = written(result, before=finished)
-    assert page.rows[0][1:3] == ["Before, mL", "Volume, mL"]
+    assert page.rows[0][1:3] == ["Before (mL)", "Volume (mL)"]
     assert page.rows[6][2] == "1234.5"
     assert page.rows[6][1] == written(finished).rows[6][1]
     plain = written(finished, before=finished).pictures()
@@ -219,7 +221,7 @@ def test_the_review_is_shown(written: Callable[..., Page], tmp_path: Path) -> No
     states = {row[0]: row[-1] for row in page.rows[1:]}
     assert (states["Liver"], states["Spleen"], states["Aorta"]) == ("accepted", "needs work", "flagged")
     assert states["Stomach"] == "not reviewed"
-    shown = re.findall(r"likely wrong\. (\w+)", page.words)
+    shown = re.findall(r"expected to be wrong\. (\w+)", page.words)
     assert shown == ["corrected", "open", "flagged", "open"]
 
 

@@ -91,5 +91,7 @@ class TestPdf:
             box = text.get_window_extent()
             assert box.x0 > 0
             assert box.x1 < page.x1, text.get_text()
+            if re.match(r"[13]\. ", text.get_text()):
+                assert box.x1 < page.x1 / 2, "a caption runs into the next picture's"
             assert box.y0 > 0
             assert box.y1 < page.y1, text.get_text()

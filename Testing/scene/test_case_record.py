@@ -61,7 +61,7 @@ def test_a_deleted_uncertainty_map_is_told(scene: slicer.vtkMRMLScene, scan: Lab
 
 def test_a_segmentation_of_unknown_origin_has_no_report(scan: LabelledScan, shown: SceneResult) -> None:
     scan.segmentation.RemoveAttribute("DiffusionSegment.report")
-    with pytest.raises(DiffusionSegmentError, match="Nothing is known of the run"):
+    with pytest.raises(DiffusionSegmentError, match="has no record of the run"):
         readCaseRecord(scan, shown)
 
 

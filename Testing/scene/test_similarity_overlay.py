@@ -220,7 +220,10 @@ def test_names_are_free_ones(scan: LabelledScan, put: Callable[[], slicer.vtkMRM
 
 @pytest.mark.parametrize(
     ("kji", "threshold", "words"),
-    [((6.0, 4.0, 9.0), 0.7, "no voxel is 0.70 alike"), ((90.0, 4.0, 4.0), 0.7, "outside what the model saw")],
+    [
+        ((6.0, 4.0, 9.0), 0.7, "has a similarity of 0.70"),
+        ((90.0, 4.0, 4.0), 0.7, "outside the region that was analysed"),
+    ],
 )
 def test_a_point_without_likes_is_refused_and_nothing_is_added(
     scan: LabelledScan,

@@ -42,7 +42,7 @@ def test_the_real_worker_tests_itself_and_refuses_what_is_no_model(
 def test_a_task_waits_for_no_other(session: Any) -> None:
     session.segment(steps=500)
     session.first("progress")
-    with pytest.raises(DiffusionSegmentError, match="under way"):
+    with pytest.raises(DiffusionSegmentError, match="in progress"):
         session.client.ask(SelfTest)
 
 

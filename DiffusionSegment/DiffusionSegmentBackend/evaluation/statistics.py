@@ -75,6 +75,21 @@ def paired_difference(
     return PairedDifference(mean=mean, low=low, high=high, p=p, n=int(differences.size))
 
 
+def holm_adjusted(probabilities: Sequence[float | None]) -> list[float | None]:
+    """p-values (0..1) adjusted for how many were computed, in their order; None stays None.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure": the chance of even one false rejection among
+    all of them stays below the level that the adjusted values are held against.
+    """
+    known = sorted((p, index) for index, p in enumerate(probabilities) if p is not None)
+    adjusted: list[float | None] = [None] * len(probabilities)
+    largest = 0.0
+    for rank, (p, index) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[index] = largest
+    return adjusted
+
+
 def _numbers(values: Sequence[float | None] | NDArray) -> NDArray[np.float64]:
     """One axis of floats, None as NaN."""
     numbers = np.asarray(values, dtype=np.float64)

@@ -3,83 +3,141 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from monai.metrics.utils import get_code_to_measure_table
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
-from scipy.spatial import cKDTree
 
 ROUNDING_MM = 1e-6
 
+Box = tuple[slice, slice, slice]
+Spacing = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
-class _Surface:
-    """Elements of one surface: `points` (n, 3) in mm from the volume's first voxel, `areas` (n,) in mm2."""
+class SurfaceElements:
+    """Elements of a surface, each between eight voxels: `indices` (n, 3) of their first one, `areas` (n,) in mm2."""
 
-    points: NDArray[np.float64]
+    indices: NDArray[np.intp]
     areas: NDArray[np.float64]
 
-    def area_near(self, other: _Surface, distance_mm: float) -> float:
-        """Area in mm2 of the elements at most `distance_mm` from one of `other`."""
-        # The bound lets the search stop early and gives far elements an infinite distance. It is exclusive, and points
-        # on a grid of 0.7 mm, say, are only so precise, hence the nanometre.
-        distances, _ = cKDTree(other.points).query(self.points, distance_upper_bound=distance_mm + ROUNDING_MM)
-        return float(self.areas[np.isfinite(distances)].sum())
+    def area_near(self, other: SurfaceElements, offsets: NDArray[np.intp]) -> float:
+        """Area in mm2 of the elements that are one of `offsets` (m, 3), nearest first, away from one of `other`."""
+        low = other.indices.min(axis=0) - offsets.max(axis=0)
+        high = other.indices.max(axis=0) - offsets.min(axis=0)
+        candidates = np.flatnonzero(np.all((self.indices >= low) & (self.indices <= high), axis=1))
+        # As wide again on either side as the largest offset, so that no step from within leaves the box.
+        corner, shape = low + offsets.min(axis=0), high - low + 1 + np.ptp(offsets, axis=0)
+        occupied = np.zeros(shape, bool)
+        occupied[tuple((other.indices - corner).T)] = True
+        flat = occupied.ravel()
+        positions = np.ravel_multi_index(tuple((self.indices[candidates] - corner).T), tuple(shape))
+        strides = np.array([shape[1] * shape[2], shape[2], 1])
+        near_area = 0.0
+        for step in offsets @ strides:
+            hit = flat[positions + step]
+            near_area += float(self.areas[candidates[hit]].sum())
+            positions, candidates = positions[~hit], candidates[~hit]
+            if not len(positions):
+                break
+        return near_area
+
+
+class LabelSurfaces:
+    """The surfaces of labels 1..classes-1 of one map (z, y, x) with `spacing` (z, y, x) in mm, each computed once."""
+
+    def __init__(self, labels: NDArray[np.uint8], classes: int, spacing: Spacing) -> None:
+        self.labels, self.spacing = labels, spacing
+        self._boxes: list[Box | None] = find_objects(labels, max_label=classes - 1)
+        self._known: dict[int, SurfaceElements | None] = {}
+
+    @property
+    def values(self) -> range:
+        """The labels."""
+        return range(1, len(self._boxes) + 1)
+
+    def of(self, value: int) -> SurfaceElements | None:
+        """The surface of label `value`; None where no voxel has it."""
+        if value not in self._known:
+            box = self._boxes[value - 1]
+            self._known[value] = None if box is None else _surface_in(self.labels, value, box, self.spacing)
+        return self._known[value]
+
+
+def surface_dice(predicted: LabelSurfaces, truth: LabelSurfaces, *, tolerance_mm: float = 2.0) -> NDArray[np.float64]:
+    """Normalised surface Dice (0..1) of labels 1..classes-1 of two maps of the same shape and spacing.
+
+    Share of the area of both surfaces that lies within `tolerance_mm` of the other one: Nikolov et al. 2018, "Deep
+    learning to achieve clinically applicable segmentation of head and neck anatomy for radiotherapy". NaN for a label
+    that the truth does not show, 0 for one that only the prediction lacks. The values are those of MONAI's
+    `compute_surface_dice` with sub-voxel areas, without its convolution of dense volumes in floating point.
+
+    All elements lie on one lattice, so that the elements within the tolerance are those at a fixed list of offsets:
+    looking these up takes the place of a distance transform.
+    """
+    scores = np.full(len(truth.values), np.nan)
+    offsets = offsets_within(tolerance_mm, truth.spacing)
+    for value in truth.values:
+        expected, result = truth.of(value), predicted.of(value)
+        if expected is None:
+            continue
+        if result is None:
+            scores[value - 1] = 0
+            continue
+        near = result.area_near(expected, offsets) + expected.area_near(result, offsets)
+        scores[value - 1] = near / (result.areas.sum() + expected.areas.sum())
+    return scores
 
 
 def surface_dice_by_label(
     predicted: NDArray[np.uint8],
     truth: NDArray[np.uint8],
     classes: int,
-    spacing: tuple[float, float, float],
+    spacing: Spacing,
     *,
     tolerance_mm: float = 2.0,
 ) -> NDArray[np.float64]:
-    """Normalised surface Dice (0..1) of labels 1..classes-1 of two maps (z, y, x) with `spacing` (z, y, x) in mm.
+    """`surface_dice` of two label maps (z, y, x) with `spacing` (z, y, x) in mm."""
+    surfaces = [LabelSurfaces(labels, classes, spacing) for labels in (predicted, truth)]
+    return surface_dice(surfaces[0], surfaces[1], tolerance_mm=tolerance_mm)
 
-    Share of the area of both surfaces that lies within `tolerance_mm` of the other one: Nikolov et al. 2018, "Deep
-    learning to achieve clinically applicable segmentation of head and neck anatomy for radiotherapy". NaN for a label
-    that the truth does not show, 0 for one that only the prediction lacks. The values are those of MONAI's
-    `compute_surface_dice` with sub-voxel areas, without its convolution of dense volumes in floating point.
+
+def offsets_within(tolerance_mm: float, spacing: Spacing) -> NDArray[np.intp]:
+    """Steps (m, 3) along z, y, x on a lattice of `spacing` in mm that lead at most `tolerance_mm` away, nearest first.
+
+    A nanometre is allowed for rounding: points on a lattice of 0.7 mm, say, are only so precise.
     """
-    scores = np.full(classes - 1, np.nan)
-    table, kernel = (t.cpu().numpy() for t in get_code_to_measure_table(spacing))
-    found, expected = (find_objects(labels, max_label=classes - 1) for labels in (predicted, truth))
-    for index in range(classes - 1):
-        if expected[index] is None:
-            continue
-        if found[index] is None:
-            scores[index] = 0
-            continue
-        ours, theirs = (
-            _surface_in(labels, index + 1, boxes[index], spacing, table.astype(float), kernel.reshape(2, 2, 2))
-            for labels, boxes in ((predicted, found), (truth, expected))
-        )
-        near = ours.area_near(theirs, tolerance_mm) + theirs.area_near(ours, tolerance_mm)
-        scores[index] = near / (ours.areas.sum() + theirs.areas.sum())
-    return scores
+    limit = tolerance_mm + ROUNDING_MM
+    axes = [np.arange(-int(limit // step), int(limit // step) + 1) for step in spacing]
+    steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    distances = np.linalg.norm(steps * np.array(spacing), axis=1)
+    order = np.argsort(distances, kind="stable")
+    offsets: NDArray[np.intp] = steps[order][distances[order] <= limit]
+    return offsets
 
 
-def _surface_in(
-    labels: NDArray[np.uint8],
-    value: int,
-    box: tuple[slice, slice, slice],
-    spacing: tuple[float, float, float],
-    area_of_code: NDArray[np.float64],
-    weights: NDArray[np.float32],
-) -> _Surface:
+@lru_cache(maxsize=8)
+def _area_table(spacing: Spacing) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Area in mm2 by code (256,), and what each of the eight voxels adds to the code (2, 2, 2)."""
+    areas, weights = (t.cpu().numpy() for t in get_code_to_measure_table(spacing))
+    return areas.astype(np.float64), weights.reshape(2, 2, 2).astype(np.uint8)
+
+
+def _surface_in(labels: NDArray[np.uint8], value: int, box: Box, spacing: Spacing) -> SurfaceElements:
     """Surface of label `value`, all of which lies in `box`.
 
-    An element lies between eight voxels. Which of them show the label is its code (0..255), the sum of their `weights`
-    (2, 2, 2), and marching cubes give each code its area in mm2, `area_of_code` (256,).
+    An element lies between eight voxels. Which of them show the label is its code (0..255), and marching cubes give
+    each code its area in mm2.
     """
+    areas, weights = _area_table(spacing)
     # The margin also closes a surface that the edge of the volume cuts.
-    mask = np.pad(labels[box] == value, 1).astype(np.uint8)
+    mask = np.pad(labels[box] == value, 1).view(np.uint8)
     depth, height, width = (size - 1 for size in mask.shape)
     codes = np.zeros((depth, height, width), np.uint8)
     for (z, y, x), weight in np.ndenumerate(weights):
-        codes |= mask[z : z + depth, y : y + height, x : x + width] * np.uint8(weight)
+        codes |= mask[z : z + depth, y : y + height, x : x + width] * weight
     elements = np.nonzero((codes != 0) & (codes != 255))
-    corner = [side.start for side in box]
-    return _Surface((np.stack(elements, axis=1) + corner) * np.array(spacing), area_of_code[codes[elements]])
+    corner = np.array([side.start for side in box])
+    return SurfaceElements(np.stack(elements, axis=1) + corner, areas[codes[elements]])

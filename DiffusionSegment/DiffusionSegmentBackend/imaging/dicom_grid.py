@@ -63,7 +63,7 @@ def _check_complete(frames: Sequence[Frame], what: str) -> None:
             (frame.spacing, "PixelSpacing"),
         ):
             if value is None:
-                raise _refusal(f"{frame.name} of {what} has no usable {name}: where it lies is not known.")
+                raise _refusal(f"{frame.name} of {what} has no usable {name}: its position is unknown.")
 
 
 def unit_axes(frame: Frame) -> NDArray[np.float64] | None:
@@ -89,7 +89,7 @@ def _axes(frames: Sequence[Frame], what: str) -> tuple[NDArray[np.float64], NDAr
     off = np.abs(stacked - middle).max(axis=(1, 2))
     worst = int(off.argmax())
     if off[worst] > _ORIENTATION_NOISE:
-        raise _refusal(f"{frames[worst].name} of {what} is turned against the other slices.")
+        raise _refusal(f"{frames[worst].name} of {what} is rotated against the other slices.")
     rows, columns = stacked.mean(axis=0)
     return _right_angled(rows, columns)
 
@@ -131,7 +131,7 @@ def _check_distances(frames: Sequence[Frame], heights: NDArray[np.float64], what
     if (twice := np.flatnonzero(gaps < _SAME_HEIGHT_MM)).size:
         one, other = frames[twice[0]].name, frames[twice[0] + 1].name
         raise _refusal(
-            f"The slices of {what} do not lie at even distances: {one} and {other} lie at the same height, "
+            f"The slices of {what} are not evenly spaced: {one} and {other} lie at the same height, "
             "as where two stacks overlap."
         )
     drift = np.abs(heights - np.polyval(np.polyfit(index, heights, 1), index)) if len(heights) > 2 else np.zeros(1)
@@ -139,7 +139,7 @@ def _check_distances(frames: Sequence[Frame], heights: NDArray[np.float64], what
         missing = gaps[n] / usual - 1
         cause = ": slices are missing" if missing > 0.9 and abs(missing - round(missing)) < 0.1 else ""
         raise _refusal(
-            f"The slices of {what} do not lie at even distances: {gaps[n]:.2f} mm between {frames[n].name} and "
+            f"The slices of {what} are not evenly spaced: {gaps[n]:.2f} mm between {frames[n].name} and "
             f"{frames[n + 1].name}, {usual:.2f} mm elsewhere{cause}."
         )
 
@@ -184,7 +184,7 @@ def _check_beside(
     aside = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
     worst = int(aside.argmax())
     if aside[worst] > position_tolerance(pixel):
-        raise _refusal(f"{frames[worst].name} of {what} lies {aside[worst]:.1f} mm beside the line of the others.")
+        raise _refusal(f"{frames[worst].name} of {what} lies {aside[worst]:.1f} mm away from the line of the others.")
 
 
 def _refusal(message: str) -> DiffusionSegmentError:

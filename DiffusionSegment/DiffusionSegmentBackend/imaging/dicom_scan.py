@@ -16,7 +16,10 @@ from .dicom_series import Candidate, choose_series
 
 @dataclass(frozen=True)
 class SeriesName:
-    """The series that was read. `key` chooses it again from the same folder; `slices` counts its images or frames."""
+    """The series that was read. `key` chooses it again from the same folder; `slices` counts its images or frames.
+
+    `path` is the file of its first slice.
+    """
 
     key: str
     uid: str
@@ -25,6 +28,7 @@ class SeriesName:
     modality: str
     slices: int
     title: str
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def _name(candidate: Candidate) -> SeriesName:
         modality=candidate.modality,
         slices=len(candidate.frames),
         title=candidate.title,
+        path=candidate.frames[0].pixels.path,
     )
 
 

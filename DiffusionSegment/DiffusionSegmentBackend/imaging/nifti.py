@@ -152,10 +152,11 @@ def _plain(array: NDArray) -> NDArray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def write_nifti(volume: Volume, path: Path, *, slope: float | None = None) -> None:
     """Write (k, j, i) or (k, j, i, c) with its exact matrix; components become the fifth axis, as ITK reads vectors.
 
-    A sheared matrix stands in the sform alone: a qform cannot hold it, and ITK would take that.
+    With a `slope` in the header, readers multiply the stored values by it. A sheared matrix stands in the sform alone:
+    a qform cannot hold it, and ITK would take that.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -167,4 +168,7 @@ def write_nifti(volume: Volume, path: Path) -> None:
     image.set_sform(image.affine, code=1)
     if volume.array.ndim == 4:
         image.header.set_intent("vector")
-    nibabel.nifti1.save(image, path)
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0.0)
+    # Not `save`, which makes a copy without the slope.
+    image.to_filename(path)

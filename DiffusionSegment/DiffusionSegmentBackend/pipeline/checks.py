@@ -36,12 +36,12 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
     if expected == "CT":
         raise DiffusionSegmentError(
             ErrorCode.MODALITY,
-            "These values are not Hounsfield units (no air, no fat): an MR, or a rescaled CT?",
+            "These values are not Hounsfield units (no air, no fat): this is an MR or a rescaled CT.",
             hint="Use a CT in Hounsfield units.",
         )
     raise DiffusionSegmentError(
         ErrorCode.MODALITY,
-        f"These values are Hounsfield units (air or fat below 0): a CT, but the model was trained on {expected}.",
+        f"These values are Hounsfield units (air or fat below 0): this is a CT. The model was trained on {expected}.",
         hint="Choose a model for CT, if there is one.",
     )
 
@@ -79,10 +79,11 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict and, unless it is to accept, one plain sentence that says why."""
+    """A verdict and, unless it is to accept, why: one plain sentence, and the code of a refusal."""
 
     verdict: Verdict
     message: str = ""
+    code: ErrorCode = ErrorCode.BODY_PART_MISMATCH
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class OrganMeasures:
 
 
 ACCEPTED = Finding(Verdict.ACCEPT)
+_HINTS = {
+    ErrorCode.BODY_PART_MISMATCH: "Choose a model for this part of the body.",
+    ErrorCode.UNUSUAL_APPEARANCE: "Use another series of the same examination, if there is one.",
+}
 
 
 def organ_measures(pre: Tensor, description: ModelDescription) -> OrganMeasures:
@@ -111,48 +116,68 @@ def judge_body_part(share: float | None, description: ModelDescription) -> Findi
     limits = description.anatomy
     if share is None or share >= limits.usual_share_in_reach:
         return ACCEPTED
-    message = f"Only {100 * share:.0f} % of this scan lies where {description.title} has its organs."
+    low = f"only {100 * share:.0f} % of it lies at the level of the organs of {_named(description)}"
     if share < limits.min_share_in_reach:
-        return Finding(Verdict.REFUSE, message)
-    return Finding(Verdict.WARN, f"{message} Check that it shows this part of the body.")
+        return Finding(Verdict.REFUSE, f"This scan shows another part of the body: {low}.")
+    return Finding(Verdict.WARN, f"Unusual field of view: {low}. Check that the scan shows this part of the body.")
 
 
-def judge_organs(measures: OrganMeasures, description: ModelDescription) -> Finding:
+def judge_organs(measures: OrganMeasures, description: ModelDescription, *, share: float | None = None) -> Finding:
     """By the organs that were segmented; all limits stand in model.json.
 
-    Where the layout of the organs can be judged, it decides, and little confidence is no more than a warning (see
-    the report): tumours and odd fields of view lower it too. Elsewhere confidence decides.
+    Where the layout of the organs can be judged, it decides, and low confidence is no more than a warning (see
+    the report): tumours and odd fields of view lower it too. Elsewhere confidence decides. `share`, as for
+    `judge_body_part`, tells the reasons of such a refusal apart: at the right level of the body it is the appearance.
     """
-    limits, title = description.anatomy, description.title
+    limits = description.anatomy
     layout = measures.layout_mm if limits.max_layout_mm is not None else None
     unknown = layout is None and measures.confidence < limits.least_confidence
     if measures.organ_ml < limits.least_organ_ml or unknown:
-        return Finding(
-            Verdict.REFUSE, f"The scan shows none of the organs of {title}, or looks unlike all that the model knows."
-        )
+        return _without_organs(measures, description, share)
     if layout is None or limits.max_layout_mm is None:
         return ACCEPTED
-    distance = f"(on average {layout:.0f} mm from their usual places)"
+    distance = f"on average {layout:.0f} mm from their usual positions"
     if layout > limits.max_layout_mm:
-        return Finding(Verdict.REFUSE, f"What was segmented does not lie as the organs of {title} do {distance}.")
+        return Finding(
+            Verdict.REFUSE,
+            f"This scan shows another part of the body, or its orientation is wrong: what was segmented is not "
+            f"arranged like the organs of {_named(description)} ({distance}).",
+        )
     if limits.usual_layout_mm is not None and layout > limits.usual_layout_mm:
         return Finding(
             Verdict.WARN,
-            f"The organs lie unusually {distance}. Check them, and that the scan shows this part of the body.",
+            f"Unusual anatomy: the organs lie {distance}, as after surgery or beside a large mass. Check each organ.",
         )
     return ACCEPTED
+
+
+def _without_organs(measures: OrganMeasures, description: ModelDescription, share: float | None) -> Finding:
+    """The refusal of a scan in which hardly an organ was found, or none with confidence."""
+    few = measures.organ_ml < description.anatomy.least_organ_ml
+    seen = f"{measures.organ_ml:.1f} mL of organs" if few else f"a mean confidence of {100 * measures.confidence:.0f} %"
+    found = f"{_named(description)} finds {seen}."
+    if share is not None and share < description.anatomy.usual_share_in_reach:
+        return Finding(Verdict.REFUSE, f"This scan shows another part of the body: {found}")
+    outside = "outside the training distribution (unusual contrast, dose or disease"
+    if share is None:
+        reason = f"This scan is {outside}, or another part of the body): {found}"
+    else:
+        reason = f"This scan shows the right part of the body, but its appearance is {outside}): {found}"
+    return Finding(Verdict.REFUSE, reason, ErrorCode.UNUSUAL_APPEARANCE)
+
+
+def _named(description: ModelDescription) -> str:
+    return f'the model "{description.title}"'
 
 
 def heeded(finding: Finding, *, force: bool) -> list[str]:
     """The warnings of a finding, none or one; a refusal that is overruled by `force` is a warning as well.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for a refusal.
+        DiffusionSegmentError: BODY_PART_MISMATCH or UNUSUAL_APPEARANCE for a refusal.
     """
     if finding.verdict is Verdict.REFUSE and not force:
-        raise DiffusionSegmentError(
-            ErrorCode.BODY_PART_MISMATCH, finding.message, hint="Choose a model for this body part."
-        )
+        raise DiffusionSegmentError(finding.code, finding.message, hint=_HINTS[finding.code])
     if finding.verdict is Verdict.REFUSE:
-        return [f"This scan would have been refused: {finding.message}"]
+        return [f"Segmented on request, although it would have been refused: {finding.message}"]
     return [finding.message] if finding.verdict is Verdict.WARN else []

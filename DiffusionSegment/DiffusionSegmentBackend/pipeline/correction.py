@@ -1,7 +1,8 @@
 """A reader's corrections: the refiner runs again around them, from the same noise; everything else stays as it was.
 
 On marked voxels x_0 is the reader's label at every step (as RePaint clamps known pixels, Lugmayr et al. 2022), the
-network sees the marks, and the pre-segmentation that the samples start from has heard them (`marks.spread`).
+network sees the marks, and the pre-segmentation that the samples start from has heard them (`marks.spread`). Marked
+voxels are certain, and a voxel whose label the marks do not change is never less certain than before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .memory import memory_errors
 from .model import Model
 from .progress import Progress, counted, silent, within
 from .refinement import TileChains
-from .report import build_report
+from .report import build_report, with_total
 from .restore import in_native_box, interpolated, native_box, restore_nearest
 from .review import regions_to_review
 from .sampling import Window
@@ -72,6 +73,9 @@ def correct(
 ) -> tuple[Correction, Session]:
     """Apply marks to a session. The session given back knows them, so that the next call runs for new marks alone.
 
+    Of the report, intervals, confidence and regions are those of the corrected probabilities of the whole scan, volumes
+    those of the corrected labels; `timings_s` are those of the correction, `run_timings_s` those of the run.
+
     Raises:
         DiffusionSegmentError: GEOMETRY for maps of another shape, OPTION for labels unknown to the model or when
             nothing is marked, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
@@ -92,8 +96,8 @@ def correct(
         touched = _touched(before, answer) | reach(fresh, model.tile.stride)
         with watch.stage("restore"):
             correction = _delivered(corrections, before, after, touched, model)
-    seconds = {**watch.seconds, "total": round(sum(watch.seconds.values()), 3)}
-    return replace(correction, report={**correction.report, "timings_s": seconds}), after
+    timings = {"timings_s": with_total(watch.seconds), "run_timings_s": with_total(session.seconds)}
+    return replace(correction, report={**correction.report, **timings}), after
 
 
 def _exact(answer: Answer) -> Answer:
@@ -104,11 +108,12 @@ def _exact(answer: Answer) -> Answer:
 def marks_on_grid(marks: NDArray[np.uint8], grid: Grid) -> Tensor:
     """Marks (k, j, i) on the model's grid (z, y, x), uint8: a voxel takes the most frequent of the marks inside it.
 
-    However thin a stroke is, it is not lost.
+    However thin a stroke is, it is not lost. Where the scan's slices are thicker than the grid's, a grid voxel in which
+    no voxel of the scan has its centre takes the mark of the one that it lies in.
     """
     turned = grid.order.apply(marks)
     places = np.argwhere(turned > 0)
-    result = np.zeros(grid.shape, dtype=np.uint8)
+    result = grid.nearest_to_grid(marks).astype(np.uint8)
     if len(places):
         cells = np.clip(grid.cells_of(places), 0, np.array(grid.shape) - 1)
         rows = np.concatenate([cells, turned[tuple(places.T)][:, None].astype(int)], axis=1)
@@ -171,7 +176,20 @@ def _refined_around(
     # An island that was taken out before must not come back because something beside it was corrected.
     smallest_piece = model.description.defaults.smallest_piece
     sink_islands(ensemble, smallest_piece=smallest_piece, marks=marks, within=renewed)
-    return Answer(ensemble, information)
+    kept = _same_label_less_certain(before.ensemble, ensemble)
+    return Answer(
+        torch.where(kept, before.ensemble, ensemble), torch.where(kept, before.mutual_information, information)
+    )
+
+
+def _same_label_less_certain(before: Tensor, after: Tensor) -> Tensor:
+    """Bool (z, y, x): the label stayed, and is less probable than before.
+
+    `spread` moves a part of the probability far beyond the voxels whose label it changes. That part is no reason to
+    think less of a label that stays: it made the whole organ around a correction uncertain.
+    """
+    was, now = before.max(dim=0), after.max(dim=0)
+    return (was.indices == now.indices) & (was.values > now.values)
 
 
 def _neighbourhoods(fresh: Tensor, tiled_shape: Sides, tile: TileShape) -> Iterator[tuple[Box, Tensor]]:

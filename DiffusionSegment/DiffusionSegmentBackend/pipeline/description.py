@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
 import math
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..model_folders import model_folders
+from ..model_folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
 DESCRIPTION_FILE = "model.json"
+CARD_FILE = "MODEL_CARD.md"
 NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
-_MOST_LABELS = 254  # marks are uint8 and hold k + 1 for label k
+MAX_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _SPACING_MM = (0.01, 100.0)
 _MAX_STRIDE, _MAX_TILE_SIDE = 8, 512
 _WHOLE = 1e-3
+# How alike (0 to 1, as `difflib`) two names are of which one is suggested for the other.
+_CLOSE_NAMES = 0.65
 # Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
 WINDOW_UNITS = ("HU", "value", "percentile")
 # Where percentiles stand in for values, a training patch has those of the networks' input.
@@ -160,18 +166,55 @@ class ModelDescription:
         return next((file for file in files if file.is_file()), files[0])
 
     def label_named(self, name: str) -> Label:
-        """The organ of that name.
+        """The organ with that name or title, in any case, with spaces, hyphens or underscores between its words.
 
         Raises:
-            DiffusionSegmentError: OPTION for an organ that the model does not know.
+            DiffusionSegmentError: OPTION for an organ that the model does not know; the hint names the nearest.
         """
-        for label in self.labels:
-            if label.name == name:
-                return label
-        known = ", ".join(label.name for label in self.labels)
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=f"It knows: {known}."
-        )
+        wanted = _plain(name)
+        names = {_plain(label.title): label for label in self.labels} | {
+            _plain(label.name): label for label in self.labels
+        }
+        if (label := names.get(wanted)) is not None:
+            return label
+        close = [known for known in names if wanted and wanted in known]
+        close += difflib.get_close_matches(wanted, names, n=6, cutoff=_CLOSE_NAMES)
+        titles = list(dict.fromkeys(names[match].title for match in close))[:3]
+        every = ", ".join(label.title for label in self.labels)
+        hint = f"Did you mean {' or '.join(repr(title) for title in titles)}?" if titles else f"Its organs: {every}."
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"The model {self.name} has no organ '{name}'.", hint=hint)
+
+
+def _plain(name: str) -> str:
+    """An organ's name without the differences between a machine name and a title."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
+    return tuple(installed_descriptions())
+
+
+def find_model(name_or_folder: str) -> Path:
+    """The folder of a bundled model, of a model of the user's own, or of any folder with a model.json.
+
+    Raises:
+        DiffusionSegmentError: MODEL_UNKNOWN.
+    """
+    with contextlib.suppress(OSError, ValueError):  # of a name that no file could have
+        for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
+            if (folder / DESCRIPTION_FILE).is_file():
+                return folder
+    raise DiffusionSegmentError(
+        ErrorCode.MODEL_UNKNOWN,
+        f"There is no model '{name_or_folder}'.",
+        hint=f"Installed: {', '.join(list_models()) or 'none'}.",
+    )
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether a model's folder lies where models are looked for by name."""
+    return folder.resolve().parent in {place.resolve() for place in model_folders()}
 
 
 def read_description(folder: Path) -> ModelDescription:
@@ -183,7 +226,9 @@ def read_description(folder: Path) -> ModelDescription:
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise DiffusionSegmentError(
-            ErrorCode.MODEL_UNKNOWN, f"{folder} holds no {DESCRIPTION_FILE}.", hint="Name a model of `models`."
+            ErrorCode.MODEL_UNKNOWN,
+            f"{folder} holds no {DESCRIPTION_FILE}.",
+            hint="Choose one of the installed models.",
         )
     return _read(path)
 
@@ -202,7 +247,7 @@ def read_manifest(path: Path) -> ModelDescription:
 def _read(path: Path) -> ModelDescription:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(raw, path.parent)
+        return parse_description(raw, path.parent)
     except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError, ArithmeticError) as error:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
@@ -211,12 +256,17 @@ def _read(path: Path) -> ModelDescription:
         ) from error
 
 
-def _parse(raw: dict[str, Any], folder: Path) -> ModelDescription:
+def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
+    """The content of a model.json that lies, or will lie, in `folder`.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError, ArithmeticError: when it is not as agreed.
+    """
     labels = tuple(_label(item) for item in raw["labels"])
     if [label.value for label in labels] != list(range(1, len(labels) + 1)):
         raise ValueError("label values must be 1, 2, 3, ...")
-    if len(labels) > _MOST_LABELS:
-        raise ValueError(f"there can be {_MOST_LABELS} labels")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"there can be {MAX_LABELS} labels")
     x, y, z = (_finite(v) for v in raw["spacing_mm"])
     if not (_SPACING_MM[0] <= min(x, y, z) and max(x, y, z) <= _SPACING_MM[1]):
         raise ValueError("spacing_mm must be 0.01 to 100")
@@ -303,6 +353,28 @@ def _anatomy(item: dict[str, Any]) -> Anatomy:
         usual_layout_mm=None if usual is None else _finite(usual),
         max_layout_mm=None if largest is None else _finite(largest),
     )
+
+
+def label_without_terms(raw: dict[str, Any]) -> str | None:
+    """The name of the first label that lacks what Slicer and DICOM SEG show of it: category, code, colour; else None.
+
+    Category, code and, where there is one, modifier are coded terms of three texts; colour is red, green, blue, 0..255.
+    """
+    for item in raw["labels"]:
+        terms = [item.get("category"), item.get("code"), *([item["modifier"]] if "modifier" in item else [])]
+        if not (all(map(_is_coded_term, terms)) and _is_colour(item.get("colour"))):
+            return str(item["name"])
+    return None
+
+
+def _is_coded_term(term: Any) -> bool:
+    return isinstance(term, dict) and all(
+        isinstance(term.get(key), str) and term[key] for key in ("scheme", "value", "meaning")
+    )
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, list) and len(colour) == 3 and all(type(n) is int and 0 <= n <= 255 for n in colour)
 
 
 def _typed(kind: type[_Part], item: dict[str, Any]) -> _Part:

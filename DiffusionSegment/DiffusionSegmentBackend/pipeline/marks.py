@@ -2,7 +2,7 @@
 
 A mark says two things: this voxel is k, and the label j that the model gave it is wrong here. So inside the mark's
 reach the probability of j moves to k, the more so the nearer a voxel lies and the more its features resemble those of
-the marked one. The refiner starts from there.
+the marked one, less what other marks there say for j. The refiner starts from there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REACH_VOXELS = 12
 _SIGMA_VOXELS = 5.0
 _FADE_VOXELS = 4
 _LEAST_SIMILARITY = 0.3
-_MOST_MARKS = 256
+_MAX_MARKS_OF_A_KIND = 256
 _CHUNK = 16384
 
 
@@ -62,25 +62,33 @@ class Descriptors:
 def spread(pre: Tensor, marks: Tensor, descriptors: Descriptors) -> Tensor:
     """The pre-segmentation (classes, z, y, x) after the marks, one-hot of that shape, were heard.
 
-    Voxels farther than REACH_VOXELS of the trunk from every mark keep what they had; a mark that confirms what was
-    predicted speaks for itself alone.
+    Voxels farther than REACH_VOXELS of the trunk from every mark keep what they had. A mark for a label, also one that
+    confirms what was predicted, holds that label in its surroundings against marks that call it wrong.
     """
     places = marks.sum(dim=0).nonzero()
     if not len(places):
         return pre
     told, wrong = _labels_at(marks, places), _labels_at(pre, places)
-    kept = (told != wrong).nonzero().flatten()
-    kept = kept[:: max(1, len(kept) // _MOST_MARKS)]
-    places, told, wrong = places[kept], told[kept], wrong[kept]
     result = clamped(pre, marks)
-    if not len(places):
+    if bool((told == wrong).all()):
         return result
-    voxels = _near(places, pre.shape[1:], descriptors.stride)
+    kept = _some_of_each_kind(told * pre.shape[0] + wrong)
+    places, told, wrong = places[kept], told[kept], wrong[kept]
+    voxels = _near(places[told != wrong], pre.shape[1:], descriptors.stride)
     voxels = voxels[_labels_at(marks.sum(dim=0, keepdim=True), voxels, values=True) == 0]
     for part in voxels.split(_CHUNK):
         z, y, x = part.unbind(dim=1)
         result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(descriptors, part, places), told, wrong)
     return result
+
+
+def _some_of_each_kind(kinds: Tensor) -> Tensor:
+    """Indices of marks, evenly spaced among those of each kind; a kind has the same label before and after."""
+    some = []
+    for kind in kinds.unique():
+        own = (kinds == kind).nonzero().flatten()
+        some.append(own[:: max(1, len(own) // _MAX_MARKS_OF_A_KIND)])
+    return torch.cat(some)
 
 
 def reach(marked: Tensor, stride: Sides = (1, 1, 1), *, voxels: int = REACH_VOXELS) -> Tensor:
@@ -127,11 +135,17 @@ def _weights(descriptors: Descriptors, voxels: Tensor, places: Tensor) -> Tensor
 
 
 def _moved(pre: Tensor, weights: Tensor, told: Tensor, wrong: Tensor) -> Tensor:
-    """Probabilities (classes, voxels) of which each wrong label has lost to the labels told in its place."""
+    """Probabilities (classes, voxels) of which each wrong label has lost to the labels told in its place.
+
+    What marks say for the wrong label counts against what others say against it: where both sides of a surface were
+    corrected, neither side spreads over the other.
+    """
     result = pre.clone()
-    for j in wrong.unique().tolist():
-        labels = told[wrong == j].unique()
+    for j in wrong[told != wrong].unique().tolist():
+        labels = told[(wrong == j) & (told != j)].unique()
         claims = torch.stack([weights[:, (wrong == j) & (told == k)].amax(dim=1) for k in labels])
+        if bool((told == j).any()):
+            claims = (claims - weights[:, told == j].amax(dim=1)).clamp(min=0)
         moved = claims / claims.sum(dim=0).clamp(min=1) * pre[j]
         result[labels] += moved
         result[j] -= moved.sum(dim=0)

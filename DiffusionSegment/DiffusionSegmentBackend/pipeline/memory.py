@@ -72,8 +72,8 @@ class Way:
     def notice(self) -> str:
         """What a reader is told of it."""
         if self.most_slices is not None:
-            return "Memory is short: the scan was worked on in parts, which takes longer."
-        return "Memory is short: the maps were formed on disk." if self.on_disk else ""
+            return "Little memory: the scan was processed in parts, which takes longer."
+        return "Little memory: the maps were computed on disk." if self.on_disk else ""
 
 
 AT_ONCE = Way(None, False, 0)
@@ -108,7 +108,7 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
     """
     if limit_gb is not None and not limit_gb > 0:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"A memory limit of {limit_gb:g} GB leaves nothing.", hint="Choose more, or no limit."
+            ErrorCode.OPTION, f"A memory limit of {limit_gb:g} GB is too low.", hint="Choose more, or no limit."
         )
     room = available_bytes() if limit_gb is None else int(limit_gb * _GB) - resident_bytes()
     ways = [(None, False), (None, True), *((depth, True) for depth in _depths(size.tile) if depth < size.box[0])]
@@ -121,7 +121,7 @@ def choose_way(size: RunSize, *, limit_gb: float | None) -> Way:
     there = resident_bytes() + (room or 0)
     raise DiffusionSegmentError(
         ErrorCode.OUT_OF_MEMORY,
-        f"This scan needs {least / _GB:.1f} GB of memory, and {max(there, 0) / _GB:.1f} GB may be used.",
+        f"This scan needs {least / _GB:.1f} GB of memory, but only {max(there, 0) / _GB:.1f} GB may be used.",
         hint="Close programs, raise the memory limit, or choose a region of interest.",
     )
 
@@ -208,11 +208,15 @@ def with_fallback(
     if model.device.type == "cuda":
         ways = [
             *ways,
-            (lambda: model, _depths(model.tile)[-1], "The graphics card had little memory: worked in parts."),
+            (
+                lambda: model,
+                _depths(model.tile)[-1],
+                "Little memory on the graphics card: the scan was processed in parts.",
+            ),
             (
                 lambda: model.on("cpu"),
                 most_slices,
-                "The graphics card had too little memory: the processor ran.",
+                "Too little memory on the graphics card: the processor was used.",
             ),
         ]
     for prepare, most, notice in ways[:-1]:

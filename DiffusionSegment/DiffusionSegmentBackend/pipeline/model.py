@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import errno
 import hashlib
@@ -21,14 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..model_folders import installed_descriptions, model_folders
 from ..networks.backbone import Backbone
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.precision import inference_dtype
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
 from ..networks.segmenter import Segmenter
-from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, read_description
+from .description import DESCRIPTION_FILE, NETWORKS, ModelDescription, find_model, is_installed, read_description
 from .pre_segmenter import PreSegmenter, ProbedFeatures, WholeSegmenter
 from .tile_shape import TileShape
 
@@ -99,28 +97,6 @@ class Model:
         )
 
 
-def list_models() -> tuple[str, ...]:
-    """Names of the installed models: the bundled ones sorted, then the user's own sorted."""
-    return tuple(installed_descriptions())
-
-
-def find_model(name_or_folder: str) -> Path:
-    """The folder of a bundled model, of a model of the user's own, or of any folder with a model.json.
-
-    Raises:
-        DiffusionSegmentError: MODEL_UNKNOWN.
-    """
-    with contextlib.suppress(OSError, ValueError):  # of a name that no file could have
-        for folder in (*(place / name_or_folder for place in model_folders()), Path(name_or_folder)):
-            if (folder / DESCRIPTION_FILE).is_file():
-                return folder
-    raise DiffusionSegmentError(
-        ErrorCode.MODEL_UNKNOWN,
-        f"There is no model '{name_or_folder}'.",
-        hint=f"Installed: {', '.join(list_models()) or 'none'}.",
-    )
-
-
 def load_model(
     name_or_folder: str, device: str = "auto", *, precision: str = "auto", with_refiner: bool = True
 ) -> Model:
@@ -132,6 +108,9 @@ def load_model(
         DiffusionSegmentError: MODEL_UNKNOWN, WEIGHTS_MISSING, WEIGHTS_CORRUPT, NO_DEVICE or OPTION.
     """
     description = read_description(find_model(name_or_folder))
+    if is_installed(description.folder):
+        # A folder that was copied by hand may have another name than its model.json; reports name what can be found.
+        description = replace(description, name=description.folder.name)
     place = choose_device(device)
     _log.info("model %s %s on %s", description.name, description.version, place)
     names = description.needed_networks
@@ -228,7 +207,7 @@ def weights_missing(description: ModelDescription, name: str) -> DiffusionSegmen
     return DiffusionSegmentError(
         ErrorCode.WEIGHTS_MISSING,
         f"The model {description.name} has no weights for its {name}.",
-        hint="Install the model again, or train it.",
+        hint="Import or install the model again, or train it to the end.",
     )
 
 
@@ -259,17 +238,19 @@ def check_base(description: ModelDescription) -> None:
     """
     if description.base is None:
         return
-    taught = f"{description.name} was taught on {description.base.name} {description.base.version}"
+    taught = f"{description.name} was trained on {description.base.name} {description.base.version}"
     shared = {name: network for name, network in description.networks.items() if network.model is not None}
     paths = {name: description.file_of(name) for name in shared}
     if not all(path is not None and path.is_file() for path in paths.values()):
         raise DiffusionSegmentError(
-            ErrorCode.WEIGHTS_MISSING, f"{taught}, which is not installed.", hint=f"Install {description.base.name}."
+            ErrorCode.WEIGHTS_MISSING,
+            f"{taught}, which is not installed.",
+            hint=f"Import {description.base.name} first.",
         )
     if any(path is not None and sha256_of(path) != shared[name].sha256 for name, path in paths.items()):
         here = read_description(find_model(description.base.name)).version
         found = "other weights of that version" if here == description.base.version else here
-        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}, here is {found}.", hint="Teach it again.")
+        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}; installed: {found}.", hint="Train it again.")
 
 
 def save_network(folder: Path, name: str, network: nn.Module, *, architecture: dict[str, Any]) -> None:

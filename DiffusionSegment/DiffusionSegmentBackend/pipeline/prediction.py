@@ -124,7 +124,8 @@ def predict(
     """All networks on a scan. No more than `most_slices` at once; in parts, maps are kept in half precision.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for another body part, or when hardly an organ shows, unless forced.
+        DiffusionSegmentError: BODY_PART_MISMATCH for another part of the body, UNUSUAL_APPEARANCE for the right one in
+            which the organs are not recognised, unless forced.
     """
     box, region = job.box, job.region
     with watch.stage("bodypart"):
@@ -139,7 +140,7 @@ def predict(
         whole = run.pre()
     if region is None:
         measured = organ_measures(whole[crop], model.description)
-        warnings += heeded(judge_organs(measured, model.description), force=job.force)
+        warnings += heeded(judge_organs(measured, model.description, share=share), force=job.force)
     smallest_piece = 0.0 if job.islands else model.description.defaults.smallest_piece
     if job.show is not None:
         seen = whole[crop].clone()

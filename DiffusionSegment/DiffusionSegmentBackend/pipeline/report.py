@@ -1,7 +1,8 @@
-"""report.json: volumes with intervals, confidence, regions to review, timings, memory, provenance."""
+"""report.json: volumes with intervals, confidence, regions to review, timings, memory, scales, provenance."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -54,13 +55,29 @@ def build_report(
         "confidence": round(confidence, 4),
         "taken_out": taken_out,
         "warnings": [session.notice] * bool(session.notice)
-        + (list(session.prediction.warnings) or _doubts(confidence, model.description))
+        + list(session.prediction.warnings)
+        + _unusual_appearance(confidence, model.description)
         + _warnings(labels, counts, organs, session.region)
         + _notable(taken_out),
-        "timings_s": {**seconds, "total": round(sum(seconds.values()), 3)},
+        "timings_s": with_total(seconds),
         "peak_memory_mb": round(peak_memory_mb()),
         "predicted_memory_mb": round(session.way.bytes / 2**20),
+        "scales": scales(model.description.classes),
         "provenance": _provenance(session, model, chosen),
+    }
+
+
+def with_total(seconds: dict[str, float]) -> dict[str, float]:
+    """Seconds by stage, and their sum."""
+    return {**seconds, "total": round(sum(seconds.values()), 3)}
+
+
+def scales(classes: int) -> dict[str, dict[str, Any]]:
+    """What the values of the maps mean: 0 to 1, entropies in nats divided by the largest possible, ln(classes)."""
+    nats = round(math.log(classes), 4)
+    return {
+        "uncertainty": {"quantity": "entropy / ln(classes)", "classes": classes, "nats_at_1": nats},
+        "mutual_information": {"quantity": "mutual information / ln(classes)", "classes": classes, "nats_at_1": nats},
     }
 
 
@@ -117,16 +134,16 @@ def _notable(taken_out: Sequence[dict[str, Any]]) -> list[str]:
     large = [f"{o['title'].lower()} {o['volume_ml']:.1f} mL" for o in taken_out if o["volume_ml"] >= _NOTABLE_ML]
     if not large:
         return []
-    return [f"Taken out, because far smaller than the organ's largest piece: {', '.join(large)}; alternatives show it."]
+    return [f"Removed small separate pieces, not counted above: {', '.join(large)}. The alternatives show them."]
 
 
-def _doubts(confidence: float, description: ModelDescription) -> list[str]:
-    """A scan unlike those of the training gives organs that the model itself does not believe in."""
+def _unusual_appearance(confidence: float, description: ModelDescription) -> list[str]:
+    """A scan outside the training distribution gives organs of low confidence, wherever in the body it lies."""
     if confidence >= description.anatomy.usual_confidence:
         return []
     return [
-        f"The organs look unusual to {description.title} (mean confidence {100 * confidence:.0f} %): "
-        "check that the scan shows this part of the body."
+        f"Unusual contrast, dose or disease: mean confidence is {100 * confidence:.0f} %, below that of the training "
+        f'scans of the model "{description.title}". Check each organ.'
     ]
 
 
@@ -147,7 +164,7 @@ def _warnings(
     at_edge = np.max(faces, axis=0) > _EDGE_SHARE * counts
     cut = [organ["title"].lower() for organ in organs if at_edge[organ["value"]]]
     if cut:
-        warnings.append(f"At the edge of the scan, volume perhaps incomplete: {', '.join(cut)}.")
+        warnings.append(f"Cut off by the edge of the scan; volume may be incomplete: {', '.join(cut)}.")
     missing = [organ["title"].lower() for organ in organs if organ["volume_ml"] == 0]
     if missing:
         where = "" if region is None else " in the region of interest"

@@ -57,7 +57,7 @@ def regions_to_review(
             score = float(doubt[box][inside].sum()) * voxel_ml
             start = np.array([s.start for s in box]) + np.array(offset)
             first, second = divmod(int(code), classes)
-            share = round(100 * score / volume)
+            wrong = f"about {100 * score / volume:.0f} % of these voxels are expected to be wrong"
             region = ReviewRegion(
                 organ=keys[first],
                 rival=keys[second],
@@ -66,7 +66,7 @@ def regions_to_review(
                 volume_ml=round(volume, 2),
                 score=round(score, 3),
                 centroid_lps_mm=_inner_centre(inside, start, grid),
-                sentence=f"{names[first].capitalize()} or {names[second]}? {volume:.1f} mL, {share} % likely wrong.",
+                sentence=f"{names[first].capitalize()} or {names[second]}? {volume:.1f} mL, {wrong}.",
             )
             found.append((region, box, inside))
     found = sorted(found, key=lambda item: -item[0].score)[:_MAX_REGIONS]

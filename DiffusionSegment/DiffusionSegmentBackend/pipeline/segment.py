@@ -67,8 +67,8 @@ def segment(
     """Segment a scan (k, j, i), HU for a CT; `folder` is as in `delivered`.
 
     Raises:
-        DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH, OUT_OF_MEMORY,
-            OUT_OF_GPU_MEMORY.
+        DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH,
+            UNUSUAL_APPEARANCE, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
     """
     session = open_session(volume, model, options, progress=progress)
     return delivered(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
@@ -81,10 +81,11 @@ def open_session(
     *,
     progress: Progress = silent,
     preview: Preview | None = None,
+    islands: bool = False,
 ) -> Session:
     """Run all networks on a scan (k, j, i), HU for a CT. The same scan, options and device give the same bits.
 
-    `preview` gets the pre-segmentation before the samples are drawn.
+    `preview` gets the pre-segmentation before the samples are drawn. Islands stay in all maps where `islands` is True.
 
     Raises:
         DiffusionSegmentError: as `segment`.
@@ -107,6 +108,7 @@ def open_session(
             samples=samples,
             tile=model.tile,
             force=options.force,
+            islands=islands,
             given=_given(options, volume, grid, model),
             region=None if options.region is None else region_mask(options.region, grid),
             show=None if preview is None else show,

@@ -1,4 +1,8 @@
-"""What the samples disagree about: predictive entropy, mutual information, volume intervals. Natural logarithms."""
+"""What the samples disagree about: predictive entropy, mutual information, volume intervals.
+
+Entropy and mutual information are shares of ln(classes), the entropy of a guess: 0..1 without a unit, whatever the base
+of the logarithm. Times ln(classes) they are nats, times log2(classes) bits.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ class SampleStatistics:
 
     @property
     def mutual_information(self) -> Tensor:
-        """H[mean p] - mean H[p] (Houlsby et al. 2011), on the scale of `entropy`: what the samples disagree about."""
+        """H[mean p] - mean H[p] (Houlsby et al. 2011) over ln(classes), 0..1: what the samples disagree about."""
         return (entropy(self.mean) - self.entropy_sum / self.count).clamp_(min=0)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..correction_record import CorrectionRecord, corrected_organs, corrections_of
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.placement import laid_on
 from ..pipeline.description import ModelDescription, read_description
@@ -49,7 +50,10 @@ class Region:
 
 @dataclass(frozen=True)
 class Case:
-    """A finished run: its maps in the scan's geometry, and what report.json says. `model` where it is installed."""
+    """A finished run: its maps in the scan's geometry, and what report.json says. `model` where it is installed.
+
+    `corrections` are those of readers, oldest first.
+    """
 
     labels: Volume
     uncertainty: Volume
@@ -58,6 +62,12 @@ class Case:
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
     model: ModelDescription | None
+    corrections: tuple[CorrectionRecord, ...] = ()
+
+    @property
+    def corrected(self) -> frozenset[str]:
+        """Names of the organs that a reader's corrections changed."""
+        return corrected_organs(self.corrections)
 
     @property
     def series_uid(self) -> str | None:
@@ -103,7 +113,7 @@ def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
     lacking = [key for key in _NEEDED if not isinstance(provenance.get(key), str)]
     if lacking:
         raise KeyError(f"provenance.{lacking[0]}")
-    model = installed_model(provenance["model"])
+    model = installed_model(str(provenance.get("model_folder") or provenance["model"]))
     colours = {str(item["name"]): item.get("colour") for item in model.raw["labels"]} if model else {}
     return Case(
         labels=labels,
@@ -113,6 +123,7 @@ def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
         warnings=tuple(str(text) for text in report["warnings"]),
         provenance=provenance,
         model=model,
+        corrections=corrections_of(report),
     )
 
 

@@ -6,8 +6,10 @@ import datetime
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..examination import Examination
+from ..imaging.dicom_examination import read_examination
 from ..result_folder import check_writable, staged_file, write_text
-from ..volume_io import read_scan
+from ..volume_io import Scan, read_scan
 from .case import read_case
 from .content import case_report, scan_name_of
 from .html_page import html_page
@@ -27,11 +29,16 @@ def write_case_report(
     review: Path | None = None,
     require_review: bool = False,
     date: datetime.date | None = None,
+    scan_name: str | None = None,
+    examination: Examination | None = None,
+    anonymous: bool = False,
 ) -> None:
     """Write the one-page report of the result in `folder` to `output`, HTML or PDF by its suffix.
 
     `series` names one of several DICOM series in `scan` (default: the one of the result), as in `read_volume`.
     `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
+    The header names the scan (`scan_name`, default: its file or folder) and the `examination`, default: what the DICOM
+    series says. An `anonymous` report leaves out both, and what of the run names the scan.
 
     Raises:
         DiffusionSegmentError: OPTION for another suffix, INPUT_MISSING for an unfinished result, GEOMETRY when scan and
@@ -44,10 +51,12 @@ def write_case_report(
         )
     check_writable(output.parent)
     case = read_case(folder)
+    read = read_scan(scan, series=series or case.series_uid)
     report = case_report(
         case,
-        read_scan(scan, series=series or case.series_uid).volume,
-        scan_name=scan_name_of(scan),
+        read.volume,
+        scan_name="" if anonymous else scan_name or scan_name_of(scan),
+        examination=None if anonymous else examination or _examination_of(read),
         date=date or datetime.date.today(),
         review=read_review(review) if review else None,
         before=read_case(before) if before else None,
@@ -59,3 +68,7 @@ def write_case_report(
         with staged_file(output) as partial:
             write_pdf_page(report, partial)
     print(f"Written to {output}.")
+
+
+def _examination_of(scan: Scan) -> Examination:
+    return read_examination(scan.dicom.series.path) if scan.dicom is not None else Examination()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,23 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
+from ..correction_record import CorrectionKind, CorrectionRecord
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..examination import Examination
 from ..pipeline.checks import shows_hounsfield
 from ..volume import Volume
 from .case import Case, Organ, Region, case_on_scan
+from .colours import distinct_colours
 from .review_state import OrganState, Review
 from .views import SOFT_TISSUE_HU, AxialView, axial_view
 
 TITLE = "Segmentation report"
 NOT_FOR_DIAGNOSIS = "Not for diagnosis."
 _MOST_FINDINGS = 4
+_MAX_CORRECTIONS = 4
+_MAX_ORGANS = 5
+# Less is 0.0 mL in words.
+_SHOWN_ML = 0.05
 _SPARE_COLOURS = "tab20"
 _UNFINISHED = (OrganState.NOT_REVIEWED, OrganState.NEEDS_WORK)
 _PROVENANCE_NAMES = {
@@ -30,7 +38,7 @@ _PROVENANCE_NAMES = {
     "sha256": "Weights (sha256)",
     "seed": "Seed",
     "samples": "Samples",
-    "steps": "Steps a sample",
+    "steps": "Steps per sample",
     "schedule": "Schedule",
     "sampler": "Sampler",
     "abar_start": "Start (alpha_bar)",
@@ -39,16 +47,23 @@ _PROVENANCE_NAMES = {
     "device": "Device",
     "precision": "Precision",
     "torch": "PyTorch",
+    "input": "Input",
+    "presegmentation": "Pre-segmentation",
     "series": "Series",
     "series_uid": "Series UID",
 }
+# May name the patient: paths, and what finds the series in an archive.
+_NAMES_THE_SCAN = ("input", "presegmentation", "series", "series_uid")
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16
 
 
 @dataclass(frozen=True)
 class OrganRow:
-    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given."""
+    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given.
+
+    `corrected`: what readers' corrections changed, empty for an organ that they did not.
+    """
 
     title: str
     colour: tuple[int, int, int]
@@ -57,6 +72,7 @@ class OrganRow:
     interval: str
     confidence: str
     state: OrganState
+    corrected: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,9 +88,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words."""
+    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words.
+
+    So is `examination`: patient, study and series, as far as they are known and may be shown.
+    """
 
     scan_name: str
+    examination: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, str], ...]
     rows: tuple[OrganRow, ...]
     findings: tuple[Finding, ...]
@@ -83,6 +103,7 @@ class CaseReport:
     window: str
     warnings: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
+    corrections: tuple[str, ...] = ()
 
 
 def case_report(
@@ -91,11 +112,14 @@ def case_report(
     *,
     scan_name: str,
     date: datetime.date,
+    examination: Examination | None = None,
     review: Review | None = None,
     before: Case | None = None,
     require_review: bool = False,
 ) -> CaseReport:
-    """Put the page together. With `before`, the regions are those of the uncorrected result: what the reader was shown.
+    """Put the page together; without an `examination` nothing on it names patient, study or series.
+
+    With `before`, the regions are those of the uncorrected result: what the reader was shown.
 
     Raises:
         DiffusionSegmentError: GEOMETRY when scan and results do not lie in the same place, INPUT_VALUES for a review
@@ -113,8 +137,9 @@ def case_report(
     window = _window(case, scan)
     return CaseReport(
         scan_name=scan_name,
+        examination=_examination(examination) if examination is not None else (),
         facts=_facts(case, date),
-        rows=tuple(_row(organ, colours[organ.value], review, before) for organ in case.organs),
+        rows=tuple(_row(organ, colours[organ.value], review, before, case) for organ in case.organs),
         findings=tuple(
             _finding(number, region, case, scan, review=review, before=before, window=window)
             for number, region in enumerate(regions[:_MOST_FINDINGS])
@@ -123,18 +148,26 @@ def case_report(
         colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
         window=_window_in_words(case, window),
         warnings=case.warnings,
-        provenance=tuple(_told(key, value) for key, value in case.provenance.items()),
+        provenance=tuple(
+            _told(key, value)
+            for key, value in case.provenance.items()
+            if examination is not None or key not in _NAMES_THE_SCAN
+        ),
+        corrections=_corrections(case.corrections),
     )
 
 
 def organ_colours(case: Case) -> dict[int, tuple[int, int, int]]:
-    """Colours 0..255 by label value: the model's, or matplotlib's cycle where the model is not installed."""
+    """Drawing colours 0..255 by label value, told apart at a glance: the model's, moved where two are too much alike.
+
+    Where the model is not installed they are those of matplotlib's cycle.
+    """
     spare = (np.array(colormaps[_SPARE_COLOURS].colors) * 255).round().astype(int)  # type: ignore[attr-defined]
-    colours = {}
+    standard = []
     for n, organ in enumerate(case.organs):
         red, green, blue = (int(v) for v in spare[n % len(spare)])
-        colours[organ.value] = organ.colour or (red, green, blue)
-    return colours
+        standard.append(organ.colour or (red, green, blue))
+    return dict(zip((organ.value for organ in case.organs), distinct_colours(standard), strict=True))
 
 
 def _check_finished(case: Case, review: Review) -> None:
@@ -166,7 +199,17 @@ def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
     return (("Model", model), ("Date of report", date.isoformat()))
 
 
-def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None) -> OrganRow:
+def _examination(shown: Examination) -> tuple[tuple[str, str], ...]:
+    facts = (
+        ("Patient", shown.patient_name),
+        ("Patient ID", shown.patient_id),
+        ("Study date", shown.study_date),
+        ("Series", shown.series_description),
+    )
+    return tuple((name, value) for name, value in facts if value)
+
+
+def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None, case: Case) -> OrganRow:
     low, high = organ.interval_ml
     return OrganRow(
         title=organ.title,
@@ -176,7 +219,41 @@ def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Cas
         interval=f"{low:.1f} to {high:.1f}",
         confidence=f"{100 * organ.confidence:.0f} %" if organ.found else "-",
         state=review.organ(organ.name),
+        corrected=_corrected(organ, case.corrections),
     )
+
+
+def _corrected(organ: Organ, corrections: Sequence[CorrectionRecord]) -> str:
+    """How much of an organ all corrections together added and took away, in words."""
+    changes = [change for record in corrections for change in record.organs if change.name == organ.name]
+    if not changes:
+        return ""
+    return _gain_and_loss(sum(change.gained_ml for change in changes), sum(change.lost_ml for change in changes))
+
+
+def _corrections(records: Sequence[CorrectionRecord]) -> tuple[str, ...]:
+    """The latest corrections in a line each, oldest first, as the page has room for few."""
+    earlier = len(records) - _MAX_CORRECTIONS
+    first = (f"{earlier} earlier {'correction' if earlier == 1 else 'corrections'}.",) if earlier > 0 else ()
+    return first + tuple(_correction(record) for record in records[-_MAX_CORRECTIONS:])
+
+
+def _correction(record: CorrectionRecord) -> str:
+    """One correction in a line; times to the minute, in the zone in which they were written down."""
+    when = datetime.datetime.fromisoformat(record.time)
+    zone = "UTC" if when.utcoffset() == datetime.timedelta() else when.strftime("%z")
+    how = "drawn by hand" if record.kind is CorrectionKind.EDITS else f"{record.marked_voxels} voxels marked"
+    largest = sorted(record.organs, key=lambda organ: -(organ.gained_voxels + organ.lost_voxels))
+    changes = [f"{organ.title.lower()} {_gain_and_loss(organ.gained_ml, organ.lost_ml)}" for organ in largest]
+    changed = f"{record.changed_voxels} labels changed"
+    more = len(changes) - _MAX_ORGANS
+    organs = "; ".join([*changes[:_MAX_ORGANS], *([f"{more} more"] if more > 0 else [])])
+    return f"{when:%Y-%m-%d %H:%M} {zone}".strip() + f": {how}, {changed}" + (f": {organs}." if organs else ".")
+
+
+def _gain_and_loss(gained_ml: float, lost_ml: float) -> str:
+    parts = [f"{sign}{value:.1f}" for sign, value in (("+", gained_ml), ("-", lost_ml)) if value >= _SHOWN_ML]
+    return f"{' '.join(parts)} mL" if parts else f"< {2 * _SHOWN_ML:.1f} mL"
 
 
 def _volume(organ: Organ) -> str:
@@ -232,5 +309,5 @@ def _words(value: Any) -> str:
 
 
 def scan_name_of(path: Path) -> str:
-    """The file or folder name, which is all that the report tells about the patient."""
+    """The name of its file or folder."""
     return path.resolve().name

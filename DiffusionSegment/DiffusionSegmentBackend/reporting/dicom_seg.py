@@ -55,6 +55,9 @@ def write_dicom_seg(folder: Path, output: Path, *, scan: Path, series: str | Non
 def dicom_seg(case: Case, source: SegSource) -> Segmentation:
     """The DICOM object, which refers to the images of `source`; `case.labels` lies on them.
 
+    Segments of organs that a reader corrected are SEMIAUTOMATIC, others AUTOMATIC (PS3.3, C.8.20.2: "calculated
+    automatically with user assistance").
+
     Raises:
         DiffusionSegmentError: INPUT_VALUES without organs or with labels that report.json does not name, MODEL_UNKNOWN,
             INPUT_UNREADABLE for images that highdicom cannot express.
@@ -148,8 +151,8 @@ def _terms(case: Case, organs: Sequence[Organ]) -> dict[str, dict[str, Any]]:
     if case.model is None:
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,
-            f"The model {case.provenance['model']}, which knows the organs' codes, is not installed here.",
-            hint="Install it, or export where it is.",
+            f"The model {case.provenance['model']}, which defines the organs' codes, is not installed.",
+            hint="Install it, or export on a computer that has it.",
         )
     terms = {str(item["name"]): item for item in case.model.raw["labels"]}
     lacking = [organ.name for organ in organs if not {"code", "category", "colour"} <= terms.get(organ.name, {}).keys()]
@@ -190,7 +193,11 @@ def _segment(
         segment_label=organ.title[:64],
         segmented_property_category=_concept(term["category"]),
         segmented_property_type=_concept(term["code"]),
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=(
+            SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+            if organ.name in case.corrected
+            else SegmentAlgorithmTypeValues.AUTOMATIC
+        ),
         algorithm_identification=algorithm,
         # The same organ of the same scan keeps its tracking UID from export to export.
         tracking_uid=generate_uid(entropy_srcs=[series, name, organ.name]),

@@ -164,7 +164,7 @@ def _slice_distance(segmentation: Segmentation, levels: NDArray[np.float64], pat
         if np.abs(off).max() <= position_tolerance(step):
             return step
     raise DiffusionSegmentError(
-        ErrorCode.GEOMETRY, f"The frames of {path} do not lie at even distances.", hint="Read it with its scan."
+        ErrorCode.GEOMETRY, f"The frames of {path} are not evenly spaced.", hint="Read it with its scan."
     )
 
 

@@ -26,12 +26,16 @@ _TOP, _BOTTOM = 14.0, 283.0
 _GAP = 4.0
 _ROW_MM, _TABLE_MM = 4.8, 72.0
 _LINE_MM = 3.4
-_CAPTION_MM = 8.5
+_CAPTION_MM = 11.8
+_CAPTION_LINES, _CAPTION_CHARACTERS = 2, 62
+_FACT_CHARACTERS = 122
+_FACT_MM = 4.0
 _PICTURE_MM = 67.0
 _FIELD_MM = 180.0
 _PAIR_FIELD_MM = 110.0
 _INK, _GREY, _PALE = "#1d2530", "#56606e", "#e2e6eb"
-_STATE_COLOURS = {OrganState.ACCEPTED.value: "#1b6e3c", "corrected": "#1b6e3c"}
+_GREEN = "#1b6e3c"
+_STATE_COLOURS = {OrganState.ACCEPTED.value: _GREEN, "corrected": _GREEN}
 _ALARM_STATES = {OrganState.NEEDS_WORK.value, OrganState.FLAGGED.value}
 _ALARM = "#a33a00"
 
@@ -53,6 +57,7 @@ def pdf_figure(report: CaseReport) -> Figure:
     y = _header(page, report)
     y = _table(page, report, y)
     y = _warnings(page, [*report.warnings, *_missing_letters(report)], y)
+    y = _corrections(page, report.corrections, y)
     bottom = _provenance(page, report)
     _findings(page, report, y, bottom)
     return page.figure
@@ -94,10 +99,13 @@ class _Page:
 def _header(page: _Page, report: CaseReport) -> float:
     page.text(_LEFT, _TOP, TITLE, size=15, fontweight="bold")
     page.text(_LEFT, _TOP + 7, textwrap.shorten(report.scan_name, 90, placeholder=" ..."), size=10)
-    facts = "     ".join(f"{name}: {value}" for name, value in report.facts)
-    page.text(_LEFT, _TOP + 12, facts, colour=_GREY)
-    page.rule(_TOP + 17)
-    return _TOP + 19
+    y = _TOP + 12
+    for line in textwrap.wrap("     ".join(f"{name}: {value}" for name, value in report.examination), _FACT_CHARACTERS):
+        page.text(_LEFT, y, line)
+        y += _FACT_MM
+    page.text(_LEFT, y, "     ".join(f"{name}: {value}" for name, value in report.facts), colour=_GREY)
+    page.rule(y + 5)
+    return y + 7
 
 
 def _table(page: _Page, report: CaseReport, y: float) -> float:
@@ -105,7 +113,7 @@ def _table(page: _Page, report: CaseReport, y: float) -> float:
     step = min(_ROW_MM, _TABLE_MM / (len(report.rows) + 1))
     size = 8 * step / _ROW_MM
     with_before = any(row.before is not None for row in report.rows)
-    heads = ["Organ", *(["Before, mL"] if with_before else []), "Volume, mL", "90 % interval, mL", "Confidence"]
+    heads = ["Organ", *(["Before (mL)"] if with_before else []), "Volume (mL)", "90 % interval (mL)", "Confidence"]
     places = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
     for head, x in zip(heads, places, strict=True):
         page.text(x, y, head, size=size, colour=_GREY, ha="left" if x == _LEFT else "right", fontweight="bold")
@@ -123,6 +131,10 @@ def _table_row(page: _Page, row: OrganRow, y: float, *, places: list[float], siz
     page.figure.add_artist(Rectangle((left, bottom), width, height, color=(red, green, blue), linewidth=0))
     ink = _GREY if row.confidence == "-" else _INK
     page.text(_LEFT + 5, y, row.title, size=size, colour=ink)
+    if row.corrected:
+        # Beside the titles, of which the longest takes half of the column.
+        right = 72.0 if row.before is not None else 90.0
+        page.text(right, y, f"corrected {row.corrected}", size=0.8 * size, colour=_GREEN, ha="right")
     values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence]
     for value, x in zip(values, places[1:], strict=True):
         page.text(x, y, value, size=size, colour=ink, ha="right")
@@ -135,16 +147,33 @@ def _state_colour(state: str) -> str:
 
 def _missing_letters(report: CaseReport) -> list[str]:
     """A note where this computer has no font for some names."""
-    names = [report.scan_name, *(row.title for row in report.rows), *(finding.sentence for finding in report.findings)]
+    names = [
+        report.scan_name,
+        *(value for _, value in report.examination),
+        *(row.title for row in report.rows),
+        *(finding.sentence for finding in report.findings),
+    ]
     if all(shown(name) == name for name in names):
         return []
-    return [f"Letters that no font of this computer has are shown as {MISSING}; the report as HTML has them."]
+    return [f"Characters missing from the fonts of this computer are shown as {MISSING}; the HTML report has them."]
 
 
 def _warnings(page: _Page, warnings: Sequence[str], y: float) -> float:
     for warning in warnings:
         for n, line in enumerate(textwrap.wrap(warning, 125)):
             page.text(_LEFT, y, line if n else f"Note: {line}", size=7.5, colour=_ALARM)
+            y += _LINE_MM
+    return y + 1.5
+
+
+def _corrections(page: _Page, corrections: Sequence[str], y: float) -> float:
+    if not corrections:
+        return y
+    page.text(_LEFT, y, "Corrections", size=9, fontweight="bold")
+    y += 4.5
+    for correction in corrections:
+        for line in textwrap.wrap(correction, 130, subsequent_indent="    "):
+            page.text(_LEFT, y, line, size=7)
             y += _LINE_MM
     return y + 1.5
 
@@ -164,10 +193,10 @@ def _findings(page: _Page, report: CaseReport, y: float, bottom: float) -> None:
     """Two by two pictures in what is left of the page, with the legend below."""
     count = len(report.findings)
     if not count:
-        page.text(_LEFT, y, "The model names no region of doubt.", size=8)
+        page.text(_LEFT, y, "The model names no region to review.", size=8)
         return
-    regions = f"{report.regions} region{'' if report.regions == 1 else 's'}"
-    page.text(_LEFT, y, f"Where to look twice: the {count} worst of {regions} of doubt", size=9, fontweight="bold")
+    heading = f"Regions to review: the {count} most uncertain of {report.regions}"
+    page.text(_LEFT, y, heading, size=9, fontweight="bold")
     y += 5.5
     lines = (count + 1) // 2
     height = min(_PICTURE_MM, (bottom - 7 - y) / lines - _CAPTION_MM)
@@ -189,8 +218,12 @@ def _finding(
         axes = page.figure.add_axes(page.box(x + n * (pane + 1), y, pane, height))
         overlay = draw_view(axes, view, report.colours, field_mm=(across, across * height / pane), font_size=6)
         axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=7, va="top")
-    page.text(x, y + height + 0.8, f"{finding.number}. {finding.sentence}", size=7.2)
-    page.text(x, y + height + 4.0, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
+    y += height + 0.8
+    caption = f"{finding.number}. {finding.sentence}"
+    for line in textwrap.wrap(caption, _CAPTION_CHARACTERS, max_lines=_CAPTION_LINES, placeholder=" ..."):
+        page.text(x, y, line, size=7.2)
+        y += 3.2
+    page.text(x, y, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
     return overlay
 
 
@@ -200,4 +233,5 @@ def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> No
     bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
     bar.outline.set_visible(False)  # type: ignore[operator]
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
-    page.text(_LEFT + 122.0, y, f"left out below {DOUBT_LOW}", size=6.8, colour=_GREY)
+    scale = f"not shown below {DOUBT_LOW}; entropy, 0 to 1"
+    page.text(_LEFT + 122.0, y, scale, size=6.8, colour=_GREY)

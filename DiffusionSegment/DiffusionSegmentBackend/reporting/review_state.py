@@ -1,4 +1,4 @@
-"""review.json: what the reader decided about each organ and about each region of a result.
+"""review.json: the reader's decisions about each organ and about each region of a result.
 
     {"organs": {"liver": "accepted", "spleen": "needs work"}, "regions": [{"index": 0, "state": "corrected"}]}
 
@@ -64,7 +64,7 @@ class Review:
         if strange:
             raise DiffusionSegmentError(
                 ErrorCode.INPUT_VALUES,
-                f"The review speaks of {strange[0]}, which the result does not have.",
+                f"The review names {strange[0]}, which the result does not contain.",
                 hint="Give the review of this result.",
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ from .refinement import RefinerUnderTest
 from .result_file import ORGAN_GROUPS, StudyRow, write_study
 from .settings import SETTINGS, setting_rows
 from .starts import start_rows
-from .teaching import FROM_SCRATCH, teaching_rows
+from .teaching import FROM_SCRATCH, every_value, parse_targets, target_rows, teaching_rows
 from .teaching import ORGANS as TAUGHT_ORGANS
 from .tiles import tiles_study
 from .uncertainty import uncertainty_rows
@@ -55,11 +56,14 @@ def run_study(
     predictions: Path | None = None,
     trainings: Path | None = None,
     others: Sequence[Path] = (),
+    targets: str | None = None,
+    minutes: float | None = None,
 ) -> None:
     """Run the named study and write its result file; what a person wrote there about an earlier run is kept.
 
     `others` are scans of other body parts, for the study of the anatomy check. `trainings` keeps
-    the checkpoints of a study that trains, which goes on from those it finds there.
+    the checkpoints of a study that trains, which goes on from those it finds there. `targets` are what the study of
+    teaching teaches (`parse_targets`), else two organs that its base knows, in so many `minutes` each.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING, OPTION.
@@ -75,7 +79,7 @@ def run_study(
         "settings": lambda: _settings(descriptions[0], data),
         "bodypart": lambda: _bodypart(descriptions, data),
         "corrections": lambda: _corrections(descriptions[0], data),
-        "teaching": lambda: _teaching(descriptions[0], data),
+        "teaching": lambda: _teaching(descriptions[0], data, targets, minutes or _TEACHING_MINUTES),
         "augmentations": lambda: augmentation_study(descriptions[0], data[0], output),
         "tiles": lambda: tiles_study(descriptions, data),
         "anatomy": lambda: anatomy_study(descriptions[0], data, others, _needed(predictions, study)),
@@ -86,6 +90,8 @@ def run_study(
     options = {"--predictions": predictions, "--trainings": trainings}
     more = "".join(f" {option} {folder}" for option, folder in options.items() if folder)
     more += "".join(f" --other {place}" for place in others)
+    more += f" --targets {shlex.quote(targets)}" if targets else ""
+    more += f" --minutes {minutes:g}" if minutes else ""
     command = f"diffusion-segment study {study} --models {paths} {folders} -o {output}{more}"
     write_study(output, rows, command=command, seed=0, **described)
 
@@ -298,23 +304,39 @@ def _corrections(description: ModelDescription, data: Sequence[Path]) -> tuple[l
     return rows, described
 
 
-def _teaching(description: ModelDescription, data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:
+def _teaching(
+    description: ModelDescription, data: Sequence[Path], targets: str | None, minutes: float
+) -> tuple[list[StudyRow], dict[str, Any]]:
     base = load_model(str(description.folder), "cpu", with_refiner=False)
-    lesson, tests = find_cases(data[0])[0], _validation(description, data)
-    rows = teaching_rows(base, lesson, tests, TAUGHT_ORGANS, minutes=_TEACHING_MINUTES)
+    lesson, tests = find_cases(data[0])[0], _validation(every_value(description), data)
+    taught = parse_targets(targets or ",".join(TAUGHT_ORGANS), description)
+    protocol = (
+        f"Each alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's grid. Taught: a "
+        f"probe on the frozen features of {description.name}, begun from its own probe."
+    )
     described = {
         "order": 60,
         "title": "A model of the reader's own",
         "question": "What does a reader get who teaches one organ on one scan?",
-        "protocol": f"Each organ alone from case {lesson.name}, tested on {len(tests)} validation cases on the model's "
-        f"grid. Taught: a probe on the frozen features of {description.name}, begun from its own probe. Rival: "
-        "backbone and probe of the same architecture, both new, trained on the same scan for the same time. The "
-        f"backbone of {description.name} was fine-tuned with labels of these organs: one that is new to it will fare "
-        "worse.",
-        "budget": f"{_TEACHING_MINUTES:g} minutes an organ, features included",
+        "protocol": f"{protocol} Rival: backbone and probe of the same architecture, both new, trained on the same "
+        f"scan for the same time. The backbone of {description.name} was fine-tuned with labels of these organs: one "
+        "that is new to it will fare worse.",
+        "budget": f"{minutes:g} minutes of the processor an organ, features included; base "
+        f"{description.name} {description.version}",
         "reference": FROM_SCRATCH,
     }
-    return rows, described
+    if targets is None:
+        return teaching_rows(base, lesson, tests, taught, minutes=minutes), described
+    rows = target_rows(base, lesson, tests, taught, minutes=minutes)
+    return rows, {
+        **described,
+        "order": 61,
+        "title": "Fine-tuning to what the base does not know",
+        "question": "How much worse is a target that no training of the base was told?",
+        "protocol": f"{protocol} Half an organ is cut at the middle of its volume: a boundary that nobody drew and "
+        f"that no training of {description.name} was told.",
+        "reference": rows[0].name,
+    }
 
 
 def _models(descriptions: Sequence[ModelDescription], data: Sequence[Path]) -> tuple[list[StudyRow], dict[str, Any]]:

@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from ..evaluation.evaluate import evaluate
+from ..evaluation.case_measures import OrganMeasures
+from ..evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
+from ..evaluation.summary import DICE, SURFACE_DICE, VOX2VEC_DICE, summarise_answer
 from ..pipeline.model import Model
 from ..pipeline.options import SegmentOptions
 from ..training.data import CaseFiles
 from .result_file import StudyRow
 
-_VARIANTS = ("probe", "refiner", "ensemble")
-
 
 def model_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
-    """A row each for probe, refiner and ensemble, the last also as vox2vec measures Dice.
+    """A row for each of the model's variants, the last, which `segment` delivers, also as vox2vec measures Dice.
 
-    The ensemble's own row carries what was measured of its uncertainty.
+    The last variant's own row carries what was measured of its uncertainty.
     """
-    found = evaluate(model, scans, SegmentOptions())
-    organs = [label.name for label in model.description.labels]
+    evaluation = evaluate(model, scans, SegmentOptions(), measured=EvaluationOptions(vox2vec=True))
     rows = [
         StudyRow(
-            f"{model.description.name}, {variant}",
-            dice=_table(found, "dice", variant, organs),
-            surface_dice=_table(found, "surface_dice_2mm", variant, organs),
+            f"{evaluation.model}, {variant}",
+            dice=_table(evaluation, variant, DICE),
+            surface_dice=_table(evaluation, variant, SURFACE_DICE),
         )
-        for variant in _VARIANTS
+        for variant in evaluation.variants
     ]
-    rows[-1].numbers = {
-        "coverage of 90 % intervals": found["volume_interval_coverage"],
-        **{
-            f"wrong in top {100 * float(share):g} %": value
-            for share, value in found["errors_in_most_uncertain"].items()
-        },
-        "islands taken out": found["islands"]["taken out"],
-        "of them mostly the organ": found["islands"]["mostly the organ"],
+    rows[-1].numbers = _numbers(evaluation)
+    table = _table(evaluation, evaluation.answer, VOX2VEC_DICE)
+    return [*rows, StudyRow(f"{evaluation.model}, {evaluation.answer}, vox2vec's protocol", dice=table)]
+
+
+def _numbers(evaluation: Evaluation) -> dict[str, float]:
+    answer = summarise_answer(evaluation)
+    if answer is None:
+        return {}
+    coverage = {} if answer.interval_coverage is None else {"coverage of 90 % intervals": answer.interval_coverage}
+    shares = answer.errors_in_most_uncertain
+    return {
+        **{name: round(value, 4) for name, value in coverage.items()},
+        **{f"wrong in top {100 * float(share):g} %": round(value, 4) for share, value in shares.items()},
+        "islands taken out": answer.islands_taken_out,
+        "of them mostly the organ": answer.islands_mostly_organ,
     }
-    table = _table(found, "dice_1x1x2mm", "ensemble", organs)
-    return [*rows, StudyRow(f"{model.description.name}, ensemble, vox2vec's protocol", dice=table)]
 
 
-def _table(found: dict[str, Any], measure: str, variant: str, organs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {case["name"]: dict(zip(organs, case[measure][variant], strict=True)) for case in found["by_case"]}
+def _table(evaluation: Evaluation, variant: str, measure: str) -> dict[str, dict[str, float | None]]:
+    """Case -> organ -> score, None where the case does not show the organ or nobody drew it."""
+    return {
+        case.name: {organ: _score(case.variants[variant].get(organ), measure) for organ in evaluation.organs}
+        for case in evaluation.cases
+    }
+
+
+def _score(measured: OrganMeasures | None, measure: str) -> float | None:
+    score = None if measured is None else getattr(measured, measure)
+    return None if score is None else round(score, 4)

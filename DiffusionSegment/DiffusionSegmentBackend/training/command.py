@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +16,10 @@ from ..pipeline.description import ModelDescription
 from ..pipeline.model import choose_device, load_network, save_network, share_network
 from .backbone import train_backbone
 from .bodypart import framed_scans, free_scans, train_bodypart
-from .data import Case
+from .data import Case, find_cases
 from .folds import ALL_CASES, Fold
 from .loop import Budget
+from .new_model import data_text
 from .presegmentations import presegment, read_presegmentations
 from .probe import Task, train_probe
 from .refiner import train_refiner
@@ -27,10 +29,13 @@ from .session import (
     add_coordinates,
     load_cases,
     load_scans,
+    model_source,
+    note_training_data,
     start_model_folder,
     store,
     store_body_range,
 )
+from .whole_model.scans import refuse_other_modality
 
 _STEPS = {"bodypart": 1400, "backbone": 20_000, "probe": 20_000, "refiner": 10_000}
 _LEARNING_RATE = {"bodypart": 2e-3, "backbone": 1e-3, "probe": 2e-3, "refiner": 1.5e-3}
@@ -53,6 +58,8 @@ class TrainOptions:
     data: tuple[Path, ...]
     output: Path
     base: str = "abdomen-ct"
+    licence: str = ""
+    data_source: str = ""
     companions: tuple[Companion, ...] = ()
     companion_share: float | None = None
     unlabelled: tuple[Path, ...] = ()
@@ -116,6 +123,7 @@ class ModelInTraining:
 
     folder: Path
     description: ModelDescription
+    data: tuple[Path, ...]
     cases: list[Case]
     share: float
 
@@ -129,10 +137,11 @@ def train(options: TrainOptions) -> None:
     places = [(options.output, options.data), *((c.output, (c.data,)) for c in options.companions)]
     models = []
     for (folder, data), share in zip(places, options.shares, strict=True):
-        description = start_model_folder(folder, base=options.base)
+        _refuse_other_modality(data, model_source(folder, base=options.base))
+        description = start_model_folder(folder, base=options.base, licence=options.licence)
         cases = options.fold.training(load_cases(data, description))
         _refuse_single(cases)
-        models.append(ModelInTraining(folder, description, cases, share))
+        models.append(ModelInTraining(folder, description, data, cases, share))
     free = load_scans(options.unlabelled, models[0].description)
     if options.network != "bodypart":
         regressor = cast(BodyPartRegressor, load_network(models[0].description, "bodypart"))
@@ -146,6 +155,25 @@ def train(options: TrainOptions) -> None:
         _probe(options, models)
     else:
         _refiner(options, models[0])
+    _note_data(options, models[0], free)
+    for companion in models[1:]:
+        _note_data(options, companion, [])
+
+
+def _note_data(options: TrainOptions, model: ModelInTraining, free: list[Case]) -> None:
+    """Write what the network was trained on into the model's own model.json."""
+    counts = {folder.resolve().name: len(find_cases(folder)) for folder in model.data}
+    if options.fold != ALL_CASES:
+        counts = {f"{name} without fold {options.fold}": count for name, count in counts.items()}
+    note_training_data(
+        model.folder, options.network, data_text(counts, unlabelled=len(free), source=options.data_source)
+    )
+
+
+def _refuse_other_modality(data: Sequence[Path], description: ModelDescription) -> None:
+    for folder in data:
+        case = find_cases(folder)[0]
+        refuse_other_modality(f"{folder}: case {case.name}", case.image, description)
 
 
 def _refuse_single(cases: list[Case]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,25 +76,36 @@ def find_cases(folder: Path, *, part: str = "train") -> list[CaseFiles]:
     Raises:
         DiffusionSegmentError: TRAINING_DATA when there are no images or a label map is missing.
     """
-    images = sorted(p for p in (folder / "images").glob("*") if is_scan(p))
-    names, annotated = _split(folder, part), _annotated(folder)
-    found = []
-    for image in images:
-        name = _stem(image)
-        if names is not None and name not in names:
-            continue
-        label = next((p for s in _SUFFIXES if (p := folder / "labels" / f"{name}{s}").is_file()), None)
-        if label is None:
-            raise DiffusionSegmentError(
-                ErrorCode.TRAINING_DATA, f"Case {name} has no label map.", hint=f"Put one into {folder / 'labels'}."
-            )
-        found.append(CaseFiles(name, image, label, annotated.get(name)))
+    found = paired_cases(folder / "images", folder / "labels", names=_split(folder, part))
     if not found:
         raise DiffusionSegmentError(
             ErrorCode.TRAINING_DATA,
             f"There are no {part} cases in {folder}.",
             hint="It needs a folder 'images' and a folder 'labels' with files of the same names.",
         )
+    return found
+
+
+def paired_cases(images: Path, labels: Path, *, names: Collection[str] | None = None) -> list[CaseFiles]:
+    """Scans of a folder `images` with the label maps of the same names in `labels`; those of `names` alone, if given.
+
+    An annotated.json beside `images` (case -> names of the organs drawn) marks partial labels.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA when a label map is missing.
+    """
+    annotated = _annotated(images.parent)
+    found = []
+    for image in sorted(p for p in images.glob("*") if is_scan(p)):
+        name = _stem(image)
+        if names is not None and name not in names:
+            continue
+        label = next((p for s in _SUFFIXES if (p := labels / f"{name}{s}").is_file()), None)
+        if label is None:
+            raise DiffusionSegmentError(
+                ErrorCode.TRAINING_DATA, f"Case {name} has no label map.", hint=f"Put one into {labels}."
+            )
+        found.append(CaseFiles(name, image, label, annotated.get(name)))
     return found
 
 
@@ -123,14 +134,31 @@ def _stem(path: Path) -> str:
 
 
 def _split(folder: Path, part: str) -> set[str] | None:
-    for place in (folder, folder.resolve().parent):
+    parts = read_parts(folder)
+    return set(parts[part]) if part in parts else None
+
+
+def read_parts(folder: Path) -> dict[str, list[str]]:
+    """Names of the cases of each part ("train", ...), by a splits.json in or above a data folder; empty without one.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA for a file that is no such table.
+    """
+    parts: dict[str, list[str]] = {}
+    for place in (folder.resolve().parent, folder):
         path = place / "splits.json"
         if path.is_file():
-            splits = json.loads(path.read_text(encoding="utf-8"))
-            splits = splits.get(folder.resolve().name, splits)
-            if part in splits:
-                return set(splits[part])
-    return None
+            try:
+                splits = json.loads(path.read_text(encoding="utf-8"))
+                own = splits.get(folder.resolve().name, splits)
+                parts |= {str(part): names for part, names in own.items() if isinstance(names, list)}
+            except (ValueError, AttributeError) as error:
+                raise DiffusionSegmentError(
+                    ErrorCode.TRAINING_DATA,
+                    f"{path} is not a table of parts and their cases.",
+                    hint='Write it as {"validation": ["case", ...], ...}.',
+                ) from error
+    return parts
 
 
 def _annotated(folder: Path) -> dict[str, tuple[str, ...]]:

@@ -14,17 +14,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..model_folders import bundled_models_folder
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
 from ..pipeline.model import find_model, save_network, write_description
 from .data import Case, find_cases, load_case, load_scan, scan_paths
 from .loop import CHECKPOINT_FILE, Budget
+from .new_model import new_description
 
 TRAINING_FOLDER = "training"
 
 
-def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
-    """The description of the model in `folder`; without one, that of `base` with no networks yet.
+def start_model_folder(folder: Path, *, base: str, licence: str = "") -> ModelDescription:
+    """The description of the model in `folder`; without one, a new one with labels and grid of `base`.
 
     `base` is a model, or a manifest: a file that is a model.json without networks.
 
@@ -33,11 +35,34 @@ def start_model_folder(folder: Path, *, base: str) -> ModelDescription:
     """
     if not (folder / DESCRIPTION_FILE).is_file():
         manifest = Path(base)
-        source = read_manifest(manifest) if manifest.suffix == ".json" else read_description(find_model(base))
+        own = manifest.suffix == ".json" and manifest.resolve().parent != bundled_models_folder().parent / "Manifests"
+        source = model_source(folder, base=base)
         folder.mkdir(parents=True, exist_ok=True)
-        raw = {**source.raw, "networks": {}, "quality": {}}
+        raw = new_description(source, folder_name=folder.resolve().name, own=own, licence=licence)
         (folder / DESCRIPTION_FILE).write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     return read_description(folder)
+
+
+def model_source(folder: Path, *, base: str) -> ModelDescription:
+    """What says what a model in `folder` is to be: its own model.json where there is one, else `base`.
+
+    Raises:
+        DiffusionSegmentError: as `start_model_folder`.
+    """
+    if (folder / DESCRIPTION_FILE).is_file():
+        return read_description(folder)
+    manifest = Path(base)
+    return read_manifest(manifest) if manifest.suffix == ".json" else read_description(find_model(base))
+
+
+def note_training_data(folder: Path, network: str, text: str) -> None:
+    """Write into model.json what a network was trained on; networks with other data than the first are named."""
+    raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    by_network = {**raw.get("training_data_by_network", {}), network: text}
+    texts = list(dict.fromkeys(by_network.values()))
+    named = [f"{'/'.join(n for n, other in by_network.items() if other == one)}: {one}" for one in texts]
+    raw["training_data"] = texts[0] if len(texts) == 1 else "; ".join(named)
+    write_description(folder, {**raw, "training_data_by_network": by_network})
 
 
 def load_cases(data: Sequence[Path], description: ModelDescription, *, part: str = "train") -> list[Case]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import time
@@ -13,20 +14,21 @@ import numpy as np
 import torch
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..pipeline.description import ModelDescription
+from ..pipeline.checks import check_modality, shows_hounsfield
+from ..pipeline.description import ModelDescription, find_model, list_models, read_description
 from ..pipeline.features import body_coordinates
 from ..pipeline.model import Model
 from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
-from ..user_models import check_free_name, save_user_model
+from ..user_models import check_base_is_installed, check_free_name, save_user_model
 from ..volume import model_grid
 from .loop import Budget
 from .teaching import TaughtCase, check_lesson, teach
 
 LEARNING_RATE = 3e-3
 _EMA_DECAY = 0.98
-_TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
-_COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
+COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 _LONGEST_NAME = 60
 # A taught organ may be small and the scan long: what must be shown of its heights is widened by so much each way.
 _REACH_MM = 150.0
@@ -42,7 +44,7 @@ def teaching_budget(minutes: float, *, seed: int = 0, device: str = "cpu") -> Bu
     """
     if not 0 < minutes <= 60:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"Teaching cannot take {minutes:g} minutes.", hint="Choose above 0, at most 60."
+            ErrorCode.OPTION, f"Training cannot take {minutes:g} minutes.", hint="Choose above 0, at most 60."
         )
     return Budget(
         steps=10**9, minutes=minutes, learning_rate=LEARNING_RATE, ema_decay=_EMA_DECAY, seed=seed, device=device
@@ -58,17 +60,22 @@ def teach_user_model(
     minutes: float,
     title: str | None = None,
     replace: bool = False,
+    force: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Teach and store the user model `name`; what came of it. Nothing is stored when `progress` raises `Cancelled`.
+    """Fine-tune and store the user model `name`; what came of it. Nothing is stored when `progress` raises `Cancelled`.
 
-    The report tells folder, base, seconds, and of each organ its title and the mL that were drawn.
+    The model is for the modality of the scans; `force` goes on where that is not the base's. The report has folder,
+    base, seconds, and of each organ its title and the mL that were drawn.
 
     Raises:
-        DiffusionSegmentError: OPTION for minutes or a name that is bad or taken, GEOMETRY or TRAINING_DATA for labels.
+        DiffusionSegmentError: OPTION for minutes, a base that is not installed or a name that is bad or taken, MODALITY
+            for scans of another modality than the base's, GEOMETRY or TRAINING_DATA for labels.
     """
     began = time.monotonic()
     check_free_name(name, replace=replace)
+    check_base_is_installed(base.description)
+    modality = scans_modality(cases, base.description, force=force)
     budget = teaching_budget(minutes, device=base.device.type)
     labels = label_entries(names, base.description)
     check_lesson(cases, names)
@@ -83,19 +90,68 @@ def teach_user_model(
         labels=labels,
         anatomy=anatomy,
         title=title,
-        training=f"taught by a reader on {scans}",
+        modality=modality,
+        training=f"fine-tuned by a reader on {scans}",
         replace=replace,
     )
-    drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
     return {
         "folder": str(place),
         "base": f"{base.description.name} {base.description.version}",
         "seconds": round(time.monotonic() - began, 1),
-        "organs": [
-            {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
-            for entry, ml in zip(labels, drawn, strict=True)
-        ],
+        "organs": _drawn_organs(cases, names, labels),
     }
+
+
+def _drawn_organs(
+    cases: Sequence[TaughtCase], names: Mapping[int, str], labels: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Name, title and the mL that were drawn of each organ."""
+    drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
+    return [
+        {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
+        for entry, ml in zip(labels, drawn, strict=True)
+    ]
+
+
+def scans_modality(cases: Sequence[TaughtCase], base: ModelDescription, *, force: bool = False) -> str:
+    """The modality of the scans: by their headers, else by their values the base's.
+
+    Raises:
+        DiffusionSegmentError: MODALITY where it is not the base's, unless `force`; OPTION for scans of several.
+    """
+    modalities = set()
+    for case in cases:
+        try:
+            check_modality(case.volume.array, expected=base.modality, stated=case.modality)
+            modalities.add(base.modality)
+        except DiffusionSegmentError as error:
+            if not force:
+                raise DiffusionSegmentError(error.code, error.message, hint=_other_bases(case, base)) from error
+            modalities.add(_likely_modality(case))
+    if len(modalities) > 1:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The scans are of several modalities: {', '.join(sorted(modalities))}.",
+            hint="Fine-tune a model for each.",
+        )
+    return next(iter(modalities), base.modality)
+
+
+def _likely_modality(case: TaughtCase) -> str:
+    """By the header, else by the values: Hounsfield units or not."""
+    return case.modality or ("CT" if shows_hounsfield(case.volume.array) else "MR")
+
+
+def _other_bases(case: TaughtCase, base: ModelDescription) -> str:
+    """What to do with a scan of another modality than the base's: the installed models for its own."""
+    modality, fitting = _likely_modality(case), []
+    for name in list_models():
+        with contextlib.suppress(DiffusionSegmentError):
+            if read_description(find_model(name)).modality == modality != base.modality:
+                fitting.append(name)
+    if not fitting:
+        return f"There is no base for {modality}: train one with `train`."
+    return f"Choose a base for {modality}: {', '.join(fitting)}."
 
 
 def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict[str, Any]]:
@@ -106,7 +162,7 @@ def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict
     """
     known = {item["name"]: item for item in base.raw["labels"]}
     taken = {tuple(item["colour"]) for item in known.values()}
-    free = [colour for colour in _COLOURS if colour not in taken]
+    free = [colour for colour in COLOURS if colour not in taken]
     entries: list[dict[str, Any]] = []
     for value, given in enumerate(names.values(), start=1):
         name = machine_name(given)
@@ -116,8 +172,8 @@ def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict
             )
         fresh = {
             "title": given.strip()[:1].upper() + given.strip()[1:],
-            "category": _TISSUE,
-            "code": _TISSUE,
+            "category": TISSUE,
+            "code": TISSUE,
             "colour": list(free[(value - 1) % len(free)]),
         }
         entries.append({**known.get(name, fresh), "name": name, "value": value})

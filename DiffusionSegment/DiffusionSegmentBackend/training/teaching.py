@@ -7,7 +7,6 @@ and is shared with the base.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,10 +35,14 @@ _JITTER = 0.15
 
 @dataclass(frozen=True)
 class TaughtCase:
-    """A scan (k, j, i) and whole-numbered labels of the same shape; values that are not named are background."""
+    """A scan (k, j, i) and whole-numbered labels of the same shape; values that are not named are background.
+
+    `modality` is that of the DICOM header, None where there is none.
+    """
 
     volume: Volume
     labels: NDArray
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,10 @@ def teach(
     Raises:
         DiffusionSegmentError: GEOMETRY or TRAINING_DATA, naming what is wrong with the labels.
     """
-    began = time.monotonic()
+    began = budget.clock()
     check_lesson(cases, names)
     lessons = [_lesson_of(case, list(names), base, progress) for case in cases]
-    left = max(budget.minutes - (time.monotonic() - began) / 60, _LEAST_SHARE_FOR_FITTING * budget.minutes)
+    left = max(budget.minutes - (budget.clock() - began) / 60, _LEAST_SHARE_FOR_FITTING * budget.minutes)
     torch.manual_seed(budget.seed)
     probe = new_probe(base.pre_segmenter, len(names) + 1)
     return _fit(lessons, probe, replace(budget, minutes=left), folder, resume=resume, progress=progress)
@@ -108,7 +111,9 @@ def check_lesson(cases: Sequence[TaughtCase], names: Mapping[int, str]) -> None:
     for value, name in names.items():
         if not any(np.any(case.labels == value) for case in cases):
             raise DiffusionSegmentError(
-                ErrorCode.TRAINING_DATA, f"The segment '{name}' (value {value}) is empty.", hint="Draw it, or leave it."
+                ErrorCode.TRAINING_DATA,
+                f"The segment '{name}' (value {value}) is empty.",
+                hint="Draw it, or leave it out.",
             )
 
 

@@ -1,4 +1,4 @@
-"""The choice of a model: a search box, and a list that says of each model what it is worth."""
+"""The choice of a model: a search box, and a list that says of each model how accurate it was measured to be."""
 
 from collections.abc import Callable
 from typing import Any

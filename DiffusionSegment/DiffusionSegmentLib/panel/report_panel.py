@@ -1,6 +1,7 @@
 """Report and export: a page about the case, and the organs as DICOM SEG."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import qt
 from DiffusionSegmentBackend.protocol import ExportDicom, WriteReport, Written
 
 from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
+from ..scene.examination import examinationOf
 from ..scene.labelled_scan import LabelledScan
 from ..scene.result import SceneResult
 from ..worker.client import WorkerClient
@@ -60,6 +62,7 @@ class ReportPanel:
         path = self._path(wording.REPORT_TITLE, "report", wording.REPORT_FILES, ".html")
         if path is None:
             return
+        anonymous = self._desk.parameters is not None and self._desk.parameters.anonymous
         self._desk.begin(wording.WRITING)
         self._client.request(
             WriteReport,
@@ -68,8 +71,10 @@ class ReportPanel:
             maps={"labels": record.labels, "uncertainty": record.uncertainty},
             report=record.report,
             path=path,
-            scan_name=scan.input.GetName(),
+            scan_name="" if anonymous else scan.input.GetName(),
             review=reviewRecord(scan),
+            examination={} if anonymous else asdict(examinationOf(scan.input)),
+            anonymous=anonymous,
         )
 
     def _dicom(self, scan: LabelledScan, result: SceneResult) -> None:

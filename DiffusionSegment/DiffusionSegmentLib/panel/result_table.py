@@ -59,16 +59,12 @@ class ResultTable:
     def _fillRow(self, row: int, organ: dict[str, Any], scan: LabelledScan) -> None:
         table = self._ui.resultTable
         low, high = organ["volume_interval_ml"]
-        texts = (
-            organ["title"],
-            wording.MILLILITRES.format(volume=_millilitres(organ["volume_ml"])),
-            wording.INTERVAL.format(low=_millilitres(low), high=_millilitres(high)),
-            f"{100 * organ['confidence']:.0f} %",
-            _reviewed(scan, organ["name"]),
-            "",
-        )
+        volume = _millilitres(organ["volume_ml"])
+        interval = wording.INTERVAL.format(low=_millilitres(low), high=_millilitres(high))
+        confidence = f"{100 * organ['confidence']:.0f} %"
+        texts = (organ["title"], volume, interval, confidence, _reviewed(scan, organ["name"]), "")
         # Where the panel is too narrow for all columns the pointer still finds what they say.
-        tip = ", ".join(texts[_VISIBLE:_REVIEW])
+        tip = wording.ORGAN_TIP.format(organ=organ["title"], volume=volume, interval=interval, confidence=confidence)
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tip)

@@ -44,9 +44,13 @@ from .report_panel import ReportPanel
 from .result_table import ResultTable
 from .review_panel import ReviewPanel
 from .run_progress import RunProgress
+from .scan_header import ScanHeader
 from .sequence_panel import SequencePanel
 from .similar_panel import SimilarPanel
 from .teach_panel import TeachPanel
+
+# Refusals that the reader can overrule.
+_OVERRULED = (ErrorCode.MODALITY, ErrorCode.BODY_PART_MISMATCH, ErrorCode.UNUSUAL_APPEARANCE)
 
 
 class SegmentPanel:
@@ -74,6 +78,7 @@ class SegmentPanel:
         client.cancelled.connect(self._onCancelled)
         client.failed.connect(self._onFailed)
         self._progress = RunProgress(ui)
+        self._header = ScanHeader(ui, self)
         self._models = ModelSelector(ui, self, self.onModelChosen)
         self._organs = OrganList(ui, self, self.update)
         self._overlay = OverlayPanel(self)
@@ -162,7 +167,7 @@ class SegmentPanel:
         self._organs.update(self._models.model)
         offer(self._ui.surfaceButton, "" if self.result is not None else wording.NO_RESULT, wording.SURFACES)
         parts = (self.review, self.alternatives, self.similar, self.teach, self.reporting, self.installation)
-        for part in (*parts, self.sequences):
+        for part in (*parts, self.sequences, self._header):
             part.update()
         if self._client.running:
             cancelling = self._client.state is WorkerState.CANCELLING
@@ -369,7 +374,8 @@ class SegmentPanel:
     def _fail(self, error: DiffusionSegmentError, trace: str = "") -> None:
         if not self._client.running:
             self._endRun()
-        text = f"⚠ {error.message} {error.hint}".strip() + f" [{error.code.value}]"
+        more = wording.SEGMENT_ANYWAY if error.code in _OVERRULED else ""
+        text = " ".join(part for part in ("⚠", error.message, error.hint, more, f"[{error.code.value}]") if part)
         self.say(text, details="\n".join(part for part in (str(error), trace, self._client.log()) if part))
 
     def say(self, text: str, *, details: str = "") -> None:

@@ -28,6 +28,7 @@ class TableFit:
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.arrange)
         table.horizontalHeader().sectionResized.connect(self.onSectionResized)
+        table.horizontalScrollBar().rangeChanged.connect(self.onRangeChanged)
 
     def fit(self) -> None:
         """The table was filled: measure its columns, and arrange them."""
@@ -52,6 +53,11 @@ class TableFit:
     def onSectionResized(self, index: int, before: int, after: int) -> None:
         """The room that is left has changed: the panel became wider or narrower."""
         if index == self._stretched and self._needed:
+            self._timer.start(0)
+
+    def onRangeChanged(self, minimum: int, maximum: int) -> None:
+        """The columns are wider than the table: Qt leaves the stretched one as it is where nothing is left for it."""
+        if self._needed:
             self._timer.start(0)
 
     def arrange(self) -> None:

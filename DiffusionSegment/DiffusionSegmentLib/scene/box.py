@@ -94,7 +94,7 @@ def boxOfGrid(shape: tuple[int, ...], gridToLPS: np.ndarray, volumeToLPS: np.nda
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
             f"{what} has another geometry than the input volume.",
-            hint="Choose the volume that was segmented, and do not move it meanwhile.",
+            hint="Choose the volume that was segmented, and do not move it during the run.",
         )
     i, j, k = (int(n) for n in shift)
     return Box.ofShape(shape, (k, j, i))

@@ -10,6 +10,7 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from slicer.util import arrayFromVolume
 
+from .correction_trace import withEdits
 from .label_map import readLabels
 from .labelled_scan import LabelledScan, geometryOfRun, readReport
 from .overlay import OverlayKind
@@ -24,7 +25,8 @@ _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 class CaseRecord:
     """Arrays (k, j, i) in the input's grid: the scan, its labels now (uint8), its uncertainty 0..1 (float32).
 
-    `reportToLPS` is the matrix to LPS mm of the report's points, `scanToLPS` the volume's own, as its files have it.
+    The report lists as corrections also what was drawn and not applied. `reportToLPS` is the matrix to LPS mm of the
+    report's points, `scanToLPS` the volume's own, as its files have it.
     """
 
     scan: np.ndarray
@@ -52,7 +54,7 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
     if not report.get("organs"):
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
-            f"Nothing is known of the run that made {scan.segmentation.GetName()}.",
+            f"{scan.segmentation.GetName()} has no record of the run that made it.",
             hint="Segment the scan again.",
         )
     uncertainty = arrayFromVolume(doubt)
@@ -61,7 +63,12 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
             ErrorCode.GEOMETRY, "The uncertainty map does not fit the scan.", hint="Segment the scan again."
         )
     return CaseRecord(
-        arrayFromVolume(scan.input), labels, uncertainty, report, geometryOfRun(scan), ijkToLPS(scan.input)
+        arrayFromVolume(scan.input),
+        labels,
+        uncertainty,
+        withEdits(report, scan, labels),
+        geometryOfRun(scan),
+        ijkToLPS(scan.input),
     )
 
 

@@ -12,6 +12,7 @@ from DiffusionSegmentBackend.protocol import Corrected
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxOfGrid
+from .correction_trace import withCorrection
 from .delivered import deliveredLabels, keepDelivered, keepMarks, marksInForce
 from .label_map import readLabels, writeLabels
 from .labelled_scan import LabelledScan, keepGeometry
@@ -87,6 +88,8 @@ def findCorrections(scan: LabelledScan) -> Corrections:
 def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
     """Put the model's answer into the nodes: labels and maps inside its box, the report, the list of regions.
 
+    The report lists the correction, beside earlier ones: from what was delivered before to what is delivered now.
+
     `sent` is what the request carried; its marks are now in force. A voxel that the reader has edited since keeps the
     edit; it differs from what is remembered as delivered, so `findCorrections` finds it next time. Locked organs stay
     as they are. Everything is read and checked before anything is written.
@@ -95,7 +98,7 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
         DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved or the answer does not
             fit it, INPUT_UNREADABLE or PROTOCOL for a damaged answer; the segmentation is then as before.
     """
-    deliveredLabels(scan)
+    delivered = deliveredLabels(scan)
     grid = volumeBuffer(scan.input)[1]
     arriving = np.array(open_buffer(answer.labels))
     maps = {
@@ -107,16 +110,18 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     shapes = {array.shape for array in (arriving, *maps.values())}
     if shapes != {box.shape} or before.shape != scan.box.shape:
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
+            ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
     regions = openRegions(answer.regions, scan.box.shape)
     now = readLabels(scan, box=box).labels
-    ReviewList(scan.segmentation).replaceReport(answer.report)
     newer = now != before[box.slices]
     settled = merged(before[box.slices], arriving, MergePolicy.RESPECT_LOCKED, lockedValues(scan))
+    after = before.copy()
+    after[box.slices] = settled
+    report = withCorrection(answer.report, scan, delivered, after, markedVoxels=sent.count)
+    ReviewList(scan.segmentation).replaceReport(report)
     writeLabels(scan, np.where(newer, now, settled), box=box)
-    keepDelivered(scan, before)
-    keepDelivered(scan, settled, box=box)
+    keepDelivered(scan, after)
     keepMarks(scan, sent.marks)
     keepGeometry(scan.segmentation, grid)
     for kind, array in maps.items():
@@ -135,7 +140,7 @@ def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
     box = boxOfGrid(shape, geometry_of(answer.labels), volumeBuffer(scan.input)[1], what="The answer")
     if not scan.box.contains(box):
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The answer does not fit the input volume.", hint="Apply the corrections again."
+            ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
     return box
 

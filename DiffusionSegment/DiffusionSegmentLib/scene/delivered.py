@@ -46,7 +46,7 @@ def deliveredLabels(scan: LabelledScan) -> np.ndarray:
     if array is None:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
-            f"What the model delivered for {scan.segmentation.GetName()} is not known.",
+            f"The model's result for {scan.segmentation.GetName()} is not known.",
             hint="Corrections need a segmentation made by this module: click Segment.",
         )
     return array

@@ -72,7 +72,9 @@ def _draw(scan: LabelledScan, layer: Layer, segmentId: str, labels: np.ndarray, 
         )
     if len(names) == _MOST:
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"More than {_MOST} segments are visible.", hint="Hide those that are not to be learnt."
+            ErrorCode.OPTION,
+            f"More than {_MOST} segments are visible.",
+            hint="Hide those that the model should not learn.",
         )
     place[drawn] = len(names) + 1
     return True

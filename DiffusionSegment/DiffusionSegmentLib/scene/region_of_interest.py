@@ -30,7 +30,7 @@ def regionOfInterest(
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
             f"The region of interest {name} is empty.",
-            hint="Place it in a slice view, or choose None.",
+            hint="Place it in a slice view, or choose Whole scan.",
         )
     box = np.diag([*(size / 2.0), 1.0])
     cubeToLPS = RAS_FROM_LPS @ parentToWorld(node) @ toArray(node.GetObjectToNodeMatrix()) @ box
@@ -38,7 +38,7 @@ def regionOfInterest(
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
             f"The region of interest {name} does not touch {inputNode.GetName()}.",
-            hint="Move it onto the scan, or choose None.",
+            hint="Move it onto the scan, or choose Whole scan.",
         )
     return tuple(float(value) for value in cubeToLPS.ravel())
 

@@ -13,6 +13,7 @@ from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol import Result, VolumeReference
 
+from .correction_trace import carriedCorrections
 from .delivered import forgetMarks, keepDelivered
 from .label_map import occupiedByOthers, readLabels, writeLabels
 from .labelled_scan import LabelledScan, keepGeometry
@@ -132,8 +133,12 @@ def _putLabels(
 ) -> slicer.vtkMRMLSegmentationNode:
     """Labels, report and what corrections need in `node` or a new one; when `merging`, its other segments stay."""
     name = f"{inputNode.GetName()} segmentation"
-    provenance = result.report.get("provenance", {})
+    report = result.report
+    provenance = report.get("provenance", {})
     if node is not None and merging:
+        report = carriedCorrections(
+            report, LabelledScan(inputNode, node, model.labels), open_buffer(result.labels), labels
+        )
         writeLabels(LabelledScan(inputNode, node, model.labels), labels)
         keepProvenance(node, provenance)
     else:
@@ -147,7 +152,7 @@ def _putLabels(
         keepDelivered(scan, open_buffer(result.labels, writable=True), owned=True)
     forgetMarks(scan)
     keepGeometry(node, geometry_of(result.labels))
-    takeReport(node, result.report)
+    takeReport(node, report)
     return node
 
 

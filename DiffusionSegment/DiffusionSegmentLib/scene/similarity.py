@@ -175,7 +175,9 @@ def _regionAround(
     seed = np.floor((np.linalg.inv(gridToLPS) @ (*point, 1.0))[:3] + 0.5)
     if np.any(seed < 0) or np.any(seed >= values.shape[::-1]):
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, "The point lies outside what the model saw.", hint="Place it inside the patient."
+            ErrorCode.OPTION,
+            "The point lies outside the region that was analysed.",
+            hint="Place it inside the patient.",
         )
     seeds = vtk.vtkPoints()
     seeds.InsertNextPoint(*(float(index) for index in seed))
@@ -250,6 +252,6 @@ def _addSegment(scan: LabelledScan, mask: np.ndarray, box: Box) -> str:
 def _nothingAlike(threshold: float) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.OPTION,
-        f"Around the point, no voxel is {threshold:.2f} alike.",
+        f"No voxel around the point has a similarity of {threshold:.2f}.",
         hint="Lower the threshold, or place the point again.",
     )

@@ -54,7 +54,7 @@ def volumeBuffer(
         )
     if array.ndim != 3 or min(array.shape) < 2:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value a voxel.", hint="Choose a scan."
+            ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value per voxel.", hint="Choose a scan."
         )
     toWorld = parentToWorld(placed if placed is not None else node)
     _checkTransform(toWorld, node.GetName())
@@ -74,19 +74,19 @@ def _checkTransform(toWorld: np.ndarray, name: str) -> None:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
             f"The transform of {name} flattens it to nothing.",
-            hint="Correct its matrix in the module Transforms, or take the scan out of it.",
+            hint="Correct its matrix in the module Transforms, or remove the scan from it.",
         )
     if np.abs(toWorld[3] - (0.0, 0.0, 0.0, 1.0)).max() > _FLAT:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
             f"The transform of {name} draws it in perspective.",
-            hint="Correct its matrix in the module Transforms, or take the scan out of it.",
+            hint="Correct its matrix in the module Transforms, or remove the scan from it.",
         )
     if np.linalg.det(axes) < 0:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
             f"The transform of {name} mirrors it: left and right would be exchanged.",
-            hint="Take the scan out of it; if the scan itself is stored mirrored, harden the transform.",
+            hint="Remove the scan from it; if the scan itself is stored mirrored, harden the transform.",
         )
 
 

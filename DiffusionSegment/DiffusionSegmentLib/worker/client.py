@@ -134,7 +134,7 @@ class WorkerClient:
 
     def _refuseWhileBusy(self) -> None:
         if self._request is not None:
-            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is under way.", hint="Cancel it or wait.")
+            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Cancel it or wait.")
 
     def _newRequest(self) -> tuple[str, Path]:
         """An id of its own, and the folder for what it needs and gets."""

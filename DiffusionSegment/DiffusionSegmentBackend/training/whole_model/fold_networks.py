@@ -32,7 +32,7 @@ def fold_network(run: ModelRun, fold: CaseFold) -> Segmenter:
     """Seeds differ between the folds, so that their networks differ in more than a few cases."""
     plan, sets, seed = run.plan, run.sets(without=fold.held_out), run.options.seed + fold.number
     place = run.checkpoints("folds", str(fold.number))
-    done = (fold.number - 1) * (plan.fold_trunk + plan.fold_segmenter)
+    done = (fold.number - 1) * (plan.fold_trunk + plan.fold_segmenter + plan.reserved["folds"] / plan.folds)
     start = run.training.trunk(
         sets,
         minutes=plan.fold_trunk,

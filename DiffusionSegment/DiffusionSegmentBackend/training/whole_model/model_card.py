@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...pipeline.description import ModelDescription
+from ...pipeline.description import CARD_FILE, ModelDescription
 from ...result_folder import write_text
 from .model_folder import ModelFolder
 from .options import ModelTrainingOptions
-from .scans import ScanFiles
 from .time_plan import TimePlan
-
-CARD_FILE = "MODEL_CARD.md"
 
 _CARD = """# Model card: {name} {version}
 
@@ -25,10 +23,15 @@ Anything that a patient's care depends on; other body parts, other modalities th
 disease that its training scans do not show. The uncertainty cannot be trusted to say so.
 
 ## Data
-{data}
+{data}.
+
+## Licence
+Weights: {licence}.
 
 ## Training
     {command}
+
+Minutes of each stage; {reserved:.3g} of them are for reading the scans and for scoring those that were held out.
 
 | stage | minutes |
 |---|---|
@@ -50,7 +53,6 @@ def write_card(
     folder: ModelFolder,
     options: ModelTrainingOptions,
     plan: TimePlan,
-    scans: ScanFiles,
     dice: Mapping[str, NDArray[np.float64]],
 ) -> None:
     """Write both; `dice` has (organs,) of each case that was held out."""
@@ -62,7 +64,9 @@ def write_card(
         version=description.version,
         title=description.title,
         modality=description.modality,
-        data=_data(scans),
+        data=description.raw.get("training_data", ""),
+        licence=description.raw.get("licence", ""),
+        reserved=sum(plan.reserved.values()),
         command=command(options),
         stages="\n".join(f"| {name} | {minutes:.3g} |" for name, minutes in plan.stages.items() if minutes),
         cases=len(dice),
@@ -91,19 +95,12 @@ def command(options: ModelTrainingOptions) -> str:
     parts = ["diffusion-segment train"]
     parts += [f"--data {path.name}" for path in options.data]
     parts += [f"--unlabelled {path.name}" for path in options.unlabelled]
+    parts += [f"--manifest {Path(options.manifest).name}"] if options.manifest else []
     parts += [f"-o {options.output.name}", f"--minutes {options.minutes:g}", f"--folds {options.folds}"]
     parts += [f"--denoising-share {options.denoising_share:g}", f"--seed {options.seed}"]
+    parts += ["--pseudo-labels"] if options.pseudo_labels else []
+    parts += ["--processor-time"] if options.processor_time else []
     return " ".join(parts)
-
-
-def _data(scans: ScanFiles) -> str:
-    sets: dict[str, int] = {}
-    for case in scans.cases:
-        place = case.image.parent.parent.name
-        sets[place] = sets.get(place, 0) + 1
-    lines = [f"- {place}: {count} labelled scans" for place, count in sets.items()]
-    lines += [f"- {len(scans.unlabelled)} scans without labels"] if scans.unlabelled else []
-    return "\n".join(lines)
 
 
 def _rows(description: ModelDescription, table: NDArray[np.float64]) -> list[str]:

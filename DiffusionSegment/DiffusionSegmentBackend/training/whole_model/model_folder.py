@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...model_folders import bundled_models_folder
-from ...pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
+from ...pipeline.description import (
+    DESCRIPTION_FILE,
+    ModelDescription,
+    label_without_terms,
+    read_description,
+    read_manifest,
+)
 from ...pipeline.model import write_description
 from ...result_folder import write_text
+from ..new_model import data_text, new_description
 from ..session import TRAINING_FOLDER
 from .options import ModelTrainingOptions
+from .scans import ScanFiles
+from .time_plan import NO_PREPARATION, Preparation
 
 MANIFESTS = bundled_models_folder().parent / "Manifests"
+PREPARATION = "preparation"
 _PLAN_FILE = "plan.json"
 
 
@@ -61,25 +72,49 @@ class ModelFolder:
     def _record_file(self, stage: str) -> Path:
         return self.training / f"stage-{stage}.json"
 
-    def begin(self, options: ModelTrainingOptions) -> None:
-        """Start the folder from its manifest, or make sure that it is the one to go on with.
+    @property
+    def begun(self) -> bool:
+        """Whether a training was begun here."""
+        return (self.training / _PLAN_FILE).is_file()
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """What was measured when a training was begun here; none of it for one that an earlier version began."""
+        record = self.record(PREPARATION)
+        return Preparation(**record) if record is not None else NO_PREPARATION if self.begun else None
+
+    def check(self, options: ModelTrainingOptions) -> None:
+        """Make sure that the folder is a new one, or the one to go on with.
 
         Raises:
-            DiffusionSegmentError: OPTION for a folder that holds a model, or one that was begun with other options;
-                MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for a damaged one.
+            DiffusionSegmentError: OPTION for a folder that holds a model, or one that was begun with other options.
         """
-        told, plan = options.as_json(), self.training / _PLAN_FILE
-        if plan.is_file():
-            self._compare(json.loads(plan.read_text(encoding="utf-8")), told, resume=options.resume)
-            return
-        if self._has_weights():
+        if self.begun:
+            begun = json.loads((self.training / _PLAN_FILE).read_text(encoding="utf-8"))
+            self._compare(begun, options.as_json(), resume=options.resume)
+        elif self._has_weights():
             raise DiffusionSegmentError(
                 ErrorCode.OPTION, f"{self.path} holds a model already.", hint="Choose another folder with -o."
             )
-        raw = {**self.manifest(options.manifest).raw, "networks": {}, "quality": {}}
-        self.training.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, options: ModelTrainingOptions, scans: ScanFiles, preparation: Preparation) -> None:
+        """Start the folder from its manifest, unless a training was begun here.
+
+        Raises:
+            DiffusionSegmentError: MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for a damaged one.
+        """
+        if self.begun:
+            return
+        raw = new_description(
+            self.manifest(options.manifest),
+            folder_name=self.path.resolve().name,
+            own=options.manifest not in manifest_names(),
+            licence=options.licence,
+        )
+        raw["training_data"] = data_text(scans.sets, unlabelled=len(scans.unlabelled), source=options.data_source)
+        self.finish(PREPARATION, **asdict(preparation))
         write_description(self.path, raw)
-        write_text(plan, json.dumps(told, indent=1) + "\n")
+        write_text(self.training / _PLAN_FILE, json.dumps(options.as_json(), indent=1) + "\n")
 
     def _compare(self, begun: dict[str, Any], told: dict[str, Any], *, resume: bool) -> None:
         if not resume:
@@ -105,16 +140,26 @@ class ModelFolder:
         Raises:
             DiffusionSegmentError: MODEL_UNKNOWN without any; WEIGHTS_CORRUPT for a damaged one.
         """
-        if manifest is None or (self.training / _PLAN_FILE).is_file():
+        if manifest is None or self.begun:
             if not (self.path / DESCRIPTION_FILE).is_file():
                 raise DiffusionSegmentError(
                     ErrorCode.MODEL_UNKNOWN,
                     f"{self.path} has no {DESCRIPTION_FILE} that says what the labels mean.",
-                    hint=f"Name one with --manifest: a file, or {' or '.join(manifest_names())}.",
+                    hint="Write one with `train --init NAME --labels labels.csv`, and name it with --manifest; or "
+                    f"name {' or '.join(manifest_names())}.",
                 )
             return self.description
         bundled = MANIFESTS / f"{manifest}.json"
-        return read_manifest(bundled if bundled.is_file() else Path(manifest))
+        path = bundled if bundled.is_file() else Path(manifest)
+        description = read_manifest(path / DESCRIPTION_FILE if path.is_dir() else path)
+        incomplete = label_without_terms(description.raw)
+        if incomplete is not None:
+            raise DiffusionSegmentError(
+                ErrorCode.WEIGHTS_CORRUPT,
+                f"{path}: the label '{incomplete}' has no category, code or colour.",
+                hint="Add them as docs/MODELS.md says, or write the manifest with `train --init`.",
+            )
+        return description
 
 
 def manifest_names() -> list[str]:

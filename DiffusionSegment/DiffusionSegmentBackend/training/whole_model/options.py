@@ -19,8 +19,10 @@ class ModelTrainingOptions:
     Attributes:
         data: Folders with images/ and labels/.
         output: The model's folder.
-        minutes: Minutes of training in all, split over the stages by `time_plan`; reading and scoring come on top.
+        minutes: Minutes of training in all, split over the stages by `time_plan`, reading and scoring included.
         manifest: A model.json without networks, or the name of a bundled one; None where the folder has its own.
+        licence: Of the weights, for model.json; else that of a manifest file, else "not stated".
+        data_source: Where the scans come from, for model.json and the card.
         unlabelled: Folders of scans that nobody labelled; they serve the body-part network and denoising.
         folds: Networks for out-of-fold predictions, each trained without its share of the cases.
         denoising_share: Share of the patches that are denoised instead of segmented.
@@ -36,6 +38,8 @@ class ModelTrainingOptions:
     output: Path
     minutes: float
     manifest: str | None = None
+    licence: str = ""
+    data_source: str = ""
     unlabelled: tuple[Path, ...] = ()
     folds: int = 3
     denoising_share: float = 0.2

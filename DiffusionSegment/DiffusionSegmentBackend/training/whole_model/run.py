@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...pipeline.model import choose_device
 from .model_folder import ModelFolder
 from .model_run import ModelRun
 from .networks import NetworkTraining
 from .options import ModelTrainingOptions
-from .scans import find_scans
-from .stage_bar import stage_bar
+from .preparation import measure_preparation
+from .scans import ScanFiles, find_scans
+from .stage_bar import preparation_bar, stage_bar
 from .stages import STAGE_FUNCTIONS
-from .time_plan import plan_time
+from .time_plan import TimePlan, plan_time
 
 
 def train_model(options: ModelTrainingOptions) -> None:
@@ -24,15 +27,17 @@ def train_model(options: ModelTrainingOptions) -> None:
             predecessors), CHECKPOINT, DISK_FULL, NO_DEVICE.
     """
     options.check()
-    plan = plan_time(options.minutes, folds=options.folds, pseudo_labels=options.pseudo_labels)
+    plan_time(options.minutes, folds=options.folds, pseudo_labels=options.pseudo_labels)
     device = choose_device(options.device).type
     folder = ModelFolder(options.output)
-    scans = find_scans(options.data, options.unlabelled, folder.manifest(options.manifest))
-    folder.begin(options)
-    training = NetworkTraining(
-        folder.description, device, options.seed, options.denoising_share, options.processor_time
-    )
+    manifest = folder.manifest(options.manifest)
+    scans = find_scans(options.data, options.unlabelled, manifest)
+    training = NetworkTraining(manifest, device, options.seed, options.denoising_share, options.processor_time)
     training.check()
+    folder.check(options)
+    plan = _plan(options, folder, training, scans)
+    folder.begin(options, scans, plan.preparation)
+    training = replace(training, description=folder.description)
     chosen = [options.stage] if options.stage is not None else [*STAGE_FUNCTIONS]
     with stage_bar(plan.stages) as bar:
         run = ModelRun(folder, options, training, plan, scans, bar)
@@ -40,3 +45,12 @@ def train_model(options: ModelTrainingOptions) -> None:
             bar.begin(stage)
             if folder.record(stage) is None:
                 folder.finish(stage, **STAGE_FUNCTIONS[stage](run))
+
+
+def _plan(options: ModelTrainingOptions, folder: ModelFolder, training: NetworkTraining, scans: ScanFiles) -> TimePlan:
+    """The plan of a training, which a resumed run keeps; what is not training is measured when it begins."""
+    preparation = folder.preparation
+    if preparation is None:
+        with preparation_bar() as note:
+            preparation = measure_preparation(scans, training, note, pseudo_labels=options.pseudo_labels)
+    return plan_time(options.minutes, folds=options.folds, pseudo_labels=options.pseudo_labels, preparation=preparation)

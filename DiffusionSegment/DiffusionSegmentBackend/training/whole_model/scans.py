@@ -34,6 +34,15 @@ class ScanFiles:
         """Of all."""
         return [case.name for case in self.cases] + [path.name for path in self.unlabelled]
 
+    @property
+    def sets(self) -> dict[str, int]:
+        """Number of the labelled cases by the name of their folder."""
+        counts: dict[str, int] = {}
+        for case in self.cases:
+            name = case.image.resolve().parent.parent.name
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
 
 def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: ModelDescription) -> ScanFiles:
     """Find the scans and make sure that they suit the manifest; of each folder one image is read.
@@ -62,11 +71,16 @@ def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: Mo
         raise _unfit("Fewer than two cases have all organs drawn.", "Give at least two; they are held out in turn.")
     free = scan_paths(unlabelled)
     for name, path in [*firsts, *((str(path), path) for path in free[:1])]:
-        _refuse_other_modality(name, path, description)
+        refuse_other_modality(name, path, description)
     return ScanFiles(tuple(cases), tuple(free))
 
 
-def _refuse_other_modality(name: str, path: Path, description: ModelDescription) -> None:
+def refuse_other_modality(name: str, path: Path, description: ModelDescription) -> None:
+    """Refuse a scan that is not of the modality that model.json has, by its header, else by its values.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA.
+    """
     scan = read_scan(path)
     try:
         check_modality(scan.volume.array, expected=description.modality, stated=scan.modality)

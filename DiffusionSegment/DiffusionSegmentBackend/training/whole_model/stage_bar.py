@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -14,7 +14,7 @@ _FORM = "{desc}{percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} min{postfix}"
 
 
 class StageBar:
-    """The bar of one run; minutes are those of training, of which `minutes` has each stage's."""
+    """The bar of one run; `minutes` has those of each stage, reading and scoring included."""
 
     def __init__(self, bar: tqdm, minutes: Mapping[str, float]) -> None:
         self._bar = bar
@@ -59,3 +59,10 @@ def stage_bar(minutes: Mapping[str, float]) -> Iterator[StageBar]:
     """A bar for stages of so many minutes."""
     with tqdm(total=sum(minutes.values()), bar_format=_FORM) as bar:
         yield StageBar(bar, minutes)
+
+
+@contextmanager
+def preparation_bar() -> Iterator[Callable[[str], None]]:
+    """A line for what comes before the first stage, which is gone at the end."""
+    with tqdm(bar_format="preparing{postfix}", leave=False) as bar:
+        yield bar.set_postfix_str

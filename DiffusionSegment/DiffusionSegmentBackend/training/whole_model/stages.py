@@ -10,12 +10,13 @@ import numpy as np
 
 from ...evaluation.calibration import fit_temperature
 from ...networks.segmenter import Segmenter
-from ...networks.temperature import set_temperature
+from ...networks.temperature import set_temperature, temperature
 from ...pipeline.model import load_network, save_network
 from ..bodypart import body_frame, framed_scans, free_scans, train_bodypart
 from ..data import Case
 from ..segmenter import SegmenterRecipe
 from ..session import store, store_body_range
+from .anatomy_limits import anatomy_limits, measures_of
 from .fold_networks import held_out_names, read_prediction, train_folds
 from .model_card import write_card
 from .model_folder import ModelFolder
@@ -31,7 +32,7 @@ def bodypart(run: ModelRun) -> dict[str, Any]:
     groups = [framed_scans(labelled, run.folder.description.labels)]
     groups += [free_scans(unlabelled)] if unlabelled else []
     budget, folder = run.training.bodypart_budget(run.plan.bodypart), run.checkpoints("bodypart")
-    report = run.bar.report("bodypart", run.plan.bodypart)
+    report = run.bar.report("bodypart", run.plan.bodypart, done=run.plan.reserved["bodypart"])
     network = train_bodypart(groups, budget=budget, folder=folder, resume=True, report=report)
     store(
         run.folder.path,
@@ -51,7 +52,8 @@ def _store_body_frame(folder: ModelFolder, cases: list[Case]) -> None:
     """Write the organs' usual places into model.json; an organ too small for the trunk's spacing has none."""
     frame = body_frame(cases, folder.description.labels)
     known = [{"body_mm": [round(float(mm), 1) for mm in place]} if np.isfinite(place).all() else {} for place in frame]
-    labels = [{**label, **place} for label, place in zip(folder.description.raw["labels"], known, strict=True)]
+    plain = [{k: v for k, v in label.items() if k != "body_mm"} for label in folder.description.raw["labels"]]
+    labels = [{**label, **place} for label, place in zip(plain, known, strict=True)]
     folder.change(labels=labels)
 
 
@@ -67,7 +69,7 @@ def _trunk(run: ModelRun) -> Segmenter:
         run.sets(),
         minutes=run.plan.trunk,
         folder=run.checkpoints("trunk"),
-        report=run.bar.report("trunk", run.plan.trunk),
+        report=run.bar.report("trunk", run.plan.trunk, done=run.plan.reserved["trunk"]),
         seed=run.options.seed,
     )
 
@@ -105,10 +107,18 @@ def calibration(run: ModelRun) -> dict[str, Any]:
 
 
 def card(run: ModelRun) -> dict[str, Any]:
-    """What was measured out of fold, into model.json and MODEL_CARD.md."""
-    dice = {name: read_prediction(run, name).dice for name in held_out_names(run)}
-    write_card(run.folder, run.options, run.plan, run.scans, dice)
-    return {"cases": len(dice)}
+    """What was measured out of fold, and the limits that follow from it, into model.json and MODEL_CARD.md."""
+    description = run.folder.description
+    value = temperature(load_network(description, "segmenter"))
+    dice, measures = {}, []
+    for name in held_out_names(run):
+        prediction = read_prediction(run, name)
+        dice[name] = prediction.dice
+        measures.append(measures_of(prediction, description, temperature=value))
+    limits = anatomy_limits(measures)
+    run.folder.change(anatomy={**description.raw["anatomy"], **limits})
+    write_card(run.folder, run.options, run.plan, dice)
+    return {"cases": len(dice), "anatomy": limits}
 
 
 STAGE_FUNCTIONS: dict[str, Callable[[ModelRun], dict[str, Any]]] = {

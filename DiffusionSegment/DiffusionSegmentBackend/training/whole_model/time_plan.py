@@ -1,11 +1,16 @@
 """How the minutes of one-command training are split over its stages.
 
+What reading the scans and scoring the held-out ones takes is measured first (`preparation.py`) and reserved; the rest
+is trained:
+
 | stage | minutes |
 |---|---|
-| bodypart: body-part network | 15 %, at most 12 |
-| trunk: the network at the trunk's spacing, from random weights, denoising beside it | a quarter of the rest |
+| bodypart: body-part network, after the scans were read at the trunk's spacing | 15 %, at most 12 |
+| trunk: the network at the trunk's spacing, after reading on the model's grid; denoising beside it | a quarter of the \
+rest |
 | segmenter: the same inside stem and fine path | two fifths of the rest |
-| folds: networks for out-of-fold predictions, each two fifths at the trunk's spacing | the rest, in equal parts |
+| folds: networks for out-of-fold predictions, each two fifths at the trunk's spacing; scoring | the rest, in equal \
+parts |
 | student: pseudo-labels, where asked for: tried on the first fold, with and without; then the model | an eighth |
 | calibration: temperature from the out-of-fold predictions | none |
 | card: model card and measured table | none |
@@ -13,6 +18,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ...errors import DiffusionSegmentError, ErrorCode
@@ -23,12 +29,40 @@ _BODYPART_SHARE, _MAX_BODYPART_MINUTES = 0.15, 12.0
 _TRUNK_SHARE, _SEGMENTER_SHARE = 0.25, 0.4
 _FOLD_TRUNK_SHARE = 0.4
 _STUDENT_SHARE = 0.125
-_MIN_MINUTES = 0.02
+_MIN_MINUTES = 0.01
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Minutes that are needed beside training.
+
+    Attributes:
+        timing: For measuring the others.
+        trunk_reading: For reading all scans at the trunk's spacing.
+        reading: For reading all scans on the model's grid.
+        scoring: For segmenting each held-out scan once and comparing it.
+        labelling: For giving each scan pseudo-labels of one network; 0 where none are asked for.
+    """
+
+    timing: float = 0.0
+    trunk_reading: float = 0.0
+    reading: float = 0.0
+    scoring: float = 0.0
+    labelling: float = 0.0
+
+    def by_stage(self, folds: int) -> dict[str, float]:
+        """Minutes of each stage; the trial of pseudo-labels scores the cases of one fold twice."""
+        student = self.labelling * (1 + folds) + (2 * self.scoring / folds if self.labelling else 0.0)
+        reserved = {"bodypart": self.timing + self.trunk_reading, "trunk": self.reading, "folds": self.scoring}
+        return {name: {**reserved, "student": student}.get(name, 0.0) for name in STAGES}
+
+
+NO_PREPARATION = Preparation()
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Minutes of training a network.
+    """Minutes of training a network, and beside it of reading and scoring.
 
     Those of `fold_trunk` and `fold_segmenter` are needed once a fold, those of `trial` twice, for a student and for the
     same training without pseudo-labels; `trial` and `student` are 0 where no pseudo-labels are asked for.
@@ -42,23 +76,34 @@ class TimePlan:
     folds: int
     trial: float = 0.0
     student: float = 0.0
+    preparation: Preparation = NO_PREPARATION
+
+    @property
+    def reserved(self) -> dict[str, float]:
+        """Minutes of each stage in which nothing is trained."""
+        return self.preparation.by_stage(self.folds)
 
     @property
     def stages(self) -> dict[str, float]:
-        """Minutes of each stage."""
+        """Minutes of each stage, reading and scoring included."""
         folds = self.folds * (self.fold_trunk + self.fold_segmenter)
         student = 2 * self.trial + self.student
         trained = {"bodypart": self.bodypart, "trunk": self.trunk, "segmenter": self.segmenter, "folds": folds}
         trained["student"] = student
-        return {name: trained.get(name, 0.0) for name in STAGES}
+        reserved = self.reserved
+        return {name: trained.get(name, 0.0) + reserved[name] for name in STAGES}
 
 
-def plan_time(minutes: float, *, folds: int, pseudo_labels: bool = False) -> TimePlan:
-    """Split `minutes` over the stages.
+def plan_time(
+    minutes: float, *, folds: int, pseudo_labels: bool = False, preparation: Preparation = NO_PREPARATION
+) -> TimePlan:
+    """Split `minutes` over the stages, after what `preparation` needs was set aside.
 
     Raises:
         DiffusionSegmentError: OPTION when a network would have no time worth the name.
     """
+    asked, reserved = minutes, sum(preparation.by_stage(folds).values())
+    minutes = max(0.0, minutes - reserved)
     bodypart = min(_BODYPART_SHARE * minutes, _MAX_BODYPART_MINUTES)
     student = _STUDENT_SHARE * (minutes - bodypart) if pseudo_labels else 0.0
     rest = minutes - bodypart - student
@@ -72,16 +117,26 @@ def plan_time(minutes: float, *, folds: int, pseudo_labels: bool = False) -> Tim
         folds=folds,
         trial=student / 4,
         student=student / 2,
+        preparation=preparation,
     )
     shortest = min(plan.bodypart, plan.fold_trunk, plan.fold_segmenter, *([plan.trial] if pseudo_labels else []))
     if not shortest >= _MIN_MINUTES:
-        needed = minutes * _MIN_MINUTES / shortest if shortest > 0 else 1.0
+        needed = _shortest_training(folds, pseudo_labels=pseudo_labels) + reserved
+        beside = f" Reading and scoring the scans takes about {reserved:.2g} of them." if reserved else ""
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
-            f"{minutes:g} minutes are too short for {3 + 2 * folds} networks.",
-            hint=f"Give {needed:.1f} minutes at least; hours make a good model.",
+            f"{asked:g} minutes are too short for {3 + 2 * folds} networks.{beside}",
+            hint=f"Give {math.ceil(10 * needed) / 10:.1f} minutes at least; hours make a good model.",
         )
     return plan
+
+
+def _shortest_training(folds: int, *, pseudo_labels: bool) -> float:
+    """The fewest minutes of training that leave each network its shortest time."""
+    share = (1 - _BODYPART_SHARE) * (1 - (_STUDENT_SHARE if pseudo_labels else 0.0))
+    shortest = share * (1 - _TRUNK_SHARE - _SEGMENTER_SHARE) / folds * min(_FOLD_TRUNK_SHARE, 1 - _FOLD_TRUNK_SHARE)
+    trial = (1 - _BODYPART_SHARE) * _STUDENT_SHARE / 4
+    return _MIN_MINUTES / min([shortest, _BODYPART_SHARE, *([trial] if pseudo_labels else [])])
 
 
 def refuse_too_few_steps(stage: str, steps: int, minutes: float) -> None:

@@ -1,0 +1,50 @@
+"""The segmentations of one run that are measured beside each other, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..pipeline.model import Model
+from ..pipeline.session import ENSEMBLE_WEIGHT, Prediction
+
+PROBE, REFINER, ENSEMBLE, SEGMENTER = "probe", "refiner", "ensemble", "segmenter"
+
+
+def variants_of(model: Model) -> tuple[str, ...]:
+    """Names of a model's variants; the last is the one that `segment` delivers."""
+    if model.refiner is not None:
+        return PROBE, REFINER, ENSEMBLE
+    return (PROBE,) if PROBE in model.description.needed_networks else (SEGMENTER,)
+
+
+def chosen_variants(model: Model, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of the model's variants that are named, in the model's order; all for None.
+
+    Raises:
+        DiffusionSegmentError: OPTION for a name that the model does not have.
+    """
+    known = variants_of(model)
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The model {model.description.name} has no variant '{unknown[0]}'.",
+            hint=f"It has: {', '.join(known)}.",
+        )
+    return tuple(name for name in known if names is None or name in names)
+
+
+def variant_probabilities(prediction: Prediction, name: str) -> Tensor:
+    """Probabilities (classes, z, y, x) of a variant in memory of their own, float32.
+
+    The mean of the refiner's samples is what the ensemble (Fu et al. 2023) holds beside the probe.
+    """
+    if name == ENSEMBLE:
+        return prediction.ensemble.float().clone()
+    before = prediction.pre.float()
+    if name == REFINER:
+        return (prediction.ensemble.float() - (1 - ENSEMBLE_WEIGHT) * before) / ENSEMBLE_WEIGHT
+    return before.clone()

@@ -1,0 +1,67 @@
+"""Colours in which organs are told apart on a report: the standard ones, moved where two are too much alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RGB = tuple[int, int, int]
+
+# CIE Lab distance at which thin outlines and small swatches are told apart at a glance; 2.3 is just noticeable.
+MIN_DISTANCE = 25.0
+# Neither lost on the black of air and the white of bone, nor mistaken for the scan's own greys.
+_LIGHTNESS = (45.0, 92.0)
+_MIN_CHROMA = 30.0
+_GRID_STEP = 15
+
+_XYZ_OF_LINEAR_SRGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_WHITE_D65 = np.array([0.95047, 1.0, 1.08883])
+
+
+def cie_lab(rgb: ArrayLike) -> NDArray[np.float64]:
+    """CIE L*a*b* (..., 3) under D65 of sRGB colours (..., 3), 0..255."""
+    encoded = np.asarray(rgb, dtype=np.float64) / 255.0
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    ratio = linear @ _XYZ_OF_LINEAR_SRGB.T / _WHITE_D65
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def distinct_colours(colours: Sequence[RGB], *, min_distance: float = MIN_DISTANCE) -> list[RGB]:
+    """`colours` (0..255), each at least `min_distance` in CIE Lab from all others.
+
+    A colour that is far enough from those before it stays; another one becomes the nearest colour that is. With more
+    colours than there is room for, the rest lie as far from the others as can be.
+    """
+    palette, palette_lab = _palette()
+    chosen: list[RGB] = []
+    for colour in colours:
+        if not chosen or _nearest(cie_lab([colour]), chosen)[0] >= min_distance:
+            chosen.append(colour)
+            continue
+        free = _nearest(palette_lab, chosen)
+        moved = np.linalg.norm(palette_lab - cie_lab(colour), axis=-1)
+        fits = free >= min_distance
+        best = int(np.where(fits, moved, np.inf).argmin() if fits.any() else free.argmax())
+        red, green, blue = (int(v) for v in palette[best])
+        chosen.append((red, green, blue))
+    return chosen
+
+
+def _nearest(lab: NDArray[np.float64], chosen: Sequence[RGB]) -> NDArray[np.float64]:
+    """Distance (n,) of each colour (n, 3) in Lab from the nearest of those chosen."""
+    return np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1).min(axis=1)
+
+
+def _palette() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Vivid colours of medium lightness, (n, 3) in sRGB 0..255 and in Lab."""
+    axis = np.arange(0, 256, _GRID_STEP)
+    rgb = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = cie_lab(rgb)
+    low, high = _LIGHTNESS
+    vivid = (lab[:, 0] >= low) & (lab[:, 0] <= high) & (np.hypot(lab[:, 1], lab[:, 2]) >= _MIN_CHROMA)
+    return rgb[vivid], lab[vivid]

@@ -1,0 +1,48 @@
+"""What model.json says of a model before it is trained: labels and grid of manifest or base, nothing else of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..model_folders import bundled_models_folder
+from ..pipeline.description import ModelDescription
+from ..user_models import is_model_name
+
+LICENCE_NOT_STATED = "not stated"
+_FIRST_VERSION = "1"
+# Nothing is refused before the limits were measured.
+_UNMEASURED_ANATOMY = {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": 0.0}
+
+
+def new_description(source: ModelDescription, *, folder_name: str, own: bool, licence: str = "") -> dict[str, Any]:
+    """The model.json that a training begins with, of a manifest or of another model.
+
+    Title, modality, grid, window, labels and defaults are those of `source`. A manifest of the user's `own` also gives
+    name, version and licence; else the model is called after its folder and is version 1. Networks, quality, training
+    data and the limits of the anatomy check are always those of the model that is being trained.
+    """
+    raw = {**source.raw, "networks": {}, "quality": {}, "training_data": "", "anatomy": dict(_UNMEASURED_ANATOMY)}
+    raw.pop("base", None)
+    raw["labels"] = _labels_in_frame(raw["labels"])
+    raw["licence"] = licence or (str(raw.get("licence") or "") if own else "") or LICENCE_NOT_STATED
+    if not own:
+        raw["version"] = _FIRST_VERSION
+    if not own and is_model_name(folder_name) and not (bundled_models_folder() / folder_name).exists():
+        raw["name"] = folder_name
+    return raw
+
+
+def _labels_in_frame(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Labels with their places in the body frame where all have one: then these are the frame, else it is fitted."""
+    if all("body_mm" in label for label in labels):
+        return labels
+    return [{key: value for key, value in label.items() if key != "body_mm"} for label in labels]
+
+
+def data_text(labelled: Mapping[str, int], *, unlabelled: int = 0, source: str = "") -> str:
+    """`training_data` of model.json: labelled scans by the name of their folder, and how many without labels."""
+    parts = [f"{count} labelled scans of {name}" for name, count in labelled.items()]
+    parts += [f"{unlabelled} scans without labels"] if unlabelled else []
+    text = ", ".join(parts)
+    return f"{source}: {text}" if source else text

@@ -1,0 +1,35 @@
+"""The line below the input volume: whose scan it is, of which day and series, as far as DICOM says."""
+
+from typing import Any
+
+from ..scene.examination import examinationOf
+from . import wording
+from .desk import Desk
+
+
+class ScanHeader:
+    """Fills the label `scanLabel`, which is not there for a scan without DICOM, or while patient data are left out."""
+
+    def __init__(self, ui: Any, desk: Desk) -> None:
+        self._ui = ui
+        self._desk = desk
+        self.update()
+
+    def update(self) -> None:
+        """Show what belongs to the input volume."""
+        text = self._text()
+        self._ui.scanLabel.text = text
+        self._ui.scanLabel.visible = bool(text)
+
+    def _text(self) -> str:
+        parameters = self._desk.parameters
+        if parameters is None or parameters.inputVolume is None or parameters.anonymous:
+            return ""
+        shown = examinationOf(parameters.inputVolume)
+        parts = (
+            shown.patient_name and wording.PATIENT.format(name=shown.patient_name),
+            shown.patient_id and wording.PATIENT_ID.format(identifier=shown.patient_id),
+            shown.study_date and wording.STUDY_DATE.format(date=shown.study_date),
+            shown.series_description and wording.SERIES.format(description=shown.series_description),
+        )
+        return " · ".join(part for part in parts if part)

@@ -1,0 +1,51 @@
+"""Patient, study and series of a volume, from Slicer's subject hierarchy and DICOM database; nothing is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from DiffusionSegmentBackend.examination import Examination
+
+_INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
+_TAGS = {
+    "patient_name": "0010,0010",
+    "patient_id": "0010,0020",
+    "study_date": "0008,0020",
+    "series_description": "0008,103E",
+}
+
+
+def examinationOf(volume: slicer.vtkMRMLVolumeNode) -> Examination:
+    """What the hierarchy says of the patient and the study above a volume; what it lacks is read from the database."""
+    values = _ofHierarchy(volume)
+    values |= {name: value for name, value in _ofDatabase(volume).items() if not values.get(name)}
+    return Examination.of_dicom(values)
+
+
+def _ofHierarchy(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
+    scene = volume.GetScene()
+    # Only looked at: resolving the hierarchy would make one where there is none.
+    hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") if scene is not None else None
+    item = hierarchy.GetItemByDataNode(volume) if hierarchy is not None else 0
+    if hierarchy is None or not item:
+        return {}
+    names = slicer.vtkMRMLSubjectHierarchyConstants
+    found = {}
+    for name, level, attribute in (
+        ("patient_name", names.GetDICOMLevelPatient(), names.GetDICOMPatientNameAttributeName()),
+        ("patient_id", names.GetDICOMLevelPatient(), names.GetDICOMPatientIDAttributeName()),
+        ("study_date", names.GetDICOMLevelStudy(), names.GetDICOMStudyDateAttributeName()),
+    ):
+        above = hierarchy.GetItemAncestorAtLevel(item, level)
+        found[name] = str(hierarchy.GetItemAttribute(above, attribute) or "") if above else ""
+    return found
+
+
+def _ofDatabase(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
+    """From the first image that the volume was loaded from; nothing where the application has no database."""
+    instances = (volume.GetAttribute(_INSTANCES_ATTRIBUTE) or "").split()
+    database: Any = getattr(slicer, "dicomDatabase", None)
+    if not instances or database is None:
+        return {}
+    return {name: str(database.instanceValue(instances[0], tag) or "") for name, tag in _TAGS.items()}
