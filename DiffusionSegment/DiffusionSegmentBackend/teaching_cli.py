@@ -133,7 +133,6 @@ def _run_similar(options: argparse.Namespace) -> None:
 
 
 def _run_fine_tune(options: argparse.Namespace) -> None:
-    from .commands import ProgressBar
     from .teaching_files import teach_files
 
     with ProgressBar() as bar:

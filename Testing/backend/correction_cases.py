@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from DiffusionSegmentBackend.cli import main
 from DiffusionSegmentBackend.volume import Volume
 from DiffusionSegmentBackend.volume_io import read_volume, write_volume
@@ -38,6 +39,17 @@ def write_scan(folder: Path) -> Path:
 def segment(scan: Path, folder: Path, model: str, *more: str) -> Path:
     """The result folder of `diffusion-segment segment`."""
     assert main(["segment", str(scan), "-o", str(folder), "--model", model, "--samples", "2", "--force", *more]) == 0
+    return folder
+
+
+def segment_by_each_model(folder: Path, *more: str) -> Path:
+    """`folder`, now with models, a scan, and its result by each of them."""
+    write_models(folder / "models")
+    scan = write_scan(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder / "models"))
+        for model in GENERATIONS:
+            segment(scan, folder / model, model, *more)
     return folder
 
 

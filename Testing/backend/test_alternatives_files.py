@@ -33,23 +33,15 @@ from .correction_cases import (
     labels_of,
     report_of,
     segment,
+    segment_by_each_model,
     write_marks,
-    write_models,
-    write_scan,
 )
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, and its result with alternatives and probabilities by each model."""
-    folder = tmp_path_factory.mktemp("alternatives")
-    write_models(folder / "models")
-    scan = write_scan(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder / "models"))
-        for model in GENERATIONS:
-            segment(scan, folder / model, model, "--alternatives", "--probabilities")
-    return folder
+    return segment_by_each_model(tmp_path_factory.mktemp("alternatives"), "--alternatives", "--probabilities")
 
 
 @pytest.fixture(autouse=True)

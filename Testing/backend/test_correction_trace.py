@@ -22,24 +22,15 @@ from .correction_cases import (
     correct,
     labels_of,
     report_of,
-    segment,
+    segment_by_each_model,
     write_marks,
-    write_models,
-    write_scan,
 )
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, and its result by each model."""
-    folder = tmp_path_factory.mktemp("trace")
-    write_models(folder / "models")
-    scan = write_scan(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder / "models"))
-        for model in GENERATIONS:
-            segment(scan, folder / model, model)
-    return folder
+    return segment_by_each_model(tmp_path_factory.mktemp("trace"))
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +73,10 @@ def test_the_command_line_says_that_the_case_runs_again_and_what_changed(
     after = correct(done / REFINED, marks, tmp_path / "after")
     lines = capsys.readouterr().out.splitlines()
     seconds = report_of(done / REFINED)["timings_s"]["total"]
-    assert lines[0] == f"The case runs again, about {seconds:.0f} s; with `segment --keep-session` it need not."
+    assert lines[:2] == [
+        "Marked: 1 voxels as Right kidney.",
+        f"The case runs again, about {seconds:.0f} s; with `segment --keep-session` it need not.",
+    ]
     spleen = next(organ for organ in report_of(after)["corrections"][0]["organs"] if organ["name"] == "spleen")
     (row,) = (line for line in lines if line.startswith("Spleen") and "(+" in line)
     voxel_ml = read_volume(done / "ct.nii.gz").voxel_ml

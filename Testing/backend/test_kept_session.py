@@ -30,9 +30,8 @@ from .correction_cases import (
     labels_of,
     report_of,
     segment,
+    segment_by_each_model,
     write_marks,
-    write_models,
-    write_scan,
 )
 
 # Probabilities are kept to the nearest 1/2048, and samples that start from them end as near to each other.
@@ -44,14 +43,9 @@ RUNS = "The case runs again"
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, its result with the session by each model, and marks for it."""
-    folder = tmp_path_factory.mktemp("kept")
-    write_models(folder / "models")
-    scan = write_scan(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder / "models"))
-        for model in GENERATIONS:
-            segment(scan, folder / model, model, "--keep-session")
-            write_marks(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
+    folder = segment_by_each_model(tmp_path_factory.mktemp("kept"), "--keep-session")
+    for model in GENERATIONS:
+        write_marks(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
     return folder
 
 
