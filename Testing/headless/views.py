@@ -71,6 +71,7 @@ class SliceView:
     """One slice view. `orientation` is Axial, Coronal or Sagittal, radiological: the patient's right on the left."""
 
     def __init__(self, host: HeadlessSlicer, name: str, orientation: str, *, size: tuple[int, int]) -> None:
+        self._host = host
         self._window = _window(*size)
         self._renderer = vtk.vtkRenderer()
         self._renderer.GetActiveCamera().ParallelProjectionOn()
@@ -100,6 +101,16 @@ class SliceView:
         self.logic.UpdatePipeline()
         self._layer.show(self.logic.GetImageDataConnection())
         return _grab(self._window)
+
+    def close(self) -> None:
+        """Take the view and its nodes out of the application, as a change of layout does."""
+        scene = self.logic.GetMRMLScene()
+        for node in (self.logic.GetSliceCompositeNode(), self.logic.GetSliceNode()):
+            if node is not None and node.GetScene() is scene:
+                scene.RemoveNode(node)
+        self._managers.SetMRMLDisplayableNode(None)
+        self._host.logic.GetSliceLogics().RemoveItem(self.logic)
+        self.logic.SetMRMLScene(None)
 
 
 class ThreeDView:

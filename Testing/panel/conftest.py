@@ -23,9 +23,12 @@ def application() -> Application:
     return Application()
 
 
-@pytest.fixture(scope="session")
-def axialView(application: Application) -> SliceView:
-    return SliceView(application.host, "Axial", "Axial", size=(240, 200))
+@pytest.fixture
+def axialView(application: Application) -> Iterator[SliceView]:
+    """A view of the test's own: a test that clears the scene's singletons takes the nodes of every view with them."""
+    view = SliceView(application.host, "Axial", "Axial", size=(240, 200))
+    yield view
+    view.close()
 
 
 class PanelUser:
