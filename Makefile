@@ -46,11 +46,11 @@ endurance: $(STAMP)
 
 # docs/EVIDENCE.md and its plots from the result files in docs/results.
 evidence: $(STAMP)
-	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend evidence
+	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentResearch evidence
 
-# docs/PERFORMANCE.md from docs/results/performance.json, which `diffusion-segment benchmark` writes.
+# docs/PERFORMANCE.md from docs/results/performance.json, which `diffusion-segment-research benchmark` writes.
 performance: $(STAMP)
-	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend performance
+	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentResearch performance
 
 $(STAMP): pyproject.toml | system-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

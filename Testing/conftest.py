@@ -8,10 +8,14 @@ import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from headless.offscreen import OffscreenUnavailable
+
+if TYPE_CHECKING:
+    from DiffusionSegmentBackend.imaging.volume import Volume
+    from DiffusionSegmentBackend.models.model import Model
 
 ON_CI = bool(os.environ.get("CI"))
 HERE = Path(__file__).parent
@@ -82,3 +86,21 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """A test that draws is skipped where nothing can be drawn."""
     return (yield from _skipWithoutViews(item))
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The bundled model of the abdomen."""
+    from DiffusionSegmentBackend.models.model import load_model
+
+    return load_model("abdomen-ct", "cpu")
+
+
+@pytest.fixture(scope="session")
+def phantom_ct() -> Volume:
+    """A phantom on a grid of 3 mm."""
+    from DiffusionSegmentBackend.imaging.volume import Volume
+    from DiffusionSegmentBackend.phantom.phantom import make_phantom
+
+    phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
+    return Volume(phantom.image, phantom.index_to_lps)

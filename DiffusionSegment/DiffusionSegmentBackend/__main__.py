@@ -6,6 +6,6 @@ from pathlib import Path
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,9 @@ The exit status follows from the code: 2 bad input, 3 missing weights or devices
 
 from __future__ import annotations
 
+import errno
 from enum import Enum
+from pathlib import Path
 
 
 class ErrorCode(str, Enum):
@@ -99,3 +101,18 @@ class Cancelled(DiffusionSegmentError):
 
     def __init__(self) -> None:
         super().__init__(ErrorCode.CANCELLED, "Cancelled.", hint="Nothing was changed.")
+
+
+def from_os_error(error: OSError, path: Path | str) -> DiffusionSegmentError:
+    """The user's words for a failed write to `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiffusionSegmentError(
+            ErrorCode.DISK_FULL,
+            f"The disk is full: {path} could not be written.",
+            hint="Free some space and run again.",
+        )
+    return DiffusionSegmentError(
+        ErrorCode.OUTPUT_UNWRITABLE,
+        f"{path} could not be written ({error.strerror or error}).",
+        hint="Choose a folder that you may write to.",
+    )

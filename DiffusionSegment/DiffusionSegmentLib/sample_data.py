@@ -60,7 +60,7 @@ def addPhantom(
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """A synthetic CT of the abdomen (no patient's), in HU, as a volume node."""
     # Not at the top: it takes scipy, for which nobody should wait while Slicer starts.
-    from DiffusionSegmentBackend.phantom import make_phantom
+    from DiffusionSegmentBackend.phantom.phantom import make_phantom
 
     phantom = make_phantom(seed=_SEED, spacing_mm=spacingMm, size_mm=sizeMm)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Phantom")

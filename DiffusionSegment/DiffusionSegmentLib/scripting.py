@@ -12,7 +12,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Answer, Progress, Request, Result, Segment
+from DiffusionSegmentBackend.protocol.messages import Answer, Progress, Request, Result, Segment
 
 from .installation import requireInstalled
 from .scene.installed_models import installedModels

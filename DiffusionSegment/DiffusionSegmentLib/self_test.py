@@ -4,7 +4,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Answer, SelfTest, SelfTestReport
+from DiffusionSegmentBackend.protocol.messages import Answer, SelfTest, SelfTestReport
 
 from .installation import planInstallation
 from .sample_data import addPhantom

@@ -7,7 +7,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Answer, Result
+from DiffusionSegmentBackend.protocol.messages import Answer, Result
 
 from .scene.sequence import FrameSource, emptyFrames, putFrame
 from .scene.terminology import ModelDescription

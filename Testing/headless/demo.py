@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from DiffusionSegmentBackend.cli import main as diffusion_segment
+from DiffusionSegmentBackend.cli.main import main as diffusion_segment
 
 from .picture import drawResult
 

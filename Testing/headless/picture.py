@@ -16,8 +16,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from DiffusionSegmentBackend.volume import canonical
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import canonical
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from matplotlib.patches import Patch
 
 from .offscreen import offscreenWindow

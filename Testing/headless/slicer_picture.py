@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentLib.scene.overlay import OverlayKind, setThreshold, showOverlay, styleOverlay
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces
 from DiffusionSegmentLib.scene.terminology import readModelDescription

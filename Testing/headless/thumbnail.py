@@ -7,9 +7,9 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentLib.scene.segmentation import putSegmentation
 from DiffusionSegmentLib.scene.terminology import readModelDescription
 from matplotlib.image import imsave

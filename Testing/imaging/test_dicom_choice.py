@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import modality_of, read_scan, read_volume
-
-from .dicom_files import ROOT, multi_frame, save, secondary_capture, slices, small_ct, write
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_scan, read_volume
+from fixtures.dicom_files import ROOT, multi_frame, save, secondary_capture, slices, small_ct, write
 
 
 def brighter(volume: Volume) -> Volume:

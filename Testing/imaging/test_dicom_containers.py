@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging import dicom_headers
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from fixtures.dicom_files import multi_frame, save, slices, small_ct, write
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
-
-from .dicom_files import multi_frame, save, slices, small_ct, write
 
 
 def assert_same(found: Volume, expected: Volume) -> None:

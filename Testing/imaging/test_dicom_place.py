@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from fixtures.dicom_files import slices, small_ct, write
 from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
-
-from .dicom_files import slices, small_ct, write
 
 
 def assert_same(found: Volume, expected: Volume, atol: float = 1e-4) -> None:

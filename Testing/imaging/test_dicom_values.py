@@ -10,7 +10,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume_io import read_scan, read_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_scan, read_volume
+from fixtures.dicom_files import multi_frame, save, slices, small_ct, write
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -20,8 +21,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-
-from .dicom_files import multi_frame, save, slices, small_ct, write
 
 
 def stored(hu: np.ndarray, *, slope: float = 1.0, intercept: float = 0.0, dtype: str = "<i2") -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.cli import main
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
-from reliability.tiny_model import SPACING_MM, write_tiny_model
+from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
+from fixtures.tiny_model import SPACING_MM, write_tiny_model
 
 
 def phantom() -> tuple[Volume, Volume]:

@@ -13,8 +13,8 @@ import pytest
 import real_data
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 
 VALUES = np.random.default_rng(0).integers(-1000, 1000, (5, 6, 7)).astype(np.int16)
 AFFINE = np.array([[-0.8, 0.1, 0.0, 90.0], [-0.1, -0.7, 0.0, 70.0], [0.0, 0.0, 2.5, -300.0], [0, 0, 0, 1.0]])

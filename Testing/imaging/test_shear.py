@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.imaging.sheared_grid import is_sheared
-from DiffusionSegmentBackend.pipeline.correction import marks_on_grid
+from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
+from DiffusionSegmentBackend.pipeline.interactive.correction import marks_on_grid
 from DiffusionSegmentBackend.pipeline.restore import (
     in_native_box,
     interpolated,
@@ -15,7 +16,6 @@ from DiffusionSegmentBackend.pipeline.restore import (
     restore_map,
     restore_nearest,
 )
-from DiffusionSegmentBackend.volume import Volume, model_grid
 from numpy.typing import NDArray
 
 SPACING = (3.0, 3.0, 3.0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume_io import modality_of, read_volume
+from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume
 
 VALUES = np.random.default_rng(1).integers(-1000, 1000, (4, 5, 6)).astype("<i2")
 RAW = VALUES.tobytes()

@@ -10,21 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from .cmake_lists import installed_resources, installed_scripts, with_lists
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "DiffusionSegment"
 STUB = Path(__file__).parent / "slicer_stub"
 INSTALLED = Path("lib/Slicer/qt-scripted-modules")
 
 with_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
-
-
-def needed_files() -> set[str]:
-    """What the module needs at run time, relative to its folder: Python but the tests, resources, templates."""
-    python = (path for path in MODULE.rglob("*.py") if "Testing" not in path.relative_to(MODULE).parts)
-    resources = (path for path in (MODULE / "Resources").rglob("*") if path.is_file())
-    templates = MODULE.rglob("*.jinja")
-    found = (*python, *resources, *templates)
-    return {path.relative_to(MODULE).as_posix() for path in found if "__pycache__" not in path.parts}
 
 
 def listed_files() -> list[str]:
@@ -55,10 +48,30 @@ def installed(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_lists_are_what_is_on_disk() -> None:
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert with_lists(text) == text, "run `python Testing/packaging/cmake_lists.py`"
     listed = listed_files()
-    assert sorted(needed_files() - set(listed)) == [], "on disk, but not in DiffusionSegment/CMakeLists.txt"
-    assert sorted(set(listed) - needed_files()) == [], "in DiffusionSegment/CMakeLists.txt, but not needed"
+    assert set(listed) == {*installed_scripts(), *installed_resources()}
     assert len(listed) == len(set(listed)), "listed twice"
+
+
+def test_research_code_is_not_installed() -> None:
+    assert [path for path in listed_files() if "Research" in path or "Testing" in path] == []
+
+
+def test_a_new_file_enters_the_lists(tmp_path: Path) -> None:
+    module = tmp_path / "DiffusionSegment"
+    for name in (
+        "DiffusionSegment.py",
+        "Lib/new.py",
+        "DiffusionSegmentResearch/study.py",
+        "Resources/Models/a/model.json",
+    ):
+        (module / name).parent.mkdir(parents=True, exist_ok=True)
+        (module / name).touch()
+    text = with_lists("set(MODULE_PYTHON_SCRIPTS\n  old.py\n  )\nset(MODULE_PYTHON_RESOURCES\n  )\n", module)
+    scripts = "set(MODULE_PYTHON_SCRIPTS\n  ${MODULE_NAME}.py\n  Lib/new.py\n  )\n"
+    assert text == scripts + "set(MODULE_PYTHON_RESOURCES\n  Resources/Models/a/model.json\n  )\n"
 
 
 @with_cmake

@@ -11,44 +11,36 @@ from pathlib import Path
 import pytest
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
-LIB, BACKEND = "DiffusionSegmentLib", "DiffusionSegmentBackend"
+LIB, BACKEND, RESEARCH = "DiffusionSegmentLib", "DiffusionSegmentBackend", "DiffusionSegmentResearch"
 HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm", "psutil", "pydicom", "highdicom"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
-SHARED = {
-    f"{BACKEND}.{name}"
-    for name in (
-        *("protocol", "protocol_requests", "errors", "buffers", "correction_record", "examination", "model_folders"),
-        "wire_types",
-    )
-}
-
+# What Slicer's process may import of the backend.
+SHARED = tuple(f"{BACKEND}.{name}" for name in ("errors", "schema", "protocol", "models.folders"))
+# Modules among them that need numpy as well.
+WITH_NUMPY = {"protocol/buffers.py"}
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
 ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
-# Parts of the backend from the bottom up: a part may import parts of its own and of lower levels.
-LEVELS = [
-    {"__init__", "errors", "protocol", "buffers", "correction_record", "model_folders", "volume", "volume_io"}
-    | {"examination", "imaging", "logs", "process_environment", "protocol_requests", "standard_streams", "wire_types"},
-    {"phantom", "phantom_anatomy", "phantom_body", "phantom_canvas"},
-    {"diffusion"},
-    {"networks"},
-    {"pipeline"},
-    {"result_folder"},
-    {"user_models", "foreign_model", "model_archive", "self_test"},
-    {"training", "evaluation", "reporting"},
-    {"studies", "reporting_requests", "engine"},
-    {"benchmark"},
-    {"worker"},
-    {
-        *("cli", "commands", "correction_files", "feature_files", "similarity_files", "teaching_files", "__main__"),
-        *("benchmark_cli", "evaluation_cli", "manifest_cli", "reporting_cli", "segment_cli", "series_option"),
-        *("command_parser", "progress_display", "run_estimate", "run_options", "several_inputs"),
-        *("alternative_files", "extra_options", "probability_files", "result_extras", "session_files"),
-        *("teaching_cli", "training_cli"),
-    },
-]
-# Siblings on one level that must not know each other.
-APART = [("worker", "training"), ("worker", "evaluation"), ("worker", "studies")]
+# Rooms of the backend from the bottom up: a room may import itself and rooms that come before it.
+ORDER = (
+    *("errors", "schema", "protocol", "process", "imaging", "phantom", "diffusion", "networks", "models"),
+    *(
+        "pipeline",
+        "metrics",
+        "datasets",
+        "training",
+        "evaluation",
+        "reporting",
+        "worker",
+        "commands",
+        "cli",
+        "__main__",
+    ),
+)
+# Which rooms of the Slicer side a room must not know.
+LIB_ABOVE = {"scene": ("panel", "worker"), "worker": ("panel", "scene")}
+# Rooms that must not know each other, although one comes before the other.
+APART = {("evaluation", "training"), ("worker", "evaluation"), ("reporting", "training"), ("reporting", "evaluation")}
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:
@@ -70,8 +62,10 @@ def all_imports(root: Path, package: str) -> dict[str, set[str]]:
     return found
 
 
-def level_of(name: str) -> int | None:
-    return next((index for index, parts in enumerate(LEVELS) if name in parts), None)
+def room_of(path_or_name: str) -> str:
+    """The room of a file or a module of a package: its first part below the package."""
+    parts = path_or_name.removesuffix(".py").replace("/", ".").split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
 def lib_violations(root: Path) -> list[str]:
@@ -82,39 +76,91 @@ def lib_violations(root: Path) -> list[str]:
             top = name.partition(".")[0]
             backend = top == BACKEND and not any(name == part or name.startswith(part + ".") for part in SHARED)
             backend = backend and not name.startswith(ON_DEMAND.get(path, "-"))
-            if top in HEAVY or backend or (top in {"qt", "ctk"} and not qt_allowed):
+            if (
+                top in HEAVY
+                or top == RESEARCH
+                or backend
+                or (top in {"qt", "ctk"} and not qt_allowed)
+                or (room_of(name) in LIB_ABOVE.get(room_of(path), ()) and top == LIB)
+            ):
                 wrong.append(f"{path}: {name}")
-            for low, high in (("scene", ("panel", "worker")), ("worker", ("panel", "scene"))):
-                if path.startswith(f"{LIB}/{low}/") and name.startswith(tuple(f"{LIB}.{part}" for part in high)):
-                    wrong.append(f"{path}: {name}")
     return sorted(wrong)
 
 
 def backend_violations(root: Path) -> list[str]:
     wrong = []
     for path, names in all_imports(root, BACKEND).items():
-        part = path.split("/")[1].removesuffix(".py")
-        own = level_of(part)
-        if own is None:
-            wrong.append(f"{path}: {part} has no place in LEVELS")
+        own = room_of(path)
+        if own != "__init__" and own not in ORDER:
+            wrong.append(f"{path}: {own} is no room of ORDER")
             continue
         for name in names:
-            top, _, rest = name.partition(".")
-            other = rest.partition(".")[0]
-            level = level_of(other)
-            apart = (part, other) in APART or (other, part) in APART
-            upward = top == BACKEND and level is not None and level > own
-            if top in SLICER | {LIB} or upward or (top == BACKEND and apart):
+            top, other = name.partition(".")[0], room_of(name)
+            if top in SLICER | {LIB, RESEARCH}:
                 wrong.append(f"{path}: {name}")
+            elif top == BACKEND and other in ORDER and own in ORDER:
+                upward = ORDER.index(other) > ORDER.index(own)
+                if upward or (own, other) in APART or (other, own) in APART:
+                    wrong.append(f"{path}: {name}")
     return sorted(wrong)
+
+
+def research_violations(root: Path) -> list[str]:
+    return sorted(
+        f"{path}: {name}"
+        for path, names in all_imports(root, RESEARCH).items()
+        for name in names
+        if name.partition(".")[0] in SLICER | {LIB}
+    )
+
+
+def circles(root: Path) -> list[list[str]]:
+    """Groups of modules, of all packages, each of which imports itself through the others."""
+    files = {path: names for package in (LIB, BACKEND, RESEARCH) for path, names in all_imports(root, package).items()}
+    modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in files}
+    edges = {
+        module: {known for name in files[path] if (known := _module_named(name, modules)) is not None} - {module}
+        for module, path in modules.items()
+    }
+    reached = {module: _reachable(module, edges) for module in modules}
+    groups = {frozenset(n for n in reached[module] if module in reached[n]) for module in modules}
+    return sorted(sorted(group) for group in groups if group)
+
+
+def _module_named(name: str, modules: dict[str, str]) -> str | None:
+    """The module that a full name of an import means: itself, or the module that holds the name."""
+    return next((one for one in (name, name.rpartition(".")[0]) if one in modules), None)
+
+
+def _reachable(start: str, edges: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(edges.get(start, ()))
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting.extend(edges.get(module, ()))
+    return seen
 
 
 def test_slicer_side_imports_only_what_slicer_has() -> None:
     assert lib_violations(MODULE) == []
 
 
-def test_backend_knows_no_slicer_and_no_layer_looks_upwards() -> None:
+def test_backend_knows_no_slicer_and_no_room_looks_upwards() -> None:
     assert backend_violations(MODULE) == []
+
+
+def test_research_knows_no_slicer() -> None:
+    assert research_violations(MODULE) == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circles(MODULE) == []
+
+
+def test_nothing_lies_loose_at_the_top_of_the_backend() -> None:
+    assert {path.name for path in (MODULE / BACKEND).glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
 
 
 def test_module_file_imports_nothing_heavy() -> None:
@@ -122,23 +168,42 @@ def test_module_file_imports_nothing_heavy() -> None:
     assert names.isdisjoint(HEAVY | {BACKEND})
 
 
-@pytest.mark.parametrize("name", ["errors", "protocol", "protocol_requests", "buffers", "examination", "model_folders"])
-def test_shared_modules_need_the_standard_library_and_numpy_alone(name: str) -> None:
-    own = {f"{BACKEND}.{part}" for part in ("errors", "protocol", "protocol_requests", "wire_types")}
-    foreign = {
-        imported
-        for imported in imports(MODULE / BACKEND / f"{name}.py", (BACKEND,))
-        if imported.partition(".")[0] not in {*sys.stdlib_module_names, "numpy"}
-        and imported.rpartition(".")[0] not in own
-    }
-    assert foreign == set()
-    if name != "buffers":
-        assert not any(n.startswith("numpy") for n in imports(MODULE / BACKEND / f"{name}.py", (BACKEND,)))
+def modules_of(room: str) -> list[str]:
+    """The files of a room, relative to the backend; `errors` is one itself."""
+    folder = MODULE / BACKEND / room
+    paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+    return [path.relative_to(MODULE / BACKEND).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("path", [path for room in ("errors", "schema", "protocol") for path in modules_of(room)])
+def test_what_both_processes_share_needs_the_standard_library_alone(path: str) -> None:
+    file = MODULE / BACKEND / path
+    known = {*sys.stdlib_module_names, BACKEND, *({"numpy"} if path in WITH_NUMPY else ())}
+    names = imports(file, file.relative_to(MODULE).parent.parts)
+    assert {name for name in names if name.partition(".")[0] not in known} == set()
 
 
 def test_importing_what_slicer_shares_loads_no_torch() -> None:
-    code = f"import sys, {', '.join(sorted(SHARED))}; sys.exit(bool({HEAVY!r} & sys.modules.keys()))"
+    shared = [
+        f"{BACKEND}.{path.removesuffix('.py').replace('/', '.')}"
+        for room in ("errors", "schema", "protocol")
+        for path in modules_of(room)
+    ]
+    names = ", ".join(name.removesuffix(".__init__") for name in shared)
+    code = f"import sys, {names}; sys.exit(bool({HEAVY!r} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], cwd=MODULE, check=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("from .b import x", "from .a import y"), ("from . import b", "def f():\n    from . import a")]
+)
+def test_the_rule_on_circles_sees_one(tmp_path: Path, one: str, other: str) -> None:
+    folder = tmp_path / BACKEND / "imaging"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text(one)
+    (folder / "b.py").write_text(other)
+    (folder / "c.py").write_text("from . import a")
+    assert circles(tmp_path) == [[f"{BACKEND}.imaging.a", f"{BACKEND}.imaging.b"]]
 
 
 @pytest.mark.parametrize(
@@ -154,16 +219,20 @@ def test_importing_what_slicer_shares_loads_no_torch() -> None:
         (f"{LIB}/panel/a.py", f"from {BACKEND}.phantom import make_phantom"),
         (f"{LIB}/sample_data.py", f"from {BACKEND}.pipeline import segment"),
         (f"{BACKEND}/pipeline/a.py", "import slicer"),
-        (f"{BACKEND}/pipeline/a.py", "from ..training import data"),
+        (f"{BACKEND}/pipeline/a.py", "from ..training import loop"),
         (f"{BACKEND}/networks/a.py", f"import {BACKEND}.pipeline.segment"),
         (f"{BACKEND}/diffusion/a.py", "from ..networks.unet import UNet"),
-        (f"{BACKEND}/worker.py", "from .training import loop"),
-        (f"{BACKEND}/volume.py", "from .phantom import make_phantom"),
+        (f"{BACKEND}/worker/a.py", "from ..evaluation import evaluate"),
+        (f"{BACKEND}/training/a.py", "from ..evaluation.scores import Scores"),
+        (f"{BACKEND}/evaluation/a.py", "from ..training import loop"),
+        (f"{BACKEND}/imaging/a.py", "from ..phantom import make_phantom"),
+        (f"{BACKEND}/cli/a.py", f"import {RESEARCH}.studies"),
         (f"{BACKEND}/novelty.py", "import os"),
+        (f"{RESEARCH}/studies/a.py", f"from {LIB}.scene import nodes"),
     ],
 )
 def test_the_rules_see_a_breach(tmp_path: Path, path: str, line: str) -> None:
     file = tmp_path / path
     file.parent.mkdir(parents=True)
     file.write_text(line)
-    assert len(lib_violations(tmp_path) + backend_violations(tmp_path)) == 1
+    assert len(lib_violations(tmp_path) + backend_violations(tmp_path) + research_violations(tmp_path)) == 1

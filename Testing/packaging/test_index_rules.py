@@ -212,7 +212,7 @@ def test_packages_are_installed_in_one_place_and_torch_by_its_extension() -> Non
 
 def test_the_readme_says_what_is_kept_on_disk_and_how_it_goes(readme: str) -> None:
     (paragraph,) = re.findall(r"What is kept on disk, and how to remove it: (.*?)\n\n", readme, re.DOTALL)
-    folders = (MODULE / "DiffusionSegmentBackend" / "model_folders.py").read_text(encoding="utf-8")
+    folders = (MODULE / "DiffusionSegmentBackend" / "models" / "folders.py").read_text(encoding="utf-8")
     for place in (".local/share", "%APPDATA%", "Library/Application Support"):
         assert place in paragraph
         assert place in folders

@@ -35,7 +35,7 @@ from pythonqt.slicer_application import Application
 
 application = Application()
 import DiffusionSegment as module
-from DiffusionSegmentBackend.protocol import SelfTest
+from DiffusionSegmentBackend.protocol.messages import SelfTest
 from DiffusionSegmentLib.worker.transport import processEvents
 
 widget = application.openModule(module)
@@ -123,7 +123,11 @@ def test_its_worker_answers(told: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "missing",
-    ["DiffusionSegmentLib/scene/overlay.py", "Resources/UI/DiffusionSegment.ui", "DiffusionSegmentBackend/engine.py"],
+    [
+        "DiffusionSegmentLib/scene/overlay.py",
+        "Resources/UI/DiffusionSegment.ui",
+        "DiffusionSegmentBackend/worker/engine.py",
+    ],
 )
 def test_a_file_that_cmake_forgot_would_be_missed(modules: Path, tmp_path: Path, missing: str) -> None:
     copy = tmp_path / "modules"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from DiffusionSegmentBackend.cli import main
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
-from DiffusionSegmentBackend.pipeline.description import Anatomy, Base, Defaults
-from DiffusionSegmentBackend.training.label_table import COLUMNS, LabelTable
+from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
+from DiffusionSegmentBackend.models.manifest import Anatomy, Base, Defaults
+from DiffusionSegmentBackend.training.whole_model.label_table import COLUMNS, LabelTable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "MODELS.md"
 TEXT = PAGE.read_text(encoding="utf-8")

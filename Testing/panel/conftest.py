@@ -60,7 +60,7 @@ class PanelUser:
             time.sleep(0.005)
 
     def addVolume(self, array: np.ndarray | None = None, name: str = "CT") -> slicer.vtkMRMLScalarVolumeNode:
-        from DiffusionSegmentBackend.volume import Volume
+        from DiffusionSegmentBackend.imaging.volume import Volume
 
         array = np.arange(-500, 1300, dtype=np.int16).reshape(10, 12, 15) if array is None else array
         node = putVolume(slicer.mrmlScene, Volume(array, np.diag([-1.0, 1.5, 2.0, 1.0])), name)

@@ -20,12 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
-from DiffusionSegmentBackend import worker
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
-from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.model_folders import bundled_models_folder, user_models_folder
-from DiffusionSegmentBackend.protocol import (
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.models.folders import bundled_models_folder, user_models_folder
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
     Hypotheses,
     Preview,
@@ -37,7 +36,8 @@ from DiffusionSegmentBackend.protocol import (
     Taught,
     Teach,
 )
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.worker import server as worker
 
 REFUSED, DOUBTFUL, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
 DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))

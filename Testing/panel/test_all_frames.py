@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.labelled_scan import readReport
 from DiffusionSegmentLib.scene.nodes import nodesOfClass
 from DiffusionSegmentLib.scene.sequence import FrameSource, findFrames

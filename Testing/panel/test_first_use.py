@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from DiffusionSegmentBackend import self_test
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.worker import self_test
 from DiffusionSegmentLib import installation
 from DiffusionSegmentLib.installation import (
     REQUIREMENTS,

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import slicer.util
 import torch
-from backend.teaching_models import BASE, install_base
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
+from DiffusionSegmentBackend.models.manifest import read_description
+from DiffusionSegmentBackend.models.user_models import export_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.pipeline.description import read_description
-from DiffusionSegmentBackend.protocol import Imported, SelfTestReport
+from DiffusionSegmentBackend.protocol.messages import Imported, SelfTestReport
 from DiffusionSegmentBackend.training.taught_model import label_entries
-from DiffusionSegmentBackend.user_models import export_model, save_user_model
 from DiffusionSegmentLib.worker.client import WorkerClient
+from fixtures.teaching_models import BASE, install_base
 from pythonqt.slicer_application import Application
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"

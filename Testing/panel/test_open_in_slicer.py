@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.label_map import readLabels
 from headless.slicer_picture import putVolume
 from panel.conftest import ENGINE, PanelUser

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
 from headless.views import SliceView
 from slicer.util import arrayFromVolume
 
@@ -246,7 +246,7 @@ def test_leaving_ends_the_worker_process(user: PanelUser) -> None:
 
 @pytest.mark.slow
 def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) -> None:
-    from DiffusionSegmentBackend.phantom import make_phantom
+    from DiffusionSegmentBackend.phantom.phantom import make_phantom
 
     phantom = make_phantom(seed=2, spacing_mm=(3.0, 3.0, 3.0))
     user.useWorker(None)

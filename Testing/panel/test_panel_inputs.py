@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
 from DiffusionSegmentLib.scene.labelled_scan import readReport
 from PySide6 import QtCore, QtTest
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from DiffusionSegmentBackend.protocol import Progress
+from DiffusionSegmentBackend.protocol.messages import Progress
 
 if TYPE_CHECKING:
     from .conftest import PanelUser

@@ -12,10 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.protocol import Result
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentBackend.reporting.dicom_seg_reader import read_dicom_seg
-from DiffusionSegmentBackend.volume import Volume
 from headless.slicer_picture import putVolume
 from pythonqt.slicer_application import Application
 from pythonqt.small_desk import SmallDesk

@@ -96,7 +96,7 @@ def test_the_same_phantom_each_time(user: PanelUser) -> None:
 
 def test_the_phantom_takes_no_torch_and_the_module_none_of_it() -> None:
     code = (
-        "import sys; from DiffusionSegmentBackend.phantom import make_phantom;"
+        "import sys; from DiffusionSegmentBackend.phantom.phantom import make_phantom;"
         "make_phantom(seed=1, spacing_mm=(8.0, 8.0, 8.0)); sys.exit(bool({'torch', 'monai'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=MODULE, check=True)

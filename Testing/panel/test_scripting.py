@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentLib import scripting
 from DiffusionSegmentLib.worker.client import WorkerClient
 from panel.conftest import ENGINE, PanelUser

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot
 from DiffusionSegmentLib.scene.installed_models import installedModels

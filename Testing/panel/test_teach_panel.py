@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 from headless.slicer_picture import putVolume
 from pythonqt.slicer_application import Application
 from pythonqt.small_desk import SmallDesk

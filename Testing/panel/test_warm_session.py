@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.engine import PipelineEngine
-from DiffusionSegmentBackend.protocol import Alternatives, Correct, Request, Segment
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Alternatives, Correct, Request, Segment
+from DiffusionSegmentBackend.worker.engine import PipelineEngine
+from fixtures.tiny_model import NAME, coarse_phantom, write_tiny_model
 from pythonqt.slicer_application import Application
-from reliability.tiny_model import NAME, coarse_phantom, write_tiny_model
 
 
 class Clicks:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from headless.slicer_picture import putVolume
 from PySide6 import QtCore
 

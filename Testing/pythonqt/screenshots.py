@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from headless.slicer_picture import putVolume
 from PySide6 import QtCore, QtGui, QtWidgets
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.phantom import make_phantom
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
 from DiffusionSegmentBackend.reporting.review_state import read_review
-from DiffusionSegmentBackend.reporting_requests import with_volumes_now
-from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from DiffusionSegmentBackend.worker.reporting_requests import with_volumes_now
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
 from DiffusionSegmentLib.scene.review import Region, RegionState, ReviewList

@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 
 from .target import demand
 

@@ -17,23 +17,24 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from DiffusionSegmentBackend import worker
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.correction_files import correct_folder
-from DiffusionSegmentBackend.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.commands.correct import correct_folder
+from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.model_folders import USER_MODELS_VARIABLE
-from DiffusionSegmentBackend.pipeline.model import load_model
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.models.folders import USER_MODELS_VARIABLE
+from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
-from DiffusionSegmentBackend.protocol import Task, decode
-from DiffusionSegmentBackend.result_folder import CORRECTIONS, REPORT, SEGMENTATION, write_result
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import write_volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Task, decode
+from DiffusionSegmentBackend.schema.output_kinds import CORRECTIONS, REPORT, SEGMENTATION
+from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.worker import server as worker
+from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
 from .mutation import damaged, damaged_json, damaged_text
 from .target import Content, demand
-from .tiny_model import coarse_phantom, write_tiny_model
 
 _STEPS = 12
 _BEFORE_NETWORKS = {"load", "prepare", "bodypart", "report", "correct"}

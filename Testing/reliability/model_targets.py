@@ -15,16 +15,16 @@ from random import Random
 from typing import Any
 
 import torch
-from DiffusionSegmentBackend.model_folders import USER_MODELS_VARIABLE
+from DiffusionSegmentBackend.models.folders import USER_MODELS_VARIABLE
+from DiffusionSegmentBackend.models.manifest import read_description
+from DiffusionSegmentBackend.models.model import load_model, load_network
+from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.pipeline.description import read_description
-from DiffusionSegmentBackend.pipeline.model import load_model, load_network
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
-from DiffusionSegmentBackend.user_models import export_model, import_model, save_user_model
+from fixtures.tiny_model import CHANNELS, write_tiny_model
 
 from .mutation import damaged, damaged_json, damaged_text
 from .target import Content, demand
-from .tiny_model import CHANNELS, write_tiny_model
 
 
 class ModelTarget:

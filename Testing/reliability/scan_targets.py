@@ -11,12 +11,12 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from DiffusionSegmentBackend.imaging.dicom_values import DAMAGE, lenient
+from DiffusionSegmentBackend.imaging.volume import Volume, model_grid, same_geometry
+from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume, to_image, write_volume
 from DiffusionSegmentBackend.pipeline.memory import memory_errors
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.pipeline.restore import restore_map
-from DiffusionSegmentBackend.volume import Volume, model_grid, same_geometry
-from DiffusionSegmentBackend.volume_io import modality_of, read_volume, to_image, write_volume
-from imaging.dicom_files import multi_frame, save, slices, small_ct, write
+from fixtures.dicom_files import multi_frame, save, slices, small_ct, write
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset

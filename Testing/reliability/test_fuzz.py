@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume, check_geometry, model_grid
+from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume, write_volume
+from DiffusionSegmentBackend.models.manifest import read_description
+from DiffusionSegmentBackend.models.model import find_model, load_model, load_network, save_network
 from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor
-from DiffusionSegmentBackend.pipeline.description import read_description
-from DiffusionSegmentBackend.pipeline.model import find_model, load_model, load_network, save_network
-from DiffusionSegmentBackend.protocol import decode
-from DiffusionSegmentBackend.volume import Volume, check_geometry, model_grid
-from DiffusionSegmentBackend.volume_io import modality_of, read_volume, write_volume
+from DiffusionSegmentBackend.protocol.messages import decode
+from fixtures.tiny_model import CHANNELS, write_tiny_model
 
 from . import fuzz_process
 from .fuzz import SHARES, Counts, fuzz, main
@@ -26,7 +27,6 @@ from .fuzz_process import TARGETS, content_of, outcome
 from .mutation import damaged, damaged_text
 from .scan_targets import small_scan
 from .target import Content
-from .tiny_model import CHANNELS, write_tiny_model
 
 SLICE = 2000
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.pipeline.model import load_model, sha256_of
-from DiffusionSegmentBackend.volume_io import write_volume
-
-from .tiny_model import coarse_phantom, write_tiny_model
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.models.model import load_model, sha256_of
+from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 NETWORK = {
@@ -111,7 +110,7 @@ def hear(event, args):
     elif event == "import" and "evil" in args[0]:
         heard.append([event, args[0]])
 from DiffusionSegmentBackend import commands, correction_files, engine, user_models
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 sys.addaudithook(hear)
 status = main(json.loads(sys.argv[1]))
 print("HEARD " + json.dumps(heard), file=sys.stderr)

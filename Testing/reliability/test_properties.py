@@ -11,23 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from DiffusionSegmentBackend.commands.result_folder import write_result
+from DiffusionSegmentBackend.imaging.volume import Volume, canonical, model_grid, same_geometry
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.models.model import Model, load_model
+from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentBackend.networks.precision import autocast
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.pipeline.model import Model, load_model
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, segment
-from DiffusionSegmentBackend.pipeline.tile_shape import TileShape
-from DiffusionSegmentBackend.result_folder import write_result
-from DiffusionSegmentBackend.volume import Volume, canonical, model_grid, same_geometry
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+from fixtures.tiny_model import CLASSES, SPACING_MM, coarse_phantom, write_tiny_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
-
-from .tiny_model import CLASSES, SPACING_MM, coarse_phantom, write_tiny_model
 
 OPTIONS = SegmentOptions(samples=1, steps=1, seed=5, force=True)
 ORIENTATIONS = [(p, f) for p in permutations(range(3)) for f in product((False, True), repeat=3)]

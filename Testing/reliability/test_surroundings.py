@@ -14,9 +14,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.volume_io import write_volume
-
-from .tiny_model import coarse_phantom, write_tiny_model
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
 ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSegmentBackend" / "__main__.py"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes and shells are those of Linux")
@@ -148,7 +147,7 @@ def test_libraries_say_nothing_unless_asked(place: Path, make: Callable[[Path], 
     assert b"Note: The header's pixdim" in ended.stdout
     ended = run(["--verbose", *segment(place, place / "verbose", scan)])
     assert ended.returncode == 0
-    assert b"DiffusionSegmentBackend.volume_io: read" in ended.stderr
+    assert b"DiffusionSegmentBackend.imaging.volume_io: read" in ended.stderr
     assert b"DiffusionSegmentBackend.pipeline.memory: needs" in ended.stderr
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol.buffers import open_buffer
 from DiffusionSegmentLib.worker.client import WorkerState
 from worker.conftest import Session
 

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.buffers import write_buffer
+from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.atomic_writes import write_text
+from DiffusionSegmentBackend.imaging.output_folder import staged_folder
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.models.manifest import read_description
+from DiffusionSegmentBackend.models.model import load_model
+from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.pipeline.description import read_description
-from DiffusionSegmentBackend.pipeline.model import load_model
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
-from DiffusionSegmentBackend.result_folder import staged_folder, write_result, write_text
-from DiffusionSegmentBackend.user_models import export_model, import_model, save_user_model
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import write_volume
-
-from .tiny_model import CHANNELS, NAME, write_tiny_model
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from fixtures.tiny_model import CHANNELS, NAME, write_tiny_model
 
 GEOMETRY = np.diag([2.0, 2.0, 3.0, 1.0])
 NOISE = np.random.default_rng(0).random((20, 24, 28)).astype(np.float32)

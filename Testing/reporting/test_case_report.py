@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.pipeline.model import find_model
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.case_report import write_case_report
 from DiffusionSegmentBackend.reporting.colours import distinct_colours
 from DiffusionSegmentBackend.reporting.content import CaseReport, case_report
 from DiffusionSegmentBackend.reporting.html_page import html_page
 from DiffusionSegmentBackend.reporting.review_state import read_review
-from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 from matplotlib.image import imread
 
 DATE = datetime.date(2026, 5, 4)

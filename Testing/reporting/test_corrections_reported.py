@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.engine import PipelineEngine
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import ExportDicom
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import ExportDicom
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.content import CaseReport, case_report
 from DiffusionSegmentBackend.reporting.dicom_seg import write_dicom_seg
 from DiffusionSegmentBackend.reporting.html_page import html_page
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
-from DiffusionSegmentBackend.result_folder import REPORT
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.schema.output_kinds import REPORT
+from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
 from .test_dicom_seg import write_series
 

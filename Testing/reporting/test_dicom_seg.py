@@ -12,15 +12,15 @@ import numpy as np
 import pydicom
 import pytest
 import real_data
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.pipeline.model import find_model
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.dicom_seg import write_dicom_seg
 from DiffusionSegmentBackend.reporting.dicom_seg_reader import CodedTerm, read_dicom_seg
-from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.pixels import pack_bits
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid

@@ -11,14 +11,14 @@ import numpy as np
 import pydicom
 import pydicom.config
 import pytest
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.reporting.dicom_seg import write_dicom_seg
 from DiffusionSegmentBackend.reporting.dicom_seg_reader import read_dicom_seg
-from DiffusionSegmentBackend.result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume, write_volume
-from imaging.dicom_files import ROOT, multi_frame, save, slices, small_ct, write
+from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from fixtures.dicom_files import ROOT, multi_frame, save, slices, small_ct, write
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName

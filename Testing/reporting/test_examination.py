@@ -9,14 +9,14 @@ from typing import Any
 
 import pydicom
 import pytest
-from DiffusionSegmentBackend.cli import main
-from DiffusionSegmentBackend.examination import Examination, iso_date, person_name
+from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.imaging.dicom_examination import read_examination
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
-from DiffusionSegmentBackend.result_folder import REPORT
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.schema.examination import Examination, iso_date, person_name
+from DiffusionSegmentBackend.schema.output_kinds import REPORT
 
 from .test_case_report import DATE, Page
 from .test_dicom_seg import write_series

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from backend.segmenter_model import CLASSES, anisotropic_phantom, write_segmenter_model
-from DiffusionSegmentBackend.cli import main
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
-from DiffusionSegmentBackend.pipeline.description import read_manifest
+from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
+from DiffusionSegmentBackend.models.manifest import read_manifest
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.case_report import write_case_report
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.dicom_seg_reader import CodedTerm, read_dicom_seg
 from DiffusionSegmentBackend.reporting.views import axial_view
-from DiffusionSegmentBackend.result_folder import SEGMENTATION
-from DiffusionSegmentBackend.volume import Volume
-from DiffusionSegmentBackend.volume_io import read_volume
-from imaging.dicom_files import ROOT, slices, write
+from DiffusionSegmentBackend.schema.output_kinds import SEGMENTATION
+from fixtures.dicom_files import ROOT, slices, write
+from fixtures.segmenter_model import CLASSES, anisotropic_phantom, write_segmenter_model
 from pydicom.uid import MRImageStorage
 
 from .test_case_report import DATE

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.case_report import write_case_report
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
 from DiffusionSegmentBackend.reporting.views import SOFT_TISSUE_HU, axial_view
-from DiffusionSegmentBackend.volume import Volume
 
 DATE = datetime.date(2026, 5, 4)
 

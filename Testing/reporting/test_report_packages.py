@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from DiffusionSegmentBackend.cli import main
+from DiffusionSegmentBackend.cli.main import main
 
 
 @pytest.mark.parametrize(

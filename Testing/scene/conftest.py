@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.protocol import Hypotheses, Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Hypotheses, Result
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.terminology import ModelDescription, readModelDescription

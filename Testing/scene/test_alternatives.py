@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Hypotheses
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Hypotheses
 from DiffusionSegmentLib.scene.alternatives import (
     Place,
     SampleMaps,

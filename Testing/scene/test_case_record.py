@@ -11,8 +11,8 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from DiffusionSegmentLib.scene.label_map import writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.correction_record import CorrectionKind
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Corrected, Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.messages import Corrected, Result
+from DiffusionSegmentBackend.schema.correction_record import CorrectionKind
 from DiffusionSegmentLib.scene.case_record import readCaseRecord
 from DiffusionSegmentLib.scene.correction_trace import keptCorrections
 from DiffusionSegmentLib.scene.corrections import applyCorrected, findCorrections

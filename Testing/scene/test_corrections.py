@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Corrected, Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Corrected, Result
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import Corrections, applyCorrected, findCorrections
 from DiffusionSegmentLib.scene.delivered import DELIVERED_ROLE, marksInForce

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import slicer
-from DiffusionSegmentBackend.examination import Examination
+from DiffusionSegmentBackend.schema.examination import Examination
 from DiffusionSegmentLib.scene.examination import examinationOf
 
 Ct = slicer.vtkMRMLScalarVolumeNode

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Hypotheses
 from DiffusionSegmentLib.scene.alternatives import Place, keepAlternatives, pickAlternative
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import findCorrections

@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.box import Box, boxAround, boxOfGrid
 from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan

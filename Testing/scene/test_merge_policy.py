@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import geometry_of, write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, write_buffer
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels

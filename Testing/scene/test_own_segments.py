@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.model_folders import bundled_models_folder
+from DiffusionSegmentBackend.models.folders import bundled_models_folder
 from DiffusionSegmentLib.scene.installed_models import installedModels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.layers import BINARY

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Preview
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Preview
 from DiffusionSegmentLib.scene.label_map import readLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.overlay import STYLES, OverlayKind, showOverlay

@@ -9,7 +9,7 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.jump import jumpTo, jumpToRegion
 from DiffusionSegmentLib.scene.label_map import writeLabels

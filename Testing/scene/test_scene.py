@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.overlay import OverlayKind, setThreshold, showOverlay
 from DiffusionSegmentLib.scene.result import putResult
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from DiffusionSegmentBackend.buffers import write_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Similarity
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import Similarity
 from DiffusionSegmentLib.scene.history import History, StepName, snapshot
 from DiffusionSegmentLib.scene.label_map import readLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import slicer
 import vtk
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.terminology import ModelDescription

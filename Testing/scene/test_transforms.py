@@ -7,8 +7,8 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.labelled_scan import LabelledScan

@@ -17,12 +17,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
-from DiffusionSegmentBackend import worker
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
-from DiffusionSegmentBackend.engine import Delivery
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result, Segment
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import Result, Segment
+from DiffusionSegmentBackend.worker.engine import Delivery
+from DiffusionSegmentBackend.worker import server as worker
 
 STEP_SECONDS = 0.02
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
-from DiffusionSegmentBackend.protocol import PROTOCOL_VERSION
+from DiffusionSegmentBackend.protocol.messages import PROTOCOL_VERSION
 
 
 def say(**message: object) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import VolumeReference
+from DiffusionSegmentBackend.protocol.buffers import open_buffer
+from DiffusionSegmentBackend.protocol.messages import VolumeReference
 from DiffusionSegmentLib.worker.scan_file import ScanFile
 
 from .conftest import Session

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Imported, ImportModel, SelfTest, SelfTestReport, decode, encode
+from DiffusionSegmentBackend.protocol.messages import (
+    Imported,
+    ImportModel,
+    SelfTest,
+    SelfTestReport,
+    decode,
+    encode,
+)
 from DiffusionSegmentLib.worker.client import WorkerState
 from DiffusionSegmentLib.worker.transport_protocol import WORKER_ARGUMENTS
 

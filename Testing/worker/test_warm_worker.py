@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.phantom import make_phantom
-from DiffusionSegmentBackend.protocol import Result
-from DiffusionSegmentBackend.volume import Volume
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
+from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.worker.client import WorkerClient
 from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from DiffusionSegmentBackend.errors import ErrorCode
-from DiffusionSegmentBackend.protocol import MAX_LINE_BYTES
+from DiffusionSegmentBackend.protocol.messages import MAX_LINE_BYTES
 from DiffusionSegmentLib.worker.client import WorkerState
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol.buffers import open_buffer
 from DiffusionSegmentLib.worker.client import WorkerState
 from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..imaging.volume import Volume
+from ..metrics.metrics import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
+from ..metrics.surface import LabelSurfaces, surface_dice
 from ..pipeline.islands import pieces_of
 from ..pipeline.uncertainty import volume_interval_ml
-from ..volume import Volume
-from .metrics import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
-from .surface import LabelSurfaces, surface_dice
 
 ERROR_SHARES = (0.01, 0.02, 0.05)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from DiffusionSegmentBackend.evaluation.scores import Scores, shared_case_means
+
 from ..errors import DiffusionSegmentError, ErrorCode
-from .evidence.results import Scores, shared_case_means
 from .statistics import PairedDifference, holm_adjusted, paired_difference
 from .stored_evaluation import StoredEvaluation
 from .summary import DICE, LEVEL, ROUNDS, SEED, SURFACE_DICE, VOX2VEC_DICE

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datasets.labelled_cases import CaseFiles, drawn_values, read_case_labels
+from ..imaging.volume import Volume
+from ..imaging.volume_io import read_volume
+from ..models.model import Model, weights_sha256
 from ..pipeline.islands import sink_islands
 from ..pipeline.memory import memory_errors
-from ..pipeline.model import Model, weights_sha256
 from ..pipeline.options import ResolvedRun, SegmentOptions, resolve
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.segment import open_session
 from ..pipeline.session import Session
 from ..pipeline.uncertainty import entropy
-from ..training.data import CaseFiles, drawn_values, read_case_labels
-from ..volume import Volume
-from ..volume_io import read_volume
 from .case_measures import (
     AnswerMeasures,
     CaseMeasures,

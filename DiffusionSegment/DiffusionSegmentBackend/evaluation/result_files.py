@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..datasets.labelled_folders import FolderCases
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..result_folder import staged_file
+from ..imaging.atomic_writes import staged_file
 from .case_measures import AnswerMeasures, CaseMeasures, OrganMeasures
 from .evaluate import Evaluation
-from .labelled_folders import FolderCases
 from .summary import (
     DICE,
     LEVEL,

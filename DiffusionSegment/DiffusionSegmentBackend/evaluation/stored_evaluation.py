@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from DiffusionSegmentBackend.evaluation.scores import Scores
+
 from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
-from .evidence.results import Scores
 from .result_files import FORMAT, FORMAT_VERSION
 from .summary import DICE, SURFACE_DICE, VOX2VEC_DICE
 

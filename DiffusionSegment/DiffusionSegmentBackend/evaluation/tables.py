@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..datasets.labelled_folders import FolderCases
 from .comparison import ComparedScore, Comparison
 from .evaluate import Evaluation
-from .evidence.tables import NOTHING
-from .labelled_folders import FolderCases
 from .statistics import PairedDifference
 from .summary import (
     DICE,
@@ -23,6 +22,7 @@ from .summary import (
 
 _TITLES = {DICE: "Dice", SURFACE_DICE: "surface Dice 2 mm", VOX2VEC_DICE: "Dice 1x1x2 mm"}
 _INTERVAL = "[95 % interval]"
+NOTHING = "–"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..pipeline.model import Model
+from ..models.model import Model
 from ..pipeline.session import ENSEMBLE_WEIGHT, Prediction
 
 PROBE, REFINER, ENSEMBLE, SEGMENTER = "probe", "refiner", "ensemble", "segmenter"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from ..examination import Examination
+from ..schema.examination import Examination
 from .dicom_values import DAMAGE, lenient, text
 
 _TAGS = {

@@ -8,10 +8,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume, is_sheared
 from .dicom_grid import Stack
 from .dicom_pixels import read_values
 from .dicom_series import Candidate, choose_series
+from .volume import Volume, is_sheared
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume
 from .compressed_files import GZIP_MAGIC, first_bytes
 from .meta_image import read_meta_image
 from .nifti import nifti_magic, read_nifti
 from .nrrd import read_nrrd
 from .text_headers import NotAVolume
+from .volume import Volume
 
 READABLE = "DICOM folder, NIfTI, NRRD or MHA"
 _HEAD_BYTES = 4096

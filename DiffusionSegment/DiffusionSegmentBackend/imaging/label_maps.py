@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume, check_geometry
-from ..volume_io import read_volume
 from .compressed_files import first_bytes
 from .image_files import refusals
 from .nrrd import NrrdImage, read_nrrd
 from .placement import laid_on
+from .volume import Volume, check_geometry
+from .volume_io import read_volume
 
 LARGEST_LABEL = 255
 _WHOLE = 1e-3

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..volume import Volume
 from .text_headers import NotAVolume, axis_count, counts, header_lines, numbers
+from .volume import Volume
 from .voxel_files import VoxelLayout, file_beside, files_of_pattern, read_voxels
 
 _TYPES = {

@@ -17,10 +17,10 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume
 from .compressed_files import first_bytes, open_decompressed
 from .nifti_geometry import has_shear, nifti_geometry
 from .text_headers import NotAVolume
+from .volume import Volume
 
 SUFFIXES = (".nii", ".nii.gz")
 HEADER_BYTES = 540

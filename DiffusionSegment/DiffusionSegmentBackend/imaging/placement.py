@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Volume, same_geometry
 from .nifti_geometry import has_shear
 from .shear import straight_grid
+from .volume import Volume, same_geometry
 
 # Headers round: 0.1 mm of an origin is less than this of any voxel of a CT.
 _FARTHEST_VOXELS = 0.25

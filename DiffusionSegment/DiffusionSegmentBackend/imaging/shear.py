@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..volume import Volume
 from .nifti_geometry import has_shear
+from .volume import Volume
 
 SHEARED_NOTE = (
     "The scan's axes are not at right angles (gantry tilt): the maps lie on a straight grid that holds the scan, "

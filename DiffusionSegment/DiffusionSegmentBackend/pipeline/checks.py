@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from .description import ModelDescription
-from .layout import organ_layout_mm
+from ..models.layout import organ_layout_mm
+from ..models.manifest import ModelDescription
 from .prepare import BODY_THRESHOLD
 
 # A CT in HU shows fat or air: some percent of its voxels lie below. An MR, which has no unit, is not negative.

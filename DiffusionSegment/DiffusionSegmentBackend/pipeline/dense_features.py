@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.noise import noise_field
+from ..imaging.volume import Grid, Volume, coarser_grid, model_grid
+from ..models.model import Model
+from ..models.tile_shape import Sides
 from ..networks.bodypart import normalised
 from ..networks.precision import autocast
-from ..volume import Grid, Volume, coarser_grid, model_grid
 from .features import body_box, body_coordinates, padded
-from .model import Model
 from .prepare import network_input
 from .progress import Progress, silent
 from .region import Box
-from .tile_shape import Sides
 from .tiling import Tiling
 
 

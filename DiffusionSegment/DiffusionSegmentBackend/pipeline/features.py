@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.model import Model
+from ..models.tile_shape import Sides, TileShape
 from ..networks.bodypart import normalised, whole_volume_coordinates
 from ..networks.fine_path import upsampled
 from ..networks.precision import autocast
-from .model import Model
 from .prepare import BODY_THRESHOLD
 from .progress import Progress
-from .tile_shape import Sides, TileShape
 from .tiling import Tiling, tiling_of
 
 _FINEST_LEVELS = 2

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from .model import Model
+from ..models.model import Model
+from ..models.pre_segmenter import Footprint
+from ..models.tile_shape import TILE_SIDE, TileShape
 from .parts import parts_of
-from .pre_segmenter import Footprint
-from .tile_shape import TILE_SIDE, TileShape
 from .tiling import Tiling
 
 _GB = 1e9

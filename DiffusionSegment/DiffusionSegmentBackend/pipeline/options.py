@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..diffusion.reverse import SAMPLERS
 from ..diffusion.schedule import SCHEDULES
 from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
-from .model import Model
+from ..models.model import Model
 from .sampling import SamplingPlan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .tile_shape import TileShape
+from ..models.tile_shape import TileShape
 from .tiling import interval_of
 
 

@@ -9,17 +9,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..models.model import Model
+from ..models.tile_shape import TileShape
 from .checks import heeded, judge_body_part, judge_organs, organ_measures, share_in_reach
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
 from .islands import sink_islands
-from .model import Model
 from .parts import Part, parts_of
 from .progress import Progress, counted, part_of, silent
 from .refinement import TileChains
 from .region import Box, box_for, confined, confined_prediction
 from .sampling import SamplingPlan, Window
 from .session import ENSEMBLE_WEIGHT, Prediction, Stopwatch
-from .tile_shape import TileShape
 from .uncertainty import SampleStatistics
 
 

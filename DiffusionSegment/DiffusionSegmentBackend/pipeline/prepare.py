@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Grid, Volume, check_values
-from .description import ModelDescription
+from ..imaging.volume import Grid, Volume, check_values
+from ..models.manifest import ModelDescription
 
 # Above this an image in -1..1 shows the body; a little stricter than tissue against air, for noise around it.
 BODY_THRESHOLD = -0.9

@@ -17,8 +17,8 @@ from ..diffusion.noise import noise_window
 from ..diffusion.schedule import log_snr
 from ..networks.precision import autocast
 from ..networks.refiner import Refiner, Shared
+from .constraints import clamped
 from .features import Stage1
-from .marks import clamped
 from .sampling import PredictX0, SamplingPlan, Window, coded, sample_steps
 
 Place = tuple[slice, slice, slice]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Grid
+from ..imaging.volume import Grid
+from ..models.tile_shape import TileShape
 from .session import Prediction
-from .tile_shape import TileShape
 
 Box = tuple[slice, slice, slice]
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..models.manifest import Label, ModelDescription
+from ..models.model import Model, weights_sha256
 from .checks import organ_confidence
-from .description import Label, ModelDescription
 from .islands import pieces_of
-from .model import Model, weights_sha256
 from .review import ReviewRegion
 from .uncertainty import volume_interval_ml
 

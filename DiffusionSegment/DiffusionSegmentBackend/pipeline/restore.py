@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..volume import Grid, linear_taps
+from ..imaging.volume import Grid, linear_taps
 from .memory import Allocate, in_memory
 
 Box = tuple[slice, slice, slice]

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..volume import Grid
-from .description import ModelDescription
+from ..imaging.volume import Grid
+from ..models.manifest import ModelDescription
 
 _DOUBT = 0.2
 _MIN_ML = 0.1

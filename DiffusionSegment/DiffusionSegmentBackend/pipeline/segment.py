@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..volume import Grid, Volume, model_grid
+from ..imaging.volume import Grid, Volume, model_grid
+from ..models.model import Model
 from .checks import check_modality
 from .memory import RunSize, choose_way, in_memory, memory_errors, on_disk, resident_bytes, with_fallback
-from .model import Model
 from .options import SegmentOptions, plan_of
 from .prediction import Job, predict
 from .prepare import network_input

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..volume import Grid
+from ..imaging.volume import Grid
 from .memory import AT_ONCE, Way
 from .sampling import SamplingPlan
 

@@ -10,7 +10,7 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
-from .tile_shape import Sides, TileShape
+from ..models.tile_shape import Sides, TileShape
 
 TILE_OVERLAP = 0.25
 # A share of the side. With nnU-Net's eighth and a quarter of overlap the weight passes from one tile to the next

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..correction_record import CorrectionRecord, corrected_organs, corrections_of
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.placement import laid_on
-from ..pipeline.description import ModelDescription, read_description
-from ..pipeline.model import find_model
-from ..result_folder import REPORT, SEGMENTATION, UNCERTAINTY
-from ..volume import Volume, check_same_place
-from ..volume_io import read_volume
+from ..imaging.volume import Volume, check_same_place
+from ..imaging.volume_io import read_volume
+from ..models.manifest import ModelDescription, read_description
+from ..models.model import find_model
+from ..schema.correction_record import CorrectionRecord, corrected_organs, corrections_of
+from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 
 OTHER_SCAN = "Give the scan that the result was made from."
 _NEEDED = ("software", "model", "version", "sha256")

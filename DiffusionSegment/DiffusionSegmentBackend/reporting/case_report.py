@@ -6,10 +6,10 @@ import datetime
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..examination import Examination
+from ..imaging.atomic_writes import check_writable, staged_file, write_text
 from ..imaging.dicom_examination import read_examination
-from ..result_folder import check_writable, staged_file, write_text
-from ..volume_io import Scan, read_scan
+from ..imaging.volume_io import Scan, read_scan
+from ..schema.examination import Examination
 from .case import read_case
 from .content import case_report, scan_name_of
 from .html_page import html_page

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from ..correction_record import CorrectionKind, CorrectionRecord
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..examination import Examination
+from ..imaging.volume import Volume
 from ..pipeline.checks import shows_hounsfield
-from ..volume import Volume
+from ..schema.correction_record import CorrectionKind, CorrectionRecord
+from ..schema.examination import Examination
 from .case import Case, Organ, Region, case_on_scan
 from .colours import distinct_colours
 from .review_state import OrganState, Review

@@ -16,8 +16,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.atomic_writes import check_writable, staged_file
 from ..imaging.dicom_values import DAMAGE, lenient
-from ..result_folder import check_writable, staged_file
 from .case import Case, Organ, case_on_scan, read_case
 from .dicom_seg_source import SegSource, read_seg_source
 

@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.dicom_grid import position_tolerance
-from ..volume import Volume, check_geometry
+from ..imaging.volume import Volume, check_geometry
 
 _SAME_DIRECTION = 1e-3
 _SAME_PLACE_MM = 0.05

@@ -24,7 +24,7 @@ from ..imaging.dicom_grid import Stack, unit_axes
 from ..imaging.dicom_headers import Frame, is_dicom
 from ..imaging.dicom_series import choose_series
 from ..imaging.dicom_values import DAMAGE, numbers, text
-from ..volume import Volume
+from ..imaging.volume import Volume
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _THE_SAME = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
-from ..volume import Volume, canonical
+from ..imaging.volume import Volume, canonical
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
 DOUBT_LOW, DOUBT_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it

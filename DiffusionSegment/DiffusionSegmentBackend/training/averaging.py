@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..pipeline.description import ModelDescription, read_description
-from ..pipeline.model import load_network, save_network
+from ..models.manifest import ModelDescription, read_description
+from ..models.model import load_network, save_network
 
 # Those that the probe's training changes.
 AVERAGED = ("backbone", "probe")

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.labelled_cases import TISSUE_THRESHOLD, Case
+from ..datasets.patches import patch_batches
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.backbone import Backbone
 from .contrastive import ContrastiveObjective, crop_pairs
-from .data import TISSUE_THRESHOLD, Case
 from .loop import Budget, Training
 from .objectives import DiffusionObjective, RestorativeObjective, StudentObjective
-from .patches import patch_batches
 
 OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pipeline.layout import axis_parallel_fit
-from .data import Case
+from ..datasets.labelled_cases import Case
+from ..models.layout import axis_parallel_fit
 
 _ROUNDS = 20
 _MIN_VOXELS = 5

@@ -27,11 +27,11 @@ from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..datasets.labelled_cases import Case
+from ..models.manifest import Label
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
-from ..pipeline.description import Label
 from ..pipeline.prepare import BODY_THRESHOLD
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
-from .data import Case
 from .loop import Budget, Report, Training
 
 _MIN_SIDE = 48

@@ -14,8 +14,8 @@ from monai.transforms import Compose, RandAdjustContrast, RandGaussianNoise, Ran
 from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
+from ..datasets.labelled_cases import TISSUE_THRESHOLD, Case
 from ..networks.backbone import Backbone, descriptors_at
-from .data import TISSUE_THRESHOLD, Case
 
 _TEMPERATURE = 0.1
 _PROJECTED = 128

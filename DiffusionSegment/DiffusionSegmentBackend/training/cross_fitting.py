@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..datasets.folds import Fold
+from ..datasets.labelled_cases import TISSUE_THRESHOLD, Case
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..evaluation.calibration import fit_temperature
+from ..metrics.calibration import fit_temperature
+from ..models.manifest import ModelDescription, read_description
+from ..models.model import Model, load_model, load_network, save_network
 from ..networks.temperature import as_trained, set_temperature
-from ..pipeline.description import ModelDescription, read_description
 from ..pipeline.features import Stage1, first_stage
-from ..pipeline.model import Model, load_model, load_network, save_network
 from ..pipeline.options import SegmentOptions, plan_of
 from ..pipeline.prediction import refine
 from ..pipeline.progress import silent
-from .data import TISSUE_THRESHOLD, Case
-from .folds import Fold
 from .presegmentations import presegment, read_presegmentations, write_presegmentations
 from .session import add_coordinates, load_cases
 

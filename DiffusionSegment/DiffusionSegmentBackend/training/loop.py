@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..result_folder import write_text
+from ..imaging.atomic_writes import write_text
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "losses.jsonl"

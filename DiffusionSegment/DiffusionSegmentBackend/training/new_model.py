@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..model_folders import bundled_models_folder
-from ..pipeline.description import ModelDescription
-from ..user_models import is_model_name
+from ..models.folders import bundled_models_folder
+from ..models.manifest import ModelDescription
+from ..models.user_models import is_model_name
 
 LICENCE_NOT_STATED = "not stated"
 _FIRST_VERSION = "1"

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datasets.labelled_cases import Case
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..models.tile_shape import TILE_SIDE, TileShape
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
 from ..networks.probe import Probe
-from ..pipeline.tile_shape import TILE_SIDE, TileShape
 from ..pipeline.tiling import tiling_of
-from .data import Case
 
 _TILE = TileShape.cube(TILE_SIDE)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..datasets.labelled_cases import Case
+from ..datasets.patches import patch_batches
 from ..networks.backbone import Backbone
 from ..networks.probe import Probe
 from ..networks.temperature import set_temperature
-from .data import Case
 from .loop import Budget, Training
 from .losses import SegmentationLoss
-from .patches import patch_batches
 
 _FROZEN_SHARE = 0.05
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..datasets.volumes import TrainingVolume, class_centres
 from .label_loss import IGNORED
-from .volumes import TrainingVolume, class_centres
 
 MIN_PROBABILITY = 0.7
 

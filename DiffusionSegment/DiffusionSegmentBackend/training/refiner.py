@@ -12,17 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..datasets.labelled_cases import Case
+from ..datasets.patches import patch_batches
 from ..diffusion.noise import training_noise
 from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone, fine_features
 from ..networks.refiner import Refiner
 from ..networks.temperature import set_temperature
-from ..pipeline.marks import Descriptors, clamped, one_hot_marks, spread
+from ..pipeline.constraints import clamped, one_hot_marks
+from ..pipeline.interactive.scribbles import Descriptors, spread
 from ..pipeline.sampling import coded
-from .data import Case
 from .loop import Budget, Training
 from .losses import SegmentationLoss
-from .patches import patch_batches
 from .schemes import RefinerRecipe, source_of
 from .simulated_reader import random_stroke
 

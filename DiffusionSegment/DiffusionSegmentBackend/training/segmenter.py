@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..datasets.patch_geometry import PatchShape
+from ..datasets.patch_sampler import Augmentation, Patches, PatchSampler, TrainingSet
+from ..datasets.prefetch import prefetched
 from ..diffusion.schedule import Schedule, add_noise, log_snr, velocity
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..networks.bf16_check import MIN_DEEPEST_SIDE, training_dtype
@@ -23,9 +26,6 @@ from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
 from .loop import Budget, Report, Training
-from .patch_geometry import PatchShape
-from .patch_sampler import Augmentation, Patches, PatchSampler, TrainingSet
-from .prefetch import prefetched
 from .sample_parallel import backward_by_sample, one_thread_each
 
 _TRUNK_LOSS = 0.5

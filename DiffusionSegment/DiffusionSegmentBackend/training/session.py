@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..model_folders import bundled_models_folder
+from ..datasets.labelled_cases import Case, find_cases, load_case, load_scan, scan_paths
+from ..models.folders import bundled_models_folder
+from ..models.manifest import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
+from ..models.model import find_model, save_network, write_description
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
-from ..pipeline.description import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
-from ..pipeline.model import find_model, save_network, write_description
-from .data import Case, find_cases, load_case, load_scan, scan_paths
 from .loop import CHECKPOINT_FILE, Budget
 from .new_model import new_description
 

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.volume import model_grid
+from ..models.manifest import ModelDescription, find_model, list_models, read_description
+from ..models.model import Model
+from ..models.user_models import check_base_is_installed, check_free_name, save_user_model
 from ..pipeline.checks import check_modality, shows_hounsfield
-from ..pipeline.description import ModelDescription, find_model, list_models, read_description
 from ..pipeline.features import body_coordinates
-from ..pipeline.model import Model
 from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
-from ..user_models import check_base_is_installed, check_free_name, save_user_model
-from ..volume import model_grid
 from .loop import Budget
 from .teaching import TaughtCase, check_lesson, teach
 

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.volume import Volume
+from ..models.model import Model
+from ..models.pre_segmenter import PreSegmenter, ProbedFeatures
 from ..networks.probe import Probe
 from ..pipeline.dense_features import DenseFeatures, scan_features
-from ..pipeline.model import Model
-from ..pipeline.pre_segmenter import PreSegmenter, ProbedFeatures
 from ..pipeline.progress import Progress, silent
-from ..volume import Volume
 from .loop import Budget, Training
 from .losses import SegmentationLoss
 

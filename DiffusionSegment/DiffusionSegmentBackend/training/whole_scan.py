@@ -9,19 +9,19 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..evaluation.metrics import dice_by_label
+from ..datasets.labelled_cases import CaseFiles, read_case_labels
+from ..datasets.volumes import TrainingVolume
+from ..imaging.volume import coarser_grid
+from ..imaging.volume_io import read_volume
+from ..metrics.metrics import dice_by_label
+from ..models.manifest import ModelDescription
 from ..networks.bodypart import normalised
 from ..networks.precision import autocast
 from ..networks.segmenter import Segmenter
 from ..networks.space_to_depth import Stride
-from ..pipeline.description import ModelDescription
 from ..pipeline.restore import restore_labels
 from ..pipeline.tiling import BLEND_SIGMA, TILE_OVERLAP
-from ..volume import coarser_grid
-from ..volume_io import read_volume
-from .data import CaseFiles, read_case_labels
 from .segmenter import SegmenterRecipe
-from .volumes import TrainingVolume
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from DiffusionSegmentBackend.protocol import Alternatives, Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Alternatives, Hypotheses
 
 from ..scene.alternatives import (
     Place,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
-from DiffusionSegmentBackend.protocol import Imported, ImportModel, SelfTest, SelfTestReport
+from DiffusionSegmentBackend.protocol.messages import Imported, ImportModel, SelfTest, SelfTestReport
 
 from ..worker.client import WorkerClient
 from . import wording

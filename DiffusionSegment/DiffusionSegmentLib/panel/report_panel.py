@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
-from DiffusionSegmentBackend.protocol import ExportDicom, WriteReport, Written
+from DiffusionSegmentBackend.protocol.messages import ExportDicom, WriteReport, Written
 
 from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from ..scene.examination import examinationOf

@@ -5,7 +5,7 @@ from typing import Any
 
 import qt
 import slicer
-from DiffusionSegmentBackend.protocol import Correct, Corrected
+from DiffusionSegmentBackend.protocol.messages import Correct, Corrected
 
 from ..scene.corrections import Corrections, answerBox, applyCorrected, findCorrections
 from ..scene.history import History, Snapshot, StepName, snapshot

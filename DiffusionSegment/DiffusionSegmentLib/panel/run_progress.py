@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from DiffusionSegmentBackend.protocol import Progress
+from DiffusionSegmentBackend.protocol.messages import Progress
 
 from . import wording
 from .time_left import TimeLeft, roundedSeconds

@@ -7,7 +7,7 @@ from typing import Any
 import qt
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import (
+from DiffusionSegmentBackend.protocol.messages import (
     Answer,
     Corrected,
     Hypotheses,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import qt
 import slicer
-from DiffusionSegmentBackend.protocol import Similar, Similarity
+from DiffusionSegmentBackend.protocol.messages import Similar, Similarity
 
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.labelled_scan import LabelledScan

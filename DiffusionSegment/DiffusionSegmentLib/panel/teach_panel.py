@@ -5,7 +5,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Taught, Teach
+from DiffusionSegmentBackend.protocol.messages import Taught, Teach
 
 from ..scene.installed_models import installedModels
 from ..scene.labelled_scan import LabelledScan

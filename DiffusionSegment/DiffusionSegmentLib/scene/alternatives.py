@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Hypotheses
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import Hypotheses
 
 from .box import Box, boxAround, boxOfGrid
 from .label_map import readLabels, writeLabels

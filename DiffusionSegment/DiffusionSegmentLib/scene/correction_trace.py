@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.correction_record import (
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.correction_record import (
     CorrectionKind,
     CorrectionRecord,
     corrections_of,
     record_correction,
     with_corrections,
 )
-from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 
 from .delivered import deliveredLabels
 from .label_map import readLabels

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Corrected
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import Corrected
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxOfGrid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-from DiffusionSegmentBackend.examination import Examination
+from DiffusionSegmentBackend.schema.examination import Examination
 
 _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 _TAGS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from DiffusionSegmentBackend.model_folders import installed_descriptions
+from DiffusionSegmentBackend.models.folders import installed_descriptions
 
 from .terminology import ModelDescription, readModelDescription
 

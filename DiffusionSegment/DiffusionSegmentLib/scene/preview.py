@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Preview
+from DiffusionSegmentBackend.protocol.buffers import open_buffer
+from DiffusionSegmentBackend.protocol.messages import Preview
 
 from .nodes import nodesOfClass
 from .segmentation import putSegmentation

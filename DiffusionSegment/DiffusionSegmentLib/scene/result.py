@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result, VolumeReference
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import Result, VolumeReference
 
 from .correction_trace import carriedCorrections
 from .delivered import forgetMarks, keepDelivered

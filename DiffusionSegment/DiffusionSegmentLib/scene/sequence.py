@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.buffers import open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Result
+from DiffusionSegmentBackend.protocol.buffers import open_buffer
+from DiffusionSegmentBackend.protocol.messages import Result
 
 from .nodes import nodesOfClass
 from .review import takeReport

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 import vtk
-from DiffusionSegmentBackend.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol import Similarity
+from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
+from DiffusionSegmentBackend.protocol.messages import Similarity
 from slicer.util import updateVolumeFromArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from DiffusionSegmentBackend.buffers import write_buffer
-from DiffusionSegmentBackend.protocol import VolumeReference
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import VolumeReference
 
 
 class ScanFile:

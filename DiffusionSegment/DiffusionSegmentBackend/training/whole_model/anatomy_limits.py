@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ...models.manifest import ModelDescription
 from ...pipeline.checks import OrganMeasures, organ_measures
-from ...pipeline.description import ModelDescription
 from .out_of_fold import OutOfFold
 
 _MIN_ORGAN_SHARE = 0.1

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.case_folds import CaseFold
 from ...networks.segmenter import Segmenter
-from ..case_folds import CaseFold
 from .model_run import ModelRun
 from .out_of_fold import OutOfFold, predict_out_of_fold
 

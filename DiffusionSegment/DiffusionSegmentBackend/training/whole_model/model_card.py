@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...pipeline.description import CARD_FILE, ModelDescription
-from ...result_folder import write_text
+from ...imaging.atomic_writes import write_text
+from ...models.manifest import CARD_FILE, ModelDescription
 from .model_folder import ModelFolder
 from .options import ModelTrainingOptions
 from .time_plan import TimePlan

@@ -7,21 +7,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...datasets.scans import ScanFiles
 from ...errors import DiffusionSegmentError, ErrorCode
-from ...model_folders import bundled_models_folder
-from ...pipeline.description import (
-    DESCRIPTION_FILE,
-    ModelDescription,
-    label_without_terms,
-    read_description,
-    read_manifest,
-)
-from ...pipeline.model import write_description
-from ...result_folder import write_text
+from ...imaging.atomic_writes import write_text
+from ...models.folders import bundled_models_folder
+from ...models.manifest import DESCRIPTION_FILE, ModelDescription, label_without_terms, read_description, read_manifest
+from ...models.model import write_description
 from ..new_model import data_text, new_description
 from ..session import TRAINING_FOLDER
 from .options import ModelTrainingOptions
-from .scans import ScanFiles
 from .time_plan import NO_PREPARATION, Preparation
 
 MANIFESTS = bundled_models_folder().parent / "Manifests"

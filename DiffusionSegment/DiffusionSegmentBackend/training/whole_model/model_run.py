@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from ...datasets.patch_sampler import TrainingSet
+from ...datasets.scans import ScanFiles, Volumes, read_volumes
+from ...models.model import load_network
 from ...networks.bodypart import BodyPartRegressor
 from ...networks.segmenter import Segmenter
-from ...pipeline.model import load_network
 from ..loop import Budget
-from ..patch_sampler import TrainingSet
 from ..session import store
 from .model_folder import ModelFolder
 from .networks import NetworkTraining
 from .options import ModelTrainingOptions
-from .scans import ScanFiles, Volumes, read_volumes
 from .stage_bar import StageBar
 from .time_plan import TimePlan
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from ...datasets.patch_sampler import TrainingSet, augmentation_for
+from ...models.manifest import ModelDescription
 from ...networks.segmenter import Segmenter, start_from_trunk
 from ...networks.space_to_depth import Stride
-from ...pipeline.description import ModelDescription
 from ..loop import Budget, Report
-from ..patch_sampler import TrainingSet, augmentation_for
 from ..segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 
 _TRUNK_RATE, _SEGMENTER_RATE, _STUDENT_RATE, _BODYPART_RATE = 1e-3, 6e-4, 1.2e-4, 2e-3

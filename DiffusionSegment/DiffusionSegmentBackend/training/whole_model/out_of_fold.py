@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...evaluation.calibration import SMALLEST_PROBABILITY
+from ...datasets.labelled_cases import CaseFiles
+from ...datasets.volumes import TrainingVolume
+from ...metrics.calibration import SMALLEST_PROBABILITY
+from ...models.manifest import ModelDescription
 from ...networks.segmenter import Segmenter
-from ...pipeline.description import ModelDescription
-from ..data import CaseFiles
 from ..segmenter import SegmenterRecipe
-from ..volumes import TrainingVolume
 from ..whole_scan import dice_on_scan, whole_scan_probabilities
 
 _VOXELS = 20_000

@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import torch
 
+from ...datasets.labelled_cases import CaseFiles, load_case
+from ...datasets.scans import Note, ScanFiles, complete_cases
+from ...datasets.volumes import TrainingVolume, training_volume
+from ...models.manifest import ModelDescription
 from ...networks.bodypart import BodyPartRegressor
-from ...pipeline.description import ModelDescription
-from ..data import CaseFiles, load_case
-from ..volumes import TrainingVolume, training_volume
 from .networks import NetworkTraining
 from .out_of_fold import predict_out_of_fold
-from .scans import Note, ScanFiles, complete_cases
 from .time_plan import Preparation
 
 # Other work on the machine, and scans that take longer than their size says.

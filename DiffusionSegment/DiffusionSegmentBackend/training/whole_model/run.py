@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...pipeline.model import choose_device
+from ...datasets.scans import ScanFiles, find_scans
+from ...models.model import choose_device
 from .model_folder import ModelFolder
 from .model_run import ModelRun
 from .networks import NetworkTraining
 from .options import ModelTrainingOptions
 from .preparation import measure_preparation
-from .scans import ScanFiles, find_scans
 from .stage_bar import preparation_bar, stage_bar
 from .stages import STAGE_FUNCTIONS
 from .time_plan import TimePlan, plan_time

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from ...evaluation.calibration import fit_temperature
+from ...datasets.labelled_cases import Case
+from ...datasets.scans import read_cases
+from ...metrics.calibration import fit_temperature
+from ...models.model import load_network, save_network
 from ...networks.segmenter import Segmenter
 from ...networks.temperature import set_temperature, temperature
-from ...pipeline.model import load_network, save_network
 from ..bodypart import body_frame, framed_scans, free_scans, train_bodypart
-from ..data import Case
 from ..segmenter import SegmenterRecipe
 from ..session import store, store_body_range
 from .anatomy_limits import anatomy_limits, measures_of
@@ -21,7 +22,6 @@ from .fold_networks import held_out_names, read_prediction, train_folds
 from .model_card import write_card
 from .model_folder import ModelFolder
 from .model_run import ModelRun
-from .scans import read_cases
 from .student import train_student
 
 

@@ -8,15 +8,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ...datasets.case_folds import CaseFold, is_gain
+from ...datasets.scans import Volumes
+from ...datasets.volumes import TrainingVolume
+from ...models.model import load_network
 from ...networks.segmenter import Segmenter
-from ...pipeline.model import load_network
-from ..case_folds import CaseFold, is_gain
 from ..pseudo_labels import pseudo_labelled
-from ..volumes import TrainingVolume
 from ..whole_scan import whole_scan_probabilities
 from .fold_networks import fold_network, predict
 from .model_run import ModelRun
-from .scans import Volumes
 
 # Written down before the first trial.
 MIN_GAIN = 0.003

@@ -1,0 +1,118 @@
+"""The command line of `diffusion-segment segment`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..commands.progress_display import ProgressBar, add_progress_option
+from ..commands.run_estimate import SEGMENT_STAGES
+from ..commands.several_inputs import NAMING
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.atomic_writes import check_writable
+from ..imaging.output_folder import check_replaceable
+from ..schema.output_kinds import RESULT
+from .command_parser import examples, organ_names
+from .extra_options import add_extra_options
+from .run_options import add_overwrite_option, add_run_options, check_input, segment_options
+from .series_option import add_series_option
+
+# Tells an error in a line that begins with the input that it is about, and gives it back in words.
+Tell = Callable[[BaseException, str], DiffusionSegmentError]
+
+
+def add_segment_command(commands: Any, tell: Tell) -> None:
+    """Add the command to the subparsers of `diffusion-segment`; errors of one of several inputs go to `tell`."""
+    parser = commands.add_parser(
+        "segment",
+        help="segment a scan, or several",
+        description="Segment scans: label map, uncertainty, regions to review and report.json in each scan's geometry.",
+        epilog=examples(
+            "segment ct.nii.gz -o result",
+            'segment ct.nii.gz -o kidneys --organs "Left kidney, Right kidney" --roi -120 120 -60 140 -50 200',
+            "segment monday/*.nii.gz dicom/patient7 -o results",
+        ),
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="DICOM folder or file, NIfTI, NRRD or MHA")
+    add_series_option(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help=f"folder of the result ({NAMING})"
+    )
+    add_overwrite_option(parser)
+    add_run_options(parser)
+    parser.add_argument(
+        "--organs", type=organ_names, metavar="NAMES", help="names as in the table, separated by commas (default: all)"
+    )
+    parser.add_argument("--bodypart", action="store_true", help="also write the body coordinates")
+    parser.add_argument(
+        "--roi",
+        type=float,
+        nargs=6,
+        metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
+        help="region of interest, LPS mm (default: the whole scan)",
+    )
+    parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
+    parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
+    add_extra_options(parser)
+    add_progress_option(parser)
+    parser.set_defaults(run=lambda options: _run_segment(options, tell))
+
+
+def _run_segment(options: argparse.Namespace, tell: Tell) -> int:
+    _check(options)
+    with ProgressBar(SEGMENT_STAGES, quiet=options.quiet, lines=options.verbose) as bar:
+        bar("start", 0, 1)
+        from ..commands.result_extras import extras_of
+        from ..commands.segment import RunChoices, segment_file, segment_files
+        from ..pipeline.region import box_region
+
+        choices = RunChoices(
+            model_name=options.model,
+            device=options.device,
+            precision=options.precision,
+            options=segment_options(
+                options,
+                organs=options.organs or None,
+                bodypart=options.bodypart,
+                force=options.force,
+                region=box_region(*options.roi) if options.roi else None,
+            ),
+            presegmentation=options.presegmentation,
+            series=options.series,
+            overwrite=options.overwrite,
+            extras=extras_of(options),
+        )
+        if len(options.input) > 1:
+            return segment_files(options.input, options.output, choices, bar=bar, tell=tell)
+        segment_file(options.input[0], options.output, choices, bar=bar)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what is wrong without waiting for PyTorch.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING, OUTPUT_UNWRITABLE, DISK_FULL, MODEL_UNKNOWN, WEIGHTS_CORRUPT, OPTION.
+    """
+    from ..models.manifest import find_model, read_description
+
+    if len(options.input) > 1:
+        _check_several(options)
+    else:
+        check_input(options.input[0])
+        check_replaceable(options.output, RESULT, overwrite=options.overwrite)
+    description = read_description(find_model(options.model))
+    for name in options.organs or ():
+        description.label_named(name)
+
+
+def _check_several(options: argparse.Namespace) -> None:
+    if options.presegmentation is not None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"One --presegmentation cannot fit {len(options.input)} inputs.",
+            hint="Segment them one by one.",
+        )
+    check_writable(options.output)

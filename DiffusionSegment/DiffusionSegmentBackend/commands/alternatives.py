@@ -1,0 +1,88 @@
+"""The samples of a run as label maps in its result folder: `alternatives/1.nii.gz` and so on, most frequent first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..imaging.maps import write_map
+from ..imaging.volume import Volume
+from ..models.manifest import ModelDescription
+from ..pipeline.interactive.alternatives import Difference, differences, hypotheses, hypothesis_map
+from ..pipeline.segment import keep_organs
+from ..pipeline.session import Session
+from ..schema.output_kinds import ALTERNATIVES
+
+
+def write_alternatives(
+    session: Session,
+    description: ModelDescription,
+    labels: NDArray[np.uint8],
+    index_to_lps: NDArray[np.float64],
+    folder: Path,
+    *,
+    marks: NDArray[np.uint8] | None = None,
+) -> list[dict[str, Any]]:
+    """Write each different sample, one at a time, and return what report.json says of it under `alternatives`.
+
+    `labels` (k, j, i) is the segmentation that was delivered, `marks` are those that all alternatives obey. An entry
+    has the file, how many samples say so and their share, the mL in which it differs from the segmentation, how much
+    each organ would gain and lose, and the largest pieces that differ, with a position in LPS mm.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL.
+    """
+    (folder / ALTERNATIVES).mkdir()
+    on_grid = keep_organs(session.answer.ensemble, session.wanted).argmax(dim=0).byte().numpy()
+    told = []
+    for number, hypothesis in enumerate(hypotheses(session), start=1):
+        name = f"{ALTERNATIVES}/{number}.nii.gz"
+        alternative = hypothesis_map(hypothesis, session)
+        if marks is not None:
+            alternative[marks > 0] = marks[marks > 0] - 1
+        write_map(Volume(alternative, index_to_lps), folder / name)
+        changed = alternative != labels
+        pieces = differences(hypothesis, on_grid, session)
+        told.append(
+            {
+                "file": name,
+                "samples": hypothesis.samples,
+                "share": hypothesis.share,
+                "differs_ml": round(float(np.count_nonzero(changed)) * session.voxel_ml, 2),
+                "organs": _organs(labels[changed], alternative[changed], description, session.voxel_ml),
+                "differences": [_piece(piece, description) for piece in pieces],
+            }
+        )
+    return told
+
+
+def _organs(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], description: ModelDescription, voxel_ml: float
+) -> list[dict[str, Any]]:
+    lost, gained = (np.bincount(values, minlength=description.classes) for values in (before, after))
+    return [
+        {
+            "name": label.name,
+            "gained_ml": round(float(gained[label.value]) * voxel_ml, 2),
+            "lost_ml": round(float(lost[label.value]) * voxel_ml, 2),
+        }
+        for label in description.labels
+        if gained[label.value] or lost[label.value]
+    ]
+
+
+def _piece(piece: Difference, description: ModelDescription) -> dict[str, Any]:
+    names = _names(description)
+    title = f"{names[piece.label][1].capitalize()}, not {names[piece.instead][1]}: {piece.volume_ml:.1f} mL."
+    named = {"label": names[piece.label][0], "instead": names[piece.instead][0], "sentence": title}
+    return {**asdict(piece), **named}
+
+
+def _names(description: ModelDescription) -> Sequence[tuple[str, str]]:
+    """Name and title of each label value, the background's included."""
+    return [("background", "background"), *((label.name, label.title.lower()) for label in description.labels)]

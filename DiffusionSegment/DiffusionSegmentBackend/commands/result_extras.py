@@ -1,0 +1,88 @@
+"""What a result folder holds when it is asked for: the run's session, its samples, the organs' probabilities."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..imaging.output_folder import staged_folder
+from ..imaging.volume import Volume
+from ..models.model import Model
+from ..pipeline.interactive.session_files import write_session
+from ..pipeline.options import SegmentOptions
+from ..pipeline.segment import Segmentation
+from ..pipeline.session import Session
+from ..schema.output_kinds import ALTERNATIVES, PROBABILITIES, SESSION
+from .alternatives import write_alternatives
+from .probabilities import write_probabilities
+from .result_folder import Timings, write_maps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """Which of them are asked for."""
+
+    keep_session: bool = False
+    alternatives: bool = False
+    probabilities: bool = False
+
+
+NOTHING_MORE = Extras()
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """What decides a run."""
+
+    volume: Volume
+    model: Model
+    options: SegmentOptions
+
+
+def extras_of(options: argparse.Namespace) -> Extras:
+    """Those that a command line asks for; see `extra_options.add_extra_options`."""
+    return Extras(
+        keep_session=options.keep_session, alternatives=options.alternatives, probabilities=options.probabilities
+    )
+
+
+def write_run(
+    result: Segmentation,
+    session: Session,
+    given: RunInput,
+    folder: Path,
+    extras: Extras,
+    *,
+    also: Callable[[Path], None] = lambda staging: None,
+    kept_session: Path | None = None,
+    marks: NDArray[np.uint8] | None = None,
+    timings: Timings | None = None,
+) -> None:
+    """Write a result and what else is asked for, all files or none, in the place of an earlier result in `folder`.
+
+    `also` writes more files into the staging folder. A `kept_session`, which belongs to the run, is copied instead of
+    written; where it lies in `folder`, it stays there. Alternatives obey the `marks` in force. The report of `result`
+    gets the entries `alternatives` and `probabilities`, and with `timings` the `timings_s` of the whole run.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
+    """
+    matrix, description = given.volume.index_to_lps, given.model.description
+    with staged_folder(folder) as staging:
+        if extras.alternatives:
+            listed = write_alternatives(session, description, result.labels, matrix, staging, marks=marks)
+            result.report[ALTERNATIVES] = listed
+        if extras.probabilities:
+            result.report[PROBABILITIES] = write_probabilities(session, description, matrix, staging)
+        if kept_session is not None and (extras.keep_session or kept_session.parent.resolve() == folder.resolve()):
+            shutil.copyfile(kept_session, staging / SESSION)
+        elif extras.keep_session:
+            write_session(session, given.volume, given.model, given.options, staging / SESSION)
+        also(staging)
+        write_maps(result, matrix, staging, timings=timings)

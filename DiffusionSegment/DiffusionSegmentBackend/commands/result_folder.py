@@ -1,0 +1,68 @@
+"""The result of a run on disk: its maps as NIfTI, and report.json."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..imaging.output_folder import staged_folder
+from ..schema.output_kinds import BODYPART, MUTUAL_INFORMATION, REGIONS, REPORT, SEGMENTATION, UNCERTAINTY
+
+if TYPE_CHECKING:
+    from ..pipeline.segment import Segmentation
+
+_log = logging.getLogger(__name__)
+# Seconds by stage of the pipeline -> seconds by stage of the whole run, asked for when the maps are written.
+Timings = Callable[[Mapping[str, float]], dict[str, float]]
+
+
+def recorded_passes(folder: Path) -> int:
+    """How often the refiner passed over the scan of a result: its samples times their steps; 0 if that is not known."""
+    try:
+        provenance = json.loads((folder / REPORT).read_text(encoding="utf-8"))["provenance"]
+        return int(provenance["samples"]) * int(provenance["steps"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return 0
+
+
+def write_result(
+    result: Segmentation, index_to_lps: np.ndarray, folder: Path, *, timings: Timings | None = None
+) -> None:
+    """Write the maps as NIfTI and report.json into `folder`, in which they replace an earlier result.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
+    """
+    _log.info("write %s", folder)
+    with staged_folder(folder) as staging:
+        write_maps(result, index_to_lps, staging, timings=timings)
+
+
+def write_maps(
+    result: Segmentation, index_to_lps: np.ndarray, staging: Path, *, timings: Timings | None = None
+) -> None:
+    """Write the files of a result into a staging folder.
+
+    report.json is written as the last; with `timings` its `timings_s`, also in `result`, are those of the whole run.
+    """
+    from ..imaging.maps import write_map
+    from ..imaging.volume import Volume
+
+    maps: dict[str, np.ndarray | None] = {
+        SEGMENTATION: result.labels,
+        UNCERTAINTY: result.uncertainty,
+        MUTUAL_INFORMATION: result.mutual_information,
+        REGIONS: result.regions,
+        BODYPART: result.bodypart,
+    }
+    for name, array in maps.items():
+        if array is not None:
+            write_map(Volume(array, index_to_lps), staging / name)
+    if timings is not None:
+        result.report["timings_s"] = timings(result.report["timings_s"])
+    (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")

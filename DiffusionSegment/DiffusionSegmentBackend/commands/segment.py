@@ -1,0 +1,209 @@
+"""What the commands do, with files at both ends of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..errors import DiffusionSegmentError, ErrorCode, one_line
+from ..imaging.dicom_scan import check_hounsfield
+from ..imaging.label_maps import read_label_map
+from ..imaging.output_folder import check_replaceable, staged_folder
+from ..imaging.shear import notes_of
+from ..imaging.volume import Volume
+from ..imaging.volume_io import read_scan, write_volume
+from ..models.manifest import is_installed, list_models
+from ..models.model import Model, load_model
+from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.segment import delivered, open_session
+from ..schema.output_kinds import PHANTOM, RESULT
+from .progress_display import ProgressBar
+from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
+from .several_inputs import Outcome, outcome_table, result_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunChoices:
+    """What is asked of every scan of a call; `series` names one of several DICOM series, as in `read_volume`.
+
+    `presegmentation` is a label map on disk from which the samples start. With `overwrite` a result is written into a
+    folder that holds other files as well; `extras` says what else to write.
+    """
+
+    model_name: str
+    device: str = "auto"
+    precision: str = "auto"
+    options: SegmentOptions = field(default_factory=SegmentOptions)
+    presegmentation: Path | None = None
+    series: str | None = None
+    overwrite: bool = False
+    extras: Extras = NOTHING_MORE
+
+
+def segment_file(source: str, folder: Path, choices: RunChoices, *, bar: ProgressBar | None = None) -> dict[str, Any]:
+    """Segment one scan on disk into `folder` and print a summary; returns the report.
+
+    Raises:
+        DiffusionSegmentError: whatever is wrong with the scan, the options, the model or the folder.
+    """
+    bar = bar or ProgressBar(quiet=True)
+    check_replaceable(folder, RESULT, overwrite=choices.overwrite)
+    report = _segment_into(folder, source, _loaded(choices, bar), choices, bar)
+    bar.close()
+    summarise(report, folder)
+    return report
+
+
+def segment_files(
+    sources: Sequence[str],
+    folder: Path,
+    choices: RunChoices,
+    *,
+    bar: ProgressBar,
+    tell: Callable[[BaseException, str], DiffusionSegmentError],
+) -> int:
+    """Segment scans on disk into a folder each below `folder`, with the model loaded once, and print a table.
+
+    What is wrong with a scan goes to `tell` with its name, and the others go on. Returns the exit status: that of the
+    first error, 0 without one.
+
+    Raises:
+        DiffusionSegmentError: whatever is wrong with the model, CANCELLED.
+    """
+    model = _loaded(choices, bar)
+    outcomes: list[Outcome] = []
+    status = 0
+    for number, (source, name) in enumerate(zip(sources, result_names(sources), strict=True), start=1):
+        bar.next_run(f"{number}/{len(sources)} {one_line(name)}", waiting=len(sources) - number)
+        try:
+            check_replaceable(folder / name, RESULT, overwrite=choices.overwrite)
+            report = _segment_into(folder / name, source, model, choices, bar)
+        except KeyboardInterrupt as error:
+            bar.close()
+            print(outcome_table(outcomes))
+            raise _stopped(outcomes, len(sources)) from error
+        except Exception as error:
+            bar.close()
+            failure = tell(error, source)
+            outcomes.append(Outcome(name, bar.elapsed, failure.code.value))
+            status = status or failure.exit_status
+        else:
+            bar.close()
+            outcomes.append(Outcome(name, bar.elapsed))
+            print(f"{one_line(name)} ({number} of {len(sources)})")
+            summarise(report, folder / name)
+            print()
+    print(outcome_table(outcomes))
+    return status
+
+
+def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
+    written = sum(not outcome.code for outcome in outcomes)
+    return DiffusionSegmentError(
+        ErrorCode.CANCELLED, "Stopped by the user.", hint=f"{written} of {count} results are written."
+    )
+
+
+def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
+    bar("load", 0, 1)
+    model = load_model(choices.model_name, choices.device, precision=choices.precision)
+    plan, samples = plan_of(choices.options, model)
+    bar.expect_passes(samples * plan.steps if model.refiner is not None else 0)
+    return model
+
+
+def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, bar: ProgressBar) -> dict[str, Any]:
+    """Segment one scan on disk; returns the report as it was written."""
+    bar("read", 0, 1)
+    scan = read_scan(source, series=choices.series)
+    volume = scan.volume
+    if scan.dicom is not None and not choices.options.force:
+        check_hounsfield(scan.dicom)
+    options = replace(choices.options, modality=scan.modality)
+    if choices.presegmentation is not None:
+        options = replace(options, presegmentation=read_label_map(choices.presegmentation, volume))
+    session = open_session(volume, model, options, progress=bar)
+    beside = folder if folder.is_dir() else folder.parent
+    result = delivered(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
+    named = {"input": str(Path(source).resolve())}
+    if not is_installed(model.description.folder):
+        named["model_folder"] = str(model.description.folder.resolve())
+    if choices.presegmentation is not None:
+        named["presegmentation"] = str(choices.presegmentation.resolve())
+    if scan.dicom is not None:
+        named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
+    result.report["provenance"] |= named
+    result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
+    bar("write", 0, 1)
+    write_run(result, session, RunInput(volume, model, options), folder, choices.extras, timings=bar.timings)
+    return result.report
+
+
+def summarise(report: dict[str, Any], folder: Path) -> None:
+    """Print what was read, the organs with their volumes, warnings, where to look first, and the time of the run."""
+    if "series" in report["provenance"]:
+        print(f"Read {one_line(str(report['provenance']['series']))}.")
+    print(organ_table(report["organs"]))
+    for warning in report["warnings"]:
+        print(f"Note: {one_line(warning)}")
+    if report["review"]:
+        print(f"Look first at: {report['review'][0]['sentence']}")
+    print(f"Written to {folder} in {report['timings_s']['total']:.1f} s.")
+
+
+def organ_table(organs: Sequence[dict[str, Any]]) -> str:
+    """A line an organ: its title, volume in mL, the 90 % interval of the volume, mean probability of its voxels."""
+    interval = "90 % interval (mL)"
+    width = max([25, *(len(organ["title"]) for organ in organs)])
+    rows = [f"{'Organ':<{width}}{'Volume (mL)':>13}{interval:>22}{'Confidence (%)':>17}"]
+    for organ in organs:
+        low, high = organ["volume_interval_ml"]
+        sure = f"{100 * organ['confidence']:.0f}" if organ["volume_ml"] > 0 else "-"
+        between = f"{low:.1f} to {high:.1f}"
+        rows.append(f"{organ['title']:<{width}}{organ['volume_ml']:>13.1f}{between:>22}{sure:>17}")
+    return "\n".join(rows)
+
+
+def write_phantom(folder: Path, *, seed: int, overwrite: bool = False) -> None:
+    """Write ct.nii.gz and labels.nii.gz of the phantom; into a folder that holds files only with `overwrite`.
+
+    Raises:
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
+    """
+    from ..phantom.phantom import make_phantom
+
+    check_replaceable(folder, PHANTOM, overwrite=overwrite)
+    phantom = make_phantom(seed=seed)
+    with staged_folder(folder, PHANTOM) as staging:
+        write_volume(Volume(phantom.image, phantom.index_to_lps), staging / "ct.nii.gz")
+        write_volume(Volume(phantom.labels, phantom.index_to_lps), staging / "labels.nii.gz")
+    print(f"Written to {folder}.")
+
+
+def check_installation() -> dict[str, Any]:
+    """Versions, devices, models, and whether their weights are whole."""
+    state = {}
+    for name in list_models():
+        try:
+            load_model(name, "cpu")
+            state[name] = "ok"
+        except DiffusionSegmentError as error:
+            state[name] = str(error)
+    return {
+        "software": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "cpu_cores": os.cpu_count(),
+        "models": state,
+    }

@@ -1,0 +1,1 @@
+"""Labelled cases, folds, and patches drawn from them."""

@@ -1,0 +1,1 @@
+"""Measures of label maps and of their uncertainty."""

@@ -1,0 +1,1 @@
+"""A synthetic CT of an abdomen with exact labels."""

@@ -1,0 +1,1 @@
+"""What a reader does with a result: corrections, scribbles, alternatives, similar voxels."""

@@ -1,0 +1,159 @@
+"""The samples of a run as label maps in the scan's own geometry: answers that the model also thought possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from ...errors import DiffusionSegmentError, ErrorCode
+from ..memory import memory_errors
+from ..progress import Progress, silent
+from ..restore import in_native_box, interpolated, native_box
+from ..session import Session
+
+_SLAB = 16
+_MAX_DIFFERENCES = 5
+_MIN_DIFFERENCE_ML = 0.1
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A label map that `samples` of the K samples of a run agree on: `labels` (z, y, x), uint8, on the model's grid.
+
+    `share`, 0..1, is that of the samples.
+    """
+
+    labels: Tensor
+    samples: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A connected piece, on the model's grid, in which a hypothesis says `label` where the segmentation says `instead`.
+
+    Label values; mL; the voxel nearest to the piece's centroid, in LPS mm.
+    """
+
+    label: int
+    instead: int
+    volume_ml: float
+    position_lps_mm: tuple[float, float, float]
+
+
+def alternatives(
+    session: Session, *, progress: Progress = silent
+) -> tuple[NDArray[np.uint8], tuple[slice, slice, slice]]:
+    """Label maps (K, k, j, i), uint8, of the K samples, and the box (k, j, i) of the scan that they fill.
+
+    Raises:
+        DiffusionSegmentError: OPTION when no sample found an organ, OUT_OF_MEMORY.
+    """
+    samples = session.prediction.sample_labels
+    place = _native_box_of(session)
+    maps = []
+    with torch.inference_mode(), memory_errors():
+        for n, sample in enumerate(samples):
+            progress("alternatives", n, len(samples))
+            maps.append(_restored(sample, place, session))
+    progress("alternatives", len(samples), len(samples))
+    own = [np.ascontiguousarray(session.grid.order.undo(labels)) for labels in maps]
+    return np.stack(own), in_native_box(place, session.grid)
+
+
+def hypotheses(session: Session) -> list[Hypothesis]:
+    """The label maps that differ among the samples, most frequent first; labels that were not asked for are 0.
+
+    Marked voxels have the label of their mark in all of them.
+    """
+    counted: list[tuple[Tensor, int]] = []
+    for sample in session.prediction.sample_labels:
+        labels = _asked_for(sample, session.wanted)
+        if session.marks is not None:
+            labels = torch.where(session.marks > 0, session.marks - 1, labels)
+        for n, (known, count) in enumerate(counted):
+            if torch.equal(known, labels):
+                counted[n] = (known, count + 1)
+                break
+        else:
+            counted.append((labels, 1))
+    total = len(session.prediction.sample_labels)
+    counted.sort(key=lambda item: -item[1])
+    return [Hypothesis(labels, count, round(count / total, 4)) for labels, count in counted]
+
+
+def hypothesis_map(hypothesis: Hypothesis, session: Session) -> NDArray[np.uint8]:
+    """A hypothesis as a label map (k, j, i) of the whole scan.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY.
+    """
+    grid = session.grid
+    whole = np.zeros(grid.native_shape, dtype=np.uint8)
+    found = hypothesis.labels > 0
+    if bool(found.any()):
+        with torch.inference_mode(), memory_errors():
+            box = native_box(found, session.prediction.offset, grid)
+            whole[box] = _restored(hypothesis.labels, box, session)
+    return grid.order.undo(whole)
+
+
+def differences(hypothesis: Hypothesis, delivered: NDArray[np.uint8], session: Session) -> list[Difference]:
+    """The largest pieces, at least 0.1 mL, in which a hypothesis says something else than labels on the grid."""
+    labels = hypothesis.labels.numpy()
+    classes = session.prediction.pre.shape[0]
+    pairs = np.where(labels != delivered, labels.astype(np.int32) * classes + delivered + 1, 0)
+    voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
+    found: list[Difference] = []
+    for pair in np.unique(pairs[pairs > 0]).tolist():
+        components, _ = ndimage.label(pairs == pair)
+        for number, box in enumerate(ndimage.find_objects(components), start=1):
+            voxels = np.argwhere(components[box] == number)
+            volume_ml = len(voxels) * voxel_ml
+            if volume_ml < _MIN_DIFFERENCE_ML:
+                continue
+            nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
+            start = [s.start + o for s, o in zip(box, session.prediction.offset, strict=True)]
+            x, y, z = (round(float(value), 1) for value in session.grid.lps(nearest + start))
+            label, instead = divmod(pair - 1, classes)
+            found.append(
+                Difference(label=label, instead=instead, volume_ml=round(volume_ml, 2), position_lps_mm=(x, y, z))
+            )
+    return sorted(found, key=lambda piece: -piece.volume_ml)[:_MAX_DIFFERENCES]
+
+
+def _asked_for(labels: Tensor, wanted: list[int]) -> Tensor:
+    if not wanted:
+        return labels
+    return torch.where(torch.isin(labels, labels.new_tensor(wanted)), labels, torch.zeros_like(labels))
+
+
+def _native_box_of(session: Session) -> tuple[slice, slice, slice]:
+    """Canonical native voxels that can see an organ of any sample.
+
+    Raises:
+        DiffusionSegmentError: OPTION when no sample found an organ.
+    """
+    found = torch.stack([sample > 0 for sample in session.prediction.sample_labels]).any(dim=0)
+    if not bool(found.any()):
+        raise DiffusionSegmentError(ErrorCode.OPTION, "No sample holds an organ.", hint="Draw more samples.")
+    return native_box(found, session.prediction.offset, session.grid)
+
+
+def _restored(sample: Tensor, place: tuple[slice, slice, slice], session: Session) -> NDArray[np.uint8]:
+    """One label map at the native canonical voxels of a box: the arg max of its interpolated indicator functions."""
+    classes = session.prediction.pre.shape[0]
+    indicators = torch.nn.functional.one_hot(sample.long(), classes).movedim(-1, 0).float()
+    z, y, x = place
+    slabs = [
+        interpolated(
+            indicators, session.prediction.offset, session.grid, (slice(low, min(low + _SLAB, z.stop)), y, x)
+        ).argmax(dim=0)
+        for low in range(z.start, z.stop, _SLAB)
+    ]
+    return torch.cat(slabs).byte().numpy()

@@ -1,0 +1,241 @@
+"""The session of a run in its result folder, so that corrections need no new run: `session.zip`.
+
+A zip file of raw little-endian arrays and `session.json`, which says which model, scan and options they belong to.
+Kept is what the networks computed, inside the box around the body alone: what the samples start from, the ensemble and
+its mutual information, the islands, the samples' label maps, and the body coordinates. Image and grid are made again
+from the scan. Probabilities are kept to the nearest 1/2048, which is the precision of a half between 0.5 and 1, body
+coordinates as halves (0.25 mm at 500 mm).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...imaging.volume import Grid, Volume, model_grid
+from ...models.model import Model, weights_sha256
+from ..memory import Way
+from ..options import SegmentOptions, plan_of, resolve
+from ..prepare import network_input
+from ..session import Prediction, Session
+
+_HEADER = "session.json"
+_FORMAT = 1
+_MAX_HEADER_BYTES = 2**20
+_PROBABILITY_STEPS = 2048
+_HALF, _BYTE = np.dtype("<f2"), np.dtype("u1")
+_DAMAGE = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError),
+)
+
+Sides = tuple[int, int, int]
+
+
+class UnusableSessionError(Exception):
+    """A session file that does not belong to this result; the message says why, as the end of a sentence."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The arrays of a session file by name: type and shape."""
+
+    classes: int
+    samples: int
+    box: Sides
+
+    def arrays(self) -> dict[str, tuple[np.dtype[Any], Sides]]:
+        """Every entry of the zip file but the header; a class, a sample, an axis of the body each."""
+        halves = [f"{name}/{n}" for name in ("start", "ensemble") for n in range(self.classes)]
+        halves += ["mutual_information", *(f"coordinates/{n}" for n in range(3))]
+        labels = ["islands", *(f"samples/{n}" for n in range(self.samples))]
+        return {**dict.fromkeys(halves, (_HALF, self.box)), **dict.fromkeys(labels, (_BYTE, self.box))}
+
+
+def write_session(session: Session, volume: Volume, model: Model, options: SegmentOptions, path: Path) -> None:
+    """Write what corrections of a run on `volume` need; corrections that the session has heard are not kept.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    prediction = session.prediction
+    header = {
+        "format": _FORMAT,
+        **_identity(volume, model, options),
+        "offset": list(prediction.offset),
+        "box": list(prediction.pre.shape[1:]),
+        "tiled_shape": list(prediction.tiled_shape),
+        "sample_maps": len(prediction.sample_labels),
+        "warnings": list(prediction.warnings),
+        "seconds": session.seconds,
+        "way": asdict(session.way),
+        "notice": session.notice,
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+        file.writestr(_HEADER, json.dumps(header))
+        for name, array in _arrays(prediction):
+            file.writestr(name, np.ascontiguousarray(array).tobytes())
+
+
+def open_kept_session(path: Path, volume: Volume, model: Model, options: SegmentOptions) -> Session:
+    """The session that `write_session` kept, for the same scan, model and options.
+
+    Raises:
+        UnusableSessionError: the file is missing, damaged, or of another run.
+    """
+    if not path.is_file():
+        raise UnusableSessionError("none was kept")
+    try:
+        with zipfile.ZipFile(path) as file:
+            header = _header(file)
+            for what, value in _identity(volume, model, options).items():
+                if header.get(what) != value:
+                    raise UnusableSessionError(f"it is of another {_WORDS[what]}")
+            grid = model_grid(volume, spacing=model.description.spacing_mm)
+            prediction = _prediction(file, header, grid, model)
+            seconds = {str(stage): float(value) for stage, value in header["seconds"].items()}
+            way, notice = _way(header["way"]), str(header["notice"])
+    except _DAMAGE as error:
+        raise UnusableSessionError("it is damaged") from error
+    plan, samples = plan_of(options, model)
+    return Session(
+        grid,
+        torch.from_numpy(network_input(volume, grid, model.description)),
+        prediction,
+        plan,
+        samples,
+        [model.description.label_named(name).value for name in options.organs or ()],
+        volume.voxel_ml,
+        seconds,
+        options.region,
+        way=way,
+        notice=notice,
+    )
+
+
+_WORDS = {"format": "version", "sha256": "model", "scan": "scan", "run": "run"}
+
+
+def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str, Any]:
+    """What decides the arrays, as JSON has it."""
+    run = asdict(resolve(options, model))
+    given = options.presegmentation
+    run["presegmentation"] = None if given is None else _digest(given)
+    identity = {
+        "format": _FORMAT,
+        "sha256": weights_sha256(model.description),
+        "scan": _digest(volume.array, volume.index_to_lps),
+        "run": run,
+    }
+    return dict(json.loads(json.dumps(identity)))
+
+
+def _digest(*arrays: NDArray) -> str:
+    """Tells arrays from others by their values, whatever their type in memory."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(repr(array.shape).encode())
+        for part in array:
+            digest.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def _arrays(prediction: Prediction) -> Iterator[tuple[str, NDArray]]:
+    """The arrays of `_Layout`, one at a time, so that no second copy of all is in memory."""
+    z, y, x = (slice(o, o + n) for o, n in zip(prediction.offset, prediction.pre.shape[1:], strict=True))
+    for name, maps in (("start", prediction.start), ("ensemble", prediction.ensemble)):
+        for n, probability in enumerate(maps):
+            yield f"{name}/{n}", _rounded(probability)
+    yield "mutual_information", _rounded(prediction.mutual_information)
+    for n, axis in enumerate(prediction.coordinates_mm[:, z, y, x]):
+        yield f"coordinates/{n}", axis.numpy().astype(_HALF)
+    yield "islands", prediction.islands.numpy()
+    for n, labels in enumerate(prediction.sample_labels):
+        yield f"samples/{n}", labels.numpy()
+
+
+def _rounded(values: Tensor) -> NDArray[np.float16]:
+    """Values 0..1 to the nearest step: halves tell tiny values apart that nobody needs, and that do not compress."""
+    return (values.float().mul(_PROBABILITY_STEPS).round().div(_PROBABILITY_STEPS)).numpy().astype(_HALF)
+
+
+def _header(file: zipfile.ZipFile) -> dict[str, Any]:
+    if file.getinfo(_HEADER).file_size > _MAX_HEADER_BYTES:
+        raise ValueError("header")
+    header = json.loads(file.read(_HEADER))
+    if not isinstance(header, dict):
+        raise TypeError("header")
+    return header
+
+
+def _prediction(file: zipfile.ZipFile, header: Mapping[str, Any], grid: Grid, model: Model) -> Prediction:
+    """The arrays of a file whose sizes fit the grid, checked before any of them is read."""
+    offset, box = _sides(header["offset"], least=0), _sides(header["box"], least=1)
+    tiled_shape = _sides(header["tiled_shape"], least=1)
+    if any(o + n > size for o, n, size in zip(offset, box, grid.shape, strict=True)):
+        raise ValueError("box")
+    if tiled_shape != tuple(model.tile.covering(box)):
+        raise ValueError("tiled_shape")
+    classes = model.description.classes
+    layout = _Layout(classes, _whole(header["sample_maps"], least=1, most=64), box)
+    known = {name: file.getinfo(name) for name in layout.arrays()}
+    for name, (dtype, shape) in layout.arrays().items():
+        if known[name].file_size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            raise ValueError(name)
+
+    def read(name: str) -> Tensor:
+        dtype, shape = layout.arrays()[name]
+        # A copy, because torch wants to be able to write; in this machine's order of bytes.
+        array = np.frombuffer(file.read(name), dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+        if (dtype == _HALF and not np.isfinite(array).all()) or (dtype == _BYTE and array.max() >= classes):
+            raise ValueError(name)
+        return torch.from_numpy(array)
+
+    z, y, x = (slice(o, o + n) for o, n in zip(offset, box, strict=True))
+    coordinates = torch.zeros((3, *grid.shape))
+    for n in range(3):
+        coordinates[n, z, y, x] = read(f"coordinates/{n}").float()
+    start = torch.stack([read(f"start/{n}") for n in range(classes)])
+    return Prediction(
+        # The probe's own answer is needed for nothing that is made from a session; where labels were given it is lost.
+        pre=start,
+        start=start,
+        ensemble=torch.stack([read(f"ensemble/{n}") for n in range(classes)]),
+        islands=read("islands"),
+        mutual_information=read("mutual_information"),
+        sample_labels=tuple(read(f"samples/{n}") for n in range(layout.samples)),
+        coordinates_mm=coordinates,
+        offset=offset,
+        tiled_shape=tiled_shape,
+        warnings=tuple(str(text) for text in header["warnings"]),
+    )
+
+
+def _way(value: Mapping[str, Any]) -> Way:
+    most = value["most_slices"]
+    way = Way(None, bool(value["on_disk"]), _whole(value["bytes"], least=0, most=2**63))
+    return way if most is None else replace(way, most_slices=_whole(most, least=1, most=2**31))
+
+
+def _sides(value: object, *, least: int) -> Sides:
+    if not isinstance(value, list) or len(value) != 3:
+        raise TypeError(f"{value!r:.40}")
+    z, y, x = (_whole(side, least=least, most=2**31) for side in value)
+    return z, y, x
+
+
+def _whole(value: object, *, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{value!r:.40}")
+    return value

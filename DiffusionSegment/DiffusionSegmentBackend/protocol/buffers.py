@@ -1,0 +1,60 @@
+"""Volumes as memory-mapped raw files, for both sides of the worker's pipe (numpy only)."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
+from .messages import VolumeReference
+
+_DTYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
+
+
+def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeReference:
+    """Write `array` (k, j, i[, components]) to `path` and name it for a message.
+
+    Raises:
+        DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE; no partial file is left.
+    """
+    try:
+        with open(path, "wb") as file:
+            # Not tofile, which does not notice that the last block found no room.
+            file.write(np.ascontiguousarray(array).data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise from_os_error(error, path) from error
+    return VolumeReference(
+        path=str(path),
+        shape=tuple(int(n) for n in array.shape),
+        dtype=array.dtype.name,
+        ijk_to_lps=tuple(float(v) for v in np.asarray(ijk_to_lps, dtype=np.float64).ravel()),
+    )
+
+
+def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArray:
+    """Map the array into memory, after checking that the file is as large as the message says.
+
+    It is read-only, or `writable`: what is written then stays in this process's memory and never reaches the file.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for an unknown type or a wrong size, INPUT_MISSING without the file.
+    """
+    shape = tuple(int(n) for n in reference.shape)
+    if reference.dtype not in _DTYPES or len(shape) not in (3, 4) or min(shape) < 1 or len(reference.ijk_to_lps) != 16:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A volume of {reference.dtype} {shape} is not supported.")
+    dtype = np.dtype(reference.dtype)
+    if not os.path.isfile(reference.path):
+        raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"The volume buffer {reference.path} is gone.")
+    if os.path.getsize(reference.path) != math.prod(shape) * dtype.itemsize:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"The volume buffer {reference.path} has the wrong size.")
+    return np.memmap(reference.path, dtype=dtype, mode="c" if writable else "r", shape=shape)
+
+
+def geometry_of(reference: VolumeReference) -> NDArray[np.float64]:
+    """The reference's 4x4 matrix from (i, j, k, 1) to LPS millimetres."""
+    return np.asarray(reference.ijk_to_lps, dtype=np.float64).reshape(4, 4)

@@ -1,0 +1,318 @@
+"""The messages between Slicer and the worker: one JSON object a line, each with a `type`.
+
+Standard library only, because Slicer's process imports it too. Volumes never travel in the messages: a
+`VolumeReference` names a raw file that both sides map into memory. A buffer belongs to whoever received the last
+message naming it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..schema.field_types import check_types, finite_number
+from .requests import (
+    Alternatives,
+    Correct,
+    ExportDicom,
+    Finished,
+    ImportModel,
+    Message,
+    Request,
+    Segment,
+    SelfTest,
+    Similar,
+    Task,
+    Teach,
+    VolumeReference,
+    WriteReport,
+)
+
+__all__ = [
+    "ANSWERS",
+    "MAX_LINE_BYTES",
+    "PROTOCOL_VERSION",
+    "Alternatives",
+    "Answer",
+    "Cancel",
+    "CancelledNotice",
+    "Correct",
+    "Corrected",
+    "Error",
+    "ExportDicom",
+    "Finished",
+    "Hello",
+    "Hypotheses",
+    "ImportModel",
+    "Imported",
+    "LineBuffer",
+    "Message",
+    "Ping",
+    "Pong",
+    "Preview",
+    "Progress",
+    "Request",
+    "Result",
+    "Segment",
+    "SelfTest",
+    "SelfTestReport",
+    "Shutdown",
+    "Similar",
+    "Similarity",
+    "Task",
+    "Taught",
+    "Teach",
+    "VolumeReference",
+    "WriteReport",
+    "Written",
+    "buffers_of",
+    "decode",
+    "encode",
+]
+
+PROTOCOL_VERSION = 2
+MAX_LINE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancel(Message):
+    """Stop the run `id` within one denoising step."""
+
+    type: ClassVar[str] = "cancel"
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ping(Message):
+    """Ask for a sign of life; answered at once, also while busy."""
+
+    type: ClassVar[str] = "ping"
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shutdown(Message):
+    """Ask the worker to leave; closing its stdin does the same."""
+
+    type: ClassVar[str] = "shutdown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello(Message):
+    """The worker's first line. `pid` is the real process, which a launcher may hide."""
+
+    type: ClassVar[str] = "hello"
+    pid: int
+    protocol: int
+    version: str
+    device: str
+    torch: str
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Message):
+    """`done` of `total` units of `stage` (load, prepare, bodypart, features, refine, restore, ...) are finished."""
+
+    type: ClassVar[str] = "progress"
+    id: str
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview(Message):
+    """What the networks say before they refine, uint8 in the input's own geometry; its `Result` is still to come."""
+
+    type: ClassVar[str] = "preview"
+    id: str
+    labels: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Message):
+    """A finished segmentation in the input's own geometry; `report` is the content of report.json."""
+
+    type: ClassVar[str] = "result"
+    id: str
+    labels: VolumeReference
+    uncertainty: VolumeReference
+    mutual_information: VolumeReference
+    report: dict[str, Any]
+    regions: VolumeReference | None = None
+    bodypart: VolumeReference | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrected(Message):
+    """A correction: labels and maps of a box of the scan (their own geometry), regions and report of the whole."""
+
+    type: ClassVar[str] = "corrected"
+    id: str
+    labels: VolumeReference
+    uncertainty: VolumeReference
+    mutual_information: VolumeReference
+    regions: VolumeReference
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypotheses(Message):
+    """The label maps of the samples, uint8 (K, k, j, i), of a box of the scan whose geometry `labels` names."""
+
+    type: ClassVar[str] = "hypotheses"
+    id: str
+    labels: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity(Message):
+    """Cosine similarity -1..1, float32 (k, j, i), on the model's grid, whose geometry `similarity` names."""
+
+    type: ClassVar[str] = "similarity"
+    id: str
+    similarity: VolumeReference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(Message):
+    """A new user model, installed under `name`; `report` tells how it was trained."""
+
+    type: ClassVar[str] = "taught"
+    id: str
+    name: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Message):
+    """A report or an export lies at `path`."""
+
+    type: ClassVar[str] = "written"
+    id: str
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTestReport(Message):
+    """`report` is what `self_test.run_self_test` found."""
+
+    type: ClassVar[str] = "self_test_report"
+    id: str
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported(Message):
+    """A model was installed under `name`."""
+
+    type: ClassVar[str] = "imported"
+    id: str
+    name: str
+
+
+Answer = Result | Corrected | Hypotheses | Similarity | Taught | Written | SelfTestReport | Imported
+ANSWERS = (Result, Corrected, Hypotheses, Similarity, Taught, Written, SelfTestReport, Imported)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error(Message):
+    """A run (or, without `id`, a message) failed; `hint` says what to do next."""
+
+    type: ClassVar[str] = "error"
+    code: str
+    message: str
+    hint: str = ""
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelledNotice(Message):
+    """The run `id` stopped as asked; nothing was delivered."""
+
+    type: ClassVar[str] = "cancelled"
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pong(Message):
+    """Answer to `Ping`."""
+
+    type: ClassVar[str] = "pong"
+    id: str
+
+
+_MESSAGES: dict[str, type[Message]] = {
+    cls.type: cls
+    for cls in (
+        *(Segment, Correct, Alternatives, Similar, Teach, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
+        *(SelfTest, SelfTestReport, ImportModel, Imported),
+        *(Hello, Progress, Preview, Result, Corrected, Hypotheses, Similarity, Taught, Written),
+        *(Error, CancelledNotice, Pong),
+    )
+}
+_VOLUME_FIELDS = ("volume", "labels", "marks", "uncertainty", "mutual_information", "regions", "bodypart", "similarity")
+
+
+def buffers_of(message: Message) -> list[VolumeReference]:
+    """All buffers that a message names."""
+    found = (getattr(message, name, None) for name in _VOLUME_FIELDS)
+    return [reference for reference in found if isinstance(reference, VolumeReference)]
+
+
+def encode(message: Message) -> bytes:
+    """One line of UTF-8 JSON, newline included."""
+    payload = {"type": message.type, **asdict(message)}
+    return (json.dumps(payload, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def decode(line: bytes | str) -> Message:
+    """The message on one line; fields that this version does not know are ignored.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL when the line is too long, no JSON object, of unknown type, lacks a field or
+            holds a value of another type than the field's.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message of {len(line)} bytes is too long.")
+    try:
+        payload = json.loads(line, parse_float=finite_number, parse_constant=finite_number)
+        message_type = _MESSAGES[payload.pop("type")]
+        known = {item.name for item in fields(message_type)}
+        values = {key: _thaw(key, value) for key, value in payload.items() if key in known}
+        check_types(message_type, values)
+        return message_type(**values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message was not understood ({reason}).") from error
+
+
+def _thaw(key: str, value: Any) -> Any:
+    if key in _VOLUME_FIELDS and isinstance(value, dict):
+        known = {item.name for item in fields(VolumeReference)}
+        named: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
+        check_types(VolumeReference, named)
+        return VolumeReference(**named)
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass
+class LineBuffer:
+    """Joins the pieces in which a pipe delivers its bytes into whole lines."""
+
+    _rest: bytes = field(default=b"")
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines completed by `chunk`, without their newline.
+
+        Raises:
+            DiffusionSegmentError: PROTOCOL when more than MAX_LINE_BYTES arrive without a newline.
+        """
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest = b""
+            raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The other side sent an endless line.")
+        return [line for line in lines if line.strip()]

@@ -1,0 +1,1 @@
+"""Studies, benchmark and the evidence page: research code that is not installed into Slicer."""

@@ -1,0 +1,7 @@
+"""`python -m DiffusionSegmentResearch`."""
+
+import sys
+
+from DiffusionSegmentResearch.cli.main import main
+
+sys.exit(main())

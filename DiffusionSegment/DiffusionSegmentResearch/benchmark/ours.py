@@ -1,0 +1,113 @@
+"""Our own clicks: the first one of a fresh process, and warm ones with K samples of S steps each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.tiling import Tiling
+
+from .record import BenchmarkRow
+from .timing import Measured, measure
+
+NETWORK_STAGES = ("bodypart", "features", "refine")
+
+
+@dataclass(frozen=True)
+class Click:
+    """What is kept of a run from scan to maps, which themselves would weigh on the next one's memory.
+
+    `stages_s` are seconds by stage, `preview_s` those until the preview lay in the scan's geometry; `body_shape` is the
+    box around the body (z, y, x) in voxels of the model's grid, `tiling` the tiles that the networks ran on, which
+    cover at least that.
+    """
+
+    stages_s: dict[str, float]
+    preview_s: float
+    body_shape: tuple[int, int, int]
+    tiling: Tiling
+
+
+def start_seconds() -> float:
+    """Seconds in which a fresh interpreter imports torch and the pipeline, as a worker does before its first run."""
+    code = "import DiffusionSegmentBackend.pipeline.segment"
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], check=True)
+    return time.perf_counter() - began
+
+
+def our_rows(
+    volume: Volume,
+    load: Callable[[], Model],
+    configurations: Sequence[tuple[int, int]],
+    *,
+    seed: int,
+    start_s: float | None = None,
+) -> tuple[list[BenchmarkRow], Click]:
+    """One row for each (K, S), and the last click; the first click is that of the first configuration.
+
+    The first click is `start_s`, which `start_seconds` measured, and what follows in this process: weights, then the
+    run. It is left out where `start_s` is None. A scan is segmented whatever it looks like.
+
+    Raises:
+        DiffusionSegmentError: what `load` or the pipeline raise.
+    """
+    began = time.perf_counter()
+    model = load()
+    loaded_s = time.perf_counter() - began
+    rows: list[BenchmarkRow] = []
+    first_s = None
+    if start_s is not None:
+        samples, steps = configurations[0]
+        first_s = start_s + loaded_s + _click(volume, model, samples, steps, seed).seconds
+    for samples, steps in configurations:
+        run = _click(volume, model, samples, steps, seed)
+        rows.append(_row(run, volume, model, samples, steps, first_s if not rows else None))
+    return rows, run.value
+
+
+def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) -> Measured[Click]:
+    options = SegmentOptions(samples=samples, steps=steps, seed=seed, force=True)
+
+    def click() -> Click:
+        began, seen = time.perf_counter(), []
+        session = open_session(volume, model, options, preview=lambda labels: seen.append(time.perf_counter() - began))
+        report = delivered(session, model, bodypart=False).report
+        z, y, x = session.prediction.pre.shape[1:]
+        tiling = Tiling(session.prediction.tiled_shape, model.tile.voxels, step=model.tile.stride)
+        stages = {name: s for name, s in report["timings_s"].items() if name != "total"}
+        return Click(stages, seen[0], (z, y, x), tiling)
+
+    return measure(click, model.device)
+
+
+def _row(
+    run: Measured[Click], volume: Volume, model: Model, samples: int, steps: int, first_s: float | None
+) -> BenchmarkRow:
+    click = run.value
+    passes = len(click.tiling.tiles) * (1 + (samples * steps if model.refiner is not None else 0))
+    slices, rows, columns = volume.array.shape
+    return BenchmarkRow(
+        method=f"DiffusionSegment, K = {samples}, S = {steps}",
+        scan=(slices, rows, columns),
+        spacing_mm=model.description.spacing_mm[0],
+        tiles=passes,
+        timed=passes,
+        network_s=round(sum(click.stages_s.get(name, 0.0) for name in NETWORK_STAGES), 3),
+        click_s=round(run.seconds, 3),
+        first_click_s=None if first_s is None else round(first_s, 3),
+        preview_s=round(click.preview_s, 3),
+        stages_s=click.stages_s,
+        processor_s=round(run.processor_s, 3),
+        host_mb=round(run.host_mb),
+        device_mb=None if run.device_mb is None else round(run.device_mb),
+        load=run.load,
+    )

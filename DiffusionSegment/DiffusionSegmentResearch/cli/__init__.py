@@ -1,0 +1,1 @@
+"""The command `diffusion-segment-research`."""

@@ -1,0 +1,275 @@
+"""Which second-generation network to train for long: arms of equal computing time from one trunk, scored out of fold.
+
+Trunk and arms keep their checkpoints and scores in one folder. Run again, the study goes on with what is missing there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from DiffusionSegmentBackend.datasets.case_folds import is_gain
+from DiffusionSegmentBackend.datasets.cutmix import CutMix
+from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
+from DiffusionSegmentBackend.datasets.patch_sampler import Augmentation, TrainingSet, augmentation_for
+from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.atomic_writes import write_text
+from DiffusionSegmentBackend.models.manifest import ModelDescription
+from DiffusionSegmentBackend.networks.norm import GROUP
+from DiffusionSegmentBackend.networks.segmenter import Segmenter, start_from_trunk
+from DiffusionSegmentBackend.networks.space_to_depth import Stride
+from DiffusionSegmentBackend.training.loop import Budget
+from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
+from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
+from DiffusionSegmentBackend.training.whole_scan import dice_on_scan, whole_scan_probabilities
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .result_file import organ_table
+
+TRUNK_STRIDE: Stride = (1, 2, 2)
+_PARTIAL_SHARE = 0.1
+# Written down before any arm was trained.
+MAX_DEFICIT_AT_HALF = 0.02
+MIN_GAIN = 0.007
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to go on from the trunk.
+
+    `fine` is that of `Segmenter` on the fine grid, or None to train at the trunk's spacing.
+    """
+
+    name: str
+    title: str
+    fine: str | None
+    recipe: SegmenterRecipe = field(default_factory=SegmenterRecipe)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def network(self, classes: int, trunk: Segmenter) -> Segmenter:
+        """A network that begins where the trunk is."""
+        network = self.untrained(classes, trunk.channels, norm=trunk.norm)
+        start_from_trunk(network, trunk)
+        return network
+
+    def untrained(self, classes: int, channels: Sequence[int], *, norm: str = GROUP) -> Segmenter:
+        """The arm's network with random weights."""
+        stride = TRUNK_STRIDE if self.fine else (1, 1, 1)
+        return Segmenter(classes, channels=channels, stride=stride, fine=self.fine or "none", norm=norm)
+
+
+TRUNK_RECIPE = SegmenterRecipe(pool=TRUNK_STRIDE)
+CONTROL = Arm("control", "3 mm continued", None, recipe=TRUNK_RECIPE)
+FINE_LOSS = Arm("fine-loss", "stem, loss on the fine grid", "none")
+SUB_VOXELS = Arm("sub-voxels", "stem, sub-voxel head", "sub-voxels")
+FINE_PATH = Arm("fine-path", "stem, fine path", "path")
+
+
+def variants_of(winner: Arm, description: ModelDescription) -> list[Arm]:
+    """One change each to the arm that won: CutMix and what hospitals send, joint denoising, larger patches."""
+    title, recipe = winner.title, winner.recipe
+    sent = augmentation_for(description)
+    return [
+        replace(
+            winner,
+            name=f"{winner.name}-cutmix-hospital",
+            title=f"{title}, CutMix, phases and other appearances",
+            augmentation=replace(winner.augmentation, cutmix=CutMix(), hospital=sent.hospital, organs=sent.organs),
+        ),
+        replace(
+            winner,
+            name=f"{winner.name}-denoising",
+            title=f"{title}, joint denoising",
+            recipe=replace(recipe, denoising_share=0.25),
+        ),
+        replace(
+            winner,
+            name=f"{winner.name}-large",
+            title=f"{title}, patches of 64 x 128 x 128",
+            recipe=replace(recipe, patch=(64, 128, 128)),
+        ),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BakeoffPlan:
+    """Minutes are computing time of one process on `threads` cores (`Budget.processor_time`)."""
+
+    folder: Path
+    trunk_minutes: float
+    arm_minutes: float
+    threads: int = 2
+    channels: tuple[int, ...] = (32, 64, 128, 192, 256)
+    norm: str = GROUP
+    seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def trunk_name(self) -> str:
+        """Of the trunk's folder and scores."""
+        return "trunk" if self.norm == GROUP else f"trunk-{self.norm}"
+
+    def budget(self, minutes: float, *, learning_rate: float, ema_decay: float) -> Budget:
+        """A budget in which a patch a thread is computed at once."""
+        return segmenter_budget(
+            minutes,
+            learning_rate=learning_rate,
+            ema_decay=ema_decay,
+            seed=self.seed,
+            device=self.device,
+            cores=self.threads,
+            processor_time=True,
+        )
+
+    def threaded(self, recipe: SegmenterRecipe) -> SegmenterRecipe:
+        """A thread a patch on the CPU; batches where a GPU computes them."""
+        return replace(recipe, threads=self.threads if self.device == "cpu" else 1)
+
+
+Scores = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """Dice of an arm by held-out case and organ, at half its time and at its end; None where it was ended at half."""
+
+    arm: Arm
+    half: Scores
+    end: Scores | None
+
+
+@dataclass(frozen=True)
+class BakeoffData:
+    """What networks train on (fully and partly labelled) and the labelled cases of the fold that they never see."""
+
+    description: ModelDescription
+    training: Sequence[TrainingVolume]
+    partial: Sequence[TrainingVolume]
+    held_out: Sequence[tuple[CaseFiles, TrainingVolume]]
+
+    def sets(self) -> list[TrainingSet]:
+        """The labelled cases, and a tenth of the patches from partly labelled ones."""
+        whole = TrainingSet(self.training, 1 - _PARTIAL_SHARE)
+        return [whole, TrainingSet(self.partial, _PARTIAL_SHARE)] if self.partial else [whole]
+
+
+def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
+    """A network at the trunk's spacing, from random weights; goes on from the checkpoint in `plan.folder`."""
+    torch.manual_seed(plan.seed)
+    network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine="none", norm=plan.norm)
+    return train_segmenter(
+        network,
+        data.sets(),
+        window=data.description.nominal_window,
+        recipe=plan.threaded(TRUNK_RECIPE),
+        augmentation=Augmentation(),
+        budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
+        folder=plan.folder / plan.trunk_name,
+        resume=True,
+        title=plan.trunk_name,
+    )
+
+
+def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, until: float = 1.0) -> Segmenter:
+    """The arm from the trunk's weights; goes on from the checkpoint in `plan.folder`."""
+    torch.manual_seed(plan.seed)
+    return train_segmenter(
+        arm.network(data.description.classes, trunk),
+        data.sets(),
+        window=data.description.nominal_window,
+        recipe=plan.threaded(arm.recipe),
+        augmentation=arm.augmentation,
+        budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),
+        folder=plan.folder / arm.name,
+        resume=True,
+        title=arm.name,
+        until=until,
+    )
+
+
+def run_arm(
+    arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, control: ArmResult | None = None
+) -> ArmResult:
+    """Train an arm and score it at half its time and at the end; what is there already is not done again.
+
+    An arm that is two points behind the control at half its time ends there.
+    """
+
+    def scored(share: float) -> Scores:
+        path = plan.folder / f"{arm.name}-{round(100 * share)}.json"
+        network = train_arm(arm, data, trunk, plan, until=share)
+        return score(network, arm.recipe, data, path, plan)
+
+    half = scored(0.5)
+    if control is not None and mean_dice(half) < mean_dice(control.half) - MAX_DEFICIT_AT_HALF:
+        return ArmResult(arm, half, None)
+    return ArmResult(arm, half, scored(1.0))
+
+
+def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: Path, plan: BakeoffPlan) -> Scores:
+    """Dice by held-out case and organ in the scans' own geometry; kept in `path` case by case and read again."""
+    scores: Scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    organs = [label.name for label in data.description.labels]
+    network = network.to(plan.device).eval()
+
+    def dice(pair: tuple[CaseFiles, TrainingVolume]) -> tuple[str, dict[str, float | None]]:
+        files, volume = pair
+        probabilities = whole_scan_probabilities(network, volume, recipe, device=plan.device)
+        return files.name, organ_table(
+            dice_on_scan(probabilities, volume, files, data.description, recipe.pool), organs
+        )
+
+    missing = [pair for pair in data.held_out if pair[0].name not in scores]
+    with one_thread_each(plan.threads if plan.device == "cpu" else 1) as pool:
+        for name, values in tqdm(pool.map(dice, missing), desc=f"score {path.stem}", total=len(missing)):
+            scores[name] = values
+            write_text(path, json.dumps(scores, indent=1) + "\n")
+    return scores
+
+
+def better(results: Sequence[ArmResult]) -> ArmResult:
+    """The best of arms in the order of their cost: a dearer one must be better by `keeps`.
+
+    Raises:
+        DiffusionSegmentError: TRAINING_DATA where no arm came to its end.
+    """
+    ended = [result for result in results if result.end is not None]
+    if not ended:
+        raise DiffusionSegmentError(
+            ErrorCode.TRAINING_DATA, "No arm came to its end.", hint="Give more minutes, or labelled cases to hold out."
+        )
+    best = ended[0]
+    for result in ended[1:]:
+        if keeps(result, best):
+            best = result
+    return best
+
+
+def keeps(result: ArmResult, reference: ArmResult) -> bool:
+    """Whether a change is kept: a mean paired gain of 0.7 points or more, and five of seven cases that gain."""
+    if result.end is None or reference.end is None:
+        return False
+    return is_gain(case_gains(result.end, reference.end), min_mean=MIN_GAIN)
+
+
+def case_gains(scores: Scores, reference: Scores) -> NDArray[np.float64]:
+    """Of each case in both, the mean difference of Dice over the organs in both."""
+    gains = []
+    for case in scores.keys() & reference.keys():
+        pairs = [(value, reference[case].get(organ)) for organ, value in scores[case].items()]
+        known = [a - b for a, b in pairs if a is not None and b is not None]
+        gains += [float(np.mean(known))] if known else []
+    return np.array(gains)
+
+
+def mean_dice(scores: Scores) -> float:
+    """Mean over the cases of each case's mean over its organs; NaN without any."""
+    cases = [[value for value in organs.values() if value is not None] for organs in scores.values()]
+    means = [float(np.mean(values)) for values in cases if values]
+    return float(np.mean(means)) if means else float("nan")

@@ -1,0 +1,306 @@
+"""A model of the second generation, its grid finer than its trunk's, does all that a model does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.commands.features import write_features_of
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.models.model import Model, load_model
+from DiffusionSegmentBackend.models.pre_segmenter import ProbedFeatures, WholeSegmenter
+from DiffusionSegmentBackend.models.tile_shape import TileShape
+from DiffusionSegmentBackend.models.user_models import export_model, import_model
+from DiffusionSegmentBackend.networks.bodypart import normalised, whole_volume_coordinates
+from DiffusionSegmentBackend.phantom.phantom import Phantom
+from DiffusionSegmentBackend.pipeline import segment as segment_module
+from DiffusionSegmentBackend.pipeline.constraints import one_hot_marks
+from DiffusionSegmentBackend.pipeline.dense_features import scan_features
+from DiffusionSegmentBackend.pipeline.features import body_coordinates
+from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
+from DiffusionSegmentBackend.pipeline.interactive.correction import Corrections, correct
+from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, spread
+from DiffusionSegmentBackend.pipeline.interactive.similarity import (
+    describe_scan,
+    similarity_map,
+    similarity_on_grid,
+    voxel_at,
+)
+from DiffusionSegmentBackend.pipeline.memory import Way
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import Segmentation, delivered, open_session, segment
+from DiffusionSegmentBackend.pipeline.session import Session
+from DiffusionSegmentBackend.training.loop import Budget
+from DiffusionSegmentBackend.training.taught_model import teach_user_model
+from DiffusionSegmentBackend.training.teaching import TaughtCase, teach
+from fixtures.segmenter_model import CHANNELS, CLASSES, NAME, anisotropic_phantom, scan_of, write_segmenter_model
+from numpy.typing import NDArray
+from scipy import ndimage
+
+OPTIONS = SegmentOptions(seed=5, force=True)
+LIVER = 6
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(autouse=True)
+def own_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(models))
+
+
+@pytest.fixture(scope="module")
+def model(models: Path) -> Model:
+    return load_model(str(write_segmenter_model(models)), "cpu", precision="float32")
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return anisotropic_phantom()
+
+
+@pytest.fixture(scope="module")
+def scan(phantom: Phantom) -> Volume:
+    return scan_of(phantom)
+
+
+@pytest.fixture(scope="module")
+def session(model: Model, scan: Volume) -> Session:
+    return open_session(scan, model, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def usual(session: Session, model: Model) -> Segmentation:
+    result = delivered(session, model, bodypart=True)
+    counts = np.bincount(result.labels.ravel(), minlength=CLASSES)
+    assert np.count_nonzero(counts > 50) >= 2, "a map of one label would compare as equal whatever happened"
+    return result
+
+
+class TestSegment:
+    def test_the_answer_lies_on_the_fine_grid(self, session: Session, model: Model) -> None:
+        assert session.grid.spacing == (6.0, 6.0, 12.0)
+        assert model.tile == TileShape((16, 32, 32), (1, 2, 2))
+        pairs = session.prediction.pre.unfold(3, 2, 2)
+        assert float((pairs[..., 0] - pairs[..., 1]).abs().max()) > 0.05, "voxels of one trunk voxel differ"
+
+    def test_all_maps_are_delivered(self, usual: Segmentation, scan: Volume) -> None:
+        assert usual.labels.shape == scan.array.shape
+        assert usual.bodypart is not None
+        assert usual.bodypart.shape == (*scan.array.shape, 3)
+        assert usual.uncertainty.max() > 0
+        assert not usual.mutual_information.any()
+        assert usual.regions.max() == len(usual.report["review"])
+        assert usual.report["provenance"]["samples"] == 0
+        json.dumps(usual.report, allow_nan=False)
+
+    def test_body_coordinates_are_those_of_the_trunks_grid(self, session: Session, model: Model) -> None:
+        found = body_coordinates(session.image, model)
+        z, y, x = session.image.shape
+        even = session.image[:, : y // 2 * 2, : x // 2 * 2]
+        coarse = torch.nn.functional.avg_pool3d(even[None, None], (1, 2, 2))[0, 0]
+        expected = whole_volume_coordinates(model.bodypart, coarse)
+        own = torch.nn.functional.avg_pool3d(found[:, :, : y // 2 * 2, : x // 2 * 2][None], (1, 2, 2))[0]
+        inner = (slice(None), slice(1, -1), slice(1, -1), slice(1, -1))
+        assert float((own[inner] - expected[inner]).abs().mean()) < 0.1 * float(expected.std())
+        assert normalised(found).shape == (3, z, y, x)
+
+    def test_a_preview_and_a_region(self, model: Model, scan: Volume, usual: Segmentation) -> None:
+        seen: list[NDArray[np.uint8]] = []
+        centre = scan.index_to_lps @ [*(n / 2 for n in scan.shape_ijk), 1.0]
+        box = np.diag([60.0, 60.0, 60.0, 1.0])
+        box[:3, 3] = centre[:3]
+        options = replace(OPTIONS, region=tuple(box.ravel()))
+        found = delivered(open_session(scan, model, options, preview=seen.append), model, bodypart=False)
+        assert seen[0].shape == scan.array.shape
+        assert 0 < np.count_nonzero(found.labels) < np.count_nonzero(usual.labels)
+
+    def test_parts_say_what_the_whole_says(
+        self, model: Model, scan: Volume, usual: Segmentation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ways: list[int | None] = []
+
+        def in_parts(size: Any, limit_gb: float | None) -> Way:
+            ways.append(28)
+            return Way(28, True, 1)
+
+        tall = np.concatenate([scan.array, scan.array[::-1]])
+        long = Volume(tall, scan.index_to_lps)
+        whole = segment(long, model, OPTIONS).labels
+        monkeypatch.setattr(segment_module, "choose_way", in_parts)
+        parts = segment(long, model, OPTIONS).labels
+        assert ways == [28]
+        assert float(np.mean(parts == whole)) > 0.999
+        assert np.count_nonzero(whole) > 1000
+
+    def test_the_prediction_of_memory_follows_the_tile(self, model: Model, session: Session) -> None:
+        small = model.pre_segmenter.footprint(model.tile, torch.float32)
+        large = model.pre_segmenter.footprint(TileShape.cube(64, (1, 2, 2)), torch.float32)
+        assert large.pass_bytes == pytest.approx(64 * small.pass_bytes)
+        assert session.way.bytes > small.pass_bytes
+
+
+ORIENTATIONS = [
+    (order, flips)
+    for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+    for flips in np.ndindex(2, 2, 2)
+]
+
+
+def oriented(volume: Volume, order: tuple[int, ...], flips: tuple[int, ...]) -> tuple[Volume, tuple[slice, ...]]:
+    """The same scan with its array's axes in another order and direction; the slices undo the flips."""
+    slices = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
+    old_from_new = np.zeros((4, 4))
+    old_from_new[3, 3] = 1
+    for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
+        old_from_new[2 - old, 2 - new] = -1 if flip else 1
+        old_from_new[2 - old, 3] = volume.array.shape[old] - 1 if flip else 0
+    return Volume(volume.array.transpose(order)[slices], volume.index_to_lps @ old_from_new), slices
+
+
+def test_all_48_orientations_of_one_scan_give_the_same_labels(model: Model, scan: Volume, usual: Segmentation) -> None:
+    least = 1.0
+    for order, flips in ORIENTATIONS:
+        turned, slices = oriented(scan, order, flips)
+        labels = segment(turned, model, OPTIONS).labels[slices].transpose(np.argsort(order))
+        least = min(least, float(np.mean(labels == usual.labels)))
+    assert len(ORIENTATIONS) == 48
+    assert least > 0.999
+
+
+class TestCorrections:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def marks(usual: Segmentation) -> NDArray[np.uint8]:
+        """A patch in the middle of the largest organ that gives it another label."""
+        organ = 1 + np.bincount(usual.labels.ravel())[1:].argmax()
+        places = np.argwhere(ndimage.binary_erosion(usual.labels == organ, iterations=1))
+        k, j, i = places[len(places) // 2]
+        marks = np.zeros_like(usual.labels)
+        marks[k, j - 1 : j + 2, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
+        return marks
+
+    def test_marks_are_obeyed_and_reach_as_far_in_mm_along_each_axis(
+        self, model: Model, session: Session, usual: Segmentation, marks: NDArray[np.uint8], scan: Volume
+    ) -> None:
+        correction, after = correct(session, model, Corrections(labels=usual.labels, marks=marks))
+        whole = usual.labels.copy()
+        whole[correction.box] = correction.labels
+        assert (whole[marks > 0] == marks[marks > 0] - 1).all()
+        changed = np.argwhere(whole != usual.labels)
+        assert len(changed) > np.count_nonzero(marks), "voxels around the marks follow"
+        distance = ndimage.distance_transform_cdt(marks == 0, metric="chessboard")
+        assert distance[tuple(changed.T)].max() * 7.0 <= (REACH_VOXELS + 1) * 12.0
+        assert after.corrected is not None
+
+    def test_the_image_tells_voxels_apart_that_share_a_trunk_voxel(self) -> None:
+        pre = torch.full((2, 4, 8, 8), 0.0)
+        pre[0] = 1.0
+        image = torch.full((4, 8, 8), -0.8)
+        image[:, :, ::2] = 0.8
+        marks = torch.zeros((4, 8, 8), dtype=torch.uint8)
+        marks[2, 4, 4] = 2
+        told = spread(pre, one_hot_marks(marks, 2), Descriptors(torch.ones(3, 4, 4, 4), image, (1, 2, 2)))
+        assert float(told[1, 2, 4, 2]) > 0.5
+        assert float(told[1, 2, 4, 3]) < 0.1
+
+
+def test_alternatives_hold_the_one_answer_there_is(session: Session, usual: Segmentation) -> None:
+    labels, box = alternatives(session)
+    assert len(labels) == 1
+    found, expected = labels[0] > 0, usual.labels[box] > 0
+    assert 2 * np.count_nonzero(found & expected) / (np.count_nonzero(found) + np.count_nonzero(expected)) > 0.9
+
+
+class TestFeatures:
+    def test_similar_voxels_come_from_the_trunks_pyramid(self, model: Model, scan: Volume, phantom: Phantom) -> None:
+        descriptors = describe_scan(scan, model)
+        assert [level.shape[0] for level in descriptors.levels] == CHANNELS
+        assert descriptors.grid.spacing == (12.0, 12.0, 12.0)
+        voxels = np.argwhere(phantom.labels == LIVER)
+        k, j, i = (int(n) for n in voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))])
+        x, y, z, _ = scan.index_to_lps @ (i, j, k, 1.0)
+        point = (float(x), float(y), float(z))
+        found, on_grid = similarity_map(descriptors, point), similarity_on_grid(descriptors, point)
+        assert found.shape == scan.array.shape
+        assert found[k, j, i] > np.percentile(found[found > -1], 90)
+        assert on_grid.array[voxel_at(on_grid, point)] > np.percentile(on_grid.array, 99)
+
+    def test_tiles_of_features_lie_on_whole_cells(self, model: Model, scan: Volume) -> None:
+        """Tiles of 20 trunk voxels would begin every 15 with a quarter's overlap, and cut cells of four."""
+        odd = replace(model, description=replace(model.description, tile=TileShape.cube(20, (1, 2, 2))))
+        found = scan_features(scan, odd)
+        z, y, x = found.image.shape
+        assert [tuple(level.shape[1:]) for level in found.levels] == [(z >> n, y >> n, x >> n) for n in range(3)]
+        assert all(torch.isfinite(level).all() for level in found.levels)
+
+    def test_features_of_a_noisy_scan_are_written_with_their_geometry(
+        self, models: Path, model: Model, scan: Volume, tmp_path: Path
+    ) -> None:
+        write_volume(scan, tmp_path / "scan.nii.gz")
+        write_features_of(
+            str(tmp_path / "scan.nii.gz"), tmp_path / "out", model_name=str(models / NAME), timestep=200, device="cpu"
+        )
+        record = json.loads((tmp_path / "out" / "features.json").read_text(encoding="utf-8"))
+        assert record["told_timestep"] == 200
+        assert [level["spacing_mm"][0] for level in record["levels"]] == [12.0, 24.0, 48.0]
+
+
+class TestTeaching:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def case(scan: Volume, phantom: Phantom) -> TaughtCase:
+        return TaughtCase(scan, np.asarray(phantom.labels))
+
+    def test_an_organ_is_learnt_on_the_trunks_features(self, model: Model, case: TaughtCase, tmp_path: Path) -> None:
+        budget = Budget(steps=240, minutes=5.0, learning_rate=1e-2, ema_decay=0.9)
+        probe = teach([case], {LIVER: "liver"}, model, budget=budget, folder=tmp_path)
+        assert isinstance(model.pre_segmenter, WholeSegmenter)
+        description = replace(model.description, labels=model.description.labels[:1])
+        probed = ProbedFeatures(model.pre_segmenter.trunk, probe)
+        found = segment(case.volume, replace(model, pre_segmenter=probed, description=description), OPTIONS)
+        inside, truth = found.labels > 0, case.labels == LIVER
+        assert np.count_nonzero(inside & truth) > 0.7 * np.count_nonzero(inside)
+        assert np.count_nonzero(inside & truth) > 0.05 * np.count_nonzero(truth)
+
+    def test_a_taught_model_shares_the_segmenter_and_travels_as_a_file(
+        self, model: Model, case: TaughtCase, tmp_path: Path
+    ) -> None:
+        base = load_model(NAME, "cpu", precision="float32")
+        teach_user_model([case], {LIVER: "my liver"}, base=base, name="taught", minutes=0.01)
+        taught = load_model("taught", "cpu", precision="float32")
+        assert set(taught.pre_segmenter.networks) == {"segmenter", "probe"}
+        assert taught.tile == model.tile
+        assert segment(case.volume, taught, OPTIONS).labels.shape == case.labels.shape
+        export_model("taught", tmp_path / "taught.zip")
+        assert import_model(tmp_path / "taught.zip", replace=True) == "taught"
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({"trunk_spacing_mm": [12.0, 12.0, 24.0]}, "stride"),
+        ({"trunk_spacing_mm": [9.0, 12.0, 12.0]}, "trunk_spacing_mm must be"),
+        ({"tile_voxels": [30, 32, 16]}, "multiples of"),
+        ({"tile_voxels": [31, 32, 16]}, "tile_voxels must be"),
+        ({"channels": [8, 16, 32]}, "channels"),
+        ({"labels": []}, "classes"),
+    ],
+)
+def test_a_description_that_does_not_fit_its_network_is_refused_in_one_line(
+    tmp_path: Path, described: dict[str, Any], words: str
+) -> None:
+    folder = write_segmenter_model(tmp_path, **described)
+    with pytest.raises(DiffusionSegmentError, match=words) as told:
+        load_model(str(folder), "cpu")
+    assert told.value.code is ErrorCode.WEIGHTS_CORRUPT
+    assert "\n" not in str(told.value)

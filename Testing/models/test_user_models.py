@@ -1,0 +1,307 @@
+"""Models of the user's own: where they lie, how they travel, and what is refused before anything is installed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.models import folders as model_folders
+from DiffusionSegmentBackend.models.folders import user_models_folder
+from DiffusionSegmentBackend.models.manifest import list_models, read_description
+from DiffusionSegmentBackend.models.model import find_model, load_model, weights_sha256
+from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
+from DiffusionSegmentBackend.networks.probe import Probe
+from DiffusionSegmentBackend.training.taught_model import label_entries
+from fixtures.teaching_models import BASE, install_base
+
+CHANNELS = [8, 8, 16]
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path / "models"))
+    install_base(tmp_path / "models")
+    return tmp_path / "models"
+
+
+def save(name: str = "mine", *, weight: float = 0.5, replace: bool = False) -> Path:
+    base = read_description(find_model(BASE))
+    probe = Probe(CHANNELS, 2, hidden=8)
+    torch.nn.init.constant_(probe.head.weight, weight)
+    labels = label_entries({1: "my tumour"}, base)
+    anatomy = {"least_organ_ml": 0.0, "least_confidence": 0.0}
+    return save_user_model(name, probe, base=base, labels=labels, anatomy=anatomy, replace=replace)
+
+
+@pytest.fixture
+def exported(models: Path, tmp_path: Path) -> Path:
+    """A model in a zip file, no longer installed."""
+    folder = save()
+    export_model("mine", tmp_path / "mine.zip")
+    shutil.rmtree(folder)
+    return tmp_path / "mine.zip"
+
+
+def test_a_stored_model_is_found_listed_and_loaded(models: Path) -> None:
+    assert save() == models / "mine"
+    assert sorted(p.name for p in (models / "mine").iterdir()) == ["manifest.json", "model.json", "probe.safetensors"]
+    assert find_model("mine") == models / "mine"
+    bundled = [name for name in list_models() if name not in (BASE, "mine")]
+    assert list_models() == (*bundled, "mine", BASE)
+    model = load_model("mine", "cpu")
+    assert model.refiner is None
+    assert model.description.labels[0].title == "My tumour"
+    base = read_description(find_model(BASE))
+    assert model.description.base is not None
+    assert model.description.base.weights_sha256 == weights_sha256(base)
+
+
+def test_a_model_shares_the_networks_of_a_bundled_one() -> None:
+    base = read_description(find_model("abdomen-ct"))
+    probe = Probe(base.channels, 2)
+    save_user_model("on-abdomen", probe, base=base, labels=label_entries({1: "cyst"}, base), anatomy={})
+    assert load_model("on-abdomen", "cpu").description.file_of("backbone") == base.file_of("backbone")
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_DATA_HOME": "data"}, "data/DiffusionSegment/models"),
+        ("linux", {}, "home/.local/share/DiffusionSegment/models"),
+        ("darwin", {}, "home/Library/Application Support/DiffusionSegment/models"),
+        ("win32", {"APPDATA": "roaming"}, "roaming/DiffusionSegment/models"),
+        ("win32", {}, "home/AppData/Roaming/DiffusionSegment/models"),
+        ("linux", {"DIFFUSION_SEGMENT_MODELS": "chosen"}, "chosen"),
+    ],
+)
+def test_the_folder_is_the_platforms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("DIFFUSION_SEGMENT_MODELS", "XDG_DATA_HOME", "APPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.setattr(model_folders.sys, "platform", platform)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    assert user_models_folder() == tmp_path / expected
+
+
+def test_a_model_travels(exported: Path) -> None:
+    assert "mine" not in list_models()
+    assert import_model(exported) == "mine"
+    assert load_model("mine", "cpu").description.name == "mine"
+
+
+def test_a_model_travels_as_a_folder(tmp_path: Path) -> None:
+    shutil.move(save(), tmp_path / "copy")
+    assert import_model(tmp_path / "copy") == "mine"
+
+
+def test_a_model_is_replaced_only_when_told(exported: Path, models: Path) -> None:
+    save(weight=0.25)
+    before = (models / "mine" / "probe.safetensors").read_bytes()
+    with pytest.raises(DiffusionSegmentError, match="already"):
+        import_model(exported)
+    with pytest.raises(DiffusionSegmentError, match="already"):
+        save(weight=0.75)
+    assert (models / "mine" / "probe.safetensors").read_bytes() == before
+    (models / "mine" / "left over").touch()
+    import_model(exported, replace=True)
+    assert not (models / "mine" / "left over").exists()
+    assert (models / "mine" / "probe.safetensors").read_bytes() != before
+    assert load_model("mine", "cpu").description.name == "mine"
+    assert sorted(p.name for p in models.iterdir()) == ["mine", BASE]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../up", "My Model", "a" * 41, "con", "-a", "a/b", "a\\b", "abdomen-ct"])
+def test_names_that_a_model_cannot_have(name: str, models: Path) -> None:
+    with pytest.raises(DiffusionSegmentError) as caught:
+        save(name)
+    assert caught.value.code is ErrorCode.OPTION
+    assert [p.name for p in models.iterdir()] == [BASE]
+
+
+def test_a_base_that_is_not_installed_cannot_be_shared(tmp_path: Path) -> None:
+    base = read_description(install_base(tmp_path / "elsewhere"))
+    with pytest.raises(DiffusionSegmentError, match="not installed"):
+        save_user_model("mine", Probe(CHANNELS, 2, hidden=8), base=base, labels=[], anatomy={})
+
+
+def test_another_base_is_told_in_one_line(exported: Path, models: Path) -> None:
+    save()
+    install_base(models, seed=1, version="2.0.0")
+    with pytest.raises(
+        DiffusionSegmentError, match=r"mine was trained on tiny-base 1\.0\.0; installed: 2\.0\.0"
+    ) as caught:
+        load_model("mine", "cpu")
+    assert "Train it again" in str(caught.value)
+    install_base(models, seed=1, version="1.0.0")
+    with pytest.raises(DiffusionSegmentError, match="other weights of that version"):
+        load_model("mine", "cpu")
+    shutil.rmtree(models / BASE)
+    with pytest.raises(DiffusionSegmentError, match="not installed"):
+        load_model("mine", "cpu")
+    shutil.rmtree(models / "mine")
+    with pytest.raises(DiffusionSegmentError, match="not installed"):
+        import_model(exported)
+    assert list(models.iterdir()) == []
+
+
+def test_a_base_whose_own_probe_alone_changed_still_serves(models: Path) -> None:
+    save()
+    raw = json.loads((models / BASE / "model.json").read_text(encoding="utf-8"))
+    raw["version"], raw["networks"]["probe"]["sha256"] = "1.1.0", "0" * 64
+    (models / BASE / "model.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert load_model("mine", "cpu").description.name == "mine"
+
+
+def content_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def written(path: Path, content: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in content.items():
+            file.writestr(name, data)
+
+
+def resealed(content: dict[str, bytes], **changed: object) -> dict[str, bytes]:
+    """The content with a manifest whose sums are right and whose other entries are `changed`."""
+    manifest = json.loads(content["manifest.json"])
+    manifest["sha256"] = {n: hashlib.sha256(content[n]).hexdigest() for n in manifest["sha256"]}
+    return {**content, "manifest.json": json.dumps({**manifest, **changed}).encode()}
+
+
+def described(content: dict[str, bytes], change: Callable[[dict], None]) -> dict[str, bytes]:
+    raw = json.loads(content["model.json"])
+    change(raw)
+    return resealed({**content, "model.json": json.dumps(raw).encode()})
+
+
+def bombed(content: dict[str, bytes]) -> dict[str, bytes]:
+    return {**content, "model.json": b" " * 2_000_000}
+
+
+def shared_probe(raw: dict) -> None:
+    raw["networks"]["probe"]["model"] = BASE
+
+
+def large_network(raw: dict) -> None:
+    raw["networks"]["probe"]["architecture"]["hidden"] = 10**9
+
+
+def outside_file(raw: dict) -> None:
+    raw["networks"]["probe"]["file"] = "../../probe.safetensors"
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
+    "a path that climbs out": (lambda c: {**c, "../evil.py": b"x"}, r"\.\./evil\.py"),
+    "an absolute path": (lambda c: {**c, "/evil.py": b"x"}, "evil"),
+    "a file too many": (lambda c: {**c, "setup.py": b"x"}, "setup.py"),
+    "a file too few": (lambda c: {n: d for n, d in c.items() if n != "model.json"}, "once each"),
+    "a file that unpacks to too much": (bombed, "larger than"),
+    "changed weights": (lambda c: {**c, "probe.safetensors": c["probe.safetensors"][:-1] + b"\0"}, "was changed"),
+    "a changed description": (lambda c: {**c, "model.json": c["model.json"] + b" "}, "was changed"),
+    "a later format": (lambda c: resealed(c, format=3), "update the extension"),
+    "the format of a whole model": (lambda c: resealed(c, format=2), "not that of the whole model"),
+    "no manifest to speak of": (lambda c: {**c, "manifest.json": b"[1"}, "damaged"),
+    "sums of other files": (lambda c: resealed({**c, "manifest.json": b'{"sha256": {}}'}), "damaged"),
+    "a name that climbs out": (lambda c: resealed(c, name="../up"), "cannot be the name"),
+    "the name of a bundled model": (lambda c: resealed(c, name="abdomen-ct"), "of the extension"),
+    "a name unlike its description": (lambda c: resealed(c, name="other"), "not a fine-tuned model"),
+    "no base": (lambda c: described(c, lambda raw: raw.pop("base")), "not a fine-tuned model"),
+    "a probe that is not its own": (lambda c: described(c, shared_probe), "not a fine-tuned model"),
+    "weights outside the folder": (lambda c: described(c, outside_file), "damaged"),
+    "labels that do not fit": (lambda c: described(c, lambda raw: raw.update(labels=[])), "does not fit tiny-base"),
+    "a grid finer than any memory": (lambda c: described(c, lambda raw: raw.update(spacing_mm=[0.01] * 3)), "not fit"),
+    "a network larger than any memory": (lambda c: described(c, large_network), "does not fit tiny-base"),
+    "weights that are none": (lambda c: resealed({**c, "probe.safetensors": b"rubbish"}), "sha256 differs|not fit"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_zip_that_is_refused_leaves_nothing(exported: Path, models: Path, tmp_path: Path, change: str) -> None:
+    alter, words = CHANGES[change]
+    written(tmp_path / "bad.zip", alter(content_of(exported)))
+    with pytest.raises(DiffusionSegmentError, match=words) as caught:
+        import_model(tmp_path / "bad.zip")
+    assert len(str(caught.value).splitlines()) == 1
+    assert [p.name for p in models.iterdir()] == [BASE]
+    assert not (tmp_path / "evil.py").exists()
+
+
+def test_links_and_doubles_in_a_zip(exported: Path, tmp_path: Path) -> None:
+    content = content_of(exported)
+    link = zipfile.ZipInfo("probe.safetensors")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as file:
+        for name in ("model.json", "manifest.json"):
+            file.writestr(name, content[name])
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(DiffusionSegmentError, match="is a link"):
+        import_model(tmp_path / "link.zip")
+    with zipfile.ZipFile(tmp_path / "double.zip", "w") as file:
+        for name in content:
+            file.writestr(name, content[name])
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("model.json", content["model.json"])
+    with pytest.raises(DiffusionSegmentError, match="once each"):
+        import_model(tmp_path / "double.zip")
+
+
+def test_a_header_that_lies_about_the_size_unpacks_no_more_than_allowed(exported: Path, tmp_path: Path) -> None:
+    written(tmp_path / "bomb.zip", bombed(content_of(exported)))
+    data = (tmp_path / "bomb.zip").read_bytes().replace((2_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    (tmp_path / "bomb.zip").write_bytes(data)
+    with pytest.raises(DiffusionSegmentError) as caught:
+        import_model(tmp_path / "bomb.zip")
+    assert caught.value.code is ErrorCode.INPUT_UNREADABLE
+
+
+def test_what_is_no_model_at_all(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_text("no zip", encoding="utf-8")
+    (tmp_path / "cut.zip").write_bytes(exported.read_bytes()[:-40])
+    (tmp_path / "empty").mkdir()
+    os.symlink(exported, tmp_path / "empty" / "model.json")
+    for name in ("text.zip", "cut.zip", "empty"):
+        with pytest.raises(DiffusionSegmentError) as caught:
+            import_model(tmp_path / name)
+        assert caught.value.code is ErrorCode.INPUT_UNREADABLE
+    with pytest.raises(DiffusionSegmentError, match="does not exist"):
+        import_model(tmp_path / "none.zip")
+
+
+def test_only_models_of_ones_own_that_are_whole_are_exported(models: Path, tmp_path: Path) -> None:
+    for name in ("abdomen-ct", "none", "../models/mine"):
+        with pytest.raises(DiffusionSegmentError, match="of your own"):
+            export_model(name, tmp_path / "out.zip")
+    probe = save() / "probe.safetensors"
+    probe.write_bytes(probe.read_bytes()[:-1] + b"\1")
+    with pytest.raises(DiffusionSegmentError, match="was changed"):
+        export_model("mine", tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_an_interrupted_installation_is_not_listed(models: Path) -> None:
+    shutil.copytree(save(), models / ".mine.abc123")
+    assert ".mine.abc123" not in list_models()
+
+
+def test_the_commands_export_and_import(exported: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import-model", str(exported)]) == 0
+    assert main(["export-model", "mine", "-o", str(exported.with_name("again.zip"))]) == 0
+    assert main(["import-model", str(exported.with_name("again.zip")), "--replace"]) == 0
+    capsys.readouterr()
+    assert main(["import-model", str(exported)]) == 2
+    assert capsys.readouterr().err.startswith("OPTION: A model named 'mine' already exists.")

@@ -1,0 +1,136 @@
+"""A reader's marks: how far they reach, and the simulated reader that sets them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.pipeline.constraints import clamped, one_hot_marks
+from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, reach, spread
+from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, random_stroke, stroke_on
+from torch import Tensor
+
+SHAPE = (40, 40, 40)
+LIVER, SPLEEN = 1, 2
+
+
+def _two_tissues() -> Tensor:
+    """Features: one tissue at x < 20, another beyond."""
+    features = torch.zeros(4, *SHAPE)
+    features[0, :, :, :20] = 1
+    features[1, :, :, 20:] = 1
+    return features
+
+
+def _all_background() -> Tensor:
+    pre = torch.full((3, *SHAPE), 0.05)
+    pre[0] = 0.9
+    return pre
+
+
+def _mark(z: int, y: int, x: int, label: int) -> Tensor:
+    marks = torch.zeros(SHAPE, dtype=torch.uint8)
+    marks[z, y, x] = label + 1
+    return one_hot_marks(marks, 3)
+
+
+def test_a_mark_is_certain_and_speaks_for_alike_neighbours_within_its_reach() -> None:
+    pre = _all_background()
+    told = spread(pre, _mark(20, 20, 15, SPLEEN), Descriptors(_two_tissues()))
+    torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
+    assert told[SPLEEN, 20, 20, 15] == 1
+    assert told[SPLEEN, 20, 22, 15] > 0.5, "the same tissue nearby"
+    assert told[SPLEEN, 20, 20, 21] == pre[SPLEEN, 20, 20, 21], "another tissue"
+    assert told[SPLEEN, 20, 20, 14] > told[SPLEEN, 20, 20, 10] > told[SPLEEN, 20, 20, 5] > 0.05
+    beyond = ~reach(_mark(20, 20, 15, SPLEEN).sum(dim=0) > 0)
+    assert torch.equal(told[:, beyond], pre[:, beyond])
+
+
+def test_a_mark_takes_only_from_the_label_that_it_corrects() -> None:
+    pre = _all_background()
+    pre[:, :, 25:, :] = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None]
+    told = spread(pre, _mark(20, 23, 10, SPLEEN), Descriptors(torch.ones(4, *SHAPE)))
+    assert torch.equal(told[:, :, 25:, :], pre[:, :, 25:, :]), "the liver next to it was not called wrong"
+    assert told[SPLEEN, 20, 22, 10] > 0.8
+
+
+def test_a_mark_that_confirms_and_no_mark_at_all_change_nothing_else() -> None:
+    pre = _all_background()
+    assert spread(pre, torch.zeros_like(pre), Descriptors(_two_tissues())) is pre
+    told = spread(pre, _mark(20, 20, 15, 0), Descriptors(_two_tissues()))
+    assert torch.equal(told, clamped(pre, _mark(20, 20, 15, 0)))
+
+
+def test_marks_on_both_sides_of_a_surface_leave_both_organs_as_they_are() -> None:
+    """Redrawing a surface takes on one side and gives on the other; of the organ's middle that says nothing."""
+    pre = torch.full((3, *SHAPE), 0.02)
+    pre[0, :, :, 20:] = pre[SPLEEN, :, :, :20] = 0.96
+    marks = torch.zeros(SHAPE, dtype=torch.uint8)
+    marks[5:35, 5:35, 19] = 0 + 1
+    marks[5:35, 5:35, 20:22] = SPLEEN + 1
+    told = spread(pre, one_hot_marks(marks, 3), Descriptors(torch.ones(4, *SHAPE)))
+    np.testing.assert_array_equal(told.argmax(dim=0)[marks > 0], marks[marks > 0] - 1)
+    assert (told.argmax(dim=0)[20, 20, :18] == SPLEEN).all()
+    alone = torch.where(marks == 1, marks, 0)
+    assert (
+        spread(pre, one_hot_marks(alone, 3), Descriptors(torch.ones(4, *SHAPE))).argmax(dim=0)[20, 20, 15:18] == 0
+    ).all()
+
+
+def test_two_marks_that_disagree_share_what_lies_between_them() -> None:
+    marks = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
+    told = spread(_all_background(), marks, Descriptors(torch.ones(4, *SHAPE)))
+    torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
+    assert told[LIVER, 20, 20, 11] > told[SPLEEN, 20, 20, 11]
+    assert told[SPLEEN, 20, 20, 15] > told[LIVER, 20, 20, 15]
+    assert float(told.min()) >= 0
+
+
+def test_reach_is_a_box_of_known_size() -> None:
+    inside = reach(_mark(20, 20, 15, SPLEEN).sum(dim=0) > 0)
+    assert inside[20, 20, 15 + REACH_VOXELS]
+    assert not inside[20, 20, 15 + REACH_VOXELS + 1]
+
+
+def _mistake() -> tuple[np.ndarray, np.ndarray]:
+    truth = np.zeros(SHAPE, dtype=np.uint8)
+    truth[10:20, 10:30, 10:30] = SPLEEN
+    predicted = truth.copy()
+    predicted[12:18, 12:28, 12:28] = LIVER
+    predicted[30:32, 30:32, 30:32] = LIVER
+    return predicted, truth
+
+
+def test_mistakes_are_found_largest_first() -> None:
+    predicted, truth = _mistake()
+    first, second = largest_mistakes(predicted, truth, count=5)
+    assert np.count_nonzero(first) == 6 * 16 * 16
+    assert np.count_nonzero(second) == 8
+    assert not largest_mistakes(truth, truth, count=5)
+
+
+@pytest.mark.parametrize("kind", STROKES)
+def test_a_stroke_gives_the_true_label_inside_its_region(kind: str) -> None:
+    predicted, truth = _mistake()
+    (mistake,) = largest_mistakes(predicted, truth, count=1)
+    stroke = stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0))
+    assert stroke.label == SPLEEN
+    assert stroke.marked.any()
+    assert (truth[stroke.marked] == SPLEEN).all()
+    assert np.count_nonzero(stroke.marked & mistake) > 0.5 * np.count_nonzero(stroke.marked)
+
+
+def test_strokes_grow_from_click_to_slice() -> None:
+    predicted, truth = _mistake()
+    (mistake,) = largest_mistakes(predicted, truth, count=1)
+    sizes = [
+        np.count_nonzero(stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0)).marked)
+        for kind in STROKES
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 16 * 16
+
+
+def test_a_perfect_map_needs_no_stroke() -> None:
+    _, truth = _mistake()
+    assert random_stroke(truth, truth, np.random.default_rng(0)) is None

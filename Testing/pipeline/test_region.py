@@ -1,0 +1,87 @@
+"""A region of interest bounds what is segmented; a preview comes before the samples."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
+from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentBackend.models.tile_shape import TileShape
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.region import box_for, box_region, region_mask
+from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from numpy.typing import NDArray
+
+LIVER = 6
+
+
+def place_of(volume: Volume, voxels: NDArray) -> NDArray[np.float64]:
+    """LPS mm of voxels (N, 3) given as k, j, i."""
+    return voxels[:, ::-1] @ volume.index_to_lps[:3, :3].T + volume.index_to_lps[:3, 3]
+
+
+def test_nothing_lies_outside_the_region_and_inside_all_is_as_without(model: Model, phantom_ct: Volume) -> None:
+    seen: list[NDArray[np.uint8]] = []
+    options = SegmentOptions(samples=1, steps=1, force=True)
+    whole = delivered(open_session(phantom_ct, model, options, preview=seen.append), model, bodypart=False)
+    centre = place_of(phantom_ct, np.argwhere(whole.labels == LIVER)).mean(axis=0)
+    region = box_region(*(edge for c in centre for edge in (c - 40, c + 40)))
+    chosen = SegmentOptions(samples=1, steps=1, region=region)
+    session = open_session(phantom_ct, model, chosen, preview=seen.append)
+    found = delivered(session, model, bodypart=False)
+    for labels in (found.labels, seen[1]):
+        distance = np.abs(place_of(phantom_ct, np.argwhere(labels > 0)) - centre)
+        assert distance.max() <= 40 + 3.0  # a voxel of the grid
+        assert distance.max() > 30
+    organs = found.labels > 0
+    assert float(np.mean(found.labels[organs] == whole.labels[organs])) > 0.9
+    assert found.uncertainty[whole.labels == 0][:1000].max(initial=0) <= 1
+    assert found.report["provenance"]["region"] == list(region)
+    assert "in the region of interest" in " ".join(found.report["warnings"])
+    assert seen[0].shape == seen[1].shape == phantom_ct.array.shape
+    assert float(np.mean(seen[0] == whole.labels)) > 0.95
+
+
+def test_a_turned_box_holds_what_lies_in_it() -> None:
+    grid = model_grid(Volume(np.zeros((20, 20, 20), np.int16), np.diag([3.0, 3.0, 3.0, 1.0])), spacing=(3.0, 3.0, 3.0))
+    half = math.sqrt(0.5)
+    turned = np.array([[half, -half, 0, 30.0], [half, half, 0, 30.0], [0, 0, 1, 30.0], [0, 0, 0, 1.0]])
+    mask = region_mask(tuple((turned @ np.diag([21.0, 3.0, 6.0, 1.0])).ravel()), grid)
+    # Along its long axis, the diagonal of x and y.
+    assert bool(mask[10, 14, 14])
+    assert bool(mask[10, 6, 6])
+    assert not bool(mask[10, 14, 6])
+    assert not bool(mask[10, 10, 13])
+    assert not bool(mask[14, 10, 10])
+
+
+def test_the_networks_see_a_tile_and_some_context_wherever_the_region_lies() -> None:
+    mask = torch.zeros(100, 80, 90, dtype=torch.bool)
+    mask[98:, 2:4, 40:50] = True
+    box = box_for(mask, (slice(0, 100), slice(10, 70), slice(0, 90)), tile=TileShape.cube(64))
+    assert all(s.stop - s.start >= 64 and s.start >= 0 and s.stop <= n for s, n in zip(box, mask.shape, strict=True))
+    assert box[0].stop == 100
+    assert box[1].start <= 2
+    assert box[2].start <= 24
+    assert box[2].stop >= 66
+
+
+@pytest.mark.parametrize(
+    ("region", "code", "words"),
+    [
+        ((0.0,) * 16, ErrorCode.OPTION, "no volume"),
+        ((1.0, 2.0), ErrorCode.OPTION, "no volume"),
+        (box_region(0, 10, 5, 5, 0, 10), ErrorCode.OPTION, "no volume"),
+        (box_region(9000, 9010, 0, 10, 0, 10), ErrorCode.GEOMETRY, "outside the scan"),
+    ],
+)
+def test_a_region_of_no_use_is_refused(
+    model: Model, phantom_ct: Volume, region: tuple[float, ...], code: ErrorCode, words: str
+) -> None:
+    with pytest.raises(DiffusionSegmentError, match=words) as told:
+        open_session(phantom_ct, model, SegmentOptions(region=region))
+    assert told.value.code is code

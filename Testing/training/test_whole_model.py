@@ -1,0 +1,393 @@
+"""One command trains a model: on phantoms in a minute, resumed where it was stopped, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import DiffusionSegmentBackend
+import numpy as np
+import pytest
+import torch
+from DiffusionSegmentBackend.cli import train as training_cli
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
+from DiffusionSegmentBackend.models.model import find_model, load_model
+from DiffusionSegmentBackend.networks.temperature import temperature
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
+from DiffusionSegmentBackend.pipeline.checks import OrganMeasures
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.segment import segment
+from DiffusionSegmentBackend.training.new_model import new_description
+from DiffusionSegmentBackend.training.whole_model import ModelTrainingOptions, train_model
+from DiffusionSegmentBackend.training.whole_model.anatomy_limits import anatomy_limits
+from DiffusionSegmentBackend.training.whole_model.networks import NetworkTraining
+from DiffusionSegmentBackend.training.whole_model.stages import STAGE_FUNCTIONS
+from DiffusionSegmentBackend.training.whole_model.student import Trial
+from DiffusionSegmentBackend.training.whole_model.time_plan import (
+    STAGES,
+    Preparation,
+    TimePlan,
+    plan_time,
+)
+
+CASES = ("case_0", "case_1", "case_2", "case_3")
+MINUTES = 1.2
+# What Python and its packages need before anything is timed.
+START_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three phantoms with all organs drawn and one with the liver alone."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for seed, name in enumerate(CASES):
+        phantom = make_phantom(seed=seed, spacing_mm=(6.0, 6.0, 8.0))
+        labels = phantom.labels if name != "case_3" else np.where(phantom.labels == 6, 6, 0).astype(np.uint8)
+        write_volume(Volume(phantom.image, phantom.index_to_lps), folder / "images" / f"{name}.nii.gz")
+        write_volume(Volume(labels, phantom.index_to_lps), folder / "labels" / f"{name}.nii.gz")
+    (folder / "annotated.json").write_text(json.dumps({"case_3": ["liver"]}), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of abdomen-ct on a coarse grid around a coarser trunk, of a network with three narrow levels."""
+    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
+    labels = [{key: value for key, value in label.items() if key != "body_mm"} for label in raw["labels"]]
+    raw |= {
+        "name": "trial-ct",
+        "spacing_mm": [6.0, 6.0, 8.0],
+        "trunk_spacing_mm": [12.0, 12.0, 8.0],
+        "tile_voxels": [32, 32, 16],
+        "channels": [8, 8, 16],
+        "labels": labels,
+        "anatomy": {"least_organ_ml": 0.0, "min_share_in_reach": 0.0, "least_confidence": 0.0},
+    }
+    path = tmp_path_factory.mktemp("manifest") / "trial-ct.json"
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    return path
+
+
+def options(*data: Path, output: Path, **changes: Any) -> ModelTrainingOptions:
+    usual = {"minutes": MINUTES, "folds": 2, "processor_time": True, "pseudo_labels": True}
+    return ModelTrainingOptions(data=data, output=output, **{**usual, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained as a user would: by the command line."""
+    output = tmp_path_factory.mktemp("models") / "trial-ct"
+    arguments = ["--data", data, "-o", output, "--manifest", manifest, "--minutes", MINUTES, "--folds", 2]
+    command = [
+        sys.executable,
+        "-m",
+        "DiffusionSegmentBackend",
+        "train",
+        *map(str, arguments),
+        "--device",
+        "cpu",
+        "--processor-time",
+        "--pseudo-labels",
+        "--licence",
+        "CC0",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(DiffusionSegmentBackend.__file__).parents[1])}
+    before = processor_seconds_of_children()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "7/7 card" in done.stderr
+    (output / "processor seconds").write_text(str(processor_seconds_of_children() - before), encoding="utf-8")
+    return output
+
+
+def processor_seconds_of_children() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def plan_of(trained: Path) -> TimePlan:
+    record = json.loads((trained / "training" / "stage-preparation.json").read_text(encoding="utf-8"))
+    return plan_time(MINUTES, folds=2, pseudo_labels=True, preparation=Preparation(**record))
+
+
+@pytest.mark.slow
+class TestATrainedModel:
+    def test_it_loads_and_segments(self, trained: Path, data: Path) -> None:
+        model = load_model(str(trained), "cpu")
+        assert model.tile.voxels == (16, 32, 32)
+        assert model.tile.stride == (1, 2, 2)
+        scan = read_volume(data / "images" / "case_0.nii.gz")
+        result = segment(scan, model, SegmentOptions(force=True))
+        assert result.labels.shape == scan.array.shape
+
+    def test_every_network_learnt(self, trained: Path) -> None:
+        for place in ("bodypart", "trunk", "segmenter", "folds/1/trunk", "folds/2/segmenter"):
+            state = torch.load(trained / "training" / place / "checkpoint.pt", weights_only=True)
+            assert state["step"] >= 3
+            assert any(not torch.equal(state["network"][key], state["average"][key]) for key in state["network"])
+
+    def test_reading_and_scoring_are_within_the_minutes(self, trained: Path) -> None:
+        plan = plan_of(trained)
+        assert all(minutes > 0 for minutes in vars(plan.preparation).values())
+        assert sum(plan.stages.values()) == pytest.approx(MINUTES)
+        for place, minutes in (("trunk", plan.trunk), ("folds/2/segmenter", plan.fold_segmenter)):
+            state = torch.load(trained / "training" / place / "checkpoint.pt", weights_only=True)
+            assert state["seconds"] / 60 == pytest.approx(minutes, abs=0.05)
+        threads = NetworkTraining(read_description(trained), "cpu", 0, 0.2).recipe().threads
+        taken = float((trained / "processor seconds").read_text(encoding="utf-8"))
+        assert taken < 60 * MINUTES * threads + START_SECONDS
+
+    def test_nothing_of_another_model_stays(self, trained: Path) -> None:
+        raw = read_description(trained).raw
+        donor = read_description(find_model("abdomen-ct")).raw
+        assert raw["training_data"].startswith("4 labelled scans of phantoms")
+        assert raw["licence"] == "CC0"
+        assert {"least_organ_ml", "least_confidence", "usual_confidence", "body_z_mm"} <= set(raw["anatomy"])
+        for key, value in raw["anatomy"].items():
+            assert value != donor["anatomy"].get(key)
+        assert not set(raw["quality"]["mean_dice"]) - {"segmenter"}
+        card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert raw["training_data"] in card
+        assert "Weights: CC0." in card
+
+    def test_each_complete_case_was_held_out_once(self, trained: Path) -> None:
+        record = json.loads((trained / "training" / "stage-folds.json").read_text(encoding="utf-8"))
+        assert sorted(name for names in record["folds"].values() for name in names) == list(CASES[:3])
+
+    def test_the_body_frame_comes_from_the_cases(self, trained: Path) -> None:
+        places = {label.name: label.body_mm for label in read_description(trained).labels}
+        assert sum(place is not None for place in places.values()) > 8
+        left, right = places["left_kidney"], places["right_kidney"]
+        assert left is not None
+        assert right is not None
+        assert left[0] > right[0] + 50
+
+    def test_the_card_tells_the_out_of_fold_dice(self, trained: Path) -> None:
+        quality = read_description(trained).raw["quality"]
+        stored = [np.load(trained / "training" / "out_of_fold" / f"{name}.npz")["dice"] for name in CASES[:3]]
+        assert quality["cases"] == 3
+        mean = np.nanmean(np.nanmean(stored, axis=1))
+        assert quality["mean_dice"]["segmenter"] == pytest.approx(mean, abs=1e-4)
+        card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert f"| **Mean** | 3 | {mean:.3f} |" in card
+        assert f"--minutes {MINUTES}" in card
+
+    def test_the_temperature_is_that_of_the_held_out_cases(self, trained: Path) -> None:
+        found = json.loads((trained / "training" / "stage-calibration.json").read_text(encoding="utf-8"))
+        network = load_model(str(trained), "cpu").pre_segmenter.networks["segmenter"]
+        assert temperature(network) == pytest.approx(found["temperature"], rel=1e-2)
+        assert found["temperature"] != 1
+
+    def test_pseudo_labels_are_kept_only_where_the_held_out_cases_gain(self, trained: Path) -> None:
+        record = json.loads((trained / "training" / "stage-student.json").read_text(encoding="utf-8"))
+        folds = json.loads((trained / "training" / "stage-folds.json").read_text(encoding="utf-8"))["folds"]
+        assert sorted(record["dice"]) == sorted(folds["1"])
+        gains = [row["with"] - row["without"] for row in record["dice"].values()]
+        assert record["gain"] == pytest.approx(np.mean(gains), abs=1e-3)
+        assert (trained / "training" / "student" / "model").exists() == record["kept"]
+
+    def test_a_second_run_trains_nothing_anew(self, trained: Path, data: Path, manifest: Path, tmp_path: Path) -> None:
+        copy = shutil.copytree(trained, tmp_path / "trial-ct")
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+        train_model(options(data, output=copy, resume=True))
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+
+    def test_a_stopped_run_goes_on_and_one_stage_can_be_done_again(
+        self, trained: Path, data: Path, tmp_path: Path
+    ) -> None:
+        copy = shutil.copytree(trained, tmp_path / "trial-ct")
+        before = read_description(copy).networks["segmenter"].sha256
+        for stage in ("calibration", "card"):
+            (copy / "training" / f"stage-{stage}.json").unlink()
+        train_model(options(data, output=copy, resume=True, stage="calibration"))
+        assert read_description(copy).networks["segmenter"].sha256 == before
+        assert not (copy / "training" / "stage-card.json").exists()
+        train_model(options(data, output=copy, resume=True))
+        assert (copy / "training" / "stage-card.json").exists()
+
+    def test_another_plan_is_no_continuation(self, trained: Path, data: Path) -> None:
+        with pytest.raises(DiffusionSegmentError, match="begun with another minutes"):
+            train_model(options(data, output=trained, resume=True, minutes=2.0))
+        with pytest.raises(DiffusionSegmentError, match="A training was begun"):
+            train_model(options(data, output=trained))
+
+
+def copied(data: Path, folder: Path) -> Path:
+    return shutil.copytree(data, folder / "data")
+
+
+def refusal(trial: ModelTrainingOptions) -> DiffusionSegmentError:
+    with pytest.raises(DiffusionSegmentError) as caught:
+        train_model(trial)
+    assert not trial.output.exists()
+    return caught.value
+
+
+def test_an_organ_that_nobody_drew_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = copied(data, tmp_path)
+    told = {name: ["liver", "spleen"] for name in CASES}
+    (folder / "annotated.json").write_text(json.dumps(told), encoding="utf-8")
+    error = refusal(options(folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert error.code is ErrorCode.TRAINING_DATA
+    assert "Right kidney" in error.message
+
+
+def test_a_set_without_one_drawn_organ_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = copied(data, tmp_path)
+    (folder / "annotated.json").write_text(json.dumps({name: [] for name in CASES}), encoding="utf-8")
+    error = refusal(options(data, folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert str(folder) in error.message
+
+
+def test_a_set_of_another_modality_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mr"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+        scan = read_volume(data / part / "case_0.nii.gz")
+        values = np.abs(scan.array) if part == "images" else scan.array
+        write_volume(Volume(values, scan.index_to_lps), folder / part / "mr_0.nii.gz")
+    error = refusal(options(data, folder, output=tmp_path / "model", manifest=str(manifest)))
+    assert error.code is ErrorCode.TRAINING_DATA
+    assert f"{folder}: case mr_0: These values are not Hounsfield units" in error.message
+
+
+def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
+    trial = options(data, copied(data, tmp_path), output=tmp_path / "model", manifest=str(manifest))
+    assert "two cases named case_0" in refusal(trial).message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"minutes": 0.01}, "too short for 7 networks"),
+        ({"minutes": 0.0}, "too short"),
+        ({"folds": 1}, "folds"),
+        ({"denoising_share": 1.0}, "denoising share"),
+        ({"manifest": "brain-mr"}, "There is no model file brain-mr"),
+        ({"manifest": None}, "says what the labels mean"),
+    ],
+)
+def test_what_no_training_can_do_is_refused(
+    changes: dict[str, Any], words: str, data: Path, manifest: Path, tmp_path: Path
+) -> None:
+    trial = options(data, output=tmp_path / "model", **{"manifest": str(manifest), **changes})
+    error = refusal(trial)
+    assert words in error.message
+    assert error.hint
+
+
+def test_a_folder_with_a_model_is_not_overwritten(data: Path, manifest: Path, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    shutil.copytree(find_model("abdomen-ct"), output)
+    before = (output / "model.json").read_bytes()
+    with pytest.raises(DiffusionSegmentError, match="holds a model already"):
+        train_model(options(data, output=output, manifest=str(manifest)))
+    assert (output / "model.json").read_bytes() == before
+
+
+def test_a_stage_before_its_predecessors_names_them(data: Path, manifest: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiffusionSegmentError, match="'trunk' is not finished"):
+        train_model(options(data, output=tmp_path / "model", manifest=str(manifest), stage="segmenter"))
+
+
+@pytest.mark.parametrize("minutes", [1.0, 60.0, 840.0])
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("pseudo_labels", [False, True])
+def test_the_stages_share_the_minutes(minutes: float, folds: int, pseudo_labels: bool) -> None:
+    plan = plan_time(minutes, folds=folds, pseudo_labels=pseudo_labels)
+    assert (plan.stages["student"] > 0) == pseudo_labels
+    assert [*plan.stages] == [*STAGES]
+    assert sum(plan.stages.values()) == pytest.approx(minutes)
+    assert plan.bodypart <= 12
+    assert plan.segmenter > plan.trunk > plan.fold_trunk
+
+
+def test_what_is_not_training_is_taken_off_the_minutes() -> None:
+    preparation = Preparation(timing=0.5, trunk_reading=1.0, reading=2.0, scoring=3.0)
+    plan, bare = (plan_time(60.0, folds=3, preparation=one) for one in (preparation, Preparation()))
+    assert sum(plan.stages.values()) == pytest.approx(60.0)
+    assert plan.reserved == {**dict.fromkeys(STAGES, 0.0), "bodypart": 1.5, "trunk": 2.0, "folds": 3.0}
+    assert plan.segmenter == pytest.approx(bare.segmenter * (60 - 6.5 - plan.bodypart) / (60 - bare.bodypart))
+    with pytest.raises(DiffusionSegmentError, match=r"takes about 6\.5 of them") as caught:
+        plan_time(6.6, folds=3, preparation=preparation)
+    needed = float(caught.value.hint.split()[1])
+    assert plan_time(needed, folds=3, preparation=preparation).fold_trunk >= 0.01
+    labelled = replace(preparation, labelling=4.0)
+    assert plan_time(60.0, folds=3, pseudo_labels=True, preparation=labelled).reserved["student"] == 4 * 4 + 2
+
+
+def test_scans_that_take_too_long_to_read_are_named_before_anything_is_written(
+    data: Path, manifest: Path, tmp_path: Path
+) -> None:
+    error = refusal(options(data, output=tmp_path / "model", manifest=str(manifest), minutes=0.39))
+    assert "Reading and scoring the scans takes about" in error.message
+
+
+def measures(ml: float, confidence: float, layout: float | None) -> OrganMeasures:
+    return OrganMeasures(ml, confidence, layout)
+
+
+def test_limits_are_those_of_the_held_out_cases() -> None:
+    found = anatomy_limits([measures(200.0, 0.91, 10.2), measures(500.0, 0.876, 14.9)])
+    assert found == {
+        "least_organ_ml": 20.0,
+        "usual_confidence": 0.87,
+        "least_confidence": 0.67,
+        "usual_layout_mm": 15.0,
+        "max_layout_mm": 23.0,
+    }
+    assert set(anatomy_limits([measures(0.0, 0.1, None)])) == {"least_organ_ml", "usual_confidence", "least_confidence"}
+    assert anatomy_limits([measures(0.0, 0.1, None)])["least_confidence"] == 0
+
+
+class TestWhatATrainingBeginsWith:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def donor() -> ModelDescription:
+        return read_description(find_model("abdomen-ct"))
+
+    def test_labels_and_grid_are_kept_and_the_rest_is_not_the_donors(self, donor: ModelDescription) -> None:
+        raw = new_description(donor, folder_name="my-abdomen", own=False)
+        assert (raw["name"], raw["version"], raw["licence"]) == ("my-abdomen", "1", "not stated")
+        assert (raw["quality"], raw["networks"], raw["training_data"]) == ({}, {}, "")
+        assert raw["anatomy"] == {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": 0.0}
+        assert (raw["labels"], raw["spacing_mm"]) == (donor.raw["labels"], donor.raw["spacing_mm"])
+        assert new_description(donor, folder_name="abdomen-ct", own=False)["name"] == "abdomen-ct"
+
+    def test_a_manifest_of_ones_own_says_name_version_and_licence(self, donor: ModelDescription) -> None:
+        own = replace(donor, raw={**donor.raw, "name": "own", "version": "3", "licence": "MIT"})
+        raw = new_description(own, folder_name="run-7", own=True)
+        assert (raw["name"], raw["version"], raw["licence"]) == ("own", "3", "MIT")
+        assert new_description(own, folder_name="run-7", own=True, licence="CC0")["licence"] == "CC0"
+
+    def test_places_that_only_some_labels_have_are_no_frame(self, donor: ModelDescription) -> None:
+        labels = [dict(label) for label in donor.raw["labels"]]
+        labels[3].pop("body_mm")
+        raw = new_description(replace(donor, raw={**donor.raw, "labels": labels}), folder_name="x", own=True)
+        assert not any("body_mm" in label for label in raw["labels"])
+
+
+def test_the_command_line_and_the_functions_know_the_same_stages() -> None:
+    assert training_cli._STAGES == STAGES == tuple(STAGE_FUNCTIONS)
+
+
+def trial(with_labels: list[float], without: list[float]) -> Trial:
+    names = tuple(f"case_{n}" for n in range(len(without)))
+    return Trial(names, np.array(with_labels), np.array(without))
+
+
+def test_pseudo_labels_must_help_on_average_and_in_most_cases() -> None:
+    assert trial([0.74, 0.72, 0.71], [0.73, 0.71, 0.70]).helped
+    assert not trial([0.732, 0.712, 0.702], [0.73, 0.71, 0.70]).helped
+    assert not trial([0.80, 0.70, 0.69], [0.73, 0.71, 0.70]).helped

@@ -1,0 +1,114 @@
+"""The self-test tells the truth about this computer, and what to do where something is not used."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.worker.self_test import (
+    NO_TORCH_ADVICE,
+    advice_on,
+    free_memory,
+    nvidia_driver,
+    run_self_test,
+)
+from DiffusionSegmentBackend.worker import self_test
+
+
+def test_it_names_what_runs_and_measures_it_for_as_long_as_asked() -> None:
+    found = run_self_test("cpu", seconds=0.2)
+    assert found.torch == torch.__version__
+    assert found.device == f"CPU, {torch.get_num_threads()} threads"
+    assert 0.2 <= found.seconds < 5
+    assert 0.1 < found.gflops < 1e5
+    assert found.missing == ()
+    assert json.loads(json.dumps(found.as_report()))["gflops"] == found.gflops
+
+
+def test_a_cancel_ends_it_at_once() -> None:
+    def progress(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_self_test("cpu", seconds=60, progress=progress)
+
+
+def test_without_torch_it_says_so_instead_of_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(self_test, "find_spec", lambda name: None if name in ("torch", "monai") else real(name))
+    found = run_self_test()
+    assert found.missing == ("torch", "monai")
+    assert found.torch == found.build == found.device == ""
+    assert found.advice == (NO_TORCH_ADVICE,)
+
+
+def test_an_unknown_or_absent_device_is_told() -> None:
+    with pytest.raises(DiffusionSegmentError) as told:
+        run_self_test("abacus")
+    assert told.value.code is ErrorCode.OPTION
+    if not torch.cuda.is_available():
+        with pytest.raises(DiffusionSegmentError) as told:
+            run_self_test("cuda")
+        assert told.value.code is ErrorCode.NO_DEVICE
+
+
+def test_a_device_that_cannot_compute_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a card that is newer than this build of torch."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device\nmore")
+
+    monkeypatch.setattr(torch.nn.functional, "conv3d", fail)
+    with pytest.raises(DiffusionSegmentError, match="no kernel image") as told:
+        run_self_test("cpu", seconds=0.1)
+    assert told.value.code is ErrorCode.NO_DEVICE
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("driver", "build", "works", "told"),
+    [
+        ("", "CPU", False, []),
+        ("RTX driver 550.1", "CUDA 12.6", True, []),
+        ("RTX driver 550.1", "CPU", False, ["install a CUDA build"]),
+        ("RTX driver 470.1", "CUDA 12.6", False, ["update the driver"]),
+    ],
+)
+def test_a_card_that_is_not_used_is_told_with_the_way_out(
+    driver: str, build: str, works: bool, told: list[str]
+) -> None:
+    advice = advice_on(driver=driver, build=build, works=works)
+    assert len(advice) == len(told)
+    assert all(part in sentence for part, sentence in zip(told, advice, strict=True))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the tool is a shell script")
+def test_the_driver_is_what_the_cards_own_tool_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA RTX 4000, 550.54.14'\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nvidia_driver() == "NVIDIA RTX 4000 driver 550.54.14"
+    tool.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
+    assert nvidia_driver() == ""
+    tool.unlink()
+    assert nvidia_driver() == ""
+
+
+def test_free_memory_is_what_the_system_tells_and_unknown_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    told = free_memory()
+    assert told is not None
+    assert 0 < told <= psutil.virtual_memory().total
+
+    def hidden() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    assert free_memory() is None
