@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.commands import progress_display
 from DiffusionSegmentBackend.commands.progress_display import ProgressBar, time_left
 from DiffusionSegmentBackend.commands.run_estimate import SEGMENT_STAGES
-from DiffusionSegmentBackend.commands import progress_display
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from fixtures.command_line import Desk, make_desk

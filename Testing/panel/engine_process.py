@@ -36,8 +36,8 @@ from DiffusionSegmentBackend.protocol.messages import (
     Taught,
     Teach,
 )
-from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.worker import server as worker
+from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
 
 REFUSED, DOUBTFUL, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
 DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))

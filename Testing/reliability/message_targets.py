@@ -29,8 +29,8 @@ from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Task, decode
 from DiffusionSegmentBackend.schema.output_kinds import CORRECTIONS, REPORT, SEGMENTATION
-from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
 from DiffusionSegmentBackend.worker import server as worker
+from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
 from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
 from .mutation import damaged, damaged_json, damaged_text

@@ -21,8 +21,8 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, Segment
-from DiffusionSegmentBackend.worker.engine import Delivery
 from DiffusionSegmentBackend.worker import server as worker
+from DiffusionSegmentBackend.worker.engine import Delivery
 
 STEP_SECONDS = 0.02
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.worker import self_test
 from DiffusionSegmentBackend.worker.self_test import (
     NO_TORCH_ADVICE,
     advice_on,
@@ -17,7 +18,6 @@ from DiffusionSegmentBackend.worker.self_test import (
     nvidia_driver,
     run_self_test,
 )
-from DiffusionSegmentBackend.worker import self_test
 
 
 def test_it_names_what_runs_and_measures_it_for_as_long_as_asked() -> None:
