@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-from DiffusionSegmentBackend.cli.command_parser import PROGRAM
 from DiffusionSegmentBackend.cli.main import build_parser
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.run_options import box_region
+from DiffusionSegmentResearch.cli.main import build_parser as build_research_parser
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -21,8 +22,10 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
                 yield from parsers(child)
 
 
-ROOT = build_parser()
-EVERY = list(parsers(ROOT))
+ROOTS = {parser.prog: parser for parser in (build_parser(), build_research_parser())}
+EVERY = [parser for root in ROOTS.values() for parser in parsers(root)]
+ROOT = ROOTS["diffusion-segment"]
+COMMANDS = [parser for parser in EVERY if parser.prog not in ROOTS]
 
 
 def without_help(parser: argparse.ArgumentParser) -> list[str]:
@@ -34,7 +37,9 @@ def without_help(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def examples_of(parser: argparse.ArgumentParser) -> list[str]:
-    return [line.strip() for line in (parser.epilog or "").splitlines() if line.startswith(f"  {PROGRAM} ")]
+    return [
+        line.strip() for line in (parser.epilog or "").splitlines() if line.startswith(f"  {parser.prog.split()[0]} ")
+    ]
 
 
 def test_the_walk_reaches_the_commands() -> None:
@@ -46,7 +51,7 @@ def test_no_option_lacks_help(parser: argparse.ArgumentParser) -> None:
     assert without_help(parser) == []
 
 
-@pytest.mark.parametrize("parser", EVERY[1:], ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", COMMANDS, ids=lambda parser: parser.prog)
 def test_the_help_ends_with_examples_that_parse(parser: argparse.ArgumentParser) -> None:
     lines = examples_of(parser)
     assert lines
@@ -54,7 +59,7 @@ def test_the_help_ends_with_examples_that_parse(parser: argparse.ArgumentParser)
     for line in lines:
         program, command, *more = shlex.split(line)
         assert f"{program} {command}" == parser.prog
-        assert ROOT.parse_args([command, *more]).command == command
+        assert ROOTS[program].parse_args([command, *more]).command == command
 
 
 @pytest.mark.parametrize("parser", EVERY, ids=lambda parser: parser.prog)
@@ -81,7 +86,7 @@ def test_a_point_may_be_negative(text: str, point: tuple[float, ...], joined: bo
 @pytest.mark.parametrize("numbers", ["-80 20 -60 -40 -1e2 -.5", "-80.25 -20 -1 0 0 100"])
 def test_a_box_may_be_negative(numbers: str) -> None:
     options = ROOT.parse_args(["segment", "ct.nii", "--roi", *numbers.split(), "-o", "out"])
-    assert options.roi == [float(number) for number in numbers.split()]
+    assert options.region == box_region(*(float(number) for number in numbers.split()))
     assert options.input == ["ct.nii"]
 
 
