@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.cli.main import main
-from DiffusionSegmentBackend.commands.segment import organ_table
+from DiffusionSegmentBackend.commands.summary import organ_table
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import find_model, list_models, read_description

@@ -37,13 +37,14 @@ from DiffusionSegmentBackend.protocol.messages import (
     Teach,
 )
 from DiffusionSegmentBackend.worker import server as worker
-from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
+from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
 REFUSED, DOUBTFUL, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
 DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
 
 
-def engine(request: Request, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]) -> Delivery:
+def engine(request: Request, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     if isinstance(request, Similar):
         return likeness(request, progress)
     if isinstance(request, Teach):
@@ -53,7 +54,7 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: C
     array = np.asarray(open_buffer(request.volume))
     if request.preview:
         bright = (array > 900).astype(np.uint8)
-        early(Delivery(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
+        early(EngineAnswer(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
     steps = 500 if request.seed == SLOW else 4
     for step in range(steps):
         progress("refine", step, steps)
@@ -76,17 +77,17 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: C
             maps["regions"][place] = number
     geometry = geometry_of(request.volume)
     told = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
-    return Delivery(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": told})
+    return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": told})
 
 
-def samples(labels: np.ndarray, geometry: np.ndarray) -> Delivery:
+def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:
     """The labels, and the labels without the first place in doubt."""
     without = labels.copy()
     without[DOUBTED[0]] = 0
-    return Delivery(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
+    return EngineAnswer(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
 
 
-def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> Delivery:
+def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:
     """1 at the point, 0.1 less every 2 mm, on every second voxel."""
     for step in range(4):
         progress("features", step, 4)
@@ -96,10 +97,10 @@ def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> Del
     places = np.indices(shape)[::-1].reshape(3, -1)
     lps = (geometry @ np.vstack([places, np.ones(places.shape[1])]))[:3]
     distance = np.linalg.norm(lps - np.array(request.point_lps)[:, None], axis=0).reshape(shape)
-    return Delivery(Similarity, {"similarity": Volume((1 - 0.05 * distance).astype(np.float32), geometry)})
+    return EngineAnswer(Similarity, {"similarity": Volume((1 - 0.05 * distance).astype(np.float32), geometry)})
 
 
-def taught(request: Teach, progress: Callable[[str, int, int], None]) -> Delivery:
+def taught(request: Teach, progress: Callable[[str, int, int], None]) -> EngineAnswer:
     """A folder with the bundled description and the names that were sent, of those labels that are drawn."""
     steps = 500 if request.name == "slow" else 4
     for step in range(steps):
@@ -116,7 +117,7 @@ def taught(request: Teach, progress: Callable[[str, int, int], None]) -> Deliver
     folder.mkdir(parents=True)
     text = json.dumps({**raw, "name": request.name, "labels": entries, "minutes": request.minutes})
     (folder / "model.json").write_text(text, encoding="utf-8")
-    return Delivery(Taught, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
+    return EngineAnswer(Taught, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
 
 
 def organ(

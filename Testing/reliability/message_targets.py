@@ -30,7 +30,8 @@ from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Task, decode
 from DiffusionSegmentBackend.schema.output_kinds import CORRECTIONS, REPORT, SEGMENTATION
 from DiffusionSegmentBackend.worker import server as worker
-from DiffusionSegmentBackend.worker.engine import Delivery, PipelineEngine
+from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
+from DiffusionSegmentBackend.worker.engine import PipelineEngine
 from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
 from .mutation import damaged, damaged_json, damaged_text
@@ -159,9 +160,7 @@ class MessageTarget:
             if answer["type"] == "error":
                 raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
 
-    def _run(
-        self, request: Any, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]
-    ) -> Delivery:
+    def _run(self, request: Any, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
         return self._engine(request, brief(progress, self._content), early)
 
 

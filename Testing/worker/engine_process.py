@@ -22,7 +22,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, Segment
 from DiffusionSegmentBackend.worker import server as worker
-from DiffusionSegmentBackend.worker.engine import Delivery
+from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 
 STEP_SECONDS = 0.02
 
@@ -41,7 +41,7 @@ class AcceleratorError(RuntimeError):
     """As torch calls what a graphics card throws."""
 
 
-def engine(request: Segment, progress: Callable[[str, int, int], None], early: Callable[[Delivery], None]) -> Delivery:
+def engine(request: Segment, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     array = open_buffer(request.volume)
     steps = request.steps or 1
     mishap = request.organs[0] if request.organs else ""
@@ -76,7 +76,7 @@ def engine(request: Segment, progress: Callable[[str, int, int], None], early: C
     }
     if mishap == "late memory":
         maps["mutual_information"] = TooLittleMemory()
-    return Delivery(Result, maps, {"report": report})
+    return EngineAnswer(Result, maps, {"report": report})
 
 
 if __name__ == "__main__":

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode, one_line
 from ..imaging.dicom_scan import check_hounsfield
 from ..imaging.label_maps import read_label_map
-from ..imaging.output_folder import check_replaceable, staged_folder
+from ..imaging.output_folder import check_replaceable
 from ..imaging.shear import notes_of
-from ..imaging.volume import Volume
-from ..imaging.volume_io import read_scan, write_volume
-from ..models.manifest import is_installed, list_models
+from ..imaging.volume_io import read_scan
+from ..models.manifest import is_installed
 from ..models.model import Model, load_model
 from ..pipeline.options import options_for_scan, plan_of
 from ..pipeline.segment import delivered, open_session
-from ..schema.output_kinds import PHANTOM, RESULT
+from ..schema.output_kinds import RESULT
 from ..schema.run_options import RunOptions
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .several_inputs import Outcome, outcome_table, result_names
+from .summary import summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,65 +139,3 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     bar("write", 0, 1)
     write_run(result, session, RunInput(volume, model, options), folder, choices.extras, timings=bar.timings)
     return result.report
-
-
-def summarise(report: dict[str, Any], folder: Path) -> None:
-    """Print what was read, the organs with their volumes, warnings, where to look first, and the time of the run."""
-    if "series" in report["provenance"]:
-        print(f"Read {one_line(str(report['provenance']['series']))}.")
-    print(organ_table(report["organs"]))
-    for warning in report["warnings"]:
-        print(f"Note: {one_line(warning)}")
-    if report["review"]:
-        print(f"Look first at: {report['review'][0]['sentence']}")
-    print(f"Written to {folder} in {report['timings_s']['total']:.1f} s.")
-
-
-def organ_table(organs: Sequence[dict[str, Any]]) -> str:
-    """A line an organ: its title, volume in mL, the 90 % interval of the volume, mean probability of its voxels."""
-    interval = "90 % interval (mL)"
-    width = max([25, *(len(organ["title"]) for organ in organs)])
-    rows = [f"{'Organ':<{width}}{'Volume (mL)':>13}{interval:>22}{'Confidence (%)':>17}"]
-    for organ in organs:
-        low, high = organ["volume_interval_ml"]
-        sure = f"{100 * organ['confidence']:.0f}" if organ["volume_ml"] > 0 else "-"
-        between = f"{low:.1f} to {high:.1f}"
-        rows.append(f"{organ['title']:<{width}}{organ['volume_ml']:>13.1f}{between:>22}{sure:>17}")
-    return "\n".join(rows)
-
-
-def write_phantom(folder: Path, *, seed: int, overwrite: bool = False) -> None:
-    """Write ct.nii.gz and labels.nii.gz of the phantom; into a folder that holds files only with `overwrite`.
-
-    Raises:
-        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
-    """
-    from ..phantom.phantom import make_phantom
-
-    check_replaceable(folder, PHANTOM, overwrite=overwrite)
-    phantom = make_phantom(seed=seed)
-    with staged_folder(folder, PHANTOM) as staging:
-        write_volume(Volume(phantom.image, phantom.index_to_lps), staging / "ct.nii.gz")
-        write_volume(Volume(phantom.labels, phantom.index_to_lps), staging / "labels.nii.gz")
-    print(f"Written to {folder}.")
-
-
-def check_installation() -> dict[str, Any]:
-    """Versions, devices, models, and whether their weights are whole."""
-    state = {}
-    for name in list_models():
-        try:
-            load_model(name, "cpu")
-            state[name] = "ok"
-        except DiffusionSegmentError as error:
-            state[name] = str(error)
-    return {
-        "software": __version__,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "cpu_cores": os.cpu_count(),
-        "models": state,
-    }

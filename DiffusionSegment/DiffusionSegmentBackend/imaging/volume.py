@@ -27,6 +27,9 @@ _MOST_GRID_VOXELS = 2**29
 _SHARE_ROUNDING = 1e-5
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
+# Slices along (k, j, i), or (z, y, x) of a grid.
+Box = tuple[slice, slice, slice]
+
 
 @dataclass(frozen=True)
 class Volume:

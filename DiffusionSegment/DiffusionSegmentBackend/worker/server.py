@@ -42,9 +42,11 @@ from ..protocol.messages import (
     decode,
     encode,
 )
-from .engine import Delivery, PipelineEngine
+from .answer import EngineAnswer, SendEarly
+from .answer import Progress as ReportProgress
+from .engine import PipelineEngine
 
-Engine = Callable[[Any, Callable[[str, int, int], None], Callable[[Delivery], None]], Delivery]
+Engine = Callable[[Any, ReportProgress, SendEarly], EngineAnswer]
 _GRACE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -152,14 +154,14 @@ class Worker:
                 raise Cancelled
             self._outbox.send(Progress(id=request.id, stage=stage, done=done, total=total))
 
-        def early(delivery: Delivery) -> None:
+        def send_early(answer: EngineAnswer) -> None:
             if not self._cancelled.is_set():
-                self._outbox.send(deliver(request, delivery))
+                self._outbox.send(write_answer(request, answer))
 
         answer: Message
         _log.info("%s %s", request.type, request.id)
         try:
-            result = deliver(request, self._engine(request, progress, early))
+            result = write_answer(request, self._engine(request, progress, send_early))
             progress("deliver", 1, 1)
             return encode(result)
         except Cancelled:
@@ -167,9 +169,9 @@ class Worker:
             answer = CancelledNotice(id=request.id)
         except (Exception, SystemExit) as error:
             self._device_lost = _is_device_error(error)
-            told = _told(error)
-            _log.info("%s refused: %s", request.id, told)
-            answer = _error(told, request.id)
+            failure = user_error(error)
+            _log.info("%s refused: %s", request.id, failure)
+            answer = _error(failure, request.id)
         _remove_buffers(request)
         return encode(answer)
 
@@ -184,7 +186,7 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _told(error: BaseException) -> DiffusionSegmentError:
+def user_error(error: BaseException) -> DiffusionSegmentError:
     """The user's words for a failed run; what nobody foresaw is printed to the log."""
     if isinstance(error, DiffusionSegmentError):
         return error
@@ -213,17 +215,17 @@ def _is_device_error(error: BaseException) -> bool:
     return type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
 
 
-def deliver(request: Task, delivery: Delivery) -> Message:
+def write_answer(request: Task, answer: EngineAnswer) -> Message:
     """Write the maps of an answer into the request's folder and name them.
 
     Raises:
         DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE.
     """
     buffers = {
-        name: write_buffer(_buffer_path(request, f"{delivery.answer.type}-{name}"), volume.array, volume.index_to_lps)
-        for name, volume in delivery.maps.items()
+        name: write_buffer(_buffer_path(request, f"{answer.message.type}-{name}"), volume.array, volume.index_to_lps)
+        for name, volume in answer.maps.items()
     }
-    return delivery.answer(id=request.id, **buffers, **delivery.values)  # type: ignore[call-arg]
+    return answer.message(id=request.id, **buffers, **answer.values)  # type: ignore[call-arg]
 
 
 def _buffer_path(request: Task, name: str) -> Path:

@@ -1,0 +1,190 @@
+"""What each request does: one function a kind, found by the request's type in HANDLERS.
+
+PyTorch and the pipeline are imported by the first request, so that the worker says hello at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..imaging.volume import Box, Volume
+from ..protocol.buffers import geometry_of, open_buffer
+from ..protocol.messages import (
+    Alternatives,
+    Correct,
+    Corrected,
+    ExportDicom,
+    Hypotheses,
+    Imported,
+    ImportModel,
+    Preview,
+    Result,
+    Segment,
+    SelfTest,
+    SelfTestReport,
+    Similar,
+    Similarity,
+    Task,
+    Taught,
+    Teach,
+    WriteReport,
+    Written,
+)
+from .answer import EngineAnswer, Progress, SendEarly
+from .session_cache import SessionCache, volume_of
+
+
+@dataclass(frozen=True)
+class HandlerContext:
+    """What a handler works with: the entries kept between requests, and where progress and early answers go."""
+
+    cache: SessionCache
+    progress: Progress
+    send_early: SendEarly
+
+
+def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
+    """Run the model, show its pre-segmentation early where that is asked for, and return the maps of the result."""
+    from ..pipeline.segment import delivered
+
+    geometry = geometry_of(request.volume)
+
+    def show(labels: NDArray[np.uint8]) -> None:
+        context.send_early(EngineAnswer(Preview, {"labels": Volume(labels, geometry)}))
+
+    model = context.cache.model(request, context.progress)
+    session = context.cache.new_session(request, model, context.progress, show if request.preview else None)
+    folder = Path(request.output_folder)
+    result = delivered(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
+    maps: dict[str, NDArray[Any]] = {
+        "labels": result.labels,
+        "uncertainty": result.uncertainty,
+        "mutual_information": result.mutual_information,
+        "regions": result.regions,
+    }
+    if result.bodypart is not None:
+        maps["bodypart"] = result.bodypart
+    volumes = {name: Volume(array, geometry) for name, array in maps.items()}
+    return EngineAnswer(Result, volumes, {"report": result.report})
+
+
+def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
+    """Apply the marks to the session of the run, and return what changed."""
+    from ..pipeline.interactive.correction import Corrections
+    from ..pipeline.interactive.correction import correct as correct_session
+
+    model = context.cache.model(request, context.progress)
+    session = context.cache.session(request, model, context.progress)
+    corrections = Corrections(
+        labels=np.asarray(open_buffer(request.labels)),
+        marks=np.asarray(open_buffer(request.marks)),
+        locked=request.locked,
+    )
+    correction, corrected = correct_session(session, model, corrections, progress=context.progress)
+    context.cache.replace_session(corrected)
+    geometry = geometry_of(request.volume)
+    boxed = moved_to_box(geometry, correction.box)
+    maps = {
+        "labels": Volume(correction.labels, boxed),
+        "uncertainty": Volume(correction.uncertainty, boxed),
+        "mutual_information": Volume(correction.mutual_information, boxed),
+        "regions": Volume(correction.regions, geometry),
+    }
+    return EngineAnswer(Corrected, maps, {"report": correction.report})
+
+
+def alternatives(request: Alternatives, context: HandlerContext) -> EngineAnswer:
+    """Return the label maps of the samples."""
+    from ..pipeline.interactive.alternatives import alternatives as label_maps
+
+    model = context.cache.model(request, context.progress)
+    session = context.cache.session(request, model, context.progress)
+    labels, box = label_maps(session, progress=context.progress)
+    return EngineAnswer(Hypotheses, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
+
+
+def similar(request: Similar, context: HandlerContext) -> EngineAnswer:
+    """Return the cosine similarity of every voxel's features to those at a point."""
+    from ..pipeline.interactive.similarity import similarity_on_grid
+
+    model = context.cache.model(request, context.progress)
+    x, y, z = request.point_lps
+    similarity = similarity_on_grid(context.cache.features(request, model, context.progress), (x, y, z))
+    return EngineAnswer(Similarity, {"similarity": similarity})
+
+
+def teach(request: Teach, context: HandlerContext) -> EngineAnswer:
+    """Fine-tune a model on the segments of one scan, and install it."""
+    from ..training.taught_model import teach_user_model
+    from ..training.teaching import TaughtCase
+
+    report = teach_user_model(
+        [TaughtCase(volume_of(request.volume), np.array(open_buffer(request.labels)))],
+        dict(enumerate(request.names, start=1)),
+        base=context.cache.model(request, context.progress),
+        name=request.name,
+        minutes=request.minutes,
+        replace=request.replace,
+        progress=context.progress,
+    )
+    return EngineAnswer(Taught, {}, {"name": request.name, "report": report})
+
+
+def write_report(request: WriteReport, context: HandlerContext) -> EngineAnswer:
+    """Write the case report; the model in memory is not needed and stays."""
+    from .reporting_requests import write_report_of
+
+    return EngineAnswer(Written, {}, {"path": str(write_report_of(request, context.progress))})
+
+
+def export_dicom(request: ExportDicom, context: HandlerContext) -> EngineAnswer:
+    """Write the DICOM SEG; the model in memory is not needed and stays."""
+    from .reporting_requests import export_dicom_of
+
+    return EngineAnswer(Written, {}, {"path": str(export_dicom_of(request, context.progress))})
+
+
+def self_test(request: SelfTest, context: HandlerContext) -> EngineAnswer:
+    """Measure the device."""
+    from .self_test import run_self_test
+
+    report = run_self_test(request.device, progress=context.progress).as_report()
+    return EngineAnswer(SelfTestReport, {}, {"report": report})
+
+
+def import_model(request: ImportModel, context: HandlerContext) -> EngineAnswer:
+    """Install a model; where it replaces the one in memory, that is dropped."""
+    from ..models.user_models import import_model as install
+
+    context.progress("load", 0, 1)
+    name = install(Path(request.path), replace=request.replace)
+    context.cache.drop_model(name)
+    return EngineAnswer(Imported, {}, {"name": name})
+
+
+Handler = Callable[[Any, HandlerContext], EngineAnswer]
+HANDLERS: dict[type[Task], Handler] = {
+    Segment: segment,
+    Correct: correct,
+    Alternatives: alternatives,
+    Similar: similar,
+    Teach: teach,
+    WriteReport: write_report,
+    ExportDicom: export_dicom,
+    SelfTest: self_test,
+    ImportModel: import_model,
+}
+
+
+def moved_to_box(index_to_lps: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
+    """The geometry (4x4 to LPS mm) of a box (k, j, i) cut out of a volume."""
+    k, j, i = box
+    moved = index_to_lps.copy()
+    moved[:3, 3] += index_to_lps[:3, :3] @ np.array([i.start, j.start, k.start], dtype=float)
+    return moved

@@ -1,0 +1,157 @@
+"""The engine carries out every request by its handler and keeps model and session between them, on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.models import model as model_module
+from DiffusionSegmentBackend.pipeline import segment as segment_module
+from DiffusionSegmentBackend.protocol import messages
+from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.messages import (
+    Alternatives,
+    Correct,
+    Corrected,
+    Hypotheses,
+    ImportModel,
+    Preview,
+    Request,
+    Result,
+    Segment,
+    SelfTest,
+    SelfTestReport,
+    Similar,
+    Similarity,
+    Task,
+)
+from DiffusionSegmentBackend.worker.answer import EngineAnswer
+from DiffusionSegmentBackend.worker.engine import PipelineEngine
+from DiffusionSegmentBackend.worker.handlers import HANDLERS
+from fixtures.tiny_model import NAME, coarse_phantom, write_tiny_model
+
+
+class Client:
+    """Sends requests about one scan to an engine; `loads` and `runs` count models loaded and scans run."""
+
+    def __init__(self, folder: Path, scan: Volume) -> None:
+        self.folder = folder
+        self.scan = scan
+        self.engine = PipelineEngine()
+        self.early: list[EngineAnswer] = []
+        self.stages: list[str] = []
+        self.loads = self.runs = 0
+
+    def send(self, kind: type[Request], maps: dict[str, np.ndarray] | None = None, **options: Any) -> EngineAnswer:
+        geometry = self.scan.index_to_lps
+        volume = write_buffer(self.folder / "scan.raw", np.asarray(self.scan.array), geometry)
+        written = {
+            name: write_buffer(self.folder / f"{name}.raw", array, geometry) for name, array in (maps or {}).items()
+        }
+        return self.run(
+            kind(id="1", output_folder=str(self.folder), volume=volume, model=NAME, **{**written, **options})
+        )
+
+    def run(self, request: Task) -> EngineAnswer:
+        return self.engine(request, lambda stage, *_: self.stages.append(stage), self.early.append)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path / "models"))
+    write_tiny_model(tmp_path / "models")
+    created = Client(tmp_path, coarse_phantom())
+    load, open_session = model_module.load_model, segment_module.open_session
+
+    def counted_load(*arguments: Any, **more: Any) -> Any:
+        created.loads += 1
+        return load(*arguments, **more)
+
+    def counted_run(*arguments: Any, **more: Any) -> Any:
+        created.runs += 1
+        return open_session(*arguments, **more)
+
+    monkeypatch.setattr(model_module, "load_model", counted_load)
+    monkeypatch.setattr(segment_module, "open_session", counted_run)
+    return created
+
+
+def test_every_task_of_the_protocol_has_a_handler() -> None:
+    tasks = {
+        kind
+        for kind in vars(messages).values()
+        if isinstance(kind, type) and issubclass(kind, Task) and kind.type and not kind.__subclasses__()
+    }
+    assert tasks | {Segment} == set(HANDLERS)
+
+
+def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
+    answer = client.send(Segment, samples=1, steps=1, force=True, preview=True, bodypart=True)
+    assert answer.message is Result
+    assert answer.maps.keys() == {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
+    shapes = {volume.array.shape[:3] for volume in answer.maps.values()}
+    assert shapes == {client.scan.array.shape}
+    assert answer.values["report"]["provenance"]["samples"] == 1
+    assert [early.message for early in client.early] == [Preview]
+    assert client.early[0].maps["labels"].array.shape == client.scan.array.shape
+
+
+def test_what_follows_uses_the_model_and_the_session_of_the_run(client: Client) -> None:
+    labels = np.array(client.send(Segment, samples=2, steps=1, force=True).maps["labels"].array)
+    marks = np.zeros_like(labels)
+    marks[tuple(n // 2 for n in labels.shape)] = 2
+    corrected = client.send(Correct, {"labels": labels, "marks": marks}, samples=2, steps=1, force=True)
+    samples = client.send(Alternatives, samples=2, steps=1, force=True)
+    assert (corrected.message, samples.message) == (Corrected, Hypotheses)
+    assert samples.maps["labels"].array.shape[0] == 2
+    assert (client.loads, client.runs) == (1, 1)
+
+
+def test_similarity_is_one_at_the_point_and_reads_the_features_once(client: Client) -> None:
+    k, j, i = (n // 2 for n in client.scan.array.shape)
+    point = tuple(float(v) for v in (client.scan.index_to_lps @ [i, j, k, 1])[:3])
+    client.stages.clear()
+    answers = [client.send(Similar, point_lps=point) for _ in range(2)]
+    assert all(answer.message is Similarity for answer in answers)
+    assert np.asarray(answers[0].maps["similarity"].array).max() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_array_equal(*(answer.maps["similarity"].array for answer in answers))
+    assert client.loads == 1
+
+
+def test_the_self_test_needs_no_model(client: Client) -> None:
+    answer = client.run(SelfTest(id="1", output_folder=str(client.folder), device="cpu"))
+    assert answer.message is SelfTestReport
+    assert answer.values["report"]["device"]
+    assert client.loads == 0
+
+
+def test_a_failed_import_keeps_the_model_in_memory(client: Client) -> None:
+    client.send(Segment, samples=1, steps=1, force=True)
+    with pytest.raises(DiffusionSegmentError):
+        client.run(ImportModel(id="1", output_folder=str(client.folder), path=str(client.folder / "none.zip")))
+    client.send(Alternatives, samples=1, steps=1, force=True)
+    assert (client.loads, client.runs) == (1, 1)
+
+
+def test_a_run_that_is_cancelled_leaves_no_session(client: Client) -> None:
+    def cancel(stage: str, *_: int) -> None:
+        if stage == "refine":
+            raise Cancelled
+
+    volume = write_buffer(client.folder / "scan.raw", np.asarray(client.scan.array), client.scan.index_to_lps)
+    options: dict[str, Any] = {"model": NAME, "samples": 1, "steps": 1, "force": True}
+    request = Segment(id="1", output_folder=str(client.folder), volume=volume, **options)
+    with pytest.raises(Cancelled):
+        client.engine(request, cancel, client.early.append)
+    client.send(Alternatives, samples=1, steps=1, force=True)
+    assert client.runs == 2
+
+
+def test_a_task_without_a_handler_is_refused(client: Client) -> None:
+    with pytest.raises(DiffusionSegmentError, match="no handler") as caught:
+        client.run(Task(id="1", output_folder=str(client.folder)))
+    assert caught.value.code is ErrorCode.PROTOCOL
