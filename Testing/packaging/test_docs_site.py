@@ -58,6 +58,10 @@ def test_a_file_outside_the_site_is_linked_in_the_repository(pages: ModuleType) 
     assert pages.site_link("LICENSE.txt", "index.md") == pages.REPOSITORY + "LICENSE.txt"
 
 
+def test_a_link_to_nothing_is_left_for_the_build_to_report(pages: ModuleType) -> None:
+    assert pages.site_link("docs/GONE.md", "index.md") == "docs/GONE.md"
+
+
 def test_lists_start_after_an_empty_line(pages: ModuleType) -> None:
     text = "Found:\n- one\n- two\n\n1. **Load.**\n\n   ![picture](a.png)\n\n```\na\n- b\n```\n"
     expected = "Found:\n\n- one\n- two\n\n1. **Load.**\n\n    ![picture](a.png)\n\n```\na\n- b\n```\n"

@@ -79,7 +79,8 @@ def site_link(link: str, page: str) -> str:
     inside = path.removeprefix("docs/") if path.startswith("docs/") and (ROOT / path).is_file() else None
     place = site_paths().get(path, inside)
     if place is None:
-        return f"{REPOSITORY}{path}{mark}{anchor}"
+        # A file that does not exist keeps its link, which MkDocs then reports.
+        return f"{REPOSITORY}{path}{mark}{anchor}" if (ROOT / path).exists() else link
     return posixpath.relpath(place, posixpath.dirname(page) or ".") + mark + anchor
 
 
