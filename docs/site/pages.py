@@ -51,7 +51,9 @@ def site_paths() -> dict[str, str]:
     """Where files of the repository that are not in docs/ lie in the site, by their path in the repository."""
     cards = sorted((SOURCE / "Resources" / "Models").glob("*/MODEL_CARD.md"))
     pictures = sorted(path for path in (ROOT / "Resources" / "Screenshots").rglob("*") if path.is_file())
-    paths = {"README.md": "index.md"} | {name: name for name in PROJECT_PAGES if (ROOT / name).is_file()}
+    paths = {"README.md": "index.md", "docs/site/style.css": "css/site.css"} | {
+        name: name for name in PROJECT_PAGES if (ROOT / name).is_file()
+    }
     paths |= {path.relative_to(ROOT).as_posix(): f"models/{path.parent.name}.md" for path in cards}
     return paths | {path.relative_to(ROOT).as_posix(): path.relative_to(ROOT).as_posix() for path in pictures}
 
