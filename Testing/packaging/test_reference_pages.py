@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.cli import main
-from DiffusionSegmentBackend.protocol import Message, VolumeReference
+from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.protocol.messages import Message, VolumeReference
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROTOCOL = (DOCS / "PROTOCOL.md").read_text(encoding="utf-8")
@@ -88,9 +88,9 @@ def test_the_page_has_no_message_that_is_gone() -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The result of a run with everything that may be asked for, and that of a correction of it."""
-    from DiffusionSegmentBackend.volume import Volume
-    from DiffusionSegmentBackend.volume_io import read_volume, write_volume
-    from reliability.tiny_model import coarse_phantom, write_tiny_model
+    from DiffusionSegmentBackend.imaging.volume import Volume
+    from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+    from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
     folder = tmp_path_factory.mktemp("results")
     scan, marks = folder / "ct.nii.gz", folder / "marks.nii.gz"
