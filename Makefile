@@ -1,4 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both set up system packages (where they may) and .venv.
+# `make docs` needs neither PyTorch nor .venv.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -6,9 +7,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
+DOCS_VENV := build/docs-venv
+DOCS_STAMP := $(DOCS_VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint fuzz endurance screenshots tutorial click-times evidence performance schemas system-packages clean
+.PHONY: demo test docs lint fuzz endurance screenshots tutorial click-times evidence performance schemas system-packages clean
 
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -19,8 +22,19 @@ test: system-packages $(STAMP) lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
-	$(PY) -m ruff check DiffusionSegment Testing
+	$(PY) -m ruff check DiffusionSegment Testing docs
 	$(PY) -m mypy
+
+# The documentation as a site in build/site, with the API from docstrings; a broken link is an error. The docstrings are read
+# without importing the modules, so that the few packages of the extra `docs` suffice, in an environment of their own.
+docs: $(DOCS_STAMP)
+	$(DOCS_VENV)/bin/python -m mkdocs build --strict
+
+$(DOCS_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python docs/site/requirements.py > $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_VENV)/requirements.txt
+	touch $(DOCS_STAMP)
 
 # The panel in each of its states.
 screenshots: $(STAMP)

@@ -1,0 +1,51 @@
+"""The package, its changelog, its citation and the extension say the same version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import DiffusionSegmentBackend
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION = DiffusionSegmentBackend.__version__
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_version_is_a_semantic_one() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
+
+
+def test_pyproject_takes_the_version_from_the_package() -> None:
+    text = read("pyproject.toml")
+    assert 'dynamic = ["version"]' in text
+    assert 'version = { attr = "DiffusionSegmentBackend.__version__" }' in text
+    assert re.findall(r'^version = "', text, re.MULTILINE) == []
+
+
+def test_the_newest_release_of_the_changelog_is_this_version() -> None:
+    releases = re.findall(r"^## \[([^]]+)\] - (.+)$", read("CHANGELOG.md"), re.MULTILINE)
+    assert releases[0][0] == VERSION
+    assert all(re.fullmatch(r"\d{4}-\d{2}-\d{2}|unreleased", date) for _, date in releases)
+    assert all(date != "unreleased" for _, date in releases[1:])
+
+
+def test_the_citation_names_this_version() -> None:
+    assert re.findall(r"^version: (\S+)$", read("CITATION.cff"), re.MULTILINE) == [VERSION]
+
+
+def test_the_extension_names_no_other_version() -> None:
+    """Slicer's index asks for none; a field that is added has to agree."""
+    stated = re.findall(r"project\([^)]*VERSION\s+([\d.]+)", read("CMakeLists.txt"))
+    stated += re.findall(r'set\(EXTENSION_VERSION\s+"([^"]*)"', read("CMakeLists.txt"))
+    stated += re.findall(r"^version (\S+)$", read("extension.s4ext"), re.MULTILINE)
+    assert set(stated) <= {VERSION}
+
+
+def test_typed_packages_say_so() -> None:
+    packages = {path.parent for path in (ROOT / "DiffusionSegment").glob("*/py.typed")}
+    assert ROOT / "DiffusionSegment" / "DiffusionSegmentBackend" in packages
+    assert '"*" = ["py.typed"]' in read("pyproject.toml")

@@ -1,0 +1,14 @@
+"""Print the packages of the extra `docs` in pyproject.toml, one a line, for pip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pip brings a parser along
+    from pip._vendor import tomli as tomllib  # type: ignore[no-redef]
+
+if __name__ == "__main__":
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    print("\n".join(project["project"]["optional-dependencies"]["docs"]))
