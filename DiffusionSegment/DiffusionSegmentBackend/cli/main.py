@@ -14,7 +14,7 @@ from typing import Any
 from ..commands.progress_display import ProgressBar, add_progress_option
 from ..commands.result_folder import recorded_passes
 from ..commands.run_estimate import CORRECT_STAGES, FEATURE_STAGES
-from ..errors import DiffusionSegmentError, ErrorCode, missing_package, one_line
+from ..errors import DiffusionSegmentError, ErrorCode, missing_package, one_line, out_of_memory
 from ..imaging.output_folder import check_replaceable
 from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
@@ -85,8 +85,7 @@ def _in_words(error: BaseException) -> DiffusionSegmentError:
     if isinstance(error, KeyboardInterrupt):
         return DiffusionSegmentError(ErrorCode.CANCELLED, "Stopped by the user.", hint="Nothing was changed.")
     if isinstance(error, MemoryError):
-        hint = "Close programs, or crop the scan."
-        return DiffusionSegmentError(ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint=hint)
+        return out_of_memory()
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
     _log.error("unforeseen", exc_info=error)
@@ -231,8 +230,8 @@ def _run_features(options: argparse.Namespace) -> None:
 
 
 def _run_models(_: argparse.Namespace) -> None:
-    from ..models.foreign_model import why_unusable
     from ..models.manifest import find_model, list_models, read_description
+    from ..models.model_check import why_unusable
 
     for name in list_models():
         problem = why_unusable(find_model(name))

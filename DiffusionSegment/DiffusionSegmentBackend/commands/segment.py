@@ -23,7 +23,7 @@ from ..imaging.volume_io import read_scan, write_volume
 from ..models.manifest import is_installed, list_models
 from ..models.model import Model, load_model
 from ..pipeline.options import SegmentOptions, plan_of
-from ..pipeline.segment import delivered, open_session
+from ..pipeline.segment import build_segmentation, open_session
 from ..schema.output_kinds import PHANTOM, RESULT
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
@@ -132,7 +132,7 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
         options = replace(options, presegmentation=read_label_map(choices.presegmentation, volume))
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
-    result = delivered(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
+    result = build_segmentation(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
     named = {"input": str(Path(source).resolve())}
     if not is_installed(model.description.folder):
         named["model_folder"] = str(model.description.folder.resolve())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def _axes(frames: Sequence[Frame], what: str) -> tuple[NDArray[np.float64], NDAr
     return _right_angled(rows, columns)
 
 
-def _right_angled(rows: NDArray, columns: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _right_angled(rows: NDArray[Any], columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two unit vectors at a right angle, each turned by the same small angle."""
     between, across = rows + columns, rows - columns
     between, across = between / np.linalg.norm(between), across / np.linalg.norm(across)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -32,7 +33,7 @@ _TISSUE_HU = (-250.0, 1500.0)
 _THREADS = 4
 
 
-def read_values(frames: Sequence[Frame], *, modality: str) -> NDArray:
+def read_values(frames: Sequence[Frame], *, modality: str) -> NDArray[Any]:
     """The frames as (k, j, i): int16 or int32 where every slope and intercept is whole, else float32.
 
     Values of a CT are HU where the header gives slope and intercept. Padding becomes air in a CT, else the lowest
@@ -52,7 +53,7 @@ class _DoesNotFit(Exception):
     """A value does not fit into the type that was tried."""
 
 
-def _read_as(dtype: type[np.generic], frames: Sequence[Frame], modality: str) -> NDArray:
+def _read_as(dtype: type[np.generic], frames: Sequence[Frame], modality: str) -> NDArray[Any]:
     first = frames[0].pixels
     array = np.empty((len(frames), first.rows, first.columns), dtype=dtype)
 
@@ -102,7 +103,7 @@ def _reach(frame: Frame, low: int, high: int) -> tuple[float, float]:
     return low * frame.slope + frame.intercept, high * frame.slope + frame.intercept
 
 
-def _measure(cells: NDArray, frame: Frame, values: NDArray, modality: str) -> None:
+def _measure(cells: NDArray[Any], frame: Frame, values: NDArray[Any], modality: str) -> None:
     """Stored cells (j, i) into `values`: overlay bits and padding masked, sign, slope and intercept of this frame."""
     stored = _signed(cells, frame.pixels)
     outside = _outside(cells, stored, frame)
@@ -125,7 +126,7 @@ def _measure(cells: NDArray, frame: Frame, values: NDArray, modality: str) -> No
         values[outside] = AIR_HU if modality == "CT" else inside.min() if inside.size else 0
 
 
-def _signed(cells: NDArray, pixels: StoredPixels) -> NDArray:
+def _signed(cells: NDArray[Any], pixels: StoredPixels) -> NDArray[Any]:
     """The bits that hold the value, with its sign."""
     bits = pixels.bits_allocated
     signed = cells.view(np.dtype(f"i{bits // 8}"))
@@ -137,7 +138,7 @@ def _signed(cells: NDArray, pixels: StoredPixels) -> NDArray:
     return ((signed << left) >> right) if pixels.signed else ((unsigned << left) >> right)
 
 
-def _outside(cells: NDArray, stored: NDArray, frame: Frame) -> NDArray[np.bool_] | None:
+def _outside(cells: NDArray[Any], stored: NDArray[Any], frame: Frame) -> NDArray[np.bool_] | None:
     """Where the header says that nothing was measured; None where it does not say so."""
     padding = frame.pixels.padding
     if padding is None:
@@ -156,7 +157,7 @@ def _bits_as_value(pattern: int, bits: int, *, signed: bool) -> int:
     return pattern - (1 << bits) if signed and pattern >= 1 << (bits - 1) else pattern
 
 
-def _stored(frame: Frame) -> NDArray:
+def _stored(frame: Frame) -> NDArray[Any]:
     """The cells (j, i) of a frame as they are stored, in the machine's byte order."""
     pixels = frame.pixels
     if UID(pixels.syntax).is_encapsulated and pixels.syntax != DeflatedExplicitVRLittleEndian:
@@ -189,7 +190,7 @@ def _packed(pixels: StoredPixels) -> tuple[bytes, ...]:
     return tuple(generate_frames(value, number_of_frames=pixels.frames))
 
 
-def _decoded(frame: Frame) -> NDArray:
+def _decoded(frame: Frame) -> NDArray[Any]:
     """The cells of a compressed frame."""
     pixels = frame.pixels
     image = Dataset()

@@ -11,7 +11,8 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from .dicom_grid import Stack
 from .dicom_pixels import read_values
 from .dicom_series import Candidate, choose_series
-from .volume import Volume, is_sheared
+from .sheared_grid import is_sheared
+from .volume import Volume
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from .alignment import align_to_scan
 from .compressed_files import first_bytes
 from .image_files import refusals
 from .nrrd import NrrdImage, read_nrrd
-from .placement import laid_on
 from .volume import Volume, check_geometry
 from .volume_io import read_volume
 
@@ -35,10 +36,10 @@ def read_label_map(path: Path, scan: Volume, *, hint: str = "Resample the label 
     volume, cropped = _read(path)
     labels = Volume(whole_numbers(volume.array, path), volume.index_to_lps)
     what = f"The label map {path} and the scan"
-    return laid_on(labels, scan, what=what, hint=hint, whole=not cropped)
+    return align_to_scan(labels, scan, what=what, hint=hint, whole=not cropped)
 
 
-def whole_numbers(array: NDArray, path: Path) -> NDArray[np.uint8]:
+def whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     """Values as labels: floats count where they are whole to a thousandth.
 
     Raises:
@@ -82,7 +83,7 @@ def _segments(image: NrrdImage) -> dict[int, dict[str, str]]:
     return found
 
 
-def _merged(image: NrrdImage, segments: dict[int, dict[str, str]], path: Path) -> NDArray:
+def _merged(image: NrrdImage, segments: dict[int, dict[str, str]], path: Path) -> NDArray[Any]:
     """The layers of a segmentation as one label map.
 
     Raises:

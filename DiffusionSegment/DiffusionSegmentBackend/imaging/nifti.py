@@ -87,7 +87,7 @@ def read_nifti(path: Path) -> Volume:
     return Volume(_plain(array).T, place.index_to_lps, place.notes)
 
 
-def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray]:
+def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray[Any]]:
     """The header as it stands in the file, and the array (i, j, k, ...)."""
     with ExitStack() as stack, LoggingOutputSuppressor():
         streams: dict[str, Any] = {
@@ -145,7 +145,7 @@ def _check_rescaling(header: Any, path: Path) -> None:
         )
 
 
-def _plain(array: NDArray) -> NDArray:
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """In this machine's order of bytes, and in single precision where it was in double or more, or less."""
     if array.dtype.kind == "f" and array.dtype.itemsize != 4:
         return array.astype(np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class NiftiGeometry:
     notes: tuple[str, ...]
 
 
-def nifti_geometry(header: Mapping[str, NDArray], shape_ijk: tuple[int, int, int]) -> NiftiGeometry:
+def nifti_geometry(header: Mapping[str, NDArray[Any]], shape_ijk: tuple[int, int, int]) -> NiftiGeometry:
     """The geometry that ITK reads from a NIfTI-1 or NIfTI-2 header.
 
     The order of preference is that of itk::NiftiImageIO in ITK 5.4 (itkNiftiImageIO.cxx,
@@ -59,7 +60,7 @@ def nifti_geometry(header: Mapping[str, NDArray], shape_ijk: tuple[int, int, int
 def _preferred(
     qform: NDArray[np.float64] | None,
     sform: NDArray[np.float64] | None,
-    header: Mapping[str, NDArray],
+    header: Mapping[str, NDArray[Any]],
     spacing: NDArray[np.float64],
     shape_ijk: tuple[int, int, int],
 ) -> tuple[NDArray[np.float64], str]:
@@ -89,7 +90,7 @@ def has_shear(matrix: NDArray[np.float64]) -> bool:
     return not bool(np.all(np.abs(axes @ axes.T - np.eye(3)) <= _ORTHONORMAL))
 
 
-def _sform(header: Mapping[str, NDArray], mm: float) -> NDArray[np.float64] | None:
+def _sform(header: Mapping[str, NDArray[Any]], mm: float) -> NDArray[np.float64] | None:
     if int(header["sform_code"]) <= 0:
         return None
     rows = np.array([np.asarray(header[f"srow_{axis}"]).tolist() for axis in "xyz"]) * mm
@@ -98,7 +99,7 @@ def _sform(header: Mapping[str, NDArray], mm: float) -> NDArray[np.float64] | No
     return np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _qform(header: Mapping[str, NDArray], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
+def _qform(header: Mapping[str, NDArray[Any]], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
     """nifti1.h, method 2: a unit quaternion, whose real part is implied, and qfac = pixdim[0] for the third axis."""
     if int(header["qform_code"]) <= 0:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class NrrdImage:
     `pairs` are the header's key/value pairs, in which Slicer keeps what it knows of segments.
     """
 
-    array: NDArray
+    array: NDArray[Any]
     index_to_lps: NDArray[np.float64]
     pairs: dict[str, str]
     notes: tuple[str, ...]

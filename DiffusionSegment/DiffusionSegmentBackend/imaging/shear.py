@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +48,14 @@ class StraightGrid:
     row_shift: NDArray[np.intp]
     slice_shift: NDArray[np.intp]
 
-    def straightened(self, array: NDArray) -> NDArray:
+    def straightened(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array (k, j, i[, c]) of the scan on this grid, 0 where there is no scan."""
         result = np.zeros((*self.shape, *array.shape[3:]), dtype=array.dtype)
         for native, straight in self._pieces():
             result[straight] = array[native]
         return result
 
-    def sheared(self, array: NDArray) -> NDArray:
+    def sheared(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array (k, j, i[, c]) on this grid in the scan's own geometry: the exact inverse of `straightened`."""
         result = np.zeros((*self.native_shape, *array.shape[3:]), dtype=array.dtype)
         for native, straight in self._pieces():

@@ -5,6 +5,8 @@ Arrays are (z, y, x); matrices map (x, y, z, 1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
@@ -21,7 +23,7 @@ def is_sheared(index_to_lps: NDArray[np.float64]) -> bool:
 
 
 def straight_box(
-    index_to_lps: NDArray[np.float64], shape_ijk: NDArray, spacing: tuple[float, float, float]
+    index_to_lps: NDArray[np.float64], shape_ijk: NDArray[Any], spacing: tuple[float, float, float]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Voxels along x, y, z and the matrix to LPS mm of a grid along the patient's axes that covers a sheared scan."""
     ends = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in shape_ijk), indexing="ij")).reshape(3, -1)
@@ -46,15 +48,21 @@ def sampled_straight(
     return total * np.float32(1 / 8)
 
 
-def nearest_straight(array: NDArray, grid_to_array: NDArray, shape: tuple[int, int, int]) -> NDArray:
+def nearest_straight(array: NDArray[Any], grid_to_array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
     """The nearest voxel's value of an array at the voxels of a grid; 0 outside of it."""
     return _affine(array, grid_to_array[:3, :3], grid_to_array[:3, 3], shape, order=0, outside=0.0)
 
 
 def _affine(
-    array: NDArray, axes: NDArray, offset: NDArray, shape: tuple[int, int, int], *, order: int, outside: float
-) -> NDArray:
-    found: NDArray = affine_transform(
+    array: NDArray[Any],
+    axes: NDArray[Any],
+    offset: NDArray[Any],
+    shape: tuple[int, int, int],
+    *,
+    order: int,
+    outside: float,
+) -> NDArray[Any]:
+    result: NDArray[Any] = affine_transform(
         array,
         axes[::-1, ::-1],
         offset=offset[::-1],
@@ -64,4 +72,4 @@ def _affine(
         cval=outside,
         prefilter=False,
     )
-    return found
+    return result

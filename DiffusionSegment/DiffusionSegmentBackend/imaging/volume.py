@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode
 from .sheared_grid import is_sheared, nearest_straight, sampled_straight, straight_box
 
-_SAME_PLACE_MM = 0.01
+# A box of voxels along the axes of an array.
+Box = tuple[slice, slice, slice]
+
+_SAME_POSITION_MM = 0.01
 _SLAB = 16
 # Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
 _LARGEST_SPACING_MM = 1000.0
@@ -35,14 +39,15 @@ class Volume:
     `notes` are sentences on how it was read that whoever uses it should know.
     """
 
-    array: NDArray
+    array: NDArray[Any]
     index_to_lps: NDArray[np.float64]
     notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Distance between voxel centres along i, j, k in mm."""
-        return np.linalg.norm(self.index_to_lps[:3, :3], axis=0)
+        spacing: NDArray[np.float64] = np.linalg.norm(self.index_to_lps[:3, :3], axis=0)
+        return spacing
 
     @property
     def shape_ijk(self) -> tuple[int, int, int]:
@@ -59,11 +64,11 @@ class Volume:
 def same_geometry(first: Volume, second: Volume) -> bool:
     """Whether two volumes have the same shape and lie in the same place, to a hundredth of a mm."""
     return first.array.shape == second.array.shape and np.allclose(
-        first.index_to_lps, second.index_to_lps, atol=_SAME_PLACE_MM
+        first.index_to_lps, second.index_to_lps, atol=_SAME_POSITION_MM
     )
 
 
-def check_same_place(first: Volume, second: Volume, *, what: str, hint: str) -> None:
+def check_same_geometry(first: Volume, second: Volume, *, what: str, hint: str) -> None:
     """Refuse two volumes that do not lie voxel on voxel; `what` names both.
 
     Raises:
@@ -95,7 +100,7 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
         )
 
 
-def check_values(array: NDArray, *, what: str = "The scan") -> None:
+def check_values(array: NDArray[Any], *, what: str = "The scan") -> None:
     """Refuse NaN and infinity; `what` names what holds them.
 
     Raises:
@@ -117,12 +122,12 @@ class AxisOrder:
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
-    def apply(self, array: NDArray) -> NDArray:
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """View of (k, j, i[, c]) as canonical (z, y, x[, c])."""
         order = [2 - self.axes[2 - a] for a in range(3)] + list(range(3, array.ndim))
         return array.transpose(order)[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
 
-    def undo(self, array: NDArray) -> NDArray:
+    def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """View of canonical (z, y, x[, c]) as the volume's own (k, j, i[, c])."""
         array = array[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
         order = [2 - self.axes[2 - a] for a in range(3)]
@@ -168,20 +173,21 @@ class Grid:
     index_to_lps: NDArray[np.float64]
     native_to_grid: NDArray[np.float64] | None = None
 
-    def lps(self, zyx: NDArray) -> NDArray[np.float64]:
+    def lps(self, zyx: NDArray[Any]) -> NDArray[np.float64]:
         """LPS mm of grid indices (..., 3) given as z, y, x."""
         xyz = np.asarray(zyx, dtype=np.float64)[..., ::-1]
         return xyz @ self.index_to_lps[:3, :3].T + self.index_to_lps[:3, 3]
 
-    def cells_of(self, places: NDArray) -> NDArray[np.intp]:
+    def cells_of(self, voxels: NDArray[Any]) -> NDArray[np.intp]:
         """The grid voxels (n, 3) in which canonical native voxels (n, 3) lie, both as z, y, x."""
         if self.native_to_grid is not None:
             matrix = self.native_to_grid[:3]
-            return np.rint(places[:, ::-1] @ matrix[:, :3].T + matrix[:, 3]).astype(int)[:, ::-1]
+            cells: NDArray[np.float64] = np.rint(voxels[:, ::-1] @ matrix[:, :3].T + matrix[:, 3])
+            return cells.astype(int)[:, ::-1]
         ratio = np.array(self.native_spacing[::-1]) / np.array(self.spacing[::-1])
-        return ((places + 0.5) * ratio).astype(int)
+        return np.asarray((voxels + 0.5) * ratio).astype(int)
 
-    def to_grid(self, array: NDArray) -> NDArray[np.float32]:
+    def to_grid(self, array: NDArray[Any]) -> NDArray[np.float32]:
         """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger.
 
         Beside a sheared scan the grid has the scan's lowest value.
@@ -214,7 +220,7 @@ class Grid:
         x, y, z = (int(n) for n in counts)
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
-    def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
+    def labels_to_grid(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
         """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
@@ -248,7 +254,7 @@ class Grid:
             box.append(rows)
         return (box[0], box[1], box[2]), share
 
-    def nearest_to_grid(self, labels: NDArray) -> NDArray:
+    def nearest_to_grid(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""
         if self.native_to_grid is not None:
             return nearest_straight(self.order.apply(labels), np.linalg.inv(self.native_to_grid), self.shape)
@@ -300,7 +306,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
 
 
 def _along_own_axes(
-    index_to_lps: NDArray[np.float64], shape_ijk: NDArray, spacing: NDArray[np.float64]
+    index_to_lps: NDArray[np.float64], shape_ijk: NDArray[Any], spacing: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Voxels along x, y, z and the matrix to LPS mm of a grid of `spacing` along a volume's own axes."""
     native_spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
@@ -335,7 +341,8 @@ def antialiased_weights(n_in: int, spacing_in: float, n_out: int, spacing_out: f
     centre = (np.arange(n_out) + 0.5) * spacing_out / spacing_in - 0.5
     centre = np.clip(centre, 0, n_in - 1)
     weights = np.maximum(0.0, 1.0 - np.abs(np.arange(n_in)[None, :] - centre[:, None]) / width)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return normalised.astype(np.float32)
 
 
 def linear_taps(

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
+from ..errors import DiffusionSegmentError, ErrorCode, from_os_error, out_of_memory
 from .dicom_headers import is_dicom
 from .dicom_scan import DicomScan, check_hounsfield, dicom_modality, read_dicom
 from .dicom_series import SUFFIXES as DICOM_SUFFIXES
@@ -64,9 +65,7 @@ def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
             raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
         scan = _read(path, series)
     except MemoryError as error:
-        raise DiffusionSegmentError(
-            ErrorCode.OUT_OF_MEMORY, f"There is too little memory for {path}.", hint="Close programs, or crop the scan."
-        ) from error
+        raise out_of_memory(str(path)) from error
     except OSError as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE,
@@ -109,7 +108,7 @@ def _quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
 
 
-def _check_shape(array: NDArray, path: Path) -> None:
+def _check_shape(array: NDArray[Any], path: Path) -> None:
     if array.dtype.names is not None:
         raise _colour(path, len(array.dtype.names))
     if array.dtype.kind not in "iuf":

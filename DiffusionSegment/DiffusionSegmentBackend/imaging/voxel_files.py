@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class VoxelLayout:
     skipped_bytes: int = 0
 
 
-def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayout) -> NDArray:
+def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayout) -> NDArray[Any]:
     """`count` values from files, each read from an offset in bytes and holding an equal part; mapped where it can be.
 
     Raises:
@@ -52,12 +53,12 @@ def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayo
     return result
 
 
-def _native(values: NDArray) -> NDArray:
+def _native(values: NDArray[Any]) -> NDArray[Any]:
     """The values in this machine's order of bytes; those that are already so are not copied."""
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def _values(path: Path, offset: int, count: int, layout: VoxelLayout) -> NDArray:
+def _values(path: Path, offset: int, count: int, layout: VoxelLayout) -> NDArray[Any]:
     size = count * layout.dtype.itemsize
     start = offset + _line_bytes(path, offset, layout.skipped_lines)
     if layout.encoding == "raw":
@@ -93,7 +94,7 @@ def _exactly(data: bytes, size: int) -> bytes:
     return data[:size]
 
 
-def _numbers(data: bytes, count: int, layout: VoxelLayout) -> NDArray:
+def _numbers(data: bytes, count: int, layout: VoxelLayout) -> NDArray[Any]:
     words = data.split(maxsplit=count)[:count]
     if len(words) < count:
         raise ValueError("it was cut short: voxels are missing")

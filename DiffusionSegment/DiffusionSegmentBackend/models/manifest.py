@@ -29,6 +29,8 @@ _CLOSE_NAMES = 0.65
 WINDOW_UNITS = ("HU", "value", "percentile")
 # Where percentiles stand in for values, a training patch has those of the networks' input.
 _INPUT_RANGE = (-1.0, 1.0)
+# Fields of `Anatomy` by their keys in model.json, where these differ.
+_ANATOMY_FIELDS = {"least_organ_ml": "min_organ_ml", "least_confidence": "min_confidence"}
 _Part = TypeVar("_Part")
 _TYPES: dict[str, Any] = {"int": int, "float": (int, float), "str": str}
 
@@ -73,18 +75,22 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What makes a scan another anatomy, and what makes it an unusual one.
+    """Limits by which scans of another anatomy are refused, and unusual ones get a warning.
 
-    `body_z_mm` is the range of inferior-superior body coordinates in which the organs of the training scans lie. A scan
-    with less than `min_share_in_reach` of its tissue there is refused, below `usual_share_in_reach` there is a warning.
-    So is one with less than `least_organ_ml` of organs, or whose organs lie more than `max_layout_mm` from their usual
-    places (`body_mm` of the labels) on average; beyond `usual_layout_mm` there is a warning. Without `max_layout_mm`,
-    or where too few organs show, a scan with less than `least_confidence` in its organs is refused instead. Below
-    `usual_confidence` there is a warning in any case.
+    Attributes:
+        min_organ_ml: a scan with a smaller volume of organs is refused ("least_organ_ml" of model.json).
+        min_confidence: a scan with a lower confidence is refused where the layout cannot be measured, because
+            `max_layout_mm` is not given or too few organs are visible ("least_confidence" of model.json).
+        usual_confidence: a lower confidence is a warning.
+        min_share_in_reach: a scan with a smaller fraction of its tissue in `body_z_mm` is refused.
+        usual_share_in_reach: a smaller fraction is a warning.
+        max_layout_mm: a scan whose organs lie farther from their usual positions, on average, is refused.
+        usual_layout_mm: a larger distance is a warning.
+        body_z_mm: range of the inferior-superior body coordinates of the organs of the training scans.
     """
 
-    least_organ_ml: float = 50.0
-    least_confidence: float = 0.88
+    min_organ_ml: float = 50.0
+    min_confidence: float = 0.88
     usual_confidence: float = 0.9
     min_share_in_reach: float = 0.1
     usual_share_in_reach: float = 0.1
@@ -344,7 +350,7 @@ def _label(item: dict[str, Any]) -> Label:
 
 
 def _anatomy(item: dict[str, Any]) -> Anatomy:
-    known = dict(item)
+    known = {_ANATOMY_FIELDS.get(key, key): value for key, value in item.items()}
     span = known.pop("body_z_mm", None)
     usual, largest = (known.pop(name, None) for name in ("usual_layout_mm", "max_layout_mm"))
     return replace(

@@ -31,9 +31,9 @@ from .archive import (
     write_archive,
 )
 from .folders import bundled_models_folder, user_models_folder
-from .foreign_model import FROM_BASE, check_model, probe_architecture, shared_networks
-from .manifest import CARD_FILE, DESCRIPTION_FILE, ModelDescription, read_description
-from .model import check_base, is_installed, save_network, sha256_of, weights_sha256
+from .manifest import CARD_FILE, DESCRIPTION_FILE, ModelDescription, is_installed, read_description
+from .model import check_base, save_network, sha256_of, weights_sha256
+from .model_check import INHERITED_FIELDS, check_model, probe_architecture, shared_networks
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
@@ -86,7 +86,7 @@ def save_user_model(
     """
     check_free_name(name, replace=replace)
     check_base_is_installed(base)
-    raw: dict[str, Any] = {key: base.raw[key] for key in FROM_BASE if key in base.raw}
+    raw: dict[str, Any] = {key: base.raw[key] for key in INHERITED_FIELDS if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
     if modality is not None and modality != base.modality:
         # HU are for CT alone; the networks go on seeing the same values.

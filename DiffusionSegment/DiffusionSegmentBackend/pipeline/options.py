@@ -1,4 +1,4 @@
-"""What may be asked of a run, and what it then does."""
+"""Options of a run, and the run that they resolve to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,23 @@ from .sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions:
-    """What may be asked of a run; None takes the model's own default. `abar_start` is alpha_bar at T', 0..1.
+    """Options of a run; None is the model's default.
 
-    `presegmentation` holds labels of the model in the scan's geometry (k, j, i), from any source: the samples start
-    from it instead of the probe's (Guo et al. 2022 take any network's). `region` is an oriented box as in
-    `region.region_mask`. `memory_limit_gb` (1e9 bytes) is what the process may use of the computer's memory.
+    Attributes:
+        samples: number of samples K.
+        steps: denoising steps S of a sample.
+        seed: seed of the noise.
+        sampler: one of `SAMPLERS`.
+        schedule: one of `SCHEDULES`.
+        abar_start: alpha_bar at T', 0..1.
+        organs: names of the organs to keep.
+        bodypart: also return the map of body coordinates.
+        force: run in spite of failed checks of modality and anatomy.
+        modality: DICOM modality of the scan, if stated.
+        presegmentation: labels of the model in the scan's geometry (k, j, i), from any source, from which the samples
+            start instead of the probe's (Guo et al. 2022).
+        region: an oriented box as in `region.region_mask`.
+        memory_limit_gb: limit of the memory of the process in units of 1e9 bytes.
     """
 
     samples: int | None = None
@@ -39,7 +51,7 @@ class SegmentOptions:
 
 
 def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
-    """The sampling plan and the number of samples, after a check of every option.
+    """The sampling plan and the number of samples, after validation of the options.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -72,10 +84,10 @@ def plan_of(options: SegmentOptions, model: Model) -> tuple[SamplingPlan, int]:
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """What decides the bits of a run on a scan: two requests that resolve to the same one share a session.
+    """The options that determine the result of a run on a scan; requests that resolve to the same one share a session.
 
-    `samples` and the plan's steps are 0 for a model without a refiner, which draws none; `organs` are the label values
-    asked for, sorted. Whether a check was overridden, and how much memory may be used, changes no bit.
+    `samples` and the plan's steps are 0 for a model without a refiner; `organs` are the requested label values, sorted.
+    Overridden checks and the memory limit do not change the result.
     """
 
     plan: SamplingPlan
@@ -85,7 +97,7 @@ class ResolvedRun:
 
 
 def resolve(options: SegmentOptions, model: Model) -> ResolvedRun:
-    """The run that the options ask of a model, its defaults filled in.
+    """Resolve options with the defaults of a model.
 
     Raises:
         DiffusionSegmentError: OPTION.

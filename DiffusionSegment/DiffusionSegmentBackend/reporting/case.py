@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..imaging.placement import laid_on
-from ..imaging.volume import Volume, check_same_place
+from ..imaging.alignment import align_to_scan
+from ..imaging.volume import Volume, check_same_geometry
 from ..imaging.volume_io import read_volume
-from ..models.manifest import ModelDescription, read_description
-from ..models.model import find_model
+from ..models.manifest import ModelDescription, find_model, read_description
 from ..schema.correction_record import CorrectionRecord, corrected_organs, corrections_of
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 
@@ -96,7 +95,7 @@ def read_case(folder: Path) -> Case:
             ErrorCode.INPUT_VALUES, f"{folder / SEGMENTATION} holds no labels.", hint="Run the segmentation again."
         )
     uncertainty = read_volume(folder / UNCERTAINTY)
-    check_same_place(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
+    check_same_geometry(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         return _parse(report, labels, uncertainty)
@@ -134,7 +133,7 @@ def case_on_scan(case: Case, scan: Volume, *, what: str) -> Case:
         DiffusionSegmentError: GEOMETRY when scan and result do not lie in the same place.
     """
     labels, uncertainty = (
-        Volume(laid_on(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
+        Volume(align_to_scan(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
         for volume in (case.labels, case.uncertainty)
     )
     return replace(case, labels=labels, uncertainty=uncertainty)

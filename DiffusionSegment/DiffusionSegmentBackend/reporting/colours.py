@@ -54,7 +54,8 @@ def distinct_colours(colours: Sequence[RGB], *, min_distance: float = MIN_DISTAN
 
 def _nearest(lab: NDArray[np.float64], chosen: Sequence[RGB]) -> NDArray[np.float64]:
     """Distance (n,) of each colour (n, 3) in Lab from the nearest of those chosen."""
-    return np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1).min(axis=1)
+    distances: NDArray[np.float64] = np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1)
+    return distances.min(axis=1)
 
 
 def _palette() -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding, OrganRow
 from .fonts import MISSING, families_for, shown
 from .review_state import OrganState
-from .views import DOUBT_HIGH, DOUBT_LOW, draw_view
+from .views import UNCERTAINTY_HIGH, UNCERTAINTY_LOW, draw_view
 
 _PAGE_MM = (210.0, 297.0)
 _LEFT, _RIGHT = 14.0, 196.0
@@ -230,8 +230,8 @@ def _finding(
 def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> None:
     page.text(_LEFT, y, f"{report.window}. Outlines in the organs' colours. Uncertainty:", size=6.8, colour=_GREY)
     axes = page.figure.add_axes(page.box(_LEFT + 79.0, y + 0.4, 40.0, 1.8))
-    bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
+    bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, UNCERTAINTY_LOW, UNCERTAINTY_HIGH])
     bar.outline.set_visible(False)  # type: ignore[operator]
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
-    scale = f"not shown below {DOUBT_LOW}; entropy, 0 to 1"
+    scale = f"not shown below {UNCERTAINTY_LOW}; entropy, 0 to 1"
     page.text(_LEFT + 122.0, y, scale, size=6.8, colour=_GREY)

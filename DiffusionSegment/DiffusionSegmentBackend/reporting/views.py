@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..imaging.volume import Volume, canonical
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
-DOUBT_LOW, DOUBT_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it
+UNCERTAINTY_LOW, UNCERTAINTY_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it
 _DOUBT_STOPS = ["#290a54", "#8c1f80", "#ed6938", "#fcf78c"]
 _DOUBT_ALPHA = 0.45
 # Keeps the outlines apart from the overlay.
@@ -24,7 +24,7 @@ _DARK_EDGE: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground="bl
 _CROSS_GAP = 0.06
 _MARGIN = 0.035
 _SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
-DOUBT_COLOURS = LinearSegmentedColormap.from_list("doubt", _DOUBT_STOPS)
+UNCERTAINTY_COLOURS = LinearSegmentedColormap.from_list("doubt", _DOUBT_STOPS)
 
 Colour = tuple[float, float, float]
 
@@ -37,9 +37,9 @@ class AxialView:
     plane's place along the body axis (superior is positive); `window` holds the scan's values shown black and white.
     """
 
-    scan: NDArray
-    labels: NDArray
-    uncertainty: NDArray
+    scan: NDArray[Any]
+    labels: NDArray[Any]
+    uncertainty: NDArray[Any]
     spacing_mm: tuple[float, float]
     centre_mm: tuple[float, float]
     height_mm: float
@@ -88,9 +88,15 @@ def draw_view(
     extent = (-0.5 * dx, (columns - 0.5) * dx, (rows - 0.5) * dy, -0.5 * dy)
     low, high = view.window
     axes.imshow(view.scan, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-    doubt = np.ma.masked_less(view.uncertainty, DOUBT_LOW)
+    doubt = np.ma.masked_less(view.uncertainty, UNCERTAINTY_LOW)
     overlay = axes.imshow(
-        doubt, cmap=DOUBT_COLOURS, vmin=0.0, vmax=DOUBT_HIGH, alpha=_DOUBT_ALPHA, extent=extent, interpolation="nearest"
+        doubt,
+        cmap=UNCERTAINTY_COLOURS,
+        vmin=0.0,
+        vmax=UNCERTAINTY_HIGH,
+        alpha=_DOUBT_ALPHA,
+        extent=extent,
+        interpolation="nearest",
     )
     _outline(axes, view, colours)
     left, right = _window_of(view.centre_mm[0], field_mm[0], extent[0], extent[1])

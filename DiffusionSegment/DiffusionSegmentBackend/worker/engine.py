@@ -149,7 +149,7 @@ class PipelineEngine:
         return Delivery(Imported, {}, {"name": name})
 
     def _segment(self, request: Segment, model: Any, progress: Progress, early: Callable[[Delivery], None]) -> Delivery:
-        from ..pipeline.segment import delivered
+        from ..pipeline.segment import build_segmentation
 
         geometry = geometry_of(request.volume)
 
@@ -159,7 +159,7 @@ class PipelineEngine:
         self._session_key = None
         session = self._open(request, model, progress, preview=show if request.preview else None)
         place = Path(request.output_folder)
-        found = delivered(session, model, bodypart=request.bodypart, progress=progress, folder=place)
+        found = build_segmentation(session, model, bodypart=request.bodypart, progress=progress, folder=place)
         maps: dict[str, np.ndarray] = {
             "labels": found.labels,
             "uncertainty": found.uncertainty,
@@ -176,7 +176,7 @@ class PipelineEngine:
         session = self._open(request, model, progress)
         corrections = Corrections(
             labels=np.asarray(open_buffer(request.labels)),
-            marks=np.asarray(open_buffer(request.marks)),
+            scribbles=np.asarray(open_buffer(request.marks)),
             locked=request.locked,
         )
         found, self._session = correct(session, model, corrections, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from .volume import Volume, same_geometry
 _FARTHEST_VOXELS = 0.25
 
 
-def laid_on(volume: Volume, scan: Volume, *, what: str, hint: str, whole: bool = True) -> NDArray:
+def align_to_scan(volume: Volume, scan: Volume, *, what: str, hint: str, whole: bool = True) -> NDArray[Any]:
     """The map's values in the scan's own (k, j, i), 0 where it has none; `what` names both in a refusal.
 
     The voxels have to be the scan's own, at most a quarter of one beside them: in any order of axes, flipped, cut out,
@@ -58,7 +59,7 @@ class _Turn:
         spans = zip(self.start, self.shape, shape, strict=True)
         return all(start <= 0 and start + size >= needed for start, size, needed in spans)
 
-    def laid(self, array: NDArray, shape: tuple[int, int, int]) -> tuple[NDArray, int]:
+    def laid(self, array: NDArray[Any], shape: tuple[int, int, int]) -> tuple[NDArray[Any], int]:
         """The map in a scan of this shape, and how many of its voxels that are not 0 found no place there."""
         turned = array.transpose(*self.axes, *range(3, array.ndim))
         turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
@@ -109,6 +110,6 @@ def _refusal(what: str, difference: str, hint: str) -> DiffusionSegmentError:
     return DiffusionSegmentError(ErrorCode.GEOMETRY, f"{what} differ in geometry: {difference}.", hint=hint)
 
 
-def _shape(array: NDArray) -> tuple[int, int, int]:
+def _shape(array: NDArray[Any]) -> tuple[int, int, int]:
     k, j, i = array.shape[:3]
     return int(k), int(j), int(i)
