@@ -14,7 +14,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ _WORDS = {"format": "version", "sha256": "model", "scan": "scan", "run": "run"}
 
 def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str, Any]:
     """The inputs that determine the arrays, as JSON values."""
-    run = asdict(resolve(options, model))
+    run: dict[str, object] = dict(resolve(options, model).session_key)
     given = options.presegmentation
     run["presegmentation"] = None if given is None else _digest(given)
     identity = {
