@@ -12,10 +12,9 @@ import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.alignment import align_to_scan
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
-from DiffusionSegmentBackend.imaging.maps import write_map
 from DiffusionSegmentBackend.imaging.shear import straight_grid, straightened
 from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_map, write_volume
 
 SHAPE = (7, 8, 9)
 MATRIX = np.array([[0.8, 0.0, 0.0, -90.3], [0.0, 0.8, 0.0, -70.1], [0.0, 0.0, 2.5, 301.7], [0, 0, 0, 1.0]])

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..imaging.maps import write_map
 from ..imaging.volume import Volume
+from ..imaging.volume_io import write_map
 from ..models.manifest import ModelDescription
 from ..pipeline.interactive.alternatives import Difference, differences, hypotheses, hypothesis_map
 from ..pipeline.segment import keep_organs

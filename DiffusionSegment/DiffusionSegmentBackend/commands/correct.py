@@ -17,10 +17,9 @@ from ..imaging.alignment import align_to_scan
 from ..imaging.atomic_writes import check_writable
 from ..imaging.label_changes import record_correction
 from ..imaging.label_maps import read_label_map
-from ..imaging.maps import write_map
 from ..imaging.shear import notes_of
 from ..imaging.volume import Volume
-from ..imaging.volume_io import read_scan, read_volume
+from ..imaging.volume_io import read_scan, read_volume, write_map
 from ..models.model import Model, load_model, weights_sha256
 from ..pipeline.interactive.correction import Correction, Corrections, correct
 from ..pipeline.interactive.session_files import UnusableSessionError, read_session

@@ -1,4 +1,4 @@
-"""Label maps on disk, as 3D Slicer, ITK-SNAP and scripts write them, as whole numbers on the voxels of their scan."""
+"""Reading of label maps of 3D Slicer, ITK-SNAP and scripts on the voxels of their scan."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _AS_LABEL_MAP = "In 3D Slicer, export the segments as a label map (Segmentations
 def read_label_map(path: Path, scan: Volume, *, hint: str = "Resample the label map to the scan.") -> NDArray[np.uint8]:
     """The labels of a file, 0 to 255, in the scan's own (k, j, i).
 
-    Flipped and reordered axes are undone, and a segmentation that Slicer cropped to its segments is laid where it was.
-    Any other label map has to cover the scan: what it leaves out was perhaps never looked at.
+    Flipped and permuted axes are undone, and a segmentation that Slicer cropped to its segments is padded. Any other
+    label map must cover the scan, because voxels outside it may not have been annotated.
 
     Raises:
         DiffusionSegmentError: GEOMETRY for voxels that are not the scan's, INPUT_VALUES for numbers that are no labels
@@ -40,7 +40,7 @@ def read_label_map(path: Path, scan: Volume, *, hint: str = "Resample the label 
 
 
 def whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    """Values as labels: floats count where they are whole to a thousandth.
+    """Values as labels; floats are accepted if they are integers to a thousandth.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES, naming a value that is no label.
@@ -61,7 +61,7 @@ def whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
 
 
 def _read(path: Path) -> tuple[Volume, bool]:
-    """The volume of a label map, and whether it is a segmentation of Slicer's, which may be cropped to its segments."""
+    """The volume of a label map, and whether it is a segmentation of Slicer, which may be cropped."""
     if not path.is_file() or not first_bytes(path, 4).startswith(b"NRRD"):
         return read_volume(path), False
     with refusals(path):
@@ -75,12 +75,12 @@ def _read(path: Path) -> tuple[Volume, bool]:
 
 
 def _segments(image: NrrdImage) -> dict[int, dict[str, str]]:
-    """What the header of a .seg.nrrd file tells of each segment: Layer, LabelValue, Name."""
-    found: dict[int, dict[str, str]] = {}
+    """Layer, LabelValue and Name of each segment in the header of a .seg.nrrd file."""
+    segments: dict[int, dict[str, str]] = {}
     for key, value in image.pairs.items():
         if (match := _SEGMENT.fullmatch(key)) is not None:
-            found.setdefault(int(match[1]), {})[match[2]] = value
-    return found
+            segments.setdefault(int(match[1]), {})[match[2]] = value
+    return segments
 
 
 def _merged(image: NrrdImage, segments: dict[int, dict[str, str]], path: Path) -> NDArray[Any]:

@@ -1,8 +1,8 @@
-"""Where a NIfTI header places its voxels, by the rules of ITK 5.4, through which 3D Slicer 5.8 and 5.10 read it.
+"""Geometry of a NIfTI header by the rules of ITK 5.4, with which 3D Slicer 5.8 and 5.10 read it.
 
 A header may hold two transforms, the qform (a rotation) and the sform (any affine), and states spacing a third time in
-pixdim. Readers differ in what they make of a header that contradicts itself; a result has to lie where the user sees
-the scan, so Slicer's choice is taken here, and said.
+pixdim. Readers differ for a header that contradicts itself; results must match the scan as displayed, so Slicer's
+choice is used, with a note.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SCANNER_ANAT = 1
 # Tolerances of itk::NiftiImageIO::SetImageIOOrientationFromNIfTI.
 _ORTHONORMAL = 1e-4
 _SIMILAR = 1e-4
-# Below this nobody sees a difference, and quaternions in single precision make one.
+# Smaller differences are invisible, and result from quaternions in single precision.
 _NOTABLE_MM = 0.1
 _MM_BY_UNIT = {1: 1000.0, 3: 1e-3}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
@@ -29,7 +29,7 @@ _LARGEST_MM = 1e6
 
 @dataclass(frozen=True)
 class NiftiGeometry:
-    """`index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm, and what a reader should be told of it."""
+    """`index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm, and notes for the user."""
 
     index_to_lps: NDArray[np.float64]
     notes: tuple[str, ...]
@@ -64,7 +64,7 @@ def _preferred(
     spacing: NDArray[np.float64],
     shape_ijk: tuple[int, int, int],
 ) -> tuple[NDArray[np.float64], str]:
-    """The affine to RAS mm, and a note, which is empty where there is nothing to say."""
+    """The affine to RAS mm, and a note, which may be empty."""
     if sform is None and qform is None:
         note = "The header does not say how the patient lies (no qform, no sform): left and right may be swapped."
         return np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]), note
@@ -137,7 +137,7 @@ def _similar(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
 
 
 def _apart_mm(first: NDArray[np.float64], second: NDArray[np.float64], shape_ijk: tuple[int, int, int]) -> float:
-    """The largest distance between the places that two affines give a corner voxel."""
+    """The largest distance in mm between the positions of a corner voxel by two affines."""
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
     corners[:, :3] *= np.array(shape_ijk) - 1
     return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())

@@ -1,4 +1,4 @@
-"""Sheared scans, as a tilted gantry leaves them: a straight grid over them, and values at its voxels.
+"""Resampling of sheared scans, as with gantry tilt, to an orthogonal grid.
 
 Arrays are (z, y, x); matrices map (x, y, z, 1).
 """
@@ -37,9 +37,9 @@ def straight_box(
 def sampled_straight(
     array: NDArray[np.float32], grid_to_array: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Linear interpolation of an array at the voxels of a grid; outside of it lies its lowest value."""
+    """Linear interpolation of an array at the voxels of a grid; its lowest value outside."""
     outside = float(array.min(initial=0.0)) if array.size == 0 else float(array.min())
-    # Voxels reach half a step beyond their centres.
+    # Voxels extend half a step beyond their centres.
     padded = np.pad(array, 1, mode="edge")
     total = np.zeros(shape, dtype=np.float32)
     for shift in np.array(np.meshgrid(*[_SUB_VOXELS] * 3)).reshape(3, -1).T:

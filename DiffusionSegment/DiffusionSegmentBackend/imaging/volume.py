@@ -1,9 +1,9 @@
-"""One geometry for every volume: an array, a 4x4 matrix to LPS mm, and the exact way to the model's grid and back.
+"""Geometry of volumes: an array, a 4x4 matrix to LPS mm, and the resampling to the model's grid.
 
 Arrays are numpy's (k, j, i) or (k, j, i, components); matrices map (i, j, k, 1) to LPS millimetres. The model's grid
-lies along the volume's own axes, turned to the nearest of left, posterior, superior, so that a way there and back is a
-scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel edges aligned. Over a sheared scan
-(gantry tilt) it lies along the patient's axes, so that the networks see the anatomy as it is.
+has the volume's own axes, permuted and flipped to the nearest of left, posterior, superior, so that resampling is a
+scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, with voxel edges aligned. For a sheared scan
+(gantry tilt) the grid has the patient's axes, so that the anatomy is not sheared.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Box = tuple[slice, slice, slice]
 
 _SAME_POSITION_MM = 0.01
 _SLAB = 16
-# Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
-_LARGEST_SPACING_MM = 1000.0
-_FARTHEST_MM = 1e6
-_MOST_GRID_VOXELS = 2**29
-# Shares that differ by less are equal: they were summed in another order.
-_SHARE_ROUNDING = 1e-5
+# Larger values are damage: float32, as in NIfTI, could not distinguish neighbouring voxels.
+_MAX_SPACING_MM = 1000.0
+_MAX_OFFSET_MM = 1e6
+_MAX_GRID_VOXELS = 2**29
+# Coverages that differ by less are equal up to rounding.
+_COVERAGE_ROUNDING = 1e-5
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
 
@@ -36,7 +36,7 @@ _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degr
 class Volume:
     """A scan or map: `array` (k, j, i[, c]) and `index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm.
 
-    `notes` are sentences on how it was read that whoever uses it should know.
+    `notes` are sentences for the user on how it was read.
     """
 
     array: NDArray[Any]
@@ -62,14 +62,14 @@ class Volume:
 
 
 def same_geometry(first: Volume, second: Volume) -> bool:
-    """Whether two volumes have the same shape and lie in the same place, to a hundredth of a mm."""
+    """Whether two volumes have the same shape and the same matrix, to a hundredth of a mm."""
     return first.array.shape == second.array.shape and np.allclose(
         first.index_to_lps, second.index_to_lps, atol=_SAME_POSITION_MM
     )
 
 
 def check_same_geometry(first: Volume, second: Volume, *, what: str, hint: str) -> None:
-    """Refuse two volumes that do not lie voxel on voxel; `what` names both.
+    """Refuse two volumes with different geometries; `what` names both.
 
     Raises:
         DiffusionSegmentError: GEOMETRY.
@@ -79,7 +79,7 @@ def check_same_geometry(first: Volume, second: Volume, *, what: str, hint: str) 
 
 
 def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan") -> None:
-    """Refuse a matrix that does not span space; `what` names what has it.
+    """Refuse an invalid matrix; `what` names its volume.
 
     Raises:
         DiffusionSegmentError: GEOMETRY for non-finite entries, zero or absurd spacing, or a singular direction.
@@ -90,7 +90,7 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
     spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
     if np.any(spacing < 1e-6):
         raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"The voxel spacing of {what} is zero.", hint=hint)
-    if np.any(spacing > _LARGEST_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _FARTHEST_MM):
+    if np.any(spacing > _MAX_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _MAX_OFFSET_MM):
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The voxels of {what} are larger than a metre, or a kilometre away.", hint=hint
         )
@@ -101,7 +101,7 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
 
 
 def check_values(array: NDArray[Any], *, what: str = "The scan") -> None:
-    """Refuse NaN and infinity; `what` names what holds them.
+    """Refuse NaN and infinity; `what` names the array.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES.
@@ -117,7 +117,7 @@ def check_values(array: NDArray[Any], *, what: str = "The scan") -> None:
 
 @dataclass(frozen=True)
 class AxisOrder:
-    """How a volume's axes become left, posterior, superior: `axes[a]` feeds world axis a, flipped where `flips[a]`."""
+    """Permutation to left, posterior, superior: world axis a is `axes[a]` of the volume, flipped where `flips[a]`."""
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
@@ -144,7 +144,7 @@ def canonical_axes(index_to_lps: NDArray[np.float64]) -> AxisOrder:
 
 
 def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
-    """The volume with axes nearest to left, posterior, superior; no voxel changes its place in the patient."""
+    """The volume with axes nearest to left, posterior, superior; no voxel moves in space."""
     order = canonical_axes(volume.index_to_lps)
     matrix = volume.index_to_lps.copy()
     shape = volume.shape_ijk
@@ -158,7 +158,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The model's grid over one scan and the exact way back.
+    """The model's grid over a scan.
 
     `native_shape` and `shape` are canonical (z, y, x); spacings in mm along x, y, z; `index_to_lps` is the grid's.
     `native_to_grid` maps the canonical voxels (x, y, z, 1) of a sheared scan to the grid's; None for any other scan,
@@ -179,7 +179,7 @@ class Grid:
         return xyz @ self.index_to_lps[:3, :3].T + self.index_to_lps[:3, 3]
 
     def cells_of(self, voxels: NDArray[Any]) -> NDArray[np.intp]:
-        """The grid voxels (n, 3) in which canonical native voxels (n, 3) lie, both as z, y, x."""
+        """The grid voxels (n, 3) that contain canonical native voxels (n, 3), both as z, y, x."""
         if self.native_to_grid is not None:
             matrix = self.native_to_grid[:3]
             cells: NDArray[np.float64] = np.rint(voxels[:, ::-1] @ matrix[:, :3].T + matrix[:, 3])
@@ -188,9 +188,9 @@ class Grid:
         return np.asarray((voxels + 0.5) * ratio).astype(int)
 
     def to_grid(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger.
+        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where its voxels are larger.
 
-        Beside a sheared scan the grid has the scan's lowest value.
+        Outside a sheared scan the result is the scan's lowest value.
         """
         if self.native_to_grid is not None:
             fine = self._half_grid()
@@ -203,7 +203,7 @@ class Grid:
             )
             for axis in range(3)
         )
-        # Slab by slab within the slices, so that the scan is never whole in memory as float32.
+        # Slab by slab, so that the whole scan is never in memory as float32.
         flat = np.empty((self.native_shape[0], self.shape[1], self.shape[2]), dtype=np.float32)
         for z in range(0, self.native_shape[0], _SLAB):
             slab = np.asarray(turned[z : z + _SLAB], dtype=np.float32)
@@ -211,7 +211,7 @@ class Grid:
         return np.ascontiguousarray((along_z @ flat.reshape(len(flat), -1)).reshape(self.shape), dtype=np.float32)
 
     def _half_grid(self) -> Grid:
-        """Half the grid's spacing along the scan's own axes, where those are finer: on the way to a straight grid."""
+        """A grid along the scan's own axes with half the spacing, an intermediate step for sheared scans."""
         assert self.native_to_grid is not None
         sx, sy, sz = (max(own, 0.5 * s) for own, s in zip(self.native_spacing, self.spacing, strict=True))
         spacing = (sx, sy, sz)
@@ -221,20 +221,20 @@ class Grid:
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
     def labels_to_grid(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
-        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
+        """Resample a label map by the largest coverage of each grid voxel; of equal ones the lowest label."""
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
         shares = {int(v): self._share_of(labels == v) for v in np.unique(labels) if v}
         for box, share in shares.values():
-            best[box] -= share  # what the background has
+            best[box] -= share  # coverage of the background
         for value, (box, share) in shares.items():
-            wins = share > best[box] + _SHARE_ROUNDING
+            wins = share > best[box] + _COVERAGE_ROUNDING
             result[box][wins] = value
             best[box] = np.maximum(best[box], share)
         return result
 
     def _share_of(self, mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
-        """The part of each grid voxel that a mask (k, j, i) covers, and the box of grid voxels it is given for."""
+        """The box of grid voxels that a mask (k, j, i) overlaps, and the covered fraction of each of them."""
         if self.native_to_grid is not None:
             z, y, x = (slice(0, n) for n in self.shape)
             return (z, y, x), self.to_grid(mask)
@@ -275,7 +275,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     Over a sheared volume it lies along the patient's axes.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for a matrix that does not span space, or for a scan of many metres.
+        DiffusionSegmentError: GEOMETRY for an invalid matrix, or a scan of many metres.
     """
     check_geometry(volume.index_to_lps)
     turned, order = canonical(volume)
@@ -287,7 +287,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
         if sheared
         else _along_own_axes(turned.index_to_lps, shape_ijk, np.array(spacing))
     )
-    if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
+    if float(np.prod(counts, dtype=np.float64)) > _MAX_GRID_VOXELS:
         size = " x ".join(f"{n:.0f}" for n in counts * np.array(spacing))
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can handle.", hint="Crop the scan."
