@@ -21,7 +21,8 @@ from typing import IO, Any
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import staged_file
-from .manifest import CARD_FILE, DESCRIPTION_FILE, NETWORKS
+from ..schema.model_manifest import NETWORKS
+from .manifest import CARD_FILE, DESCRIPTION_FILE
 from .model import sha256_of
 
 MANIFEST_FILE = "manifest.json"
