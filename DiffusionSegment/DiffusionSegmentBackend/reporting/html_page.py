@@ -1,4 +1,4 @@
-"""The case report as one HTML file that needs nothing beside it: pictures are inside, and nothing is fetched."""
+"""The case report as one self-contained HTML file with embedded pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DOTS_PER_INCH = 160
 
 
 def html_page(report: CaseReport) -> str:
-    """The whole page. All words are escaped, whatever they hold."""
+    """The whole page; all text is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -48,7 +48,7 @@ def picture_url(finding: Finding, colours: Mapping[int, Colour]) -> str:
         draw_view(axes, view, colours, field_mm=(width, height))
         axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=8, va="top")
     file = io.BytesIO()
-    # Without the program's version the bytes do not change with it.
+    # Without the program's version, for reproducible bytes.
     figure.savefig(file, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
