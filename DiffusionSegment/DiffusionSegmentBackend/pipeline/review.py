@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,28 +11,12 @@ from scipy import ndimage
 
 from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
+from ..schema.report import ReviewRegion
 
 # Minimum probability, per voxel, that the label is wrong.
 _MIN_UNCERTAINTY = 0.2
 _MIN_ML = 0.1
 _MAX_REGIONS = 20
-
-
-@dataclass(frozen=True)
-class ReviewRegion:
-    """A connected region of uncertainty between two labels, of which 0 is the background.
-
-    `score` is the expected volume of errors in mL; `centroid_lps_mm` lies inside the region.
-    """
-
-    organ: str
-    rival: str
-    value: int
-    rival_value: int
-    centroid_lps_mm: tuple[float, float, float]
-    volume_ml: float
-    score: float
-    sentence: str
 
 
 def regions_to_review(
@@ -86,9 +69,9 @@ def _region(
     wrong = f"about {100 * score / volume_ml:.0f} % of these voxels are expected to be wrong"
     return ReviewRegion(
         organ=names[first],
-        rival=names[second],
+        competing_organ=names[second],
         value=first,
-        rival_value=second,
+        competing_value=second,
         volume_ml=round(volume_ml, 2),
         score=round(score, 3),
         centroid_lps_mm=centre,

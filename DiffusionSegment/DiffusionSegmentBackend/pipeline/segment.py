@@ -204,7 +204,7 @@ def build_segmentation(
         labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
     progress("restore", 4, 4)
-    return Segmentation(labels, uncertainty, information, regions, coordinates, report)
+    return Segmentation(labels, uncertainty, information, regions, coordinates, report.to_json())
 
 
 def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:

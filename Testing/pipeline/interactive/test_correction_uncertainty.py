@@ -107,7 +107,7 @@ def test_a_region_that_lies_wholly_under_marks_disappears(session: Session, mode
     near = [
         other
         for other in after
-        if {other["value"], other["rival_value"]} == {region["value"], region["rival_value"]}
+        if {other["value"], other["competing_value"]} == {region["value"], region["competing_value"]}
         and np.linalg.norm(np.subtract(other["centroid_lps_mm"], region["centroid_lps_mm"])) < 1
     ]
     assert not near or near[0]["score"] < region["score"]

@@ -312,7 +312,7 @@ def _restored(
         uncertainty=np.ascontiguousarray(grid.order.undo(uncertainty)),
         mutual_information=np.ascontiguousarray(grid.order.undo(information)),
         regions=restore_nearest(numbers, offset, grid),
-        report=report,
+        report=report.to_json(),
         changed_voxels=changed_voxels,
     )
 
