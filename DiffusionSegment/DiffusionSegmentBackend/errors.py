@@ -96,6 +96,21 @@ def missing_package(error: ModuleNotFoundError) -> DiffusionSegmentError:
     return DiffusionSegmentError(code, f"The Python package {package} is missing.", hint="Install it and try again.")
 
 
+def out_of_memory(subject: str = "") -> DiffusionSegmentError:
+    """The error (OUT_OF_MEMORY) of a failed allocation; `subject` names what the memory was for."""
+    purpose = f" for {subject}" if subject else ""
+    return DiffusionSegmentError(
+        ErrorCode.OUT_OF_MEMORY, f"There is too little memory{purpose}.", hint="Close programs, or crop the scan."
+    )
+
+
+def out_of_gpu_memory() -> DiffusionSegmentError:
+    """The error (OUT_OF_GPU_MEMORY) of a failed allocation on a CUDA device."""
+    return DiffusionSegmentError(
+        ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
+    )
+
+
 class Cancelled(DiffusionSegmentError):
     """The user asked to stop; nothing was written."""
 

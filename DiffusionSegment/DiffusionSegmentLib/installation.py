@@ -59,6 +59,7 @@ REQUIREMENTS = (
     Requirement("safetensors", "0.4", 1),
     Requirement("tqdm", "4.66", 1),
     Requirement("psutil", "5.9", 1),
+    Requirement("platformdirs", "4", 1),
 )
 
 

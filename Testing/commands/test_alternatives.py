@@ -19,7 +19,7 @@ from DiffusionSegmentBackend.pipeline import restore as restore_module
 from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.restore import restore_map
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
 from fixtures.correction_cases import (
     BACKGROUND,
@@ -83,7 +83,7 @@ def test_samples_that_agree_are_one_alternative_the_most_frequent_first(
     session: Session, model: Model, tmp_path: Path
 ) -> None:
     scan = coarse_phantom()
-    labels = delivered(session, model, bodypart=False).labels
+    labels = build_segmentation(session, model, bodypart=False).labels
     first, second = write_alternatives(session, model.description, labels, scan.index_to_lps, tmp_path)
     assert (first["samples"], first["share"]) == (2, pytest.approx(2 / 3, abs=1e-4))
     assert (second["samples"], second["share"]) == (1, pytest.approx(1 / 3, abs=1e-4))
@@ -103,7 +103,7 @@ def test_samples_that_agree_are_one_alternative_the_most_frequent_first(
 
 def test_organs_that_were_not_asked_for_are_in_no_alternative(session: Session, model: Model, tmp_path: Path) -> None:
     only = replace(session, wanted=[SPLEEN])
-    labels = delivered(only, model, bodypart=False).labels
+    labels = build_segmentation(only, model, bodypart=False).labels
     for entry in write_alternatives(only, model.description, labels, coarse_phantom().index_to_lps, tmp_path):
         assert set(np.unique(read_volume(tmp_path / entry["file"]).array)) <= {BACKGROUND, SPLEEN}
 
@@ -156,7 +156,7 @@ def test_maps_of_a_sheared_scan_lie_on_the_straight_grid_of_its_segmentation(mod
     tilt[1, 2] = np.tan(np.radians(20))
     scan = Volume(straight.array, straight.index_to_lps @ tilt)
     run = open_session(scan, model, SegmentOptions(force=True))
-    labels = delivered(run, model, bodypart=False).labels
+    labels = build_segmentation(run, model, bodypart=False).labels
     write_alternatives(run, model.description, labels, scan.index_to_lps, tmp_path)
     write_probabilities(run, model.description, scan.index_to_lps, tmp_path)
     expected = straightened(Volume(labels, scan.index_to_lps))

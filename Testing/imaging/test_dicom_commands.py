@@ -65,10 +65,10 @@ def test_a_chosen_series_is_told_and_remembered(
     assert "venous" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert main(["export-dicom", str(out), "--scan", str(folder), "-o", str(tmp_path / "seg.dcm")]) == 0
 
-    marks = np.zeros(result.array.shape, np.uint8)
-    marks[tuple(np.argwhere(result.array == 6)[0])] = 1
-    write_volume(Volume(marks, result.index_to_lps), tmp_path / "marks.nii.gz")
-    again = ["correct", str(out), "--corrections", str(tmp_path / "marks.nii.gz"), "-o", str(tmp_path / "out2")]
+    scribbles = np.zeros(result.array.shape, np.uint8)
+    scribbles[tuple(np.argwhere(result.array == 6)[0])] = 1
+    write_volume(Volume(scribbles, result.index_to_lps), tmp_path / "scribbles.nii.gz")
+    again = ["correct", str(out), "--corrections", str(tmp_path / "scribbles.nii.gz"), "-o", str(tmp_path / "out2")]
     capfd.readouterr()
     assert main(again) == 0
     assert f"Read {title}." in capfd.readouterr().out

@@ -110,31 +110,45 @@ def test_evaluate_refuses_a_truth_that_is_none(
 
 def marks_of(place: Path) -> Volume:
     scan = read_volume(place / "scan.nii")
-    marks = np.zeros(scan.array.shape, np.uint8)
-    marks[10:14, 8:12, 6:12] = 2
-    return Volume(marks, scan.index_to_lps)
+    scribbles = np.zeros(scan.array.shape, np.uint8)
+    scribbles[10:14, 8:12, 6:12] = 2
+    return Volume(scribbles, scan.index_to_lps)
 
 
 @pytest.mark.parametrize("change", [rows_reversed, axes_turned, as_floats])
 def test_correct_hears_marks_however_they_were_written(
     place: Path, tmp_path: Path, change: Callable[[Volume], Volume]
 ) -> None:
-    marks = marks_of(place)
-    write_volume(change(marks), tmp_path / "marks.nii")
-    call = ["correct", str(place / "result"), "--corrections", str(tmp_path / "marks.nii"), "-o", str(tmp_path / "new")]
+    scribbles = marks_of(place)
+    write_volume(change(scribbles), tmp_path / "scribbles.nii")
+    call = [
+        "correct",
+        str(place / "result"),
+        "--corrections",
+        str(tmp_path / "scribbles.nii"),
+        "-o",
+        str(tmp_path / "new"),
+    ]
     assert main(call) == 0
     labels = read_volume(tmp_path / "new" / "segmentation.nii.gz").array
-    assert (labels[marks.array == 2] == 1).all()
+    assert (labels[scribbles.array == 2] == 1).all()
 
 
 def test_correct_runs_on_the_same_scan_with_reversed_rows(place: Path, tmp_path: Path) -> None:
-    marks = marks_of(place)
-    write_volume(marks, tmp_path / "marks.nii")
+    scribbles = marks_of(place)
+    write_volume(scribbles, tmp_path / "scribbles.nii")
     write_volume(rows_reversed(read_volume(place / "scan.nii")), tmp_path / "scan.nii")
-    call = ["correct", str(place / "result"), "--corrections", str(tmp_path / "marks.nii"), "-o", str(tmp_path / "new")]
+    call = [
+        "correct",
+        str(place / "result"),
+        "--corrections",
+        str(tmp_path / "scribbles.nii"),
+        "-o",
+        str(tmp_path / "new"),
+    ]
     assert main([*call, "--scan", str(tmp_path / "scan.nii")]) == 0
     labels = read_volume(tmp_path / "new" / "segmentation.nii.gz").array
-    assert (labels[:, ::-1][marks.array == 2] == 1).all()
+    assert (labels[:, ::-1][scribbles.array == 2] == 1).all()
 
 
 def test_a_sheared_scan_is_segmented_corrected_and_reported_in_its_place(place: Path, tmp_path: Path) -> None:
@@ -149,11 +163,11 @@ def test_a_sheared_scan_is_segmented_corrected_and_reported_in_its_place(place: 
     segmentation = read_volume(result / "segmentation.nii.gz")
     axes = segmentation.index_to_lps[:3, :3] / segmentation.spacing
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
-    marks = np.zeros_like(segmentation.array)
-    marks[10:14, 10:14, 6:12] = 2
-    write_volume(Volume(marks, segmentation.index_to_lps), tmp_path / "marks.nii.gz")
-    call = ["correct", str(result), "--corrections", str(tmp_path / "marks.nii.gz"), "-o", str(tmp_path / "new")]
+    scribbles = np.zeros_like(segmentation.array)
+    scribbles[10:14, 10:14, 6:12] = 2
+    write_volume(Volume(scribbles, segmentation.index_to_lps), tmp_path / "scribbles.nii.gz")
+    call = ["correct", str(result), "--corrections", str(tmp_path / "scribbles.nii.gz"), "-o", str(tmp_path / "new")]
     assert main(call) == 0
-    assert (read_volume(tmp_path / "new" / "segmentation.nii.gz").array[marks == 2] == 1).all()
+    assert (read_volume(tmp_path / "new" / "segmentation.nii.gz").array[scribbles == 2] == 1).all()
     report = ["report", str(tmp_path / "new"), "--scan", str(tmp_path / "scan.nii"), "-o", str(tmp_path / "r.html")]
     assert main(report) == 0

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.alignment import align_to_scan
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
-from DiffusionSegmentBackend.imaging.maps import write_map
-from DiffusionSegmentBackend.imaging.placement import laid_on
 from DiffusionSegmentBackend.imaging.shear import straight_grid, straightened
 from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_map, write_volume
 
 SHAPE = (7, 8, 9)
 MATRIX = np.array([[0.8, 0.0, 0.0, -90.3], [0.0, 0.8, 0.0, -70.1], [0.0, 0.0, 2.5, 301.7], [0, 0, 0, 1.0]])
@@ -148,9 +147,9 @@ def test_other_voxels_than_the_scans_are_refused_with_how_they_differ(
 def test_marked_voxels_outside_the_scan_are_not_lost_unseen(labels: np.ndarray) -> None:
     larger = Volume(np.pad(labels, 2, constant_values=3), moved(MATRIX, (-2, -2, -2)))
     with pytest.raises(DiffusionSegmentError, match="voxels of the map lie outside"):
-        laid_on(larger, SCAN, what="Both", hint="Crop it.")
+        align_to_scan(larger, SCAN, what="Both", hint="Crop it.")
     larger = Volume(np.pad(labels, 2), moved(MATRIX, (-2, -2, -2)))
-    np.testing.assert_array_equal(laid_on(larger, SCAN, what="Both", hint="Crop it."), labels)
+    np.testing.assert_array_equal(align_to_scan(larger, SCAN, what="Both", hint="Crop it."), labels)
 
 
 SHEARS = [

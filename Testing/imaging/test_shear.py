@@ -7,7 +7,7 @@ import pytest
 import torch
 from DiffusionSegmentBackend.imaging.sheared_grid import is_sheared
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
-from DiffusionSegmentBackend.pipeline.interactive.correction import marks_on_grid
+from DiffusionSegmentBackend.pipeline.interactive.correction import scribbles_on_grid
 from DiffusionSegmentBackend.pipeline.restore import (
     in_native_box,
     interpolated,
@@ -109,11 +109,11 @@ def test_a_part_of_the_scan_gets_the_same_values_as_the_whole(
 
 @pytest.mark.parametrize(("matrix", "shape"), SCANS)
 def test_a_mark_lands_in_the_grid_voxel_that_holds_it(matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> None:
-    marks = np.zeros(shape, np.uint8)
+    scribbles = np.zeros(shape, np.uint8)
     k, j, i = (n // 3 for n in shape)
-    marks[k, j, i] = 3
-    grid = model_grid(Volume(marks, matrix), spacing=SPACING)
-    (place,) = np.argwhere(marks_on_grid(marks, grid).numpy() == 3)
+    scribbles[k, j, i] = 3
+    grid = model_grid(Volume(scribbles, matrix), spacing=SPACING)
+    (place,) = np.argwhere(scribbles_on_grid(scribbles, grid).numpy() == 3)
     assert np.abs(grid.lps(place) - (matrix @ (i, j, k, 1))[:3]).max() <= 1.5 + 1e-6
 
 

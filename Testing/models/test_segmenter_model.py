@@ -21,7 +21,7 @@ from DiffusionSegmentBackend.models.user_models import export_model, import_mode
 from DiffusionSegmentBackend.networks.bodypart import normalised, whole_volume_coordinates
 from DiffusionSegmentBackend.phantom.phantom import Phantom
 from DiffusionSegmentBackend.pipeline import segment as segment_module
-from DiffusionSegmentBackend.pipeline.constraints import one_hot_marks
+from DiffusionSegmentBackend.pipeline.constraints import one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.dense_features import scan_features
 from DiffusionSegmentBackend.pipeline.features import body_coordinates
 from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
@@ -33,9 +33,9 @@ from DiffusionSegmentBackend.pipeline.interactive.similarity import (
     similarity_on_grid,
     voxel_at,
 )
-from DiffusionSegmentBackend.pipeline.memory import Way
+from DiffusionSegmentBackend.pipeline.memory import MemoryPlan
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import Segmentation, delivered, open_session, segment
+from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session, segment
 from DiffusionSegmentBackend.pipeline.session import Session
 from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.training.taught_model import teach_user_model
@@ -80,7 +80,7 @@ def session(model: Model, scan: Volume) -> Session:
 
 @pytest.fixture(scope="module")
 def usual(session: Session, model: Model) -> Segmentation:
-    result = delivered(session, model, bodypart=True)
+    result = build_segmentation(session, model, bodypart=True)
     counts = np.bincount(result.labels.ravel(), minlength=CLASSES)
     assert np.count_nonzero(counts > 50) >= 2, "a map of one label would compare as equal whatever happened"
     return result
@@ -120,7 +120,7 @@ class TestSegment:
         box = np.diag([60.0, 60.0, 60.0, 1.0])
         box[:3, 3] = centre[:3]
         options = replace(OPTIONS, region=tuple(box.ravel()))
-        found = delivered(open_session(scan, model, options, preview=seen.append), model, bodypart=False)
+        found = build_segmentation(open_session(scan, model, options, preview=seen.append), model, bodypart=False)
         assert seen[0].shape == scan.array.shape
         assert 0 < np.count_nonzero(found.labels) < np.count_nonzero(usual.labels)
 
@@ -129,14 +129,14 @@ class TestSegment:
     ) -> None:
         ways: list[int | None] = []
 
-        def in_parts(size: Any, limit_gb: float | None) -> Way:
+        def in_parts(size: Any, limit_gb: float | None) -> MemoryPlan:
             ways.append(28)
-            return Way(28, True, 1)
+            return MemoryPlan(28, True, 1)
 
         tall = np.concatenate([scan.array, scan.array[::-1]])
         long = Volume(tall, scan.index_to_lps)
         whole = segment(long, model, OPTIONS).labels
-        monkeypatch.setattr(segment_module, "choose_way", in_parts)
+        monkeypatch.setattr(segment_module, "choose_memory_plan", in_parts)
         parts = segment(long, model, OPTIONS).labels
         assert ways == [28]
         assert float(np.mean(parts == whole)) > 0.999
@@ -146,7 +146,7 @@ class TestSegment:
         small = model.pre_segmenter.footprint(model.tile, torch.float32)
         large = model.pre_segmenter.footprint(TileShape.cube(64, (1, 2, 2)), torch.float32)
         assert large.pass_bytes == pytest.approx(64 * small.pass_bytes)
-        assert session.way.bytes > small.pass_bytes
+        assert session.memory_plan.bytes > small.pass_bytes
 
 
 ORIENTATIONS = [
@@ -180,25 +180,25 @@ def test_all_48_orientations_of_one_scan_give_the_same_labels(model: Model, scan
 class TestCorrections:
     @pytest.fixture(scope="class")
     @staticmethod
-    def marks(usual: Segmentation) -> NDArray[np.uint8]:
+    def scribbles(usual: Segmentation) -> NDArray[np.uint8]:
         """A patch in the middle of the largest organ that gives it another label."""
         organ = 1 + np.bincount(usual.labels.ravel())[1:].argmax()
         places = np.argwhere(ndimage.binary_erosion(usual.labels == organ, iterations=1))
         k, j, i = places[len(places) // 2]
-        marks = np.zeros_like(usual.labels)
-        marks[k, j - 1 : j + 2, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
-        return marks
+        scribbles = np.zeros_like(usual.labels)
+        scribbles[k, j - 1 : j + 2, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
+        return scribbles
 
     def test_marks_are_obeyed_and_reach_as_far_in_mm_along_each_axis(
-        self, model: Model, session: Session, usual: Segmentation, marks: NDArray[np.uint8], scan: Volume
+        self, model: Model, session: Session, usual: Segmentation, scribbles: NDArray[np.uint8], scan: Volume
     ) -> None:
-        correction, after = correct(session, model, Corrections(labels=usual.labels, marks=marks))
+        correction, after = correct(session, model, Corrections(labels=usual.labels, scribbles=scribbles))
         whole = usual.labels.copy()
         whole[correction.box] = correction.labels
-        assert (whole[marks > 0] == marks[marks > 0] - 1).all()
+        assert (whole[scribbles > 0] == scribbles[scribbles > 0] - 1).all()
         changed = np.argwhere(whole != usual.labels)
-        assert len(changed) > np.count_nonzero(marks), "voxels around the marks follow"
-        distance = ndimage.distance_transform_cdt(marks == 0, metric="chessboard")
+        assert len(changed) > np.count_nonzero(scribbles), "voxels around the scribbles follow"
+        distance = ndimage.distance_transform_cdt(scribbles == 0, metric="chessboard")
         assert distance[tuple(changed.T)].max() * 7.0 <= (REACH_VOXELS + 1) * 12.0
         assert after.corrected is not None
 
@@ -207,9 +207,9 @@ class TestCorrections:
         pre[0] = 1.0
         image = torch.full((4, 8, 8), -0.8)
         image[:, :, ::2] = 0.8
-        marks = torch.zeros((4, 8, 8), dtype=torch.uint8)
-        marks[2, 4, 4] = 2
-        told = spread(pre, one_hot_marks(marks, 2), Descriptors(torch.ones(3, 4, 4, 4), image, (1, 2, 2)))
+        scribbles = torch.zeros((4, 8, 8), dtype=torch.uint8)
+        scribbles[2, 4, 4] = 2
+        told = spread(pre, one_hot_scribbles(scribbles, 2), Descriptors(torch.ones(3, 4, 4, 4), image, (1, 2, 2)))
         assert float(told[1, 2, 4, 2]) > 0.5
         assert float(told[1, 2, 4, 3]) < 0.1
 

@@ -44,7 +44,7 @@ def test_the_same_tiles_on_the_trunks_grid() -> None:
 def test_parts_follow_the_depth_of_the_tile() -> None:
     parts = parts_of(100, 60, TileShape.cube(24, (2, 1, 1)))
     assert [part.core.start % 36 for part in parts] == [0] * len(parts)
-    assert max(part.seen.stop - part.seen.start for part in parts[:-1]) > 60 - 48
+    assert max(part.input.stop - part.input.start for part in parts[:-1]) > 60 - 48
     assert parts[-1].core.stop == 100
 
 

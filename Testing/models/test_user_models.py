@@ -7,22 +7,29 @@ import json
 import os
 import shutil
 import stat
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.models import folders as model_folders
-from DiffusionSegmentBackend.models.folders import user_models_folder
+from DiffusionSegmentBackend.models.folders import bundled_models_folder, model_folders, user_models_folder
 from DiffusionSegmentBackend.models.manifest import list_models, read_description
 from DiffusionSegmentBackend.models.model import find_model, load_model, weights_sha256
 from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.training.taught_model import label_entries
 from fixtures.teaching_models import BASE, install_base
+from platformdirs import windows
+from platformdirs.api import PlatformDirsABC
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
+from platformdirs.windows import Windows
 
 CHANNELS = [8, 8, 16]
 
@@ -76,24 +83,45 @@ def test_a_model_shares_the_networks_of_a_bundled_one() -> None:
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
-        ("linux", {"XDG_DATA_HOME": "data"}, "data/DiffusionSegment/models"),
-        ("linux", {}, "home/.local/share/DiffusionSegment/models"),
-        ("darwin", {}, "home/Library/Application Support/DiffusionSegment/models"),
-        ("win32", {"APPDATA": "roaming"}, "roaming/DiffusionSegment/models"),
-        ("win32", {}, "home/AppData/Roaming/DiffusionSegment/models"),
-        ("linux", {"DIFFUSION_SEGMENT_MODELS": "chosen"}, "chosen"),
+        (Unix, {"XDG_DATA_HOME": "data"}, "data/DiffusionSegment/models"),
+        (Unix, {}, "home/.local/share/DiffusionSegment/models"),
+        (MacOS, {}, "home/Library/Application Support/DiffusionSegment/models"),
+        (Windows, {"APPDATA": "roaming"}, "roaming/DiffusionSegment/models"),
+        (Unix, {"DIFFUSION_SEGMENT_MODELS": "chosen"}, "chosen"),
     ],
 )
 def test_the_folder_is_the_platforms(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, variables: dict[str, str], expected: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    platform: type[PlatformDirsABC],
+    variables: dict[str, str],
+    expected: str,
 ) -> None:
     for name in ("DIFFUSION_SEGMENT_MODELS", "XDG_DATA_HOME", "APPDATA"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
+    for name, value in ({"HOME": "home"} | variables).items():
         monkeypatch.setenv(name, str(tmp_path / value))
-    monkeypatch.setattr(model_folders.sys, "platform", platform)
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
+    monkeypatch.setattr(windows, "get_win_folder", windows.get_win_folder_from_env_vars)
     assert user_models_folder() == tmp_path / expected
+
+
+def test_a_user_without_a_home_has_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DIFFUSION_SEGMENT_MODELS", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    home = Path(tempfile.gettempdir()) / f"home-{os.getuid()}"
+    assert user_models_folder() == home / ".local/share/DiffusionSegment/models"
+
+
+def test_without_platformdirs_only_bundled_models_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIFFUSION_SEGMENT_MODELS", raising=False)
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    assert model_folders() == (bundled_models_folder(),)
+    assert "abdomen-ct" in list_models()
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", "chosen")
+    assert model_folders() == (bundled_models_folder(), Path("chosen"))
 
 
 def test_a_model_travels(exported: Path) -> None:

@@ -273,15 +273,15 @@ def test_what_such_a_model_made_is_corrected_and_exported(
     folder = write_segmenter_model(tmp_path / "trained", name=NAME)
     if installed:
         shutil.copytree(folder, models / "my-copy")
-    scan, marks, first, second = (tmp_path / name for name in ("ct.nii.gz", "marks.nii.gz", "first", "second"))
+    scan, scribbles, first, second = (tmp_path / name for name in ("ct.nii.gz", "scribbles.nii.gz", "first", "second"))
     volume = coarse_phantom()
     write_volume(volume, scan)
     drawn = np.zeros(volume.array.shape, np.uint8)
     drawn[tuple(n // 2 for n in drawn.shape)] = 2
-    write_volume(Volume(drawn, volume.index_to_lps), marks)
+    write_volume(Volume(drawn, volume.index_to_lps), scribbles)
     name = "my-copy" if installed else str(folder)
     assert main(["segment", str(scan), "-o", str(first), "--model", name, "--force", "--device", "cpu"]) == 0
-    done = main(["correct", str(first), "--corrections", str(marks), "-o", str(second), "--device", "cpu"])
+    done = main(["correct", str(first), "--corrections", str(scribbles), "-o", str(second), "--device", "cpu"])
     assert done == 0, capsys.readouterr().err
     report = json.loads((second / "report.json").read_text(encoding="utf-8"))
     assert report["provenance"]["model"] == ("my-copy" if installed else NAME)

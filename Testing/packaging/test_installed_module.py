@@ -23,6 +23,7 @@ HEAVY = (
     "safetensors",
     "tqdm",
     "psutil",
+    "platformdirs",
     "jinja2",
     "matplotlib",
     "highdicom",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
-from DiffusionSegmentBackend.models.manifest import Anatomy, Base, Defaults
+from DiffusionSegmentBackend.schema.model_manifest import AnatomyLimits, BaseModel, Defaults
 from DiffusionSegmentBackend.training.whole_model.label_table import COLUMNS, LabelTable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "MODELS.md"
@@ -46,7 +46,7 @@ def test_every_field_of_a_model_has_its_words(path: Path) -> None:
     assert missing == set()
 
 
-@pytest.mark.parametrize("kind", [Anatomy, Defaults, Base], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [AnatomyLimits, Defaults, BaseModel], ids=lambda kind: kind.__name__)
 def test_every_field_that_a_model_may_have_has_its_words(kind: Any) -> None:
     assert [field.name for field in fields(kind) if f"`{field.name}`" not in TEXT] == []
     assert [column for column in COLUMNS if f"`{column}`" not in TEXT] == []

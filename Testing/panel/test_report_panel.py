@@ -15,8 +15,9 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Result
-from DiffusionSegmentBackend.reporting.dicom_seg_reader import read_dicom_seg
+from fixtures.dicom_seg import label_values, segment_name
 from headless.slicer_picture import putVolume
+from highdicom.seg import segread
 from pythonqt.slicer_application import Application
 from pythonqt.small_desk import SmallDesk
 from reporting.test_dicom_seg import write_series
@@ -204,11 +205,14 @@ def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
     written = pydicom.dcmread(dialog.path)
     images = {pydicom.dcmread(file).SeriesInstanceUID for file in series.glob("[0-9]*.dcm")}
     assert {item.SeriesInstanceUID for item in written.ReferencedSeriesSequence} == images
-    read = read_dicom_seg(Path(dialog.path))
-    assert [segment.title for segment in read.segments] == ["Liver", "Spleen"]
-    values = {segment.name: {"Liver": LIVER, "Spleen": SPLEEN}[segment.title] for segment in read.segments}
+    read = segread(dialog.path)
+    titles = [read.get_segment_description(number).segment_label for number in read.segment_numbers]
+    assert titles == ["Liver", "Spleen"]
+    names = [segment_name(read, number) for number in read.segment_numbers]
+    values = dict(zip(names, (LIVER, SPLEEN), strict=True))
     # Slices without an organ are left out of the file.
-    np.testing.assert_array_equal(read.with_values(values), labels[3:8])
+    stored = read.get_volume(combine_segments=True).flip_spatial(0).array
+    np.testing.assert_array_equal(label_values(read, stored, values), labels[3:8])
 
 
 def test_a_scan_that_is_not_from_dicom_is_told_before_any_dialog(shown: SmallDesk, dialog: Dialog) -> None:

@@ -21,7 +21,7 @@ from DiffusionSegmentBackend.pipeline.checks import (
     Finding,
     OrganMeasures,
     Verdict,
-    heeded,
+    enforce,
     judge_body_part,
     judge_organs,
     organ_measures,
@@ -121,7 +121,7 @@ def test_the_heights_of_the_body_decide_three_ways(
 def test_layout_decides_and_confidence_only_where_there_is_none(
     measures: OrganMeasures, verdict: Verdict, bundled: ModelDescription
 ) -> None:
-    description = limited(bundled, usual_layout_mm=20.0, max_layout_mm=30.0, least_confidence=0.87, least_organ_ml=50.0)
+    description = limited(bundled, usual_layout_mm=20.0, max_layout_mm=30.0, min_confidence=0.87, min_organ_ml=50.0)
     assert judge_organs(measures, description).verdict is verdict
 
 
@@ -138,11 +138,11 @@ def test_layout_decides_and_confidence_only_where_there_is_none(
 def test_a_refusal_tells_another_part_of_the_body_from_an_unusual_appearance(
     measures: OrganMeasures, share: float | None, code: ErrorCode, words: str, bundled: ModelDescription
 ) -> None:
-    limits = {"usual_layout_mm": 20.0, "max_layout_mm": 30.0, "least_confidence": 0.87, "usual_share_in_reach": 0.4}
+    limits = {"usual_layout_mm": 20.0, "max_layout_mm": 30.0, "min_confidence": 0.87, "usual_share_in_reach": 0.4}
     finding = judge_organs(measures, limited(bundled, **limits), share=share)
     assert words in finding.message
     with pytest.raises(DiffusionSegmentError) as caught:
-        heeded(finding, force=False)
+        enforce(finding, force=False)
     assert caught.value.code is code
     assert caught.value.exit_status == 2
 
@@ -157,7 +157,7 @@ def test_a_scan_of_the_right_part_with_an_unusual_appearance_is_segmented_with_a
 
 
 def test_without_limits_of_the_layout_confidence_decides_as_before(bundled: ModelDescription) -> None:
-    description = limited(bundled, usual_layout_mm=None, max_layout_mm=None, least_confidence=0.87)
+    description = limited(bundled, usual_layout_mm=None, max_layout_mm=None, min_confidence=0.87)
     assert judge_organs(OrganMeasures(2000, 0.9, 90.0), description).verdict is Verdict.ACCEPT
     assert judge_organs(OrganMeasures(2000, 0.8, 10.0), description).verdict is Verdict.REFUSE
 
@@ -165,14 +165,14 @@ def test_without_limits_of_the_layout_confidence_decides_as_before(bundled: Mode
 def test_a_refusal_is_raised_in_plain_words_and_overruled_as_a_warning() -> None:
     refusal = Finding(Verdict.REFUSE, "It shows a foot.")
     with pytest.raises(DiffusionSegmentError, match="It shows a foot") as caught:
-        heeded(refusal, force=False)
+        enforce(refusal, force=False)
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
     assert "--" not in str(caught.value)
-    assert heeded(refusal, force=True) == [
+    assert enforce(refusal, force=True) == [
         "Segmented on request, although it would have been refused: It shows a foot."
     ]
-    assert heeded(Finding(Verdict.WARN, "Look."), force=False) == ["Look."]
-    assert heeded(Finding(Verdict.ACCEPT), force=False) == []
+    assert enforce(Finding(Verdict.WARN, "Look."), force=False) == ["Look."]
+    assert enforce(Finding(Verdict.ACCEPT), force=False) == []
 
 
 def test_an_unusual_scan_comes_with_a_warning_in_its_report(model: Model, phantom_ct: Volume) -> None:

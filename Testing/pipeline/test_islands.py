@@ -13,9 +13,9 @@ from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.user_models import save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.pipeline.interactive.correction import Corrections, correct
-from DiffusionSegmentBackend.pipeline.islands import find_islands, pieces_of, sink_islands
+from DiffusionSegmentBackend.pipeline.islands import find_islands, pieces_of, remove_islands
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -60,7 +60,7 @@ def test_pieces_that_touch_at_a_corner_are_one() -> None:
 def test_an_island_is_background_with_a_tenth_of_doubt() -> None:
     probabilities = probabilities_of(labels_with_islands())
     before = probabilities.clone()
-    sink_islands(probabilities, smallest_piece=0.2)
+    remove_islands(probabilities, smallest_piece=0.2)
     torch.testing.assert_close(probabilities[:, 7, 7, 7], torch.tensor([0.9 * 0.85, 0.1 * 0.85, 0.15]))
     probabilities[:, 7, 7, 7] = before[:, 7, 7, 7]
     assert torch.equal(probabilities, before)
@@ -68,7 +68,7 @@ def test_an_island_is_background_with_a_tenth_of_doubt() -> None:
 
 def test_islands_are_told_piece_by_piece() -> None:
     labels = labels_with_islands()
-    found = sink_islands(probabilities_of(labels), smallest_piece=0.3)
+    found = remove_islands(probabilities_of(labels), smallest_piece=0.3)
     assert np.array_equal(found, find_islands(labels, smallest_piece=0.3))
     assert [(value, voxels.tolist()) for value, voxels in pieces_of(found)] == [
         (1, [[4, 4, 4], [4, 4, 5]]),
@@ -79,17 +79,17 @@ def test_islands_are_told_piece_by_piece() -> None:
 def test_no_share_means_no_islands() -> None:
     probabilities = probabilities_of(labels_with_islands())
     before = probabilities.clone()
-    sink_islands(probabilities, smallest_piece=0.0)
+    remove_islands(probabilities, smallest_piece=0.0)
     assert torch.equal(probabilities, before)
 
 
 def test_what_a_reader_marked_as_the_organ_is_no_island() -> None:
     labels = labels_with_islands()
-    marks = torch.zeros(labels.shape, dtype=torch.uint8)
-    marks[4, 4, 4] = 1 + 1
-    marks[7, 7, 7] = 2 + 1  # another organ than the piece's own
+    scribbles = torch.zeros(labels.shape, dtype=torch.uint8)
+    scribbles[4, 4, 4] = 1 + 1
+    scribbles[7, 7, 7] = 2 + 1  # another organ than the piece's own
     probabilities = probabilities_of(labels)
-    sink_islands(probabilities, smallest_piece=0.3, marks=marks)
+    remove_islands(probabilities, smallest_piece=0.3, scribbles=scribbles)
     assert probabilities.argmax(dim=0)[4, 4, 4:6].tolist() == [1, 1]
     assert int(probabilities.argmax(dim=0)[7, 7, 7]) == 0
 
@@ -98,7 +98,7 @@ def test_nothing_changes_where_it_may_not() -> None:
     probabilities = probabilities_of(labels_with_islands())
     within = torch.zeros(8, 8, 8, dtype=torch.bool)
     within[4] = True
-    sink_islands(probabilities, smallest_piece=0.3, within=within)
+    remove_islands(probabilities, smallest_piece=0.3, within=within)
     assert probabilities.argmax(dim=0)[4, 4, 4:6].tolist() == [0, 0]
     assert int(probabilities.argmax(dim=0)[7, 7, 7]) == 1
 
@@ -109,7 +109,7 @@ def test_probabilities_stay_whole_and_every_organ_keeps_its_largest_piece(
     labels: NDArray[np.uint8], share: float, sure: float
 ) -> None:
     probabilities = probabilities_of(labels, sure=sure)
-    sink_islands(probabilities, smallest_piece=share)
+    remove_islands(probabilities, smallest_piece=share)
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(6, 7, 5))
     assert float(probabilities.min()) >= 0
     after = probabilities.argmax(dim=0).numpy()
@@ -146,7 +146,7 @@ def test_preview_and_result_hold_no_islands_but_alternatives_do(model: Model, ph
 def test_the_report_says_what_was_taken_out(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     session = open_session(phantom_ct, strict, OPTIONS)
-    report = delivered(session, strict, bodypart=False).report
+    report = build_segmentation(session, strict, bodypart=False).report
     islands = session.prediction.islands.numpy()
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000
     assert report["taken_out"]
@@ -157,19 +157,19 @@ def test_the_report_says_what_was_taken_out(model: Model, phantom_ct: Volume) ->
         told = any(f"{organ['title'].lower()} {organ['volume_ml']:.1f} mL" in text for text in report["warnings"])
         assert told == (organ["volume_ml"] >= 1)
     loose = with_smallest_piece(model, 0.0)
-    assert delivered(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report["taken_out"] == []
+    assert build_segmentation(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report["taken_out"] == []
 
 
 def test_a_piece_that_a_reader_brings_back_is_no_longer_taken_out(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     session = open_session(phantom_ct, strict, OPTIONS)
-    first = delivered(session, strict, bodypart=False)
+    first = build_segmentation(session, strict, bodypart=False)
     value, voxels = max(pieces_of(session.prediction.islands.numpy()), key=lambda piece: len(piece[1]))
     lps = session.grid.lps(voxels + np.array(session.prediction.offset))
     ijk = np.linalg.solve(phantom_ct.index_to_lps, np.c_[lps, np.ones(len(lps))].T)[:3].T.round().astype(int)
-    marks = np.zeros_like(first.labels)
-    marks[tuple(ijk[:, ::-1].T)] = value + 1
-    correction, _ = correct(session, strict, Corrections(labels=first.labels, marks=marks))
+    scribbles = np.zeros_like(first.labels)
+    scribbles[tuple(ijk[:, ::-1].T)] = value + 1
+    correction, _ = correct(session, strict, Corrections(labels=first.labels, scribbles=scribbles))
     name = model.description.labels[value - 1].name
     before, after = (
         {o["name"]: o["pieces"] for o in report["taken_out"]} for report in (first.report, correction.report)
@@ -181,19 +181,19 @@ def test_a_correction_beside_an_island_does_not_bring_it_back(model: Model, phan
     strict = with_smallest_piece(model, 1.0)
     raw = open_session(phantom_ct, with_smallest_piece(model, 0.0), OPTIONS)
     session = open_session(phantom_ct, strict, OPTIONS)
-    labels = delivered(session, strict, bodypart=False).labels
+    labels = build_segmentation(session, strict, bodypart=False).labels
     islands = find_islands(raw.prediction.ensemble.argmax(dim=0).byte().numpy(), smallest_piece=1.0)
     island = np.argwhere(islands)[0] + np.array(session.prediction.offset)
     lps = session.grid.lps(island)
     i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*lps, 1.0])[:3]).astype(int)
-    marks = np.zeros_like(labels)
+    scribbles = np.zeros_like(labels)
     beside = (k, j, i + 4 if i + 4 < labels.shape[2] else i - 4)
-    marks[beside] = 1 + 1 if labels[beside] != 1 else 1 + 2
-    _, after = correct(session, strict, Corrections(labels=labels, marks=marks))
+    scribbles[beside] = 1 + 1 if labels[beside] != 1 else 1 + 2
+    _, after = correct(session, strict, Corrections(labels=labels, scribbles=scribbles))
     assert after.corrected is not None
-    assert after.marks is not None
+    assert after.scribbles is not None
     now = after.corrected.ensemble.argmax(dim=0).byte().numpy()
-    held = after.marks.numpy() == now + 1
+    held = after.scribbles.numpy() == now + 1
     assert held.any()
     assert not find_islands(now, smallest_piece=1.0, held=held).any()
 

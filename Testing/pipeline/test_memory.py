@@ -17,10 +17,17 @@ from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.pre_segmenter import Footprint
 from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentBackend.pipeline import memory, segment
-from DiffusionSegmentBackend.pipeline.memory import RunSize, Way, choose_way, needed_bytes, on_disk, with_fallback
+from DiffusionSegmentBackend.pipeline.memory import (
+    MemoryPlan,
+    RunSize,
+    choose_memory_plan,
+    needed_bytes,
+    on_disk,
+    with_fallback,
+)
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.parts import parts_of
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
 
 SIZE = RunSize(
@@ -42,7 +49,7 @@ from DiffusionSegmentBackend.pipeline.memory import resident_bytes
 from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.models.pre_segmenter import Footprint
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 
 torch.set_num_threads(1)
 scan, model = benchmark_scan(80, seed=0, in_plane=384), load_model("abdomen-ct", "cpu")
@@ -54,9 +61,9 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 session = open_session(scan, model, SegmentOptions(samples=1, steps=1, force=True))
-delivered(session, model, bodypart=False)
+build_segmentation(session, model, bodypart=False)
 done.set()
-print(json.dumps([session.way.bytes, most[0]]))
+print(json.dumps([session.memory_plan.bytes, most[0]]))
 """
 
 
@@ -66,15 +73,15 @@ def test_parts_cover_every_slice_once_and_see_what_lies_around(depth: int, most:
     covered = np.concatenate([np.arange(depth)[part.core] for part in parts])
     assert covered.tolist() == list(range(depth))
     for part in parts:
-        assert part.seen.stop - part.seen.start >= 64
-        assert part.seen.stop - part.seen.start <= max(most or depth, 112) + 63
-        assert part.seen.start <= max(0, part.core.start - 16)
-        assert part.seen.stop >= min(depth, part.core.stop + 16)
+        assert part.input.stop - part.input.start >= 64
+        assert part.input.stop - part.input.start <= max(most or depth, 112) + 63
+        assert part.input.start <= max(0, part.core.start - 16)
+        assert part.input.stop >= min(depth, part.core.stop + 16)
     rows = {place[0].start for place in Tiling((depth, 64, 64), (64, 64, 64)).tiles}
     inner = {
-        part.seen.start + place[0].start
+        part.input.start + place[0].start
         for part in parts
-        for place in Tiling((part.seen.stop - part.seen.start, 64, 64), (64, 64, 64)).tiles
+        for place in Tiling((part.input.stop - part.input.start, 64, 64), (64, 64, 64)).tiles
     }
     assert inner == rows
 
@@ -85,11 +92,11 @@ def test_a_run_in_parts_and_on_disk_says_the_same(
     middle = phantom_ct.array[:, 20:84, 30:94]
     long = Volume(np.concatenate([middle, middle[::-1]]), phantom_ct.index_to_lps)
     options = SegmentOptions(samples=1, steps=1, force=True)
-    whole = delivered(open_session(long, model, options), model, bodypart=False)
-    monkeypatch.setattr(segment, "choose_way", lambda size, limit_gb: Way(112, True, 1))
+    whole = build_segmentation(open_session(long, model, options), model, bodypart=False)
+    monkeypatch.setattr(segment, "choose_memory_plan", lambda size, limit_gb: MemoryPlan(112, True, 1))
     session = open_session(long, model, options)
     assert session.prediction.ensemble.dtype is torch.float16
-    parts = delivered(session, model, bodypart=False, folder=tmp_path)
+    parts = build_segmentation(session, model, bodypart=False, folder=tmp_path)
     organs = whole.labels > 0
     assert float(np.mean(parts.labels[organs] == whole.labels[organs])) > 0.999
     # In half precision a voxel may fall on the other side of an island's edge, which changes its doubt by a step.
@@ -102,7 +109,7 @@ def test_a_run_in_parts_and_on_disk_says_the_same(
 
 def test_the_narrower_the_way_the_less_it_takes() -> None:
     needs = [
-        needed_bytes(SIZE, most_slices=most, on_disk=disk)
+        needed_bytes(SIZE, max_slices=most, on_disk=disk)
         for most, disk in ((None, False), (None, True), (160, True), (112, True))
     ]
     assert needs == sorted(needs, reverse=True)
@@ -111,23 +118,25 @@ def test_the_narrower_the_way_the_less_it_takes() -> None:
 
 def test_the_quickest_way_within_the_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "resident_bytes", lambda: 800_000_000)
-    assert choose_way(SIZE, limit_gb=8.0).most_slices is None
-    assert not choose_way(SIZE, limit_gb=8.0).on_disk
-    assert choose_way(SIZE, limit_gb=2.4) == Way(None, True, needed_bytes(SIZE, most_slices=None, on_disk=True))
-    assert choose_way(SIZE, limit_gb=1.9).most_slices in memory._DEPTHS
+    assert choose_memory_plan(SIZE, limit_gb=8.0).max_slices is None
+    assert not choose_memory_plan(SIZE, limit_gb=8.0).on_disk
+    assert choose_memory_plan(SIZE, limit_gb=2.4) == MemoryPlan(
+        None, True, needed_bytes(SIZE, max_slices=None, on_disk=True)
+    )
+    assert choose_memory_plan(SIZE, limit_gb=1.9).max_slices in memory._PART_DEPTHS
     with pytest.raises(DiffusionSegmentError, match=r"needs \d\.\d GB of memory, but only 1\.0 GB may be used") as told:
-        choose_way(SIZE, limit_gb=1.0)
+        choose_memory_plan(SIZE, limit_gb=1.0)
     assert told.value.code is ErrorCode.OUT_OF_MEMORY
     with pytest.raises(DiffusionSegmentError, match="is too low"):
-        choose_way(SIZE, limit_gb=0.0)
+        choose_memory_plan(SIZE, limit_gb=0.0)
 
 
 def test_without_a_limit_the_systems_own_room_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
     with pytest.raises(DiffusionSegmentError, match="region of interest"):
-        choose_way(SIZE, limit_gb=None)
+        choose_memory_plan(SIZE, limit_gb=None)
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
-    assert choose_way(SIZE, limit_gb=None).most_slices is None
+    assert choose_memory_plan(SIZE, limit_gb=None).max_slices is None
 
 
 @pytest.mark.slow
@@ -186,7 +195,7 @@ def test_a_container_leaves_the_least_room_of_its_groups_and_its_cache(tmp_path:
         (root / folder / "memory.max").write_text(limit, encoding="ascii")
         (root / folder / "memory.current").write_text(str(used), encoding="ascii")
         (root / folder / "memory.stat").write_text(f"anon 1\ninactive_file {cached}\n", encoding="ascii")
-    assert memory._group_bytes(root, own) == 2500
+    assert memory._cgroup_bytes(root, own) == 2500
     (root / "machine/unit/memory.max").write_text("max\n", encoding="ascii")
-    assert memory._group_bytes(root, own) == 8000
-    assert memory._group_bytes(root, tmp_path / "none") is None
+    assert memory._cgroup_bytes(root, own) == 8000
+    assert memory._cgroup_bytes(root, tmp_path / "none") is None

@@ -13,7 +13,7 @@ from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.region import box_for, region_mask
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.schema.run_options import box_region
 from numpy.typing import NDArray
 
@@ -28,12 +28,12 @@ def place_of(volume: Volume, voxels: NDArray) -> NDArray[np.float64]:
 def test_nothing_lies_outside_the_region_and_inside_all_is_as_without(model: Model, phantom_ct: Volume) -> None:
     seen: list[NDArray[np.uint8]] = []
     options = SegmentOptions(samples=1, steps=1, force=True)
-    whole = delivered(open_session(phantom_ct, model, options, preview=seen.append), model, bodypart=False)
+    whole = build_segmentation(open_session(phantom_ct, model, options, preview=seen.append), model, bodypart=False)
     centre = place_of(phantom_ct, np.argwhere(whole.labels == LIVER)).mean(axis=0)
     region = box_region(*(edge for c in centre for edge in (c - 40, c + 40)))
     chosen = SegmentOptions(samples=1, steps=1, region=region)
     session = open_session(phantom_ct, model, chosen, preview=seen.append)
-    found = delivered(session, model, bodypart=False)
+    found = build_segmentation(session, model, bodypart=False)
     for labels in (found.labels, seen[1]):
         distance = np.abs(place_of(phantom_ct, np.argwhere(labels > 0)) - centre)
         assert distance.max() <= 40 + 3.0  # a voxel of the grid

@@ -202,7 +202,7 @@ def test_restore_puts_a_block_back_where_it_was() -> None:
 def test_body_box_leaves_the_air_out() -> None:
     image = torch.full((50, 100, 100), -1.0)
     image[10:40, 30:70, 20:80] = 0.2
-    box = body_box(image, least=(16, 16, 16))
+    box = body_box(image, min_shape=(16, 16, 16))
     assert [(s.start, s.stop) for s in box] == [(10, 40), (30, 70), (20, 80)]
 
 
@@ -211,4 +211,4 @@ def test_body_box_keeps_a_spinal_cord_that_was_left_alone_in_masked_slices() -> 
     image[20:40, 30:70, 20:80] = 0.2
     image[4:20, 60:63, 49:52] = 0.1
     image[2, 0, 0] = 0.1
-    assert body_box(image, least=(16, 16, 16))[0] == slice(4, 40)
+    assert body_box(image, min_shape=(16, 16, 16))[0] == slice(4, 40)

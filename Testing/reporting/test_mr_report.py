@@ -18,11 +18,13 @@ from DiffusionSegmentBackend.models.manifest import read_manifest
 from DiffusionSegmentBackend.reporting.case import read_case
 from DiffusionSegmentBackend.reporting.case_report import write_case_report
 from DiffusionSegmentBackend.reporting.content import case_report
-from DiffusionSegmentBackend.reporting.dicom_seg_reader import CodedTerm, read_dicom_seg
 from DiffusionSegmentBackend.reporting.views import axial_view
 from DiffusionSegmentBackend.schema.output_kinds import SEGMENTATION
 from fixtures.dicom_files import ROOT, slices, write
+from fixtures.dicom_seg import labels_on_scan, segment_name
 from fixtures.segmenter_model import CLASSES, anisotropic_phantom, write_segmenter_model
+from highdicom.color import CIELabColor
+from highdicom.seg import segread
 from pydicom.uid import MRImageStorage
 
 from .test_case_report import DATE
@@ -73,15 +75,18 @@ def test_the_dicom_seg_refers_to_the_mr_images(
     (referred,) = file.ReferencedSeriesSequence
     assert referred.SeriesInstanceUID == f"{ROOT}7"
     assert {image.ReferencedSOPClassUID for image in referred.ReferencedInstanceSequence} == {MRImageStorage}
-    again = read_dicom_seg(tmp_path / "seg.dcm", scan=read_volume(series))
     values = {label["name"]: label["value"] for label in LABELS}
     labels = read_volume(result / SEGMENTATION).array
-    np.testing.assert_array_equal(again.with_values(values), labels)
+    np.testing.assert_array_equal(labels_on_scan(tmp_path / "seg.dcm", series, values), labels)
     known = {label["name"]: label for label in LABELS}
-    assert len(again.segments) == len(np.unique(labels)) - 1 >= 2
-    for segment in again.segments:
-        assert segment.code == CodedTerm(**known[segment.name]["code"])
-        assert np.abs(np.array(segment.colour) - known[segment.name]["colour"]).max() <= 1
+    segmentation = segread(tmp_path / "seg.dcm")
+    assert segmentation.number_of_segments == len(np.unique(labels)) - 1 >= 2
+    for number in segmentation.segment_numbers:
+        segment, label = segmentation.get_segment_description(number), known[segment_name(segmentation, number)]
+        code = segment.segmented_property_type
+        assert {"scheme": code.scheme_designator, "value": code.value, "meaning": code.meaning} == label["code"]
+        colour = CIELabColor.from_dicom_value(tuple(segment.RecommendedDisplayCIELabValue)).to_rgb()
+        assert np.abs(np.array(colour) - label["colour"]).max() <= 1
 
 
 def test_the_report_speaks_of_mr(result: Path, series: Path, tmp_path: Path) -> None:

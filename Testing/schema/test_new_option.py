@@ -1,4 +1,4 @@
-"""A run option is added in one place: command line, messages, session key, provenance and panel follow by themselves."""
+"""A run option is added in one place: command line, messages, session key, provenance and panel follow from it."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def _add_phantom(commands: Any) -> None:
 
 
 def _run_models(_: argparse.Namespace) -> None:
-    from ..models.foreign_model import why_unusable
     from ..models.manifest import find_model, list_models, read_description
+    from ..models.model_check import why_unusable
 
     for name in list_models():
         problem = why_unusable(find_model(name))

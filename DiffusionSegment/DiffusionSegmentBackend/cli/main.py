@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import DiffusionSegmentError, ErrorCode, missing_package, one_line
+from ..errors import DiffusionSegmentError, ErrorCode, missing_package, one_line, out_of_memory
 from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
 from ..process.standard_streams import reserve_descriptors, tolerant_streams
@@ -72,8 +72,7 @@ def _in_words(error: BaseException) -> DiffusionSegmentError:
     if isinstance(error, KeyboardInterrupt):
         return DiffusionSegmentError(ErrorCode.CANCELLED, "Stopped by the user.", hint="Nothing was changed.")
     if isinstance(error, MemoryError):
-        hint = "Close programs, or crop the scan."
-        return DiffusionSegmentError(ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint=hint)
+        return out_of_memory()
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
     _log.error("unforeseen", exc_info=error)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..imaging.maps import write_map
 from ..imaging.volume import Volume
+from ..imaging.volume_io import write_map
 from ..models.manifest import ModelDescription
 from ..pipeline.interactive.alternatives import Difference, differences, hypotheses, hypothesis_map
 from ..pipeline.segment import keep_organs
@@ -30,7 +30,7 @@ def write_alternatives(
 ) -> list[dict[str, Any]]:
     """Write each different sample, one at a time, and return what report.json says of it under `alternatives`.
 
-    `labels` (k, j, i) is the segmentation that was delivered, `marks` are those that all alternatives obey. An entry
+    `labels` (k, j, i) is the segmentation, `marks` are those that all alternatives obey. An entry
     has the file, how many samples say so and their share, the mL in which it differs from the segmentation, how much
     each organ would gain and lose, and the largest pieces that differ, with a position in LPS mm.
 
@@ -38,7 +38,7 @@ def write_alternatives(
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL.
     """
     (folder / ALTERNATIVES).mkdir()
-    on_grid = keep_organs(session.answer.ensemble, session.wanted).argmax(dim=0).byte().numpy()
+    on_grid = keep_organs(session.maps.ensemble, session.wanted).argmax(dim=0).byte().numpy()
     told = []
     for number, hypothesis in enumerate(hypotheses(session), start=1):
         name = f"{ALTERNATIVES}/{number}.nii.gz"

@@ -13,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.alignment import align_to_scan
 from ..imaging.atomic_writes import check_writable
 from ..imaging.label_changes import record_correction
 from ..imaging.label_maps import read_label_map
-from ..imaging.maps import write_map
-from ..imaging.placement import laid_on
 from ..imaging.shear import notes_of
 from ..imaging.volume import Volume
-from ..imaging.volume_io import read_scan, read_volume
+from ..imaging.volume_io import read_scan, read_volume, write_map
 from ..models.model import Model, load_model, weights_sha256
 from ..pipeline.interactive.correction import Correction, Corrections, correct
-from ..pipeline.interactive.session_files import UnusableSessionError, open_kept_session
+from ..pipeline.interactive.session_files import UnusableSessionError, read_session
 from ..pipeline.options import SegmentOptions
 from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
@@ -79,7 +78,7 @@ def correct_folder(
     given = RunInput(volume, _model_of(told, device), _options_of(told, volume))
     say(_marks_in_words(marked, given))
     session, kept = _session_of(folder, given, report, progress=progress, say=say)
-    asked = Corrections(labels=current, marks=marks, locked=_values_of(locked, given))
+    asked = Corrections(labels=current, scribbles=marks, locked=_values_of(locked, given))
     correction, after = correct(session, given.model, asked, progress=progress)
     labels = current.copy()
     labels[correction.box] = correction.labels
@@ -178,7 +177,7 @@ def _session_of(
     """The session that a result keeps, with its file, or that of a new run."""
     path = folder / SESSION
     try:
-        session = open_kept_session(path, given.volume, given.model, given.options)
+        session = read_session(path, given.volume, given.model, given.options)
         say("The session that was kept is opened; the case does not run again.")
         return session, path
     except UnusableSessionError as error:
@@ -306,5 +305,5 @@ def _also(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[P
 
 
 def _float_map(path: Path, scan: Volume) -> NDArray[np.float32]:
-    laid = laid_on(read_volume(path), scan, what=f"{path} and the scan", hint=_DRAW_HERE)
+    laid = align_to_scan(read_volume(path), scan, what=f"{path} and the scan", hint=_DRAW_HERE)
     return np.array(laid, dtype=np.float32)

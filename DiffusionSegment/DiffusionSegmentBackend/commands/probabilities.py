@@ -33,14 +33,14 @@ def write_probabilities(
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL.
     """
     (folder / PROBABILITIES).mkdir()
-    room = on_disk(folder) if session.way.on_disk else in_memory
-    ensemble, offset = session.answer.ensemble, session.prediction.offset
+    allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
+    ensemble, offset = session.maps.ensemble, session.prediction.offset
     names = []
     for label in description.labels:
         if session.wanted and label.value not in session.wanted:
             continue
         with torch.inference_mode(), memory_errors():
-            share = restore_map(ensemble[label.value].float().numpy(), offset, session.grid, room=room)
+            share = restore_map(ensemble[label.value].float().numpy(), offset, session.grid, allocate=allocate)
         levels = np.empty(share.shape, dtype=np.uint8)
         for level, part in zip(levels, share, strict=True):
             level[...] = np.rint(part * _LEVELS)

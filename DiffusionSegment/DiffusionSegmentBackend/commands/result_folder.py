@@ -50,8 +50,8 @@ def write_maps(
 
     report.json is written as the last; with `timings` its `timings_s`, also in `result`, are those of the whole run.
     """
-    from ..imaging.maps import write_map
     from ..imaging.volume import Volume
+    from ..imaging.volume_io import write_map
 
     maps: dict[str, np.ndarray | None] = {
         SEGMENTATION: result.labels,

@@ -16,7 +16,7 @@ from ..imaging.volume_io import read_scan
 from ..models.manifest import is_installed
 from ..models.model import Model, load_model
 from ..pipeline.options import options_for_scan, plan_of
-from ..pipeline.segment import delivered, open_session
+from ..pipeline.segment import build_segmentation, open_session
 from ..schema.output_kinds import RESULT
 from ..schema.run_options import RunOptions
 from .progress_display import ProgressBar
@@ -126,7 +126,7 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     )
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
-    result = delivered(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
+    result = build_segmentation(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
     named = {"input": str(Path(source).resolve())}
     if not is_installed(model.description.folder):
         named["model_folder"] = str(model.description.folder.resolve())

@@ -9,11 +9,10 @@ import numpy as np
 
 from .. import __version__
 from ..imaging.atomic_writes import check_writable
-from ..imaging.maps import write_map
 from ..imaging.output_folder import staged_folder
 from ..imaging.shear import notes_of
 from ..imaging.volume import Volume
-from ..imaging.volume_io import read_volume
+from ..imaging.volume_io import read_volume, write_map
 from ..models.model import load_model, weights_sha256
 from ..pipeline.interactive.similarity import describe_scan, similar_region, similarity_map, voxel_at
 from ..pipeline.memory import memory_errors

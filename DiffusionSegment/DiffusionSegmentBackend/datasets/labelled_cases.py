@@ -246,7 +246,7 @@ def _case(
     grid = model_grid(volume, spacing=description.spacing_mm)
     image = network_input(volume, grid, description, what=f"Case {name}")
     labels = grid.labels_to_grid(drawn_labels) if drawn_labels is not None else np.zeros(image.shape, np.uint8)
-    box = body_box(torch.from_numpy(image), least=(1, 1, 1))
+    box = body_box(torch.from_numpy(image), min_shape=(1, 1, 1))
     corner = (box[0].start, box[1].start, box[2].start)
     cut = (np.ascontiguousarray(image[box]), np.ascontiguousarray(labels[box]))
     return Case(name, cut[0], cut[1], grid, offset=corner, drawn=drawn)

@@ -16,7 +16,7 @@ from ..datasets.labelled_cases import CaseFiles, drawn_values, read_case_labels
 from ..imaging.volume import Volume
 from ..imaging.volume_io import read_volume
 from ..models.model import Model, weights_sha256
-from ..pipeline.islands import sink_islands
+from ..pipeline.islands import remove_islands
 from ..pipeline.memory import memory_errors
 from ..pipeline.options import options_for_scan, resolve
 from ..pipeline.restore import restore_labels, restore_map
@@ -112,7 +112,7 @@ def _measure_case(
     model: Model, scan: CaseFiles, options: RunOptions, variants: Sequence[str], *, vox2vec: bool
 ) -> CaseMeasures:
     volume, truth = _read(model, scan)
-    session = open_session(volume, model, replace(options_for_scan(options), force=True), islands=True)
+    session = open_session(volume, model, replace(options_for_scan(options), force=True), keep_islands=True)
     began = time.perf_counter()
     on_grid = session.grid.labels_to_grid(truth.labels)
     measures: dict[str, dict[str, OrganMeasures]] = {}
@@ -120,7 +120,7 @@ def _measure_case(
     with torch.inference_mode(), memory_errors():
         for name in variants:
             probabilities = variant_probabilities(session.prediction, name)
-            islands = sink_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
+            islands = remove_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
             labels = restore_labels(probabilities, session.prediction.offset, session.grid)
             measures[name] = measure_labels(labels, truth, vox2vec=vox2vec)
             if name == variants_of(model)[-1]:

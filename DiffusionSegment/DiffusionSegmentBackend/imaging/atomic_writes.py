@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ATTEMPTS = 20
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside `folder` that takes its place as a whole when all went well, and vanishes otherwise.
+    """A hidden folder beside `folder` that replaces it on success, and is deleted otherwise.
 
-    Of several that do so at once each leaves a whole folder, never files of two.
+    Concurrent writers each leave a complete folder, never files of two.
 
     Raises:
-        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; what was there before is then there again.
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; the previous folder is then restored.
     """
     with hidden_folder(folder, folder.parent) as staging, hidden_folder(folder, folder.parent) as retired:
         yield staging
@@ -35,8 +35,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def exchanged(staging: Path, folder: Path, retired: Path) -> bool:
-    """Whether the staged folder is now in its place; it is not when another writer took the place in between."""
-    with suppress(FileNotFoundError):  # nothing is there, or another has just retired it
+    """Replace `folder` by the staged one; False if another writer did so in between."""
+    with suppress(FileNotFoundError):  # there is none, or another writer has just moved it
         os.replace(folder, retired)
     try:
         os.replace(staging, folder)
@@ -51,7 +51,7 @@ def exchanged(staging: Path, folder: Path, retired: Path) -> bool:
 
 @contextmanager
 def hidden_folder(folder: Path, parent: Path) -> Iterator[Path]:
-    """A new hidden folder in `parent`, gone at the end; an OSError within becomes an error in words about `folder`."""
+    """A temporary hidden folder in `parent`; an OSError is converted to an error about `folder`."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         hidden = Path(tempfile.mkdtemp(prefix=f".{_beginning(folder.name)}.", dir=parent))
@@ -66,12 +66,12 @@ def hidden_folder(folder: Path, parent: Path) -> Iterator[Path]:
 
 
 def _beginning(name: str) -> str:
-    """So much of a name that a longer one can be made of it: names have 255 bytes at most, a letter up to four."""
+    """A prefix of a name that leaves space for a suffix: names have at most 255 bytes, characters up to four."""
     return name[:40]
 
 
 def check_writable(folder: Path) -> None:
-    """Find out before the work starts that the result could not be written.
+    """Check that files can be written to a folder.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
@@ -81,9 +81,9 @@ def check_writable(folder: Path) -> None:
             raise DiffusionSegmentError(
                 ErrorCode.OUTPUT_UNWRITABLE, f"{folder} is a file, not a folder.", hint="Choose another output folder."
             )
-        place = folder if folder.exists() else folder.parent
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place) as file:
+        existing = folder if folder.exists() else folder.parent
+        existing.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=existing) as file:
             file.write(b"\0" * 4096)
     except OSError as error:
         raise from_os_error(error, folder) from error
@@ -91,12 +91,12 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path` that becomes `path` in one move when all went well, and vanishes otherwise.
+    """A hidden file beside `path` that replaces it on success, and is deleted otherwise.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
     """
-    # A name of its own: two that write the same file at once must not share one half.
+    # A unique name, because of concurrent writers of the same file.
     partial = path.with_name(f".{_beginning(path.name)}.{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as UTF-8 in one move; bytes of file names that are no letters become '?'.
+    """Write a text file as UTF-8 atomically; surrogates, as in undecodable file names, become '?'.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.

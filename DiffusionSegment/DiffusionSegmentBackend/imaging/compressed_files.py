@@ -1,4 +1,4 @@
-"""Files that may be compressed, told by what is in them and not by their names."""
+"""Reading of files that may be compressed, as detected by their content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
 
 
 def open_decompressed(path: Path) -> BinaryIO:
-    """The file for reading; a gzip stream is read through.
+    """Open a file for reading, decompressed if it is a gzip stream.
 
     Raises:
         OSError: the file cannot be opened.
@@ -33,7 +33,7 @@ def open_decompressed(path: Path) -> BinaryIO:
 
 
 def first_bytes(path: Path, count: int) -> bytes:
-    """What the file begins with, decompressed; less than `count` where it ends before, or where it is damaged.
+    """The first `count` bytes of a file, decompressed; fewer if the file is shorter or damaged.
 
     Raises:
         OSError: the file cannot be read.
@@ -64,7 +64,7 @@ def inflated(data: bytes, encoding: str, count: int) -> bytes:
             raise ValueError("its compressed voxels are damaged") from error
         pieces.append(piece)
         missing -= len(piece)
-        # A compressed file may be several streams, one after the other.
+        # A compressed file may consist of several streams.
         data = decompressor.unused_data if decompressor.eof else b""
         if missing > 0 and not data:
             raise ValueError("it was cut short: voxels are missing")

@@ -1,4 +1,4 @@
-"""Patient, study and series in the header of a DICOM file, for a page that a reader asked for."""
+"""Patient, study and series in the header of a DICOM file, for the case report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TAGS = {
 
 
 def read_examination(path: Path) -> Examination:
-    """What the file's header says; empty where it says nothing, or cannot be read."""
+    """The examination in the file's header; empty where not stated, or if the file cannot be read."""
     with lenient():
         try:
             tags = ["SpecificCharacterSet", *_TAGS.values()]

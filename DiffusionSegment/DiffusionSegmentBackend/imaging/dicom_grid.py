@@ -1,12 +1,13 @@
-"""One grid for all frames of a stack: every position, orientation and pixel spacing is held against it.
+"""The common grid of all frames of a stack, with checks of every position, orientation and pixel spacing.
 
-The grid's third axis is what the positions say, not the normal of the slices: a gantry tilt keeps its shear.
+The grid's third axis follows from the positions, not from the normal of the slices, so that gantry tilt is a shear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode
 from .dicom_headers import Frame
 
-# Positions are written with few decimals: half a step of the first one, and a part of the distance that they describe.
+# Tolerance of positions: half a unit of the first decimal, plus a fraction of the distance between slices.
 _ROUNDING_MM = 0.051
-_SHARE = 0.1
+_DISTANCE_FRACTION = 0.1
 _SAME_HEIGHT_MM = 1e-3
 _SPACING_NOISE = 1e-3
 _ORIENTATION_NOISE = 2e-3  # about half a voxel at the far corner of 512
@@ -33,10 +34,10 @@ class Stack:
 
 
 def stack_frames(frames: Sequence[Frame], *, what: str) -> Stack:
-    """Sort the frames along the normal of their slices and lay one grid through them; `what` names them.
+    """Sort the frames along the normal of their slices and fit a grid to them; `what` names them in errors.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY, with the first slice that does not lie on the grid.
+        DiffusionSegmentError: GEOMETRY, with the first slice that is not on the grid.
     """
     _check_complete(frames, what)
     rows, columns = _axes(frames, what)
@@ -67,7 +68,7 @@ def _check_complete(frames: Sequence[Frame], what: str) -> None:
 
 
 def unit_axes(frame: Frame) -> NDArray[np.float64] | None:
-    """Directions of growing column and row index as (2, 3) of unit length; None where they are no directions."""
+    """Unit vectors (2, 3) of increasing column and row index; None if the orientation is invalid."""
     axes = np.array(frame.orientation, dtype=np.float64).reshape(2, 3)
     length = np.linalg.norm(axes, axis=1)
     if np.any(np.abs(length - 1) > _SKEW):
@@ -77,7 +78,7 @@ def unit_axes(frame: Frame) -> NDArray[np.float64] | None:
 
 
 def _axes(frames: Sequence[Frame], what: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean directions of rows and columns, at a right angle; each slice's own must agree."""
+    """The mean directions of rows and columns, made orthogonal, after a check of each slice."""
     all_axes = []
     for frame in frames:
         axes = unit_axes(frame)
@@ -94,8 +95,8 @@ def _axes(frames: Sequence[Frame], what: str) -> tuple[NDArray[np.float64], NDAr
     return _right_angled(rows, columns)
 
 
-def _right_angled(rows: NDArray, columns: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two unit vectors at a right angle, each turned by the same small angle."""
+def _right_angled(rows: NDArray[Any], columns: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two orthogonal unit vectors, each rotated from its input by the same small angle."""
     between, across = rows + columns, rows - columns
     between, across = between / np.linalg.norm(between), across / np.linalg.norm(across)
     return (between + across) / np.sqrt(2), (between - across) / np.sqrt(2)
@@ -109,21 +110,21 @@ def _spacing(frames: Sequence[Frame], what: str) -> tuple[float, float]:
     off = np.abs(spacing / middle - 1).max(axis=1)
     worst = int(off.argmax())
     if off[worst] > _SPACING_NOISE:
-        told = " x ".join(f"{v:.4g}" for v in spacing[worst])
+        stated = " x ".join(f"{v:.4g}" for v in spacing[worst])
         usual = " x ".join(f"{v:.4g}" for v in middle)
         raise _refusal(
-            f"The PixelSpacing of {what} changes: {told} mm in {frames[worst].name}, {usual} mm in other slices."
+            f"The PixelSpacing of {what} changes: {stated} mm in {frames[worst].name}, {usual} mm in other slices."
         )
     return float(middle[0]), float(middle[1])
 
 
 def position_tolerance(distance: float) -> float:
-    """How far a slice may lie from its place, in mm, where slices (or pixels) are `distance` apart."""
-    return _SHARE * distance + _ROUNDING_MM
+    """Tolerance in mm of the position of a slice, for slices (or pixels) at a distance of `distance` mm."""
+    return _DISTANCE_FRACTION * distance + _ROUNDING_MM
 
 
 def _check_distances(frames: Sequence[Frame], heights: NDArray[np.float64], what: str) -> None:
-    """Neighbouring slices must lie at even distances: none missing, none twice, no change on the way."""
+    """Check that slices are evenly spaced: none missing, none duplicated, no change of the distance."""
     gaps, index = np.diff(heights), np.arange(len(heights))
     usual = float(np.median(gaps))
     off = np.abs(gaps - usual)
@@ -135,7 +136,7 @@ def _check_distances(frames: Sequence[Frame], heights: NDArray[np.float64], what
             "as where two stacks overlap."
         )
     drift = np.abs(heights - np.polyval(np.polyfit(index, heights, 1), index)) if len(heights) > 2 else np.zeros(1)
-    if off[n] > _SHARE * usual + 2 * _ROUNDING_MM or drift.max() > position_tolerance(usual):
+    if off[n] > _DISTANCE_FRACTION * usual + 2 * _ROUNDING_MM or drift.max() > position_tolerance(usual):
         missing = gaps[n] / usual - 1
         cause = ": slices are missing" if missing > 0.9 and abs(missing - round(missing)) < 0.1 else ""
         raise _refusal(
@@ -145,7 +146,7 @@ def _check_distances(frames: Sequence[Frame], heights: NDArray[np.float64], what
 
 
 def _line(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """First point and step of the straight line of even steps nearest to the positions (least squares)."""
+    """First point and step of the evenly spaced line that fits the positions best (least squares)."""
     index = np.arange(len(positions)) - (len(positions) - 1) / 2
     step = (index @ positions) / float(index @ index)
     return positions.mean(axis=0) + index[0] * step, step
@@ -159,7 +160,7 @@ def _straightened(
     count: int,
     pixel: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Take out a shear that is but rounding: of the positions in a short stack, of the orientation in a long one."""
+    """Remove a shear within rounding: of the positions in a short stack, of the orientation in a long one."""
     normal = np.cross(rows, columns)
     aside = step - (step @ normal) * normal
     if np.linalg.norm(aside) * (count - 1) <= position_tolerance(pixel):

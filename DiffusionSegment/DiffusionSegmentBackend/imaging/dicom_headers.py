@@ -1,6 +1,6 @@
-"""What the header of one DICOM file says: of which series it is, and of every frame where it lies and what it measures.
+"""Headers of DICOM files: the series of a file, and the position and rescaling of each of its frames.
 
-Everything is read by pydicom, from every file and every frame; nothing is assumed to be as in the first one.
+Every file and every frame is read with pydicom; no value is assumed to be that of the first one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _MODALITIES = {
 }
 SCANS = ("CT", "MR")
 _SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
-# Tags that tell apart the stacks of one series, in the order in which they are tried.
-MOMENTS = (
+# Tags that distinguish the stacks of a series, in the order in which they are tried.
+STACK_TAGS = (
     ("TemporalPositionIndex", "time point"),
     ("TemporalPositionIdentifier", "time point"),
     ("NominalPercentageOfCardiacPhase", "cardiac phase"),
@@ -99,17 +99,17 @@ _READ = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "DirectoryRecordSequence",
-    *(name for name, _ in MOMENTS),
+    *(name for name, _ in STACK_TAGS),
 )
 _READ_TAGS: list[BaseTag | int] = [Tag(name) for name in _READ]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One slice: where it lies, in LPS mm, and how its stored values become what it measures.
+    """One slice: its geometry in LPS mm and the rescaling of its stored values.
 
-    `spacing` is DICOM's PixelSpacing: mm between rows, then between columns. `unit` says why a CT's values are not
-    HU, and is empty where they are. `moments` holds the values of `MOMENTS`.
+    `spacing` is DICOM's PixelSpacing: mm between rows, then between columns. `unit` states why the values of a CT are
+    not HU, and is empty if they are. `stack_values` holds the values of `STACK_TAGS`.
     """
 
     pixels: StoredPixels
@@ -122,7 +122,7 @@ class Frame:
     intercept: float
     unit: str
     localizer: bool
-    moments: tuple[str, ...]
+    stack_values: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -133,7 +133,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class DicomFile:
-    """One file. `aside` names what it is where it is no scan; `damage` says what is wrong with it."""
+    """One file. `excluded` names its kind if it is not a scan; `damage` states what is wrong with it."""
 
     path: Path
     series_uid: str
@@ -141,13 +141,13 @@ class DicomFile:
     description: str
     modality: str
     rank: int
-    aside: str
+    excluded: str
     damage: str
     frames: tuple[Frame, ...]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as a DICOM file does, with or without the preamble."""
+    """Whether a file begins like a DICOM file, with or without preamble."""
     try:
         with open(path, "rb") as file:
             return _begins_as_dicom(file.read(_PREAMBLE + 4))
@@ -156,7 +156,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _begins_as_dicom(head: bytes) -> bool:
-    """With a preamble, or as old files do, with the first element of group 2 or 8."""
+    """Whether there is a preamble, or, as in old files, a first element of group 2 or 8."""
     if head[_PREAMBLE:] == b"DICM":
         return True
     if len(head) < 8 or head[0] not in (2, 8) or head[1] != 0 or head[3] != 0:
@@ -166,7 +166,7 @@ def _begins_as_dicom(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> DicomFile | None:
-    """What one file says; None for one that is no DICOM file, and for a DICOMDIR. Call it within `lenient`."""
+    """Read the header of a file; None if it is not a DICOM file, or a DICOMDIR. To be called within `lenient`."""
     try:
         with open(path, "rb") as file:
             if not _begins_as_dicom(file.read(_PREAMBLE + 4)):
@@ -184,28 +184,28 @@ def read_header(path: Path) -> DicomFile | None:
 
 
 def _parse(file: BinaryIO) -> tuple[Dataset, tuple[int, int] | None]:
-    """The header, and offset and length of the pixel data's value where there are any."""
-    found: list[tuple[str | None, int]] = []
+    """The header, and offset and length of the value of the pixel data, if any."""
+    pixel_elements: list[tuple[str | None, int]] = []
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
         if tag in PIXEL_TAGS:
-            found.append((vr, length))
+            pixel_elements.append((vr, length))
         return tag in PIXEL_TAGS
 
     header = read_partial(file, stop_when=at_pixels, force=True, specific_tags=_READ_TAGS)
-    if not found:
+    if not pixel_elements:
         return header, None
-    vr, length = found[0]
+    vr, length = pixel_elements[0]
     return header, (file.tell() + (12 if vr in ("OB", "OW", "OF", "OD", "UN", "OL", "OV") else 8), length)
 
 
 def _described(path: Path, header: Dataset, pixels: tuple[int, int] | None) -> DicomFile:
     if pixels is None and not text(header, "SOPClassUID"):
         return _damaged(path, header, "is cut short: its header is not whole")
-    aside, rank = _kind(header, has_pixels=pixels is not None)
+    excluded, rank = _kind(header, has_pixels=pixels is not None)
     frames: tuple[Frame, ...] = ()
     damage = ""
-    if not aside:
+    if not excluded:
         if pixels is None:
             return _damaged(path, header, "is cut short: it ends before its pixels")
         try:
@@ -220,7 +220,7 @@ def _described(path: Path, header: Dataset, pixels: tuple[int, int] | None) -> D
         description=text(header, "SeriesDescription"),
         modality=_modality(header),
         rank=rank,
-        aside=aside,
+        excluded=excluded,
         damage=damage,
         frames=frames,
     )
@@ -234,7 +234,7 @@ def _damaged(path: Path, header: Dataset, damage: str) -> DicomFile:
         description=text(header, "SeriesDescription"),
         modality=_modality(header),
         rank=0,
-        aside="",
+        excluded="",
         damage=damage,
         frames=(),
     )
@@ -245,7 +245,7 @@ def _modality(header: Dataset) -> str:
 
 
 def _kind(header: Dataset, *, has_pixels: bool) -> tuple[str, int]:
-    """What the file is where it is no scan, else "", and its rank: 0 for CT and MR, more for what is rarely meant."""
+    """The kind of a file that is not a scan, else "", and a rank: 0 for CT and MR, more for unusual choices."""
     sop_class, modality = UID(text(header, "SOPClassUID")), _modality(header)
     known = sop_class in _MODALITIES
     name = sop_class.name.removesuffix(" Storage").removesuffix(" Image") if sop_class else "image"
@@ -284,12 +284,12 @@ def _frame(header: Dataset, shared: Dataset, own: Dataset, pixels: StoredPixels,
     grouped = bool(len(shared) or len(own))
 
     def group(name: str) -> Dataset:
-        """Where a value stands: for this frame, for all frames, or as in an image of one frame."""
+        """The data set with a value: of this frame, of all frames, or of a single-frame image."""
         return (first_item(own, name) or first_item(shared, name) or header) if grouped else header
 
-    def moment(name: str) -> str:
-        place = _FRAME_TAGS.get(name) if grouped else None
-        return (text(group(place[0]), place[1]) if place else "") or text(header, name)
+    def stack_value(name: str) -> str:
+        path = _FRAME_TAGS.get(name) if grouped else None
+        return (text(group(path[0]), path[1]) if path else "") or text(header, name)
 
     rescale = group("PixelValueTransformationSequence")
     slope, intercept = number(rescale, "RescaleSlope", None), number(rescale, "RescaleIntercept", None)
@@ -307,12 +307,12 @@ def _frame(header: Dataset, shared: Dataset, own: Dataset, pixels: StoredPixels,
         intercept=0.0 if intercept is None else intercept,
         unit=_unit(rescale, slope, intercept),
         localizer=any("LOCALIZER" in text(group(kind), "FrameType").upper() for kind in kinds),
-        moments=tuple(moment(name) for name, _ in MOMENTS),
+        stack_values=tuple(stack_value(name) for name, _ in STACK_TAGS),
     )
 
 
 def _unit(rescale: Dataset, slope: float | None, intercept: float | None) -> str:
-    """Why the values are not HU; empty where they are."""
+    """Why the values are not HU; empty if they are."""
     if slope is None or intercept is None:
         table = ", but a table" if rescale.get("ModalityLUTSequence") else ""
         return f"no RescaleSlope and RescaleIntercept{table}"

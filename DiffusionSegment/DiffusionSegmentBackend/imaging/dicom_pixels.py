@@ -1,17 +1,18 @@
-"""The values of DICOM frames: stored bits to what they measure, each frame by its own header.
+"""Pixel values of DICOM frames: from stored bits to rescaled values, with the header of each frame.
 
-Uncompressed pixels are read here; compressed ones are decoded by GDCM, one frame at a time, from a file that holds
-nothing but the pixels, so that no other part of the header can change the values.
+Uncompressed pixels are read directly; compressed ones are decoded by GDCM, one frame at a time, from a file with the
+pixels only, so that no other part of the header can change the values.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -27,16 +28,15 @@ from .dicom_storage import StoredPixels
 from .dicom_values import DAMAGE
 
 AIR_HU = -1024
-# A value of tissue counts as padding only where it surrounds the image, as padding does.
+# A padding value in the range of tissue is used only if it is at the corners of the image.
 _TISSUE_HU = (-250.0, 1500.0)
 _THREADS = 4
 
 
-def read_values(frames: Sequence[Frame], *, modality: str) -> NDArray:
-    """The frames as (k, j, i): int16 or int32 where every slope and intercept is whole, else float32.
+def read_values(frames: Sequence[Frame], *, modality: str) -> NDArray[Any]:
+    """The frames as (k, j, i): int16 or int32 if every slope and intercept is an integer, else float32.
 
-    Values of a CT are HU where the header gives slope and intercept. Padding becomes air in a CT, else the lowest
-    value.
+    Values of a CT are HU if the header states slope and intercept. Padding becomes air in a CT, else the lowest value.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE for pixels that cannot be decoded, INPUT_SHAPE where sizes differ.
@@ -48,11 +48,22 @@ def read_values(frames: Sequence[Frame], *, modality: str) -> NDArray:
     return _read_as(dtypes[-1], frames, modality)
 
 
+@contextmanager
+def itk_warnings_off() -> Iterator[None]:
+    """Suppress the warnings of ITK on standard error."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)
+
+
 class _DoesNotFit(Exception):
-    """A value does not fit into the type that was tried."""
+    """A value exceeds the range of the type."""
 
 
-def _read_as(dtype: type[np.generic], frames: Sequence[Frame], modality: str) -> NDArray:
+def _read_as(dtype: type[np.generic], frames: Sequence[Frame], modality: str) -> NDArray[Any]:
     first = frames[0].pixels
     array = np.empty((len(frames), first.rows, first.columns), dtype=dtype)
 
@@ -73,7 +84,7 @@ def _read_as(dtype: type[np.generic], frames: Sequence[Frame], modality: str) ->
 
 
 def same_pixels(first: Frame, second: Frame) -> bool:
-    """Whether two frames store the same; False where one cannot be decoded."""
+    """Whether two frames store the same values; False if one cannot be decoded."""
     try:
         return bool(np.array_equal(_stored(first), _stored(second)))
     except (*DAMAGE, RuntimeError):
@@ -81,7 +92,7 @@ def same_pixels(first: Frame, second: Frame) -> bool:
 
 
 def _dtypes(frames: Sequence[Frame]) -> list[type[np.generic]]:
-    """The types to try: whole numbers as small as the values allow, else float32."""
+    """The types to try: the smallest possible integers, else float32."""
     lowest, highest = 0.0, 0.0
     for frame in frames:
         if frame.slope != int(frame.slope) or frame.intercept != int(frame.intercept):
@@ -102,7 +113,7 @@ def _reach(frame: Frame, low: int, high: int) -> tuple[float, float]:
     return low * frame.slope + frame.intercept, high * frame.slope + frame.intercept
 
 
-def _measure(cells: NDArray, frame: Frame, values: NDArray, modality: str) -> None:
+def _measure(cells: NDArray[Any], frame: Frame, values: NDArray[Any], modality: str) -> None:
     """Stored cells (j, i) into `values`: overlay bits and padding masked, sign, slope and intercept of this frame."""
     stored = _signed(cells, frame.pixels)
     outside = _outside(cells, stored, frame)
@@ -114,7 +125,7 @@ def _measure(cells: NDArray, frame: Frame, values: NDArray, modality: str) -> No
         reach = _reach(frame, int(stored.min()), int(stored.max()))
         if min(reach) < limits.min or max(reach) > limits.max:
             raise _DoesNotFit
-        # What does not fit on the way wraps around, and back where the result fits.
+        # Intermediate results may wrap around, and wrap back because the result is in range.
         values[...] = stored.astype(values.dtype, copy=False)
         if frame.slope != 1:
             values *= np.int64(frame.slope).astype(values.dtype)
@@ -125,20 +136,20 @@ def _measure(cells: NDArray, frame: Frame, values: NDArray, modality: str) -> No
         values[outside] = AIR_HU if modality == "CT" else inside.min() if inside.size else 0
 
 
-def _signed(cells: NDArray, pixels: StoredPixels) -> NDArray:
-    """The bits that hold the value, with its sign."""
+def _signed(cells: NDArray[Any], pixels: StoredPixels) -> NDArray[Any]:
+    """The bits of the value, sign-extended."""
     bits = pixels.bits_allocated
     signed = cells.view(np.dtype(f"i{bits // 8}"))
     unsigned = cells.view(np.dtype(f"u{bits // 8}"))
     left, right = bits - 1 - pixels.high_bit, bits - pixels.bits_stored
     if right == 0:
         return signed if pixels.signed else unsigned
-    # The bits above the value go out at the top, those below at the bottom.
+    # Shifts remove the bits above and below the value.
     return ((signed << left) >> right) if pixels.signed else ((unsigned << left) >> right)
 
 
-def _outside(cells: NDArray, stored: NDArray, frame: Frame) -> NDArray[np.bool_] | None:
-    """Where the header says that nothing was measured; None where it does not say so."""
+def _outside(cells: NDArray[Any], stored: NDArray[Any], frame: Frame) -> NDArray[np.bool_] | None:
+    """Mask of the padding that the header states; None without any."""
     padding = frame.pixels.padding
     if padding is None:
         return None
@@ -156,8 +167,8 @@ def _bits_as_value(pattern: int, bits: int, *, signed: bool) -> int:
     return pattern - (1 << bits) if signed and pattern >= 1 << (bits - 1) else pattern
 
 
-def _stored(frame: Frame) -> NDArray:
-    """The cells (j, i) of a frame as they are stored, in the machine's byte order."""
+def _stored(frame: Frame) -> NDArray[Any]:
+    """The stored cells (j, i) of a frame in native byte order."""
     pixels = frame.pixels
     if UID(pixels.syntax).is_encapsulated and pixels.syntax != DeflatedExplicitVRLittleEndian:
         return _decoded(frame)
@@ -189,7 +200,7 @@ def _packed(pixels: StoredPixels) -> tuple[bytes, ...]:
     return tuple(generate_frames(value, number_of_frames=pixels.frames))
 
 
-def _decoded(frame: Frame) -> NDArray:
+def _decoded(frame: Frame) -> NDArray[Any]:
     """The cells of a compressed frame."""
     pixels = frame.pixels
     image = Dataset()
@@ -199,7 +210,7 @@ def _decoded(frame: Frame) -> NDArray:
     image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = UID("1.2.3")
     image.Rows, image.Columns, image.SamplesPerPixel = pixels.rows, pixels.columns, 1
     image.PhotometricInterpretation = "MONOCHROME2"
-    # All bits are asked for: GDCM would mask those above BitsStored, and hide that header and pixels contradict.
+    # All bits, because GDCM would mask those above BitsStored and hide a contradiction of header and pixels.
     image.BitsAllocated = image.BitsStored = pixels.bits_allocated
     image.HighBit = pixels.bits_allocated - 1
     image.PixelRepresentation = int(pixels.signed)
@@ -216,7 +227,7 @@ def _decoded(frame: Frame) -> NDArray:
     cells = np.ascontiguousarray(decoded.reshape(pixels.rows, pixels.columns))
     cells = cells.astype(np.dtype(f"u{pixels.bits_allocated // 8}"))
     above = cells >> pixels.high_bit >> 1
-    # Some decoders carry the sign on, some do not.
+    # Some decoders extend the sign, some do not.
     sign = (1 << (pixels.bits_allocated - pixels.high_bit - 1)) - 1
     if not np.all((above == 0) | (above == sign) if pixels.signed else above == 0):
         raise ValueError("the pixels have more bits than the header says")

@@ -1,24 +1,23 @@
-"""A DICOM file or folder as a volume, with the name of the series that it is."""
+"""Reading of a DICOM file or folder as a volume, with its series."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..errors import DiffusionSegmentError, ErrorCode
 from .dicom_grid import Stack
-from .dicom_pixels import read_values
+from .dicom_pixels import itk_warnings_off, read_values
 from .dicom_series import Candidate, choose_series
-from .volume import Volume, is_sheared
+from .sheared_grid import is_sheared
+from .volume import Volume
 
 
 @dataclass(frozen=True)
 class SeriesName:
-    """The series that was read. `key` chooses it again from the same folder; `slices` counts its images or frames.
+    """The series that was read. `key` selects it again in the same folder; `slices` is the number of images or frames.
 
-    `path` is the file of its first slice.
+    `path` is the file of the first slice.
     """
 
     key: str
@@ -33,7 +32,7 @@ class SeriesName:
 
 @dataclass(frozen=True)
 class DicomScan:
-    """`volume` (k, j, i), in HU for a CT unless `not_hounsfield` says why not."""
+    """`volume` (k, j, i), in HU for a CT unless `not_hounsfield` states why not."""
 
     volume: Volume
     series: SeriesName
@@ -48,12 +47,8 @@ def read_dicom(path: Path, series: str | None = None) -> DicomScan:
     """
     chosen = choose_series(path, series)
     candidate, stack = chosen.candidate, chosen.stack
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
+    with itk_warnings_off():
         array = read_values(stack.frames, modality=candidate.modality)
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
     notes = chosen.notes
     if is_sheared(stack.index_to_lps):
         notes = (*notes, "The slices are sheared (gantry tilt); results lie in the same sheared geometry.")
@@ -61,7 +56,7 @@ def read_dicom(path: Path, series: str | None = None) -> DicomScan:
 
 
 def dicom_modality(path: Path, series: str | None = None) -> str | None:
-    """The modality of the series that `read_dicom` reads; None where it reads none, or where none is stated."""
+    """The modality of the series that `read_dicom` reads; None without a series or a stated modality."""
     try:
         return choose_series(path, series).candidate.modality or None
     except DiffusionSegmentError:
@@ -82,14 +77,14 @@ def _name(candidate: Candidate) -> SeriesName:
 
 
 def _not_hounsfield(candidate: Candidate, stack: Stack) -> str:
-    """Why the values of a CT are not HU, with a slice of which that is said; empty where they are."""
+    """Why the values of a CT are not HU, with a slice as example; empty if they are."""
     if candidate.modality != "CT":
         return ""
     return next((f"{frame.name} has {frame.unit}" for frame in stack.frames if frame.unit), "")
 
 
 def check_hounsfield(scan: DicomScan) -> None:
-    """Refuse a CT whose header does not say how its values become HU.
+    """Refuse a CT whose header does not state the rescaling to HU.
 
     Raises:
         DiffusionSegmentError: MODALITY.

@@ -1,4 +1,4 @@
-"""Which scan a DICOM file or folder holds: scans listed and told apart, everything else set aside by name."""
+"""Choice of the scan in a DICOM file or folder: scans are listed, all other files excluded by their kind."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .dicom_grid import Stack, stack_frames, unit_axes
-from .dicom_headers import MOMENTS, DicomFile, Frame, read_header
+from .dicom_headers import STACK_TAGS, DicomFile, Frame, read_header
 from .dicom_pixels import same_pixels
 from .dicom_values import lenient
+from .image_files import READABLE
 
-READABLE = "DICOM folder, NIfTI, NRRD or MHA"
 SUFFIXES = (".dcm", ".dicom", ".ima")
 _DIRECTORY = "DICOMDIR"
-_MOST_SCOUTS = 5
-_SAME_DIRECTION = 0.97  # cosine; other stacks of a series are turned by far more, noise by far less
-_MOST_STACKS = 1000
+_MAX_SCOUT_SLICES = 5
+_SAME_DIRECTION = 0.97  # cosine; between stacks of a series the angle is far larger, noise far smaller
+_MAX_STACKS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One stack of slices that may be meant. `key` names it for ever: the series UID, with #n for one of several."""
+    """A stack of slices that can be chosen. `key` identifies it: the series UID, with #n for one of several stacks."""
 
     key: str
     uid: str
     number: str
     description: str
     modality: str
-    moment: str
+    stack_value: str
     rank: int
     copies: int
     frames: tuple[Frame, ...]
@@ -43,15 +43,15 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """For one line of words: series 2 "venous" (CT, 41 slices)."""
+        """For messages, such as: series 2 "venous" (CT, 41 slices)."""
         words = ["series", self.number or "without number", f'"{self.description}"' if self.description else ""]
-        inside = [self.modality or "no modality", self.moment, f"{len(self.frames)} slices"]
+        inside = [self.modality or "no modality", self.stack_value, f"{len(self.frames)} slices"]
         return f"{' '.join(word for word in words if word)} ({', '.join(word for word in inside if word)})"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The scan that is read, and what of the folder was set aside."""
+    """The chosen scan, and notes on the excluded files."""
 
     candidate: Candidate
     stack: Stack
@@ -59,57 +59,57 @@ class Chosen:
 
 
 def choose_series(path: Path, series: str | None = None) -> Chosen:
-    """The scan in a DICOM file or folder (with its sub-folders); `series` is a UID, a series number or an index.
+    """Choose the scan in a DICOM file or folder (with its sub-folders); `series` is a UID, a series number or an index.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE without a scan or with a damaged slice, INPUT_SHAPE for a single slice,
-            OPTION where several scans could be meant or none is as `series` says, GEOMETRY.
+            OPTION for several scans or none that matches `series`, GEOMETRY.
     """
     with lenient():
         files = _read_headers(path)
-        scans = [file for file in files if not file.aside]
+        scans = [file for file in files if not file.excluded]
         if not files or not scans:
             raise _no_scan(path, files)
-        kept, doubles = _without_doubles(scans)
+        kept, duplicates = _without_duplicates(scans)
         candidates, scouts = _candidates(kept, path)
-    aside = Counter(file.aside for file in files if file.aside)
+    excluded = Counter(file.excluded for file in files if file.excluded)
     if not candidates and (damaged := next((file for file in kept if file.damage), None)):
         raise _damaged(damaged)
     chosen = _choice(candidates, series, path)
-    aside.update(scouts)
+    excluded.update(scouts)
     _check_damage(kept, chosen, path)
     if chosen.problem is not None:
         raise chosen.problem
     if chosen.stack is None:
         raise _one_slice(path)
     notes = []
-    aside.update(_others(candidates, chosen) if series is None else {})
-    if aside:
-        notes.append(f"Set aside: {', '.join(f'{count} {name}' for name, count in sorted(aside.items()))}.")
-    if copies := doubles + chosen.copies:
+    excluded.update(_others(candidates, chosen) if series is None else {})
+    if excluded:
+        notes.append(f"Set aside: {', '.join(f'{count} {name}' for name, count in sorted(excluded.items()))}.")
+    if copies := duplicates + chosen.copies:
         notes.append(f"{copies} files are copies of others and were not counted twice.")
     return Chosen(chosen, chosen.stack, tuple(notes))
 
 
 def dicom_paths(path: Path) -> list[Path]:
-    """All files below a folder, hidden ones left out; for a DICOMDIR those of its folder; else the file itself."""
+    """All files below a folder except hidden ones; for a DICOMDIR those of its folder; else the file itself."""
     if path.is_file() and path.name.upper() != _DIRECTORY:
         return [path]
-    found = []
+    paths = []
     for folder, folders, names in os.walk(path if path.is_dir() else path.parent):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = sorted(name for name in names if not name.startswith(".") and name.upper() != _DIRECTORY)
-        found += [Path(folder, name) for name in files]
-    return found
+        paths += [Path(folder, name) for name in files]
+    return paths
 
 
 def _read_headers(path: Path) -> list[DicomFile]:
-    """The headers of all DICOM files; one that should be a slice and cannot be read is among them as damaged."""
+    """The headers of all DICOM files, with damage noted for those that cannot be read."""
     paths = [file for file in dicom_paths(path) if file.is_file()]
     with ThreadPoolExecutor(max_workers=2) as pool:
         headers = list(pool.map(read_header, paths, chunksize=16))
     files = [header for header in headers if header is not None]
-    siblings = {(file.path.parent, file.path.suffix.lower()) for file in files if not file.aside}
+    siblings = {(file.path.parent, file.path.suffix.lower()) for file in files if not file.excluded}
     for file, header in zip(paths, headers, strict=True):
         if header is None and _should_be_dicom(file, siblings):
             damage = "is empty" if file.stat().st_size == 0 else "is damaged or no DICOM file"
@@ -118,7 +118,7 @@ def _read_headers(path: Path) -> list[DicomFile]:
 
 
 def _should_be_dicom(file: Path, siblings: set[tuple[Path, str]]) -> bool:
-    """Whether a file that is none was one before it was cut: by its name, or as its neighbours are named."""
+    """Whether an unreadable file should be a DICOM file, by its name or those of its neighbours."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return True
@@ -132,12 +132,12 @@ def _should_be_dicom(file: Path, siblings: set[tuple[Path, str]]) -> bool:
     return not any(head)
 
 
-def _without_doubles(files: Sequence[DicomFile]) -> tuple[list[DicomFile], int]:
-    """One file of each SOPInstanceUID; files that share it but lie elsewhere are different images all the same."""
+def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], int]:
+    """One file per SOPInstanceUID; files with the same UID but other positions are different images."""
     seen: set[object] = set()
     kept = []
     for file in files:
-        frames = tuple((frame.sop_uid, frame.position, frame.moments) for frame in file.frames)
+        frames = tuple((frame.sop_uid, frame.position, frame.stack_values) for frame in file.frames)
         if not frames or not frames[0][0] or (file.series_uid, frames) not in seen:
             seen.add((file.series_uid, frames))
             kept.append(file)
@@ -145,21 +145,21 @@ def _without_doubles(files: Sequence[DicomFile]) -> tuple[list[DicomFile], int]:
 
 
 def _candidates(files: Sequence[DicomFile], path: Path) -> tuple[list[Candidate], Counter[str]]:
-    """The stacks of all series by series number, and how many scouts of which kind were set aside."""
+    """The stacks of all series by series number, and the number of excluded scout slices by kind."""
     groups: dict[tuple[str, str], list[DicomFile]] = defaultdict(list)
     for file in files:
         if file.frames:
             groups[file.series_uid, file.modality].append(file)
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     for members in groups.values():
-        found += _stacks_of(members, path)
-    found.sort(key=lambda c: (c.rank, _sort_number(c.number), c.uid))
-    longest = max((len(c.frames) for c in found), default=0)
-    scouts = [c for c in found if len(c.frames) <= _MOST_SCOUTS < longest]
+        candidates += _stacks_of(members, path)
+    candidates.sort(key=lambda c: (c.rank, _sort_number(c.number), c.uid))
+    longest = max((len(c.frames) for c in candidates), default=0)
+    scouts = [c for c in candidates if len(c.frames) <= _MAX_SCOUT_SLICES < longest]
     names: Counter[str] = Counter()
     for scout in scouts:
         names[f"{scout.modality} slices of series {scout.number or 'without number'}"] += len(scout.frames)
-    kept = [c for c in found if c not in scouts]
+    kept = [c for c in candidates if c not in scouts]
     localizers = sum(frame.localizer for file in files for frame in file.frames)
     if localizers:
         names["localizer"] += localizers
@@ -177,10 +177,10 @@ def _stacks_of(files: Sequence[DicomFile], path: Path) -> Iterator[Candidate]:
     first = files[0]
     frames = [frame for file in files for frame in file.frames if not frame.localizer]
     parts: list[tuple[str, list[Frame], int]] = []
-    for group in _alike(frames):
-        single = group if _stacked(group, path)[0] is not None else _without_twins(group)
-        parts += [(moment, part, len(group) - len(single)) for moment, part in _moments(single, path)]
-    for n, (moment, part, copies) in enumerate(parts[:_MOST_STACKS], start=1):
+    for group in _by_orientation(frames):
+        single = group if _stacked(group, path)[0] is not None else _without_copies(group)
+        parts += [(value, part, len(group) - len(single)) for value, part in _by_stack_tag(single, path)]
+    for n, (value, part, copies) in enumerate(parts[:_MAX_STACKS], start=1):
         stack, problem = _stacked(part, path)
         yield Candidate(
             key=first.series_uid if len(parts) == 1 else f"{first.series_uid}#{n}",
@@ -188,7 +188,7 @@ def _stacks_of(files: Sequence[DicomFile], path: Path) -> Iterator[Candidate]:
             number=first.series_number,
             description=first.description,
             modality=first.modality,
-            moment=moment,
+            stack_value=value,
             rank=min(file.rank for file in files),
             copies=copies,
             frames=tuple(part),
@@ -197,8 +197,8 @@ def _stacks_of(files: Sequence[DicomFile], path: Path) -> Iterator[Candidate]:
         )
 
 
-def _alike(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames of the same size that look the same way; frames without a direction go with the first group."""
+def _by_orientation(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames grouped by size and orientation; frames without orientation belong to the first group."""
     groups: list[tuple[tuple[int, int], np.ndarray, list[Frame]]] = []
     for frame in frames:
         size = (frame.pixels.rows, frame.pixels.columns)
@@ -213,26 +213,26 @@ def _alike(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [members for _, _, members in groups]
 
 
-def _without_twins(frames: Sequence[Frame]) -> list[Frame]:
-    """Frames at the same place with the same pixels once: the same image, sent again under another UID."""
+def _without_copies(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames without copies: the same position and pixels under another UID."""
     seen: dict[object, list[Frame]] = defaultdict(list)
     kept = []
     for frame in frames:
-        others = seen[frame.position, frame.slope, frame.intercept, frame.moments]
+        others = seen[frame.position, frame.slope, frame.intercept, frame.stack_values]
         if not any(same_pixels(frame, other) for other in others):
             others.append(frame)
             kept.append(frame)
     return kept
 
 
-def _moments(frames: list[Frame], path: Path) -> list[tuple[str, list[Frame]]]:
-    """The frames as one stack where they make one, else by the first tag that makes a stack of each of its values."""
+def _by_stack_tag(frames: list[Frame], path: Path) -> list[tuple[str, list[Frame]]]:
+    """The frames as one stack if possible, else grouped by the first tag whose values each give a stack."""
     if len(frames) < 2 or _stacked(frames, path)[0] is not None:
         return [("", frames)]
-    for n, (_, name) in enumerate(MOMENTS):
+    for n, (_, name) in enumerate(STACK_TAGS):
         parts: dict[str, list[Frame]] = defaultdict(list)
         for frame in frames:
-            parts[frame.moments[n]].append(frame)
+            parts[frame.stack_values[n]].append(frame)
         if 1 < len(parts) <= len(frames) // 2 and all(_stacked(part, path)[0] for part in parts.values()):
             return [(f"{name} {value}".strip(), part) for value, part in sorted(parts.items(), key=_by_value)]
     return [("", frames)]
@@ -275,7 +275,7 @@ def _several(path: Path, candidates: Sequence[Candidate], verb: str) -> Diffusio
     return DiffusionSegmentError(
         ErrorCode.OPTION,
         f"{path} {verb} {len(candidates)} scans: {listed}.",
-        hint="Name one (option series): its UID, series number or place in this list; or give its folder alone.",
+        hint="Name one (option series): its UID, series number or index in this list; or give its folder alone.",
     )
 
 
@@ -288,7 +288,7 @@ def _others(candidates: Sequence[Candidate], chosen: Candidate) -> Counter[str]:
 
 
 def _check_damage(files: Sequence[DicomFile], chosen: Candidate, path: Path) -> None:
-    """A damaged file that belongs, or may belong, to the chosen series: a slice of it would be missing.
+    """Refuse a damaged file that belongs, or may belong, to the chosen series, which would lack a slice.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE, with the file's name.
@@ -317,7 +317,7 @@ def _no_scan(path: Path, files: Sequence[DicomFile]) -> DiffusionSegmentError:
         return DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE, f"{path} holds no DICOM images.", hint=f"Give a {READABLE}."
         )
-    names = Counter(file.aside for file in files)
+    names = Counter(file.excluded for file in files)
     listed = ", ".join(f"{count} {name}" for name, count in sorted(names.items()))
     return DiffusionSegmentError(
         ErrorCode.INPUT_UNREADABLE,

@@ -1,4 +1,4 @@
-"""How the pixels of a DICOM file are stored, by its header."""
+"""Storage of the pixels of a DICOM file, by its header."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from .dicom_values import number, whole_number
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-_MOST_FRAMES = 100_000
-_MOST_SIDE = 65_535
+_MAX_FRAMES = 100_000
+_MAX_SIDE = 65_535
 
 
 @dataclass(frozen=True)
 class StoredPixels:
-    """How the pixels of one file are stored. `offset` and `length` (bytes) are those of the pixel data's value.
+    """Storage of the pixels of one file. `offset` and `length` (bytes) are those of the value of the pixel data.
 
-    `length` is None where the frames are compressed. `padding` is the range of stored values outside the image.
+    `length` is None for compressed frames. `padding` is the range of stored values outside the image.
     """
 
     path: Path
@@ -42,23 +42,23 @@ class StoredPixels:
 
 
 def stored_pixels(path: Path, header: Dataset, offset: int, length: int) -> StoredPixels:
-    """How a file stores its pixels.
+    """The storage of a file's pixels.
 
     Raises:
         ValueError: with what is wrong, as the end of a sentence that begins with the file's name.
     """
     syntax = str(header.file_meta.get("TransferSyntaxUID") or _guessed_syntax(header))
-    rows, columns = (whole_number(header, name, 1, _MOST_SIDE) for name in ("Rows", "Columns"))
+    rows, columns = (whole_number(header, name, 1, _MAX_SIDE) for name in ("Rows", "Columns"))
     allocated = whole_number(header, "BitsAllocated", 1, 64)
     stored = whole_number(header, "BitsStored", 1, 64)
     high = whole_number(header, "HighBit", 0, 63, default=stored - 1)
-    frames = whole_number(header, "NumberOfFrames", 1, _MOST_FRAMES, default=1)
+    frames = whole_number(header, "NumberOfFrames", 1, _MAX_FRAMES, default=1)
     packed = length == _UNDEFINED_LENGTH and high != stored - 1  # a codec has no bits below the value
     swapped = allocated == 8 and syntax == ExplicitVRBigEndian
     if allocated not in (8, 16, 32) or not stored <= high + 1 <= allocated or swapped or packed:
         raise ValueError(f"stores {stored} of {allocated} bits, which is not supported")
     whole_number(header, "SamplesPerPixel", 1, 1, default=1)
-    found = StoredPixels(
+    pixels = StoredPixels(
         path=path,
         syntax=syntax,
         offset=offset,
@@ -72,13 +72,13 @@ def stored_pixels(path: Path, header: Dataset, offset: int, length: int) -> Stor
         signed=whole_number(header, "PixelRepresentation", 0, 1) == 1,
         padding=_padding(header, allocated),
     )
-    if found.length is None and not UID(syntax).is_encapsulated:
+    if pixels.length is None and not UID(syntax).is_encapsulated:
         raise ValueError("stores compressed pixels under an uncompressed transfer syntax")
-    if found.length is not None and syntax != DeflatedExplicitVRLittleEndian:
-        available = min(found.length, path.stat().st_size - offset)
-        if available < found.frame_bytes * frames and not UID(syntax).is_encapsulated:
-            raise ValueError(f"is cut short: {available} of {found.frame_bytes * frames} bytes of pixels are there")
-    return found
+    if pixels.length is not None and syntax != DeflatedExplicitVRLittleEndian:
+        available = min(pixels.length, path.stat().st_size - offset)
+        if available < pixels.frame_bytes * frames and not UID(syntax).is_encapsulated:
+            raise ValueError(f"is cut short: {available} of {pixels.frame_bytes * frames} bytes of pixels are there")
+    return pixels
 
 
 def _guessed_syntax(header: Dataset) -> str:
@@ -89,12 +89,12 @@ def _guessed_syntax(header: Dataset) -> str:
 
 
 def _padding(header: Dataset, allocated: int) -> tuple[int, int] | None:
-    """PixelPaddingValue to PixelPaddingRangeLimit, as bit patterns: writers get their sign wrong."""
-    found = []
+    """PixelPaddingValue to PixelPaddingRangeLimit, as bit patterns, because writers confuse the sign."""
+    patterns = []
     for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         value = header.get(name)
-        # Without a VR in the file, its sign is not known and pydicom leaves the bytes as they are.
+        # Without a VR in the file, the sign is unknown and pydicom returns bytes.
         bits = int.from_bytes(value, "little") if isinstance(value, bytes) and value else number(header, name, None)
         if bits is not None:
-            found.append(int(bits) & ((1 << allocated) - 1))
-    return (found[0], found[-1]) if "PixelPaddingValue" in header and found else None
+            patterns.append(int(bits) & ((1 << allocated) - 1))
+    return (patterns[0], patterns[-1]) if "PixelPaddingValue" in header and patterns else None

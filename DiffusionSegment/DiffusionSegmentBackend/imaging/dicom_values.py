@@ -1,4 +1,4 @@
-"""Values of a DICOM header as they are needed, whatever a writer put there."""
+"""Tolerant access to the values of DICOM headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag, Tag
 
 # A change of character set within a text (ISO/IEC 2022); pydicom leaves those of ISO 2022 IR 58, Chinese, in it.
 _ESCAPE = re.compile(r"\x1b[ -/]*[0-~]")
-# What pydicom raises at damaged headers, in which any type can stand anywhere.
+# Raised by pydicom on damaged headers, in which values can have any type.
 DAMAGE = (
     AttributeError,
     BytesLengthException,
@@ -40,7 +40,7 @@ DAMAGE = (
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Let pydicom read values that the standard forbids, without a word about them."""
+    """Let pydicom read values that the standard forbids, without warnings."""
     settings = pydicom.config.settings
     reading, writing = settings.reading_validation_mode, settings.writing_validation_mode
     settings.reading_validation_mode = settings.writing_validation_mode = pydicom.config.IGNORE
@@ -64,7 +64,7 @@ def _tag(name: str) -> BaseTag:
 
 
 def text(header: Dataset, name: str, *, damaged: str = "") -> str:
-    """A value as text, several joined by a backslash; empty where there is none, `damaged` where it cannot be read."""
+    """A value as text, several joined by a backslash; empty without any, `damaged` if it cannot be read."""
     tag = _tag(name)
     if tag not in header:
         return ""
@@ -84,19 +84,19 @@ def _plain(value: object) -> str:
 
 
 def number(header: Dataset, name: str, default: float | None) -> float | None:
-    """A finite number; `default` where there is none.
+    """A finite number; `default` without any.
 
     Raises:
-        ValueError: something else stands there.
+        ValueError: the value is not a finite number.
     """
-    found = numbers(header, name, 1)
-    if found is None and text(header, name, damaged="?"):
+    values = numbers(header, name, 1)
+    if values is None and text(header, name, damaged="?"):
         raise ValueError(f"has no usable {name}")
-    return default if found is None else found[0]
+    return default if values is None else values[0]
 
 
 def numbers(header: Dataset, name: str, count: int) -> tuple[float, ...] | None:
-    """`count` finite numbers; None where the header does not hold just as many."""
+    """`count` finite numbers; None if the header does not have exactly as many."""
     words = text(header, name).split("\\")
     try:
         values = tuple(float(word) for word in words)

@@ -1,4 +1,4 @@
-"""One file, read by what is in it: NIfTI, NRRD or MetaImage, whatever its name says."""
+"""Readers of image files by their content: NIfTI, NRRD or MetaImage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEAD_BYTES = 4096
 _META_SUFFIXES = (".mha", ".mhd")
 _UNPACK = "Unpack it first."
 _NO_SCAN = f"Give a {READABLE}."
-# Other things that people have in a file with a scan's name, and the next step.
+# Other kinds of files by their first bytes, and the next step.
 _OTHERS = {
     b"PK\x03\x04": ("a ZIP archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
@@ -45,7 +45,7 @@ _TWICE = ("compressed twice", "Decompress it once with gzip.")
 
 
 def reader_of(path: Path) -> Callable[[Path], Volume] | None:
-    """What reads the file; None for one that is neither NIfTI nor NRRD nor MetaImage.
+    """The reader of a file; None for one that is neither NIfTI nor NRRD nor MetaImage.
 
     Raises:
         OSError: the file cannot be read.
@@ -66,19 +66,19 @@ def header_of(path: Path) -> Path:
     stem = path.name.removesuffix(".gz").removesuffix(".GZ")
     if stem.lower().endswith(".img"):
         for suffix in (".hdr", ".hdr.gz", ".HDR"):
-            if (found := path.with_name(stem[:-4] + suffix)).is_file():
-                return found
+            if (header := path.with_name(stem[:-4] + suffix)).is_file():
+                return header
     return path
 
 
 def unreadable(path: Path) -> DiffusionSegmentError:
-    """The refusal of a file that is no image, with what it is where that can be told."""
+    """The error of a file that is not an image, with its kind if known."""
     what, hint = _what_is(path) or ("not a readable image, or is damaged", _NO_SCAN)
     return DiffusionSegmentError(ErrorCode.INPUT_UNREADABLE, f"{path} is {what}.", hint=hint)
 
 
 def _what_is(path: Path) -> tuple[str, str] | None:
-    """What a file is that is no image, and the next step; None where nothing tells."""
+    """The kind of a file that is not an image, and the next step; None if unknown."""
     try:
         size, head = path.stat().st_size, first_bytes(path, _HEAD_BYTES)
     except OSError:
@@ -89,12 +89,12 @@ def _what_is(path: Path) -> tuple[str, str] | None:
         return _TWICE
     if head[:4] in _ANALYZE_SIZES and len(head) >= 348:
         return _ANALYZE
-    return next((told for magic, told in _OTHERS.items() if head.startswith(magic)), None)
+    return next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), None)
 
 
 @contextmanager
 def refusals(path: Path) -> Iterator[None]:
-    """Tell what a reader found wrong with the file.
+    """Convert the errors of a reader.
 
     Raises:
         DiffusionSegmentError: INPUT_SHAPE for an image without three axes of space, else INPUT_UNREADABLE.

@@ -1,18 +1,19 @@
-"""Label maps on disk, as 3D Slicer, ITK-SNAP and scripts write them, as whole numbers on the voxels of their scan."""
+"""Reading of label maps of 3D Slicer, ITK-SNAP and scripts on the voxels of their scan."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from .alignment import align_to_scan
 from .compressed_files import first_bytes
 from .image_files import refusals
 from .nrrd import NrrdImage, read_nrrd
-from .placement import laid_on
 from .volume import Volume, check_geometry
 from .volume_io import read_volume
 
@@ -25,8 +26,8 @@ _AS_LABEL_MAP = "In 3D Slicer, export the segments as a label map (Segmentations
 def read_label_map(path: Path, scan: Volume, *, hint: str = "Resample the label map to the scan.") -> NDArray[np.uint8]:
     """The labels of a file, 0 to 255, in the scan's own (k, j, i).
 
-    Flipped and reordered axes are undone, and a segmentation that Slicer cropped to its segments is laid where it was.
-    Any other label map has to cover the scan: what it leaves out was perhaps never looked at.
+    Flipped and permuted axes are undone, and a segmentation that Slicer cropped to its segments is padded. Any other
+    label map must cover the scan, because voxels outside it may not have been annotated.
 
     Raises:
         DiffusionSegmentError: GEOMETRY for voxels that are not the scan's, INPUT_VALUES for numbers that are no labels
@@ -35,11 +36,11 @@ def read_label_map(path: Path, scan: Volume, *, hint: str = "Resample the label 
     volume, cropped = _read(path)
     labels = Volume(whole_numbers(volume.array, path), volume.index_to_lps)
     what = f"The label map {path} and the scan"
-    return laid_on(labels, scan, what=what, hint=hint, whole=not cropped)
+    return align_to_scan(labels, scan, what=what, hint=hint, whole=not cropped)
 
 
-def whole_numbers(array: NDArray, path: Path) -> NDArray[np.uint8]:
-    """Values as labels: floats count where they are whole to a thousandth.
+def whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    """Values as labels; floats are accepted if they are integers to a thousandth.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES, naming a value that is no label.
@@ -60,7 +61,7 @@ def whole_numbers(array: NDArray, path: Path) -> NDArray[np.uint8]:
 
 
 def _read(path: Path) -> tuple[Volume, bool]:
-    """The volume of a label map, and whether it is a segmentation of Slicer's, which may be cropped to its segments."""
+    """The volume of a label map, and whether it is a segmentation of Slicer, which may be cropped."""
     if not path.is_file() or not first_bytes(path, 4).startswith(b"NRRD"):
         return read_volume(path), False
     with refusals(path):
@@ -74,15 +75,15 @@ def _read(path: Path) -> tuple[Volume, bool]:
 
 
 def _segments(image: NrrdImage) -> dict[int, dict[str, str]]:
-    """What the header of a .seg.nrrd file tells of each segment: Layer, LabelValue, Name."""
-    found: dict[int, dict[str, str]] = {}
+    """Layer, LabelValue and Name of each segment in the header of a .seg.nrrd file."""
+    segments: dict[int, dict[str, str]] = {}
     for key, value in image.pairs.items():
         if (match := _SEGMENT.fullmatch(key)) is not None:
-            found.setdefault(int(match[1]), {})[match[2]] = value
-    return found
+            segments.setdefault(int(match[1]), {})[match[2]] = value
+    return segments
 
 
-def _merged(image: NrrdImage, segments: dict[int, dict[str, str]], path: Path) -> NDArray:
+def _merged(image: NrrdImage, segments: dict[int, dict[str, str]], path: Path) -> NDArray[Any]:
     """The layers of a segmentation as one label map.
 
     Raises:

@@ -1,4 +1,4 @@
-"""MetaImage (.mha, .mhd; https://itk.org/Wiki/ITK/MetaIO/Documentation) as ITK 5.4 places it, read without ITK."""
+"""MetaImage (.mha, .mhd; https://itk.org/Wiki/ITK/MetaIO/Documentation) with the geometry of ITK 5.4."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_ORIENTATION = "The header does not say how the patient lies: left and right 
 
 
 def read_meta_image(path: Path) -> Volume:
-    """Read a MetaImage, or a header whose voxels lie beside it; CompressedDataSize, which some leave out, is not used.
+    """Read a MetaImage, or a header with separate voxels; CompressedDataSize, which some writers omit, is not used.
 
     Raises:
         ValueError: with what is wrong, or not supported.
@@ -48,7 +48,7 @@ def read_meta_image(path: Path) -> Volume:
     count = channels * int(np.prod(sizes, dtype=object))
     values = read_voxels(_files(fields, sizes, path, end), count, _layout(fields))
     array = values.reshape(*sizes[::-1], channels)
-    # Axes of one voxel beyond the third are none of space.
+    # Axes of one voxel beyond the third are not spatial.
     while array.ndim > 4 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 4:
@@ -76,7 +76,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
 
 
 def _check_supported(fields: dict[str, str]) -> None:
-    """Refuse what readers of MetaImage take differently.
+    """Refuse features that readers of MetaImage interpret differently.
 
     Raises:
         ValueError: with what it is.
@@ -89,7 +89,7 @@ def _check_supported(fields: dict[str, str]) -> None:
 
 
 def _files(fields: dict[str, str], sizes: list[int], path: Path, end: int) -> list[tuple[Path, int]]:
-    """The files of the voxels in their order, and where in each they begin."""
+    """The files of the voxels in order, and the offset of the voxels in each."""
     named = fields[_DATA]
     if named.upper() == "LOCAL":
         return [(path, end)]

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 through nibabel, which unlike ITK keeps NaN, notices a truncated file and any affine matrix."""
+"""NIfTI-1 and NIfTI-2 with nibabel, which unlike ITK keeps NaN and any affine matrix, and detects truncated files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _IMAGES: dict[bytes, Any] = {
 
 
 def nifti_magic(head: bytes) -> bytes | None:
-    """One of n+1, ni1, n+2, ni2 for a file whose decompressed content begins with `head`; None for any other file."""
+    """One of n+1, ni1, n+2, ni2 for a file whose decompressed content begins with `head`, else None."""
     for size, start in ((348, 344), (540, 4)):
         lengths = {size.to_bytes(4, "little"), size.to_bytes(4, "big")}
         if head[:4] in lengths and (magic := head[start : start + 3]) in _IMAGES:
@@ -54,14 +54,14 @@ def nifti_magic(head: bytes) -> bytes | None:
 
 
 def read_nifti(path: Path) -> Volume:
-    """A NIfTI file, compressed or not whatever its name says, in the place where 3D Slicer shows it.
+    """Read a NIfTI file, compressed or not, with the geometry of 3D Slicer.
 
-    Values are scaled as the header says; the array is (k, j, i).
+    Values are rescaled by the header; the array is (k, j, i).
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when the file is damaged, INPUT_MISSING for a header without its voxels,
             INPUT_VALUES for an intercept without a slope, GEOMETRY for a spacing that is not positive.
-        NotAVolume: the image has not three axes.
+        NotAVolume: the image does not have three axes.
     """
     kind = _IMAGES[nifti_magic(first_bytes(path, HEADER_BYTES)) or b"n+1"]
     try:
@@ -79,16 +79,16 @@ def read_nifti(path: Path) -> Volume:
         raise NotAVolume(f"{array.ndim}D image")
     i, j, k = array.shape
     try:
-        place = nifti_geometry(header, (i, j, k))
+        geometry = nifti_geometry(header, (i, j, k))
     except ValueError as error:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The header of {path} is damaged: {error}.", hint="Export the scan again."
         ) from error
-    return Volume(_plain(array).T, place.index_to_lps, place.notes)
+    return Volume(_plain(array).T, geometry.index_to_lps, geometry.notes)
 
 
-def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray]:
-    """The header as it stands in the file, and the array (i, j, k, ...)."""
+def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray[Any]]:
+    """The unmodified header of the file, and the array (i, j, k, ...)."""
     with ExitStack() as stack, LoggingOutputSuppressor():
         streams: dict[str, Any] = {
             name: stack.enter_context(open_decompressed(_part(path, name, kind))) for name, _ in kind.files_types
@@ -97,25 +97,25 @@ def _loaded(path: Path, kind: Any) -> tuple[Any, NDArray]:
         first = streams.get("header", streams["image"])
         header = kind.header_class.from_fileobj(first, check=False)
         first.seek(0)
-        # Mapped to be read: a private copy would count as memory of ours, however little of it is touched.
+        # Mapped read-only: a private mapping would count as memory of the process.
         return header, np.asanyarray(kind.from_file_map(files, mmap="r").dataobj)
 
 
 def _part(path: Path, name: str, kind: Any) -> Path:
-    """The file of a pair (.hdr, .img) that holds the header or the voxels; the only file of a single one."""
+    """The file with header or voxels of a pair (.hdr, .img); else the file itself."""
     if name == "header" or len(kind.files_types) == 1:
         return path
     stem = path.name.removesuffix(".gz").rpartition(".")[0]
     for suffix in (".img", ".img.gz", ".IMG"):
-        if (found := path.with_name(stem + suffix)).is_file():
-            return found
+        if (part := path.with_name(stem + suffix)).is_file():
+            return part
     raise DiffusionSegmentError(
         ErrorCode.INPUT_MISSING, f"{path} is a header without voxels.", hint=f"Put {stem}.img beside it."
     )
 
 
 def _check_offset(header: Any, path: Path, kind: Any) -> None:
-    """Readers differ in where they look for voxels that should begin inside the header: ITK takes the header for them.
+    """Refuse an offset of the voxels inside the header, which readers interpret differently.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE.
@@ -130,7 +130,7 @@ def _check_offset(header: Any, path: Path, kind: Any) -> None:
 
 
 def _check_rescaling(header: Any, path: Path) -> None:
-    """Readers differ in what an intercept means where the slope is zero, or next to it: 1024 HU, perhaps.
+    """Refuse an intercept with a slope of zero, which readers interpret differently.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES.
@@ -145,8 +145,8 @@ def _check_rescaling(header: Any, path: Path) -> None:
         )
 
 
-def _plain(array: NDArray) -> NDArray:
-    """In this machine's order of bytes, and in single precision where it was in double or more, or less."""
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """In native byte order, with floats in single precision."""
     if array.dtype.kind == "f" and array.dtype.itemsize != 4:
         return array.astype(np.float32)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
@@ -170,5 +170,5 @@ def write_nifti(volume: Volume, path: Path, *, slope: float | None = None) -> No
         image.header.set_intent("vector")
     if slope is not None:
         image.header.set_slope_inter(slope, 0.0)
-    # Not `save`, which makes a copy without the slope.
+    # `save` would make a copy without the slope.
     image.to_filename(path)

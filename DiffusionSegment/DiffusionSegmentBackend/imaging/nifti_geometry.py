@@ -1,14 +1,15 @@
-"""Where a NIfTI header places its voxels, by the rules of ITK 5.4, through which 3D Slicer 5.8 and 5.10 read it.
+"""Geometry of a NIfTI header by the rules of ITK 5.4, with which 3D Slicer 5.8 and 5.10 read it.
 
 A header may hold two transforms, the qform (a rotation) and the sform (any affine), and states spacing a third time in
-pixdim. Readers differ in what they make of a header that contradicts itself; a result has to lie where the user sees
-the scan, so Slicer's choice is taken here, and said.
+pixdim. Readers differ for a header that contradicts itself; results must match the scan as displayed, so Slicer's
+choice is used, with a note.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ _SCANNER_ANAT = 1
 # Tolerances of itk::NiftiImageIO::SetImageIOOrientationFromNIfTI.
 _ORTHONORMAL = 1e-4
 _SIMILAR = 1e-4
-# Below this nobody sees a difference, and quaternions in single precision make one.
+# Smaller differences are invisible, and result from quaternions in single precision.
 _NOTABLE_MM = 0.1
 _MM_BY_UNIT = {1: 1000.0, 3: 1e-3}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
@@ -28,13 +29,13 @@ _LARGEST_MM = 1e6
 
 @dataclass(frozen=True)
 class NiftiGeometry:
-    """`index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm, and what a reader should be told of it."""
+    """`index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm, and notes for the user."""
 
     index_to_lps: NDArray[np.float64]
     notes: tuple[str, ...]
 
 
-def nifti_geometry(header: Mapping[str, NDArray], shape_ijk: tuple[int, int, int]) -> NiftiGeometry:
+def nifti_geometry(header: Mapping[str, NDArray[Any]], shape_ijk: tuple[int, int, int]) -> NiftiGeometry:
     """The geometry that ITK reads from a NIfTI-1 or NIfTI-2 header.
 
     The order of preference is that of itk::NiftiImageIO in ITK 5.4 (itkNiftiImageIO.cxx,
@@ -59,11 +60,11 @@ def nifti_geometry(header: Mapping[str, NDArray], shape_ijk: tuple[int, int, int
 def _preferred(
     qform: NDArray[np.float64] | None,
     sform: NDArray[np.float64] | None,
-    header: Mapping[str, NDArray],
+    header: Mapping[str, NDArray[Any]],
     spacing: NDArray[np.float64],
     shape_ijk: tuple[int, int, int],
 ) -> tuple[NDArray[np.float64], str]:
-    """The affine to RAS mm, and a note, which is empty where there is nothing to say."""
+    """The affine to RAS mm, and a note, which may be empty."""
     if sform is None and qform is None:
         note = "The header does not say how the patient lies (no qform, no sform): left and right may be swapped."
         return np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]), note
@@ -89,7 +90,7 @@ def has_shear(matrix: NDArray[np.float64]) -> bool:
     return not bool(np.all(np.abs(axes @ axes.T - np.eye(3)) <= _ORTHONORMAL))
 
 
-def _sform(header: Mapping[str, NDArray], mm: float) -> NDArray[np.float64] | None:
+def _sform(header: Mapping[str, NDArray[Any]], mm: float) -> NDArray[np.float64] | None:
     if int(header["sform_code"]) <= 0:
         return None
     rows = np.array([np.asarray(header[f"srow_{axis}"]).tolist() for axis in "xyz"]) * mm
@@ -98,7 +99,7 @@ def _sform(header: Mapping[str, NDArray], mm: float) -> NDArray[np.float64] | No
     return np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _qform(header: Mapping[str, NDArray], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
+def _qform(header: Mapping[str, NDArray[Any]], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
     """nifti1.h, method 2: a unit quaternion, whose real part is implied, and qfac = pixdim[0] for the third axis."""
     if int(header["qform_code"]) <= 0:
         return None
@@ -136,7 +137,7 @@ def _similar(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
 
 
 def _apart_mm(first: NDArray[np.float64], second: NDArray[np.float64], shape_ijk: tuple[int, int, int]) -> float:
-    """The largest distance between the places that two affines give a corner voxel."""
+    """The largest distance in mm between the positions of a corner voxel by two affines."""
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
     corners[:, :3] *= np.array(shape_ijk) - 1
     return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())

@@ -1,7 +1,7 @@
 """NRRD as 3D Slicer, ITK and Teem write it (https://teem.sourceforge.net/nrrd/format.html), read without ITK.
 
-Teem's own reader, which ITK has inside, ends the process at some damaged headers, and cannot read bzip2. Place and
-axes are those that itk::NrrdImageIO of ITK 5.4 gives.
+Teem's own reader, which is part of ITK, ends the process on some damaged headers, and does not read bzip2. The geometry
+is that of itk::NrrdImageIO of ITK 5.4.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +49,10 @@ _NO_ORIENTATION = "The header does not say how the patient lies: left and right 
 class NrrdImage:
     """`array` (k, j, i) or, with several values a voxel, (k, j, i, c); `index_to_lps` is 4x4 in mm.
 
-    `pairs` are the header's key/value pairs, in which Slicer keeps what it knows of segments.
+    `pairs` are the header's key/value pairs, in which Slicer stores the properties of segments.
     """
 
-    array: NDArray
+    array: NDArray[Any]
     index_to_lps: NDArray[np.float64]
     pairs: dict[str, str]
     notes: tuple[str, ...]
@@ -66,7 +67,7 @@ class _Header:
 
 
 def read_nrrd(path: Path) -> NrrdImage:
-    """Read a NRRD file, or a header whose voxels lie beside it.
+    """Read a NRRD file, or a header with separate voxels.
 
     Raises:
         ValueError: with what is wrong, or not supported.
@@ -160,7 +161,7 @@ def _axes(fields: dict[str, str], sizes: list[int]) -> tuple[list[int], list[int
     elif len(kinds) == len(sizes) and _SPATIAL_KINDS & set(kinds):
         spatial = [axis for axis in axes if kinds[axis] in _SPATIAL_KINDS]
     else:
-        # Nothing tells: axes of one voxel beyond the third are none of space.
+        # Without kinds: axes of one voxel beyond the third are not spatial.
         spatial = [axis for axis in axes if axis < 3 or sizes[axis] > 1]
     if len(spatial) != 3 or spatial[-1] >= len(sizes):
         raise NotAVolume(f"{len(spatial)}D image")
@@ -169,10 +170,10 @@ def _axes(fields: dict[str, str], sizes: list[int]) -> tuple[list[int], list[int
 
 def _vectors(text: str) -> list[list[str] | None]:
     """The words of "(1,0,0) none (0,0,1)" by axis."""
-    found = re.findall(r"\(([^()]*)\)|(\S+)", text)
-    if any(word and word.lower() != "none" for _, word in found):
+    vectors = re.findall(r"\(([^()]*)\)|(\S+)", text)
+    if any(word and word.lower() != "none" for _, word in vectors):
         raise ValueError("space directions is damaged")
-    return [[part.strip() for part in inside.split(",")] if not word else None for inside, word in found]
+    return [[part.strip() for part in inside.split(",")] if not word else None for inside, word in vectors]
 
 
 def _matrix(fields: dict[str, str], spatial: list[int], axes: int) -> tuple[NDArray[np.float64], tuple[str, ...]]:

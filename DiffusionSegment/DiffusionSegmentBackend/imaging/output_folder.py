@@ -1,4 +1,4 @@
-"""An output folder gets all files of a new output or none, and keeps nothing of an earlier one beside them."""
+"""Output folders: all files of a new output replace those of an earlier one, or none does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..schema.output_kinds import RESULT, OutputKind
 from .atomic_writes import ATTEMPTS, check_writable, exchanged, hidden_folder
 
 _MAP = ".nii.gz"
-# What file managers leave in a folder that its user believes to be empty.
+# Files of file managers in folders that look empty.
 _LEFT_BY_SYSTEMS = {"Thumbs.db", "desktop.ini"}
 
 
 def check_replaceable(folder: Path, kind: OutputKind, *, overwrite: bool = False) -> None:
-    """Check that `folder` can be written and holds no files but those of an earlier output of the same kind.
+    """Check that `folder` is writable and contains only files of an earlier output of the same kind.
 
-    Hidden files count as none. With `overwrite` other files may be there; they are left alone.
+    Hidden files are ignored. With `overwrite` other files are allowed; they are not changed.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
@@ -41,7 +41,7 @@ def _visible_names(folder: Path) -> list[str]:
     try:
         return [name for name in os.listdir(folder) if not name.startswith(".") and name not in _LEFT_BY_SYSTEMS]
     except OSError:
-        # It does not exist yet, or may be written and not be listed.
+        # It does not exist yet, or cannot be listed.
         return []
 
 
@@ -57,11 +57,11 @@ def _is_earlier_output(folder: Path, kind: OutputKind) -> bool:
 
 @contextmanager
 def staged_folder(folder: Path, kind: OutputKind = RESULT) -> Iterator[Path]:
-    """A hidden folder whose files become those of `folder` when all went well, and vanish otherwise.
+    """A hidden folder whose files are moved to `folder` on success, and deleted otherwise.
 
-    They replace all files of that `kind` in it; other files are left alone. A folder that holds nothing else is
-    replaced as a whole, so that it never has files of two outputs. In others the files are moved one by one, the
-    `kind`'s record as the last; when one cannot be moved, the earlier ones are put back.
+    They replace all files of that `kind`; other files are not changed. A folder without other files is replaced as a
+    whole, so that it never has files of two outputs. Otherwise the files are moved one by one, the record of the `kind`
+    last; if one cannot be moved, the earlier ones are restored.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; `folder` is then as it was.
@@ -69,13 +69,13 @@ def staged_folder(folder: Path, kind: OutputKind = RESULT) -> Iterator[Path]:
     beside = folder.parent if not folder.is_dir() or _is_replaceable_whole(folder, kind) else folder
     with hidden_folder(folder, beside) as staging, hidden_folder(folder, beside) as retired:
         yield staging
-        _deliver(staging, folder, retired, kind)
+        _replace(staging, folder, retired, kind)
 
 
 def _is_replaceable_whole(folder: Path, kind: OutputKind) -> bool:
-    """Whether nobody misses the folder itself: it holds files of the kind alone, and no process or disk depends on it.
+    """Whether the folder itself can be replaced: it contains only files of the kind, and is not in use.
 
-    A shell whose working directory was moved away would stay in the old one.
+    A shell in a replaced working directory would stay in the old one.
     """
     if folder.is_symlink() or os.path.ismount(folder) or not os.access(folder.parent, os.W_OK):
         return False
@@ -86,7 +86,7 @@ def _is_replaceable_whole(folder: Path, kind: OutputKind) -> bool:
         with os.scandir(folder) as entries:
             return all(_is_of_kind(entry, kind) for entry in entries)
     except FileNotFoundError:
-        # Another writer has just retired it.
+        # Another writer has just moved it.
         return True
     except PermissionError:
         return False
@@ -99,7 +99,7 @@ def _is_of_kind(entry: os.DirEntry[str], kind: OutputKind) -> bool:
     return entry.name in kind.files and entry.is_file(follow_symlinks=False)
 
 
-def _deliver(staging: Path, folder: Path, retired: Path, kind: OutputKind) -> None:
+def _replace(staging: Path, folder: Path, retired: Path, kind: OutputKind) -> None:
     """Move the staged files to their folder."""
     for attempt in range(ATTEMPTS):
         if folder.exists() and not folder.is_dir():
@@ -127,27 +127,27 @@ def _exchange_files(staging: Path, folder: Path, retired: Path, kind: OutputKind
     record = Path(kind.record or "")
     fresh = sorted(_files_below(staging), key=lambda path: (path == record, path))
     old = sorted({*_earlier_files(folder, kind), *fresh}, key=lambda path: (path != record, path))
-    placed: list[Path] = []
+    moved: list[Path] = []
     try:
         for path in old:
             if (folder / path).is_symlink() or (folder / path).is_file():
                 _move(folder / path, kept / path)
         for path in fresh:
             _move(staging / path, folder / path)
-            placed.append(path)
+            moved.append(path)
     except BaseException:
-        for path in placed:
+        for path in moved:
             (folder / path).unlink(missing_ok=True)
         for path in _files_below(kept):
             _move(kept / path, folder / path)
         raise
     for name in kind.folders:
-        with suppress(OSError):  # of others' files, or none at all
+        with suppress(OSError):  # not empty, or missing
             (folder / name).rmdir()
 
 
 def _earlier_files(folder: Path, kind: OutputKind) -> set[Path]:
-    """What an earlier output may have left in a folder, and links in the place of its folders."""
+    """Files that an earlier output may have written to a folder, and links instead of its folders."""
     inside = {path.relative_to(folder) for name in kind.folders for path in (folder / name).glob(f"*{_MAP}")}
     linked = {Path(name) for name in kind.folders if (folder / name).is_symlink()}
     return {Path(name) for name in kind.files} | {path for path in inside if path.parent not in linked} | linked

@@ -1,15 +1,15 @@
-"""Scans whose axes are not at right angles, as gantry tilt makes them: the straight grid that holds them, and back.
+"""Sheared scans, as with gantry tilt: the straight grid on which their maps are written, and the inverse.
 
-ITK, and 3D Slicer with it, cannot read a NIfTI file with sheared axes. So the maps of such a scan are written on a grid
-with right angles that keeps the scan's slices: whole rows and slices are moved by whole voxels, at most half a voxel
-from where they lie, and nothing is interpolated. Every voxel of the scan has one of its own there, so the way back is
-exact.
+ITK, and 3D Slicer with it, cannot read NIfTI files with sheared axes. The maps of such a scan are written on an
+orthogonal grid with the scan's slices: rows and slices are shifted by whole voxels, with an error of at most half a
+voxel, and without interpolation. Every voxel of the scan has a voxel of its own there, so the inverse is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +24,21 @@ SHEARED_NOTE = (
 
 
 def notes_of(volume: Volume) -> list[str]:
-    """What whoever gets maps of the scan on disk should know of how it was read and how they lie."""
+    """Notes for users of the scan's maps on how the scan was read and on their geometry."""
     if not has_shear(volume.index_to_lps):
         return list(volume.notes)
     k, j, i = volume.array.shape[:3]
-    # Less than half a voxel from end to end is none that anybody sees.
+    # A shear of less than half a voxel from end to end is invisible.
     seen = straight_grid(volume.index_to_lps, (k, j, i)).shape != (k, j, i)
     return [*volume.notes, *([SHEARED_NOTE] if seen else [])]
 
 
 @dataclass(frozen=True)
 class StraightGrid:
-    """A grid with right angles that holds all voxels of a sheared scan.
+    """An orthogonal grid that contains all voxels of a sheared scan.
 
-    `row_shift` (k, j) and `slice_shift` (k,) say by how many voxels along i and j each row and each slice of the scan
-    is moved. `shape` and `native_shape` are (k, j, i).
+    `row_shift` (k, j) and `slice_shift` (k,) are the shifts in voxels along i and j of each row and each slice of the
+    scan. `shape` and `native_shape` are (k, j, i).
     """
 
     native_shape: tuple[int, int, int]
@@ -47,14 +47,14 @@ class StraightGrid:
     row_shift: NDArray[np.intp]
     slice_shift: NDArray[np.intp]
 
-    def straightened(self, array: NDArray) -> NDArray:
-        """An array (k, j, i[, c]) of the scan on this grid, 0 where there is no scan."""
+    def straightened(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array (k, j, i[, c]) of the scan on this grid, 0 outside the scan."""
         result = np.zeros((*self.shape, *array.shape[3:]), dtype=array.dtype)
         for native, straight in self._pieces():
             result[straight] = array[native]
         return result
 
-    def sheared(self, array: NDArray) -> NDArray:
+    def sheared(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array (k, j, i[, c]) on this grid in the scan's own geometry: the exact inverse of `straightened`."""
         result = np.zeros((*self.native_shape, *array.shape[3:]), dtype=array.dtype)
         for native, straight in self._pieces():
@@ -62,18 +62,18 @@ class StraightGrid:
         return result
 
     def _pieces(self) -> Iterator[tuple[tuple[int, slice, slice], tuple[int, slice, slice]]]:
-        """Where pieces of the scan lie in it and on the grid: slices whose rows move alike, else single rows."""
+        """Indices of pieces in the scan and on the grid: slices whose rows have the same shift, else single rows."""
         _, rows, columns = self.native_shape
         for k, down in enumerate(self.slice_shift):
-            alike = bool(np.all(self.row_shift[k] == self.row_shift[k, 0]))
-            for first, last in [(0, rows)] if alike else [(j, j + 1) for j in range(rows)]:
+            uniform = bool(np.all(self.row_shift[k] == self.row_shift[k, 0]))
+            for first, last in [(0, rows)] if uniform else [(j, j + 1) for j in range(rows)]:
                 across = int(self.row_shift[k, first])
-                place = (k, slice(first + down, last + down), slice(across, across + columns))
-                yield (k, slice(first, last), slice(0, columns)), place
+                target = (k, slice(first + down, last + down), slice(across, across + columns))
+                yield (k, slice(first, last), slice(0, columns)), target
 
 
 def straight_grid(index_to_lps: NDArray[np.float64], shape: tuple[int, int, int]) -> StraightGrid:
-    """The straight grid of a scan (k, j, i): its first axis, the second made square to it, the third to both."""
+    """The straight grid of a scan (k, j, i): its axes after Gram-Schmidt orthogonalisation."""
     axes, lengths = np.linalg.qr(index_to_lps[:3, :3])
     signs = np.sign(np.diag(lengths))
     axes, lengths = axes * signs, lengths * signs[:, None]
@@ -95,7 +95,7 @@ def straight_grid(index_to_lps: NDArray[np.float64], shape: tuple[int, int, int]
 
 
 def straightened(volume: Volume) -> Volume:
-    """A volume (k, j, i[, c]) that every reader of NIfTI can place: itself, or on its straight grid where sheared."""
+    """A volume (k, j, i[, c]) with an orthogonal grid: itself, or on its straight grid if it is sheared."""
     if not has_shear(volume.index_to_lps):
         return volume
     k, j, i = volume.array.shape[:3]

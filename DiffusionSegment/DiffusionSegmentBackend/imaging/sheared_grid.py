@@ -1,9 +1,11 @@
-"""Sheared scans, as a tilted gantry leaves them: a straight grid over them, and values at its voxels.
+"""Resampling of sheared scans, as with gantry tilt, to an orthogonal grid.
 
 Arrays are (z, y, x); matrices map (x, y, z, 1).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ def is_sheared(index_to_lps: NDArray[np.float64]) -> bool:
 
 
 def straight_box(
-    index_to_lps: NDArray[np.float64], shape_ijk: NDArray, spacing: tuple[float, float, float]
+    index_to_lps: NDArray[np.float64], shape_ijk: NDArray[Any], spacing: tuple[float, float, float]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Voxels along x, y, z and the matrix to LPS mm of a grid along the patient's axes that covers a sheared scan."""
     ends = np.array(np.meshgrid(*([-0.5, n - 0.5] for n in shape_ijk), indexing="ij")).reshape(3, -1)
@@ -35,9 +37,9 @@ def straight_box(
 def sampled_straight(
     array: NDArray[np.float32], grid_to_array: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Linear interpolation of an array at the voxels of a grid; outside of it lies its lowest value."""
+    """Linear interpolation of an array at the voxels of a grid; its lowest value outside."""
     outside = float(array.min(initial=0.0)) if array.size == 0 else float(array.min())
-    # Voxels reach half a step beyond their centres.
+    # Voxels extend half a step beyond their centres.
     padded = np.pad(array, 1, mode="edge")
     total = np.zeros(shape, dtype=np.float32)
     for shift in np.array(np.meshgrid(*[_SUB_VOXELS] * 3)).reshape(3, -1).T:
@@ -46,15 +48,21 @@ def sampled_straight(
     return total * np.float32(1 / 8)
 
 
-def nearest_straight(array: NDArray, grid_to_array: NDArray, shape: tuple[int, int, int]) -> NDArray:
+def nearest_straight(array: NDArray[Any], grid_to_array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
     """The nearest voxel's value of an array at the voxels of a grid; 0 outside of it."""
     return _affine(array, grid_to_array[:3, :3], grid_to_array[:3, 3], shape, order=0, outside=0.0)
 
 
 def _affine(
-    array: NDArray, axes: NDArray, offset: NDArray, shape: tuple[int, int, int], *, order: int, outside: float
-) -> NDArray:
-    found: NDArray = affine_transform(
+    array: NDArray[Any],
+    axes: NDArray[Any],
+    offset: NDArray[Any],
+    shape: tuple[int, int, int],
+    *,
+    order: int,
+    outside: float,
+) -> NDArray[Any]:
+    result: NDArray[Any] = affine_transform(
         array,
         axes[::-1, ::-1],
         offset=offset[::-1],
@@ -64,4 +72,4 @@ def _affine(
         cval=outside,
         prefilter=False,
     )
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""What the text headers of NRRD and MetaImage have in common: lines, counts and numbers, each checked before use."""
+"""Common parsers of the text headers of NRRD and MetaImage: lines, counts and numbers."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from pathlib import Path
 
 
 class NotAVolume(ValueError):
-    """An image that has not three axes of space; the text says what it has."""
+    """An image without three spatial axes; the message names its dimension."""
 
 
-_LONGEST_HEADER = 4_000_000
-_MOST_AXES = 16
+_MAX_HEADER_BYTES = 4_000_000
+_MAX_AXES = 16
 _COUNT = re.compile(r"[1-9]\d{0,8}")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,4})?")
-_LARGEST = 1e9
+_MAX_NUMBER = 1e9
 
 
 def header_lines(path: Path) -> Iterator[tuple[str, int]]:
-    """The lines of a text header without their ends, and the offset in bytes of what follows each.
+    """The lines of a text header without line ends, and the offset in bytes after each.
 
     Raises:
-        ValueError: the header is longer than any.
+        ValueError: the header is too long.
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        while raw := file.readline(_LONGEST_HEADER + 1):
-            if file.tell() > _LONGEST_HEADER:
+        while raw := file.readline(_MAX_HEADER_BYTES + 1):
+            if file.tell() > _MAX_HEADER_BYTES:
                 raise ValueError("its header does not end")
             yield raw.rstrip(b"\r\n").decode("utf-8", errors="surrogateescape"), file.tell()
 
 
 def counts(text: str, expected: int) -> list[int]:
-    """So many whole numbers above zero.
+    """`expected` positive integers.
 
     Raises:
         ValueError: the text holds anything else.
@@ -48,22 +48,22 @@ def axis_count(text: str) -> int:
     """The number of axes.
 
     Raises:
-        ValueError: it is no number, or too large.
+        ValueError: it is not a number, or too large.
     """
     axes = counts(text, 1)[0]
-    if axes > _MOST_AXES:
+    if axes > _MAX_AXES:
         raise ValueError("it has too many axes")
     return axes
 
 
 def numbers(name: str, words: list[str], expected: int) -> list[float]:
-    """So many decimal numbers of the field `name`.
+    """`expected` decimal numbers of the field `name`.
 
     Raises:
-        ValueError: a word is none, or one of a size that no scan has.
+        ValueError: a word is not a number, or too large.
     """
     if len(words) == expected and all(map(_NUMBER.fullmatch, words)):
-        found = [float(word) for word in words]
-        if max(map(abs, found), default=0.0) <= _LARGEST:
-            return found
+        values = [float(word) for word in words]
+        if max(map(abs, values), default=0.0) <= _MAX_NUMBER:
+            return values
     raise ValueError(f"{name} is damaged")

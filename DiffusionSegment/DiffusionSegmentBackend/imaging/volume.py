@@ -1,15 +1,16 @@
-"""One geometry for every volume: an array, a 4x4 matrix to LPS mm, and the exact way to the model's grid and back.
+"""Geometry of volumes: an array, a 4x4 matrix to LPS mm, and the resampling to the model's grid.
 
 Arrays are numpy's (k, j, i) or (k, j, i, components); matrices map (i, j, k, 1) to LPS millimetres. The model's grid
-lies along the volume's own axes, turned to the nearest of left, posterior, superior, so that a way there and back is a
-scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, voxel edges aligned. Over a sheared scan
-(gantry tilt) it lies along the patient's axes, so that the networks see the anatomy as it is.
+has the volume's own axes, permuted and flipped to the nearest of left, posterior, superior, so that resampling is a
+scaling of each axis: in = (out + 0.5) * spacing_out / spacing_in - 0.5, with voxel edges aligned. For a sheared scan
+(gantry tilt) the grid has the patient's axes, so that the anatomy is not sheared.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode
 from .sheared_grid import is_sheared, nearest_straight, sampled_straight, straight_box
 
-_SAME_PLACE_MM = 0.01
+_SAME_POSITION_MM = 0.01
 _SLAB = 16
-# Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
-_LARGEST_SPACING_MM = 1000.0
-_FARTHEST_MM = 1e6
-_MOST_GRID_VOXELS = 2**29
-# Shares that differ by less are equal: they were summed in another order.
-_SHARE_ROUNDING = 1e-5
+# Larger values are damage: float32, as in NIfTI, could not distinguish neighbouring voxels.
+_MAX_SPACING_MM = 1000.0
+_MAX_OFFSET_MM = 1e6
+_MAX_GRID_VOXELS = 2**29
+# Coverages that differ by less are equal up to rounding.
+_COVERAGE_ROUNDING = 1e-5
 _MIN_AXIS_ANGLE_VOLUME = 0.3  # |det| of the unit axes; a gantry tilt of 30 degrees still has 0.87
 
 # Slices along (k, j, i), or (z, y, x) of a grid.
@@ -35,17 +36,18 @@ Box = tuple[slice, slice, slice]
 class Volume:
     """A scan or map: `array` (k, j, i[, c]) and `index_to_lps`, the 4x4 matrix from (i, j, k, 1) to LPS mm.
 
-    `notes` are sentences on how it was read that whoever uses it should know.
+    `notes` are sentences for the user on how it was read.
     """
 
-    array: NDArray
+    array: NDArray[Any]
     index_to_lps: NDArray[np.float64]
     notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Distance between voxel centres along i, j, k in mm."""
-        return np.linalg.norm(self.index_to_lps[:3, :3], axis=0)
+        spacing: NDArray[np.float64] = np.linalg.norm(self.index_to_lps[:3, :3], axis=0)
+        return spacing
 
     @property
     def shape_ijk(self) -> tuple[int, int, int]:
@@ -60,14 +62,14 @@ class Volume:
 
 
 def same_geometry(first: Volume, second: Volume) -> bool:
-    """Whether two volumes have the same shape and lie in the same place, to a hundredth of a mm."""
+    """Whether two volumes have the same shape and the same matrix, to a hundredth of a mm."""
     return first.array.shape == second.array.shape and np.allclose(
-        first.index_to_lps, second.index_to_lps, atol=_SAME_PLACE_MM
+        first.index_to_lps, second.index_to_lps, atol=_SAME_POSITION_MM
     )
 
 
-def check_same_place(first: Volume, second: Volume, *, what: str, hint: str) -> None:
-    """Refuse two volumes that do not lie voxel on voxel; `what` names both.
+def check_same_geometry(first: Volume, second: Volume, *, what: str, hint: str) -> None:
+    """Refuse two volumes with different geometries; `what` names both.
 
     Raises:
         DiffusionSegmentError: GEOMETRY.
@@ -77,7 +79,7 @@ def check_same_place(first: Volume, second: Volume, *, what: str, hint: str) -> 
 
 
 def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan") -> None:
-    """Refuse a matrix that does not span space; `what` names what has it.
+    """Refuse an invalid matrix; `what` names its volume.
 
     Raises:
         DiffusionSegmentError: GEOMETRY for non-finite entries, zero or absurd spacing, or a singular direction.
@@ -88,7 +90,7 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
     spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
     if np.any(spacing < 1e-6):
         raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"The voxel spacing of {what} is zero.", hint=hint)
-    if np.any(spacing > _LARGEST_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _FARTHEST_MM):
+    if np.any(spacing > _MAX_SPACING_MM) or np.any(np.abs(index_to_lps[:3, 3]) > _MAX_OFFSET_MM):
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The voxels of {what} are larger than a metre, or a kilometre away.", hint=hint
         )
@@ -98,8 +100,8 @@ def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan")
         )
 
 
-def check_values(array: NDArray, *, what: str = "The scan") -> None:
-    """Refuse NaN and infinity; `what` names what holds them.
+def check_values(array: NDArray[Any], *, what: str = "The scan") -> None:
+    """Refuse NaN and infinity; `what` names the array.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES.
@@ -115,17 +117,17 @@ def check_values(array: NDArray, *, what: str = "The scan") -> None:
 
 @dataclass(frozen=True)
 class AxisOrder:
-    """How a volume's axes become left, posterior, superior: `axes[a]` feeds world axis a, flipped where `flips[a]`."""
+    """Permutation to left, posterior, superior: world axis a is `axes[a]` of the volume, flipped where `flips[a]`."""
 
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
 
-    def apply(self, array: NDArray) -> NDArray:
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """View of (k, j, i[, c]) as canonical (z, y, x[, c])."""
         order = [2 - self.axes[2 - a] for a in range(3)] + list(range(3, array.ndim))
         return array.transpose(order)[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
 
-    def undo(self, array: NDArray) -> NDArray:
+    def undo(self, array: NDArray[Any]) -> NDArray[Any]:
         """View of canonical (z, y, x[, c]) as the volume's own (k, j, i[, c])."""
         array = array[tuple(slice(None, None, -1 if self.flips[2 - a] else 1) for a in range(3))]
         order = [2 - self.axes[2 - a] for a in range(3)]
@@ -142,7 +144,7 @@ def canonical_axes(index_to_lps: NDArray[np.float64]) -> AxisOrder:
 
 
 def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
-    """The volume with axes nearest to left, posterior, superior; no voxel changes its place in the patient."""
+    """The volume with axes nearest to left, posterior, superior; no voxel moves in space."""
     order = canonical_axes(volume.index_to_lps)
     matrix = volume.index_to_lps.copy()
     shape = volume.shape_ijk
@@ -156,7 +158,7 @@ def canonical(volume: Volume) -> tuple[Volume, AxisOrder]:
 
 @dataclass(frozen=True)
 class Grid:
-    """The model's grid over one scan and the exact way back.
+    """The model's grid over a scan.
 
     `native_shape` and `shape` are canonical (z, y, x); spacings in mm along x, y, z; `index_to_lps` is the grid's.
     `native_to_grid` maps the canonical voxels (x, y, z, 1) of a sheared scan to the grid's; None for any other scan,
@@ -171,23 +173,24 @@ class Grid:
     index_to_lps: NDArray[np.float64]
     native_to_grid: NDArray[np.float64] | None = None
 
-    def lps(self, zyx: NDArray) -> NDArray[np.float64]:
+    def lps(self, zyx: NDArray[Any]) -> NDArray[np.float64]:
         """LPS mm of grid indices (..., 3) given as z, y, x."""
         xyz = np.asarray(zyx, dtype=np.float64)[..., ::-1]
         return xyz @ self.index_to_lps[:3, :3].T + self.index_to_lps[:3, 3]
 
-    def cells_of(self, places: NDArray) -> NDArray[np.intp]:
-        """The grid voxels (n, 3) in which canonical native voxels (n, 3) lie, both as z, y, x."""
+    def cells_of(self, voxels: NDArray[Any]) -> NDArray[np.intp]:
+        """The grid voxels (n, 3) that contain canonical native voxels (n, 3), both as z, y, x."""
         if self.native_to_grid is not None:
             matrix = self.native_to_grid[:3]
-            return np.rint(places[:, ::-1] @ matrix[:, :3].T + matrix[:, 3]).astype(int)[:, ::-1]
+            cells: NDArray[np.float64] = np.rint(voxels[:, ::-1] @ matrix[:, :3].T + matrix[:, 3])
+            return cells.astype(int)[:, ::-1]
         ratio = np.array(self.native_spacing[::-1]) / np.array(self.spacing[::-1])
-        return ((places + 0.5) * ratio).astype(int)
+        return np.asarray((voxels + 0.5) * ratio).astype(int)
 
-    def to_grid(self, array: NDArray) -> NDArray[np.float32]:
-        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where voxels get larger.
+    def to_grid(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """Resample an array of the scan's own (k, j, i) geometry to the grid, averaging where its voxels are larger.
 
-        Beside a sheared scan the grid has the scan's lowest value.
+        Outside a sheared scan the result is the scan's lowest value.
         """
         if self.native_to_grid is not None:
             fine = self._half_grid()
@@ -200,7 +203,7 @@ class Grid:
             )
             for axis in range(3)
         )
-        # Slab by slab within the slices, so that the scan is never whole in memory as float32.
+        # Slab by slab, so that the whole scan is never in memory as float32.
         flat = np.empty((self.native_shape[0], self.shape[1], self.shape[2]), dtype=np.float32)
         for z in range(0, self.native_shape[0], _SLAB):
             slab = np.asarray(turned[z : z + _SLAB], dtype=np.float32)
@@ -208,7 +211,7 @@ class Grid:
         return np.ascontiguousarray((along_z @ flat.reshape(len(flat), -1)).reshape(self.shape), dtype=np.float32)
 
     def _half_grid(self) -> Grid:
-        """Half the grid's spacing along the scan's own axes, where those are finer: on the way to a straight grid."""
+        """A grid along the scan's own axes with half the spacing, an intermediate step for sheared scans."""
         assert self.native_to_grid is not None
         sx, sy, sz = (max(own, 0.5 * s) for own, s in zip(self.native_spacing, self.spacing, strict=True))
         spacing = (sx, sy, sz)
@@ -217,21 +220,21 @@ class Grid:
         x, y, z = (int(n) for n in counts)
         return Grid(self.order, self.native_shape, self.native_spacing, (z, y, x), spacing, matrix)
 
-    def labels_to_grid(self, labels: NDArray) -> NDArray[np.uint8]:
-        """Resample a label map by the largest share of each grid voxel, the lowest value where shares are equal."""
+    def labels_to_grid(self, labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Resample a label map by the largest coverage of each grid voxel; of equal ones the lowest label."""
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
         shares = {int(v): self._share_of(labels == v) for v in np.unique(labels) if v}
         for box, share in shares.values():
-            best[box] -= share  # what the background has
+            best[box] -= share  # coverage of the background
         for value, (box, share) in shares.items():
-            wins = share > best[box] + _SHARE_ROUNDING
+            wins = share > best[box] + _COVERAGE_ROUNDING
             result[box][wins] = value
             best[box] = np.maximum(best[box], share)
         return result
 
     def _share_of(self, mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
-        """The part of each grid voxel that a mask (k, j, i) covers, and the box of grid voxels it is given for."""
+        """The box of grid voxels that a mask (k, j, i) overlaps, and the covered fraction of each of them."""
         if self.native_to_grid is not None:
             z, y, x = (slice(0, n) for n in self.shape)
             return (z, y, x), self.to_grid(mask)
@@ -251,7 +254,7 @@ class Grid:
             box.append(rows)
         return (box[0], box[1], box[2]), share
 
-    def nearest_to_grid(self, labels: NDArray) -> NDArray:
+    def nearest_to_grid(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Read a label map of the scan's own (k, j, i) geometry at the grid's voxel centres."""
         if self.native_to_grid is not None:
             return nearest_straight(self.order.apply(labels), np.linalg.inv(self.native_to_grid), self.shape)
@@ -272,7 +275,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
     Over a sheared volume it lies along the patient's axes.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for a matrix that does not span space, or for a scan of many metres.
+        DiffusionSegmentError: GEOMETRY for an invalid matrix, or a scan of many metres.
     """
     check_geometry(volume.index_to_lps)
     turned, order = canonical(volume)
@@ -284,7 +287,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
         if sheared
         else _along_own_axes(turned.index_to_lps, shape_ijk, np.array(spacing))
     )
-    if float(np.prod(counts, dtype=np.float64)) > _MOST_GRID_VOXELS:
+    if float(np.prod(counts, dtype=np.float64)) > _MAX_GRID_VOXELS:
         size = " x ".join(f"{n:.0f}" for n in counts * np.array(spacing))
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, f"The scan covers {size} mm, more than the model can handle.", hint="Crop the scan."
@@ -303,7 +306,7 @@ def model_grid(volume: Volume, *, spacing: tuple[float, float, float]) -> Grid:
 
 
 def _along_own_axes(
-    index_to_lps: NDArray[np.float64], shape_ijk: NDArray, spacing: NDArray[np.float64]
+    index_to_lps: NDArray[np.float64], shape_ijk: NDArray[Any], spacing: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Voxels along x, y, z and the matrix to LPS mm of a grid of `spacing` along a volume's own axes."""
     native_spacing = np.linalg.norm(index_to_lps[:3, :3], axis=0)
@@ -338,7 +341,8 @@ def antialiased_weights(n_in: int, spacing_in: float, n_out: int, spacing_out: f
     centre = (np.arange(n_out) + 0.5) * spacing_out / spacing_in - 0.5
     centre = np.clip(centre, 0, n_in - 1)
     weights = np.maximum(0.0, 1.0 - np.abs(np.arange(n_in)[None, :] - centre[:, None]) / width)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return normalised.astype(np.float32)
 
 
 def linear_taps(

@@ -1,24 +1,26 @@
-"""Reading a scan as hospitals and researchers keep it, writing maps in its geometry; each refusal in one clear line."""
+"""Reading of scans in all supported formats, and writing of maps in their geometry."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
+from ..errors import DiffusionSegmentError, ErrorCode, from_os_error, out_of_memory
 from .dicom_headers import is_dicom
+from .dicom_pixels import itk_warnings_off
 from .dicom_scan import DicomScan, check_hounsfield, dicom_modality, read_dicom
 from .dicom_series import SUFFIXES as DICOM_SUFFIXES
 from .image_files import reader_of, unreadable
 from .nifti import SUFFIXES, write_nifti
+from .shear import straightened
 from .volume import Volume, check_geometry, check_values
 
 _log = logging.getLogger(__name__)
@@ -26,21 +28,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan and, where it is DICOM, the series that it is."""
+    """A scan and, if it is DICOM, its series."""
 
     volume: Volume
     dicom: DicomScan | None = None
 
     @property
     def modality(self) -> str | None:
-        """DICOM modality ("CT", "MR", ...) where the input states one."""
+        """DICOM modality ("CT", "MR", ...) if the input states one."""
         return (self.dicom.series.modality or None) if self.dicom is not None else None
 
 
 def read_volume(path: Path | str, *, series: str | None = None) -> Volume:
     """Read a DICOM folder or file, NIfTI, NRRD or MHA as (k, j, i) in the file's own values, HU for a CT.
 
-    `series` names one of several DICOM series: its UID, its number, or its place in the list that is refused.
+    `series` selects one of several DICOM series: its UID, its number, or its index in the list of the error.
 
     Raises:
         DiffusionSegmentError: as `read_scan`, and MODALITY for a DICOM CT whose values are not HU.
@@ -52,7 +54,7 @@ def read_volume(path: Path | str, *, series: str | None = None) -> Volume:
 
 
 def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
-    """As `read_volume`, with the name of the DICOM series that was read, and whatever the values of a CT are.
+    """As `read_volume`, with the DICOM series that was read, and without a check of HU.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY, OUT_OF_MEMORY, and
@@ -64,9 +66,7 @@ def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
             raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
         scan = _read(path, series)
     except MemoryError as error:
-        raise DiffusionSegmentError(
-            ErrorCode.OUT_OF_MEMORY, f"There is too little memory for {path}.", hint="Close programs, or crop the scan."
-        ) from error
+        raise out_of_memory(str(path)) from error
     except OSError as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE,
@@ -98,18 +98,7 @@ def _holds_dicom(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in DICOM_SUFFIXES or path.name.upper() == "DICOMDIR" or is_dicom(path)
 
 
-@contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """ITK writes its warnings to stderr, where a user expects one line of ours."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def _check_shape(array: NDArray, path: Path) -> None:
+def _check_shape(array: NDArray[Any], path: Path) -> None:
     if array.dtype.names is not None:
         raise _colour(path, len(array.dtype.names))
     if array.dtype.kind not in "iuf":
@@ -142,19 +131,19 @@ def write_volume(volume: Volume, path: Path, *, slope: float | None = None) -> N
         if path.name.endswith(SUFFIXES):
             write_nifti(volume, path, slope=slope)
         else:
-            with _quiet_itk():
+            with itk_warnings_off():
                 sitk.WriteImage(to_image(volume), str(path), useCompression=True)
-            # ITK does not notice that the last block found no room; what is written next to it does.
+            # ITK does not notice a full disk at the last block; another write does.
             if (full := _probe_write(path)) is not None:
                 path.unlink(missing_ok=True)
                 raise full
         if path.stat().st_size == 0:
             raise OSError(28, os.strerror(28))
     except (RuntimeError, OSError) as error:
-        told = _unwritable(error, path)
+        failure = _unwritable(error, path)
         with suppress(OSError):
             path.unlink(missing_ok=True)
-        raise told from error
+        raise failure from error
 
 
 def _unwritable(error: Exception, path: Path) -> DiffusionSegmentError:
@@ -166,7 +155,7 @@ def _unwritable(error: Exception, path: Path) -> DiffusionSegmentError:
 
 
 def _probe_write(path: Path) -> DiffusionSegmentError | None:
-    """ITK does not say why a write failed: write a small block ourselves and read the reason off that."""
+    """The error of a small write beside `path`, because ITK does not state why a write failed; None on success."""
     trial = path.with_name(f".{path.name[:40]}.trial")
     try:
         with open(trial, "wb") as file:
@@ -199,3 +188,12 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
 def modality_of(path: Path, *, series: str | None = None) -> str | None:
     """DICOM modality ("CT", "MR", ...) of the series that `read_volume` reads, where the input states one."""
     return dicom_modality(path, series) if path.exists() and _holds_dicom(path) else None
+
+
+def write_map(volume: Volume, path: Path) -> None:
+    """Write a map of a scan; of a sheared scan on its straight grid, because readers of NIfTI do not support shear.
+
+    Raises:
+        DiffusionSegmentError: as `write_volume`.
+    """
+    write_volume(straightened(volume), path)

@@ -1,6 +1,6 @@
-"""The voxels that a text header (NRRD, MetaImage) describes: in the same file, in one beside it, or in one a slice.
+"""Voxels of a text header (NRRD, MetaImage): in the same file, in a separate one, or in one per slice.
 
-A stranger's header names files below its own folder alone: never a device, never what lies elsewhere.
+An untrusted header can only name files below its own folder, never devices or other folders.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .compressed_files import inflated
 
-_MOST_FILES = 100_000
+_MAX_FILES = 100_000
 _PATTERN = re.compile(r"[^%]*%0?(\d{0,2})d[^%]*")
 _TOKEN = re.compile(rb"\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoxelLayout:
-    """How voxels are stored in each file.
+    """Storage of voxels in each file.
 
-    `encoding` is raw, ascii, hex, gzip, zlib or bzip2. Of a file `skipped_lines` lines, then `skipped_bytes` bytes are
-    left out; -1 stands for all but the voxels at the end. `dtype` tells the order of bytes.
+    `encoding` is raw, ascii, hex, gzip, zlib or bzip2. The first `skipped_lines` lines, then `skipped_bytes` bytes are
+    skipped; -1 skips everything before the voxels at the end. `dtype` includes the byte order.
     """
 
     dtype: np.dtype
@@ -34,8 +35,8 @@ class VoxelLayout:
     skipped_bytes: int = 0
 
 
-def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayout) -> NDArray:
-    """`count` values from files, each read from an offset in bytes and holding an equal part; mapped where it can be.
+def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayout) -> NDArray[Any]:
+    """`count` values from files, each with an offset in bytes and an equal part; memory-mapped if possible.
 
     Raises:
         ValueError: with what is wrong with the files.
@@ -52,12 +53,12 @@ def read_voxels(files: Sequence[tuple[Path, int]], count: int, layout: VoxelLayo
     return result
 
 
-def _native(values: NDArray) -> NDArray:
-    """The values in this machine's order of bytes; those that are already so are not copied."""
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """The values in native byte order, without a copy if they already are."""
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def _values(path: Path, offset: int, count: int, layout: VoxelLayout) -> NDArray:
+def _values(path: Path, offset: int, count: int, layout: VoxelLayout) -> NDArray[Any]:
     size = count * layout.dtype.itemsize
     start = offset + _line_bytes(path, offset, layout.skipped_lines)
     if layout.encoding == "raw":
@@ -93,7 +94,7 @@ def _exactly(data: bytes, size: int) -> bytes:
     return data[:size]
 
 
-def _numbers(data: bytes, count: int, layout: VoxelLayout) -> NDArray:
+def _numbers(data: bytes, count: int, layout: VoxelLayout) -> NDArray[Any]:
     words = data.split(maxsplit=count)[:count]
     if len(words) < count:
         raise ValueError("it was cut short: voxels are missing")
@@ -135,6 +136,6 @@ def files_of_pattern(text: str, header: Path) -> list[Path]:
         named = range(first, last + (1 if step > 0 else -1), step)
     except ValueError as error:
         raise ValueError("it names its voxels' files by a pattern that is not understood") from error
-    if not 0 < len(named) <= _MOST_FILES or min(named) < 0:
+    if not 0 < len(named) <= _MAX_FILES or min(named) < 0:
         raise ValueError("it names no files, or far too many")
     return [file_beside(pattern % number, header) for number in named]

@@ -1,1 +1,1 @@
-"""Where models lie, what their manifests say, and the networks that are built from them."""
+"""Models: their folders, their manifests, and the networks built from them."""

@@ -1,8 +1,8 @@
-"""The files of a model as they are given away, in a zip file or a folder: their names, sizes and sha256 are checked.
+"""Model archives: the files of a model in a zip file or a folder, with checks of their names, sizes and sha256.
 
-manifest.json names the model and the sha256 of every other file. Format 1 holds a model that was fine-tuned on a base:
-model.json and probe.safetensors. Format 2 holds a whole model: model.json, the weights of each of its networks, and
-MODEL_CARD.md where there is one.
+manifest.json states the model's name and the sha256 of every other file. Format 1 contains a fine-tuned model:
+model.json and probe.safetensors. Format 2 contains a whole model: model.json, the weights of each of its networks, and
+an optional MODEL_CARD.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import IO, Any
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import staged_file
-from .manifest import CARD_FILE, DESCRIPTION_FILE, NETWORKS
+from ..schema.model_manifest import NETWORKS
+from .manifest import CARD_FILE, DESCRIPTION_FILE
 from .model import sha256_of
 
 MANIFEST_FILE = "manifest.json"
@@ -68,13 +69,13 @@ class ArchiveManifest:
 
 
 def write_archive(folder: Path, zip_path: Path) -> None:
-    """Write the files that the folder's manifest.json names into one zip file.
+    """Write the files listed in the folder's manifest.json to a zip file.
 
     Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE or WEIGHTS_CORRUPT for files that are not as the manifest says,
+        DiffusionSegmentError: INPUT_UNREADABLE or WEIGHTS_CORRUPT for files that differ from the manifest,
             DISK_FULL or OUTPUT_UNWRITABLE.
     """
-    # A file from before 1980 has no date that a zip file could hold.
+    # Zip files cannot hold dates before 1980.
     with (
         staged_file(zip_path) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file,
@@ -95,13 +96,13 @@ def _checked_sums(folder: Path) -> Mapping[str, str]:
 
 
 def read_archive(source: Path, folder: Path) -> ArchiveManifest:
-    """Copy the model files of a zip file, or of a folder with a manifest.json, into `folder` and check each.
+    """Copy the model files of a zip file, or of a folder with a manifest.json, to `folder` and check each.
 
-    Of a zip file no more is unpacked than a file may have, whatever its header says; other files than a model has are
-    refused in it, and left alone in a folder.
+    The unpacked size of each file is limited, whatever the zip header says. Other files are refused in a zip file, and
+    ignored in a folder.
 
     Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE for what is no model, WEIGHTS_CORRUPT for a file that was changed.
+        DiffusionSegmentError: INPUT_UNREADABLE for anything else, WEIGHTS_CORRUPT for a file that was changed.
     """
     with _opened_folder(source) if source.is_dir() else _opened_zip(source) as files:
         manifest = _manifest(files, source)
@@ -118,7 +119,7 @@ def read_archive(source: Path, folder: Path) -> ArchiveManifest:
 
 @contextmanager
 def _opened_folder(folder: Path) -> Iterator[_Opened]:
-    """The model files in a folder; a link counts as missing."""
+    """The model files in a folder; symbolic links are ignored."""
 
     def opener(path: Path) -> Callable[[], IO[bytes]]:
         return lambda: path.open("rb")
@@ -129,7 +130,7 @@ def _opened_folder(folder: Path) -> Iterator[_Opened]:
 
 @contextmanager
 def _opened_zip(path: Path) -> Iterator[_Opened]:
-    """The model files in a zip, which holds no others and each once."""
+    """The model files in a zip file, which must contain no others and no duplicates."""
     try:
         file = zipfile.ZipFile(path)
     except _DAMAGED_ZIP as error:
@@ -153,7 +154,7 @@ def _opened_zip(path: Path) -> Iterator[_Opened]:
 
 
 def _manifest(files: _Opened, source: Path) -> ArchiveManifest:
-    """The manifest, after a check that it names all the other files and no more than its format has."""
+    """The manifest, after a check that it lists the other files, and only those of its format."""
     if MANIFEST_FILE not in files:
         raise refusal(source, f"{MANIFEST_FILE} is missing")
     try:
@@ -177,7 +178,7 @@ def _manifest(files: _Opened, source: Path) -> ArchiveManifest:
 
 
 def _chunks(opener: Callable[[], IO[bytes]], part: str, source: Path) -> Iterator[bytes]:
-    """The bytes of a file, of which no more are read than it may have."""
+    """The bytes of a file, up to its maximum size."""
     left = MAX_BYTES[part]
     try:
         with opener() as stream:
@@ -190,8 +191,8 @@ def _chunks(opener: Callable[[], IO[bytes]], part: str, source: Path) -> Iterato
         raise refusal(source, f"{part} cannot be read, it is damaged") from error
 
 
-def _compare(found: str, expected: str, part: str, source: Path) -> None:
-    if found != expected:
+def _compare(digest: str, expected: str, part: str, source: Path) -> None:
+    if digest != expected:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
             f"{part} in {source} was changed (sha256 differs).",
@@ -200,7 +201,7 @@ def _compare(found: str, expected: str, part: str, source: Path) -> None:
 
 
 def refusal(source: Path, why: str) -> DiffusionSegmentError:
-    """What is said (INPUT_UNREADABLE) of files that cannot be imported."""
+    """The error (INPUT_UNREADABLE) of files that cannot be imported."""
     return DiffusionSegmentError(
         ErrorCode.INPUT_UNREADABLE,
         f"{source} cannot be imported: {why}.",

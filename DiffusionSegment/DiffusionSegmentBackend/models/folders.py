@@ -1,9 +1,8 @@
-"""Where models lie: those that come with the extension, and the user's own, which outlive its updates."""
+"""Folders of models: those bundled with the extension, and the user's own, which outlive its updates."""
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,45 +16,46 @@ def bundled_models_folder() -> Path:
 
 
 def user_models_folder() -> Path:
-    """The user's own models: $DIFFUSION_SEGMENT_MODELS, else a folder of the platform's place for data; may not exist.
+    """The user's own models: $DIFFUSION_SEGMENT_MODELS, else a folder of the platform's user data; may not exist.
 
     Linux: $XDG_DATA_HOME or ~/.local/share, macOS: ~/Library/Application Support, Windows: %APPDATA%. A user without a
-    home, as in some containers, has a folder of that number among the temporary files.
+    home directory, as in some containers, has a folder named after the user ID among the temporary files.
+
+    Raises:
+        ModuleNotFoundError: platformdirs is not installed, as in Slicer before its first use.
     """
     chosen = os.environ.get(USER_MODELS_VARIABLE)
-    if chosen:
-        return Path(os.path.expanduser(chosen))
-    if sys.platform == "win32":
-        place = Path(os.environ.get("APPDATA") or _home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        place = _home() / "Library" / "Application Support"
-    else:
-        place = Path(os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share")
-    return place / "DiffusionSegment" / "models"
+    return Path(os.path.expanduser(chosen)) if chosen else _user_data_folder() / "models"
 
 
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:
-        # Neither HOME nor an entry in the table of users.
-        return Path(tempfile.gettempdir()) / (f"home-{os.getuid()}" if hasattr(os, "getuid") else "home")
+def _user_data_folder() -> Path:
+    import platformdirs
+
+    folder = platformdirs.user_data_path("DiffusionSegment", appauthor=False, roaming=True)
+    if folder.parts[0] != "~":
+        return folder
+    # Neither HOME nor an entry in the password database.
+    home = f"home-{os.getuid()}" if hasattr(os, "getuid") else "home"
+    return Path(tempfile.gettempdir(), home, *folder.parts[1:])
 
 
 def model_folders() -> tuple[Path, ...]:
-    """Where a model is looked for by its name, in this order."""
-    return bundled_models_folder(), user_models_folder()
+    """The folders in which models are looked up by name, in this order; without platformdirs the bundled one only."""
+    try:
+        return bundled_models_folder(), user_models_folder()
+    except ModuleNotFoundError:
+        return (bundled_models_folder(),)
 
 
 def installed_descriptions(folders: Iterable[Path] | None = None) -> dict[str, Path]:
-    """The model.json of every installed model by the name of its folder; the first of a name is the one that counts.
+    """The model.json of every installed model by the name of its folder; the first of a name takes precedence.
 
-    What is hidden is left out: a model is written there before it moves to its place.
+    Hidden folders are skipped: models are written there before they are moved to their name.
     """
-    places = model_folders() if folders is None else folders
-    found = [path for folder in places for path in sorted(folder.glob("*/model.json"))]
+    searched = model_folders() if folders is None else folders
+    paths = [path for folder in searched for path in sorted(folder.glob("*/model.json"))]
     named: dict[str, Path] = {}
-    for path in found:
+    for path in paths:
         if not path.parent.name.startswith("."):
             named.setdefault(path.parent.name, path)
     return named

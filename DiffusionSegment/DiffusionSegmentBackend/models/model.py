@@ -1,4 +1,4 @@
-"""A model on disk and in memory: model.json, its networks' weights with their checksums, the device they run on."""
+"""Models in memory and on disk: networks on a device, and their weights with checksums."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from ..networks.precision import inference_dtype
 from ..networks.probe import Probe
 from ..networks.refiner import Refiner
 from ..networks.segmenter import Segmenter
-from .manifest import DESCRIPTION_FILE, NETWORKS, ModelDescription, find_model, is_installed, read_description
+from ..schema.model_manifest import NETWORKS
+from .manifest import DESCRIPTION_FILE, ModelDescription, find_model, is_installed, read_description
 from .pre_segmenter import PreSegmenter, ProbedFeatures, WholeSegmenter
 from .tile_shape import TileShape
 
-_MOST_LEVELS = 16
+_MAX_LEVELS = 16
 
 _log = logging.getLogger(__name__)
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -44,9 +45,10 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """The networks in evaluation mode on one device; neither a model that a user taught nor a segmenter has a refiner.
+    """The networks of a model in evaluation mode on a device.
 
-    Weights are float32; all but the body-part network compute in `dtype`, float32 or bfloat16.
+    Fine-tuned models and segmenters have no refiner. Weights are float32; all networks but the body-part network
+    compute in `dtype`, float32 or bfloat16.
     """
 
     description: ModelDescription
@@ -58,24 +60,24 @@ class Model:
 
     @property
     def tile(self) -> TileShape:
-        """What the networks see at once."""
+        """The shape of the networks' input."""
         return self.description.tile
 
     @property
     def backbone(self) -> Backbone:
-        """Of a model of the first generation.
+        """The backbone of a model of the first generation.
 
         Raises:
-            DiffusionSegmentError: WEIGHTS_MISSING for a model that has none.
+            DiffusionSegmentError: WEIGHTS_MISSING for a model without one.
         """
         return cast(Backbone, self._network("backbone"))
 
     @property
     def probe(self) -> Probe:
-        """Of a model of the first generation, or of a taught one.
+        """The probe of a model of the first generation, or of a fine-tuned one.
 
         Raises:
-            DiffusionSegmentError: WEIGHTS_MISSING for a model that has none.
+            DiffusionSegmentError: WEIGHTS_MISSING for a model without one.
         """
         return cast(Probe, self._network("probe"))
 
@@ -85,7 +87,7 @@ class Model:
         return self.pre_segmenter.networks[name]
 
     def on(self, device: str) -> Model:
-        """A copy of the model on another device, which computes as is best there."""
+        """A copy of the model on another device, in the best type for it."""
         target = choose_device(device)
         return replace(
             self,
@@ -100,7 +102,7 @@ class Model:
 def load_model(
     name_or_folder: str, device: str = "auto", *, precision: str = "auto", with_refiner: bool = True
 ) -> Model:
-    """Load all networks that a model of its kind has; the refiner only where it is wanted.
+    """Load all networks of a model; the refiner only with `with_refiner`.
 
     `precision` is "auto", "float32" or "bfloat16".
 
@@ -109,22 +111,22 @@ def load_model(
     """
     description = read_description(find_model(name_or_folder))
     if is_installed(description.folder):
-        # A folder that was copied by hand may have another name than its model.json; reports name what can be found.
+        # A folder may have another name than its model.json; reports state the name that can be looked up.
         description = replace(description, name=description.folder.name)
-    place = choose_device(device)
-    _log.info("model %s %s on %s", description.name, description.version, place)
+    target = choose_device(device)
+    _log.info("model %s %s on %s", description.name, description.version, target)
     names = description.needed_networks
     if not with_refiner:
         names = tuple(name for name in names if name != "refiner")
-    networks = {name: load_network(description, name).to(place) for name in names}
+    networks = {name: load_network(description, name).to(target) for name in names}
     for network in networks.values():
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     pre_segmenter = pre_segmenter_of(networks)
     check_geometry(description, pre_segmenter)
     return Model(
         description=description,
-        device=place,
-        dtype=inference_dtype(place, precision),
+        device=target,
+        dtype=inference_dtype(target, precision),
         bodypart=cast(BodyPartRegressor, networks["bodypart"]),
         pre_segmenter=pre_segmenter,
         refiner=cast(Refiner, networks["refiner"]) if "refiner" in networks else None,
@@ -132,7 +134,7 @@ def load_model(
 
 
 def pre_segmenter_of(networks: Mapping[str, nn.Module]) -> PreSegmenter:
-    """What the networks of a model, by their names in model.json, are together."""
+    """Combine the networks of a model, by their names in model.json."""
     if "segmenter" not in networks:
         return ProbedFeatures(cast(Backbone, networks["backbone"]), cast(Probe, networks["probe"]))
     segmenter = cast(Segmenter, networks["segmenter"])
@@ -142,7 +144,7 @@ def pre_segmenter_of(networks: Mapping[str, nn.Module]) -> PreSegmenter:
 
 
 def check_geometry(description: ModelDescription, pre_segmenter: PreSegmenter) -> None:
-    """Refuse a model.json whose grids, tile, channels or labels are not those of its networks.
+    """Refuse a model.json whose grids, tile, channels or labels do not fit its networks.
 
     Raises:
         DiffusionSegmentError: WEIGHTS_CORRUPT.
@@ -167,7 +169,7 @@ def check_geometry(description: ModelDescription, pre_segmenter: PreSegmenter) -
 
 
 def _sides(sides: tuple[int, int, int]) -> str:
-    """Along x, y, z, as model.json has them."""
+    """Sides (z, y, x) as text along x, y, z, as in model.json."""
     return " x ".join(str(n) for n in reversed(sides))
 
 
@@ -203,7 +205,7 @@ def load_network(description: ModelDescription, name: str) -> nn.Module:
 
 
 def weights_missing(description: ModelDescription, name: str) -> DiffusionSegmentError:
-    """The refusal of a model without the network `name`."""
+    """The error of a model without weights of the network `name`."""
     return DiffusionSegmentError(
         ErrorCode.WEIGHTS_MISSING,
         f"The model {description.name} has no weights for its {name}.",
@@ -212,14 +214,14 @@ def weights_missing(description: ModelDescription, name: str) -> DiffusionSegmen
 
 
 def _checked_weights(weights: dict[str, Tensor], name: str, architecture: dict[str, Any]) -> dict[str, Tensor]:
-    """The weights as float32, once they are all finite and the network that they are for has just these.
+    """The weights as float32, after a check that they are finite and have the shapes of the network.
 
-    The network is first built without memory, so that a foreign description cannot ask for more than there is.
+    The network is first built on the meta device, so that an untrusted description cannot exhaust the memory.
 
     Raises:
-        ValueError: they are not.
+        ValueError: a weight is not finite, missing, or of another shape.
     """
-    if any(isinstance(value, list) and len(value) > _MOST_LEVELS for value in architecture.values()):
+    if any(isinstance(value, list) and len(value) > _MAX_LEVELS for value in architecture.values()):
         raise ValueError("no network has so many levels")
     with torch.device("meta"):
         expected = {key: value.shape for key, value in _BUILDERS[name](**architecture).state_dict().items()}
@@ -231,30 +233,32 @@ def _checked_weights(weights: dict[str, Tensor], name: str, architecture: dict[s
 
 
 def check_base(description: ModelDescription) -> None:
-    """Refuse a taught model where the networks that it shares with its base are not those it was taught on.
+    """Refuse a fine-tuned model whose shared networks differ from those with which it was trained.
 
     Raises:
         DiffusionSegmentError: WEIGHTS_MISSING.
     """
     if description.base is None:
         return
-    taught = f"{description.name} was trained on {description.base.name} {description.base.version}"
+    trained_on = f"{description.name} was trained on {description.base.name} {description.base.version}"
     shared = {name: network for name, network in description.networks.items() if network.model is not None}
     paths = {name: description.file_of(name) for name in shared}
     if not all(path is not None and path.is_file() for path in paths.values()):
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_MISSING,
-            f"{taught}, which is not installed.",
+            f"{trained_on}, which is not installed.",
             hint=f"Import {description.base.name} first.",
         )
     if any(path is not None and sha256_of(path) != shared[name].sha256 for name, path in paths.items()):
         here = read_description(find_model(description.base.name)).version
-        found = "other weights of that version" if here == description.base.version else here
-        raise DiffusionSegmentError(ErrorCode.WEIGHTS_MISSING, f"{taught}; installed: {found}.", hint="Train it again.")
+        installed = "other weights of that version" if here == description.base.version else here
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_MISSING, f"{trained_on}; installed: {installed}.", hint="Train it again."
+        )
 
 
 def save_network(folder: Path, name: str, network: nn.Module, *, architecture: dict[str, Any]) -> None:
-    """Write `name`.safetensors in half precision and enter it into model.json; each file is replaced in one move.
+    """Write `name`.safetensors in half precision and add it to model.json; each file is replaced atomically.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -280,7 +284,7 @@ def save_network(folder: Path, name: str, network: nn.Module, *, architecture: d
 
 
 def share_network(folder: Path, name: str, owner: Path) -> None:
-    """Let the model in `folder` use the network `name` of its sibling in `owner`: one file for both."""
+    """Let the model in `folder` share the weights file of the network `name` of its sibling in `owner`."""
     entry = read_description(owner).raw["networks"][name]
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     raw.setdefault("networks", {})[name] = {**entry, "model": entry.get("model", owner.name)}
@@ -288,7 +292,7 @@ def share_network(folder: Path, name: str, owner: Path) -> None:
 
 
 def write_description(folder: Path, raw: dict[str, Any]) -> None:
-    """Replace `folder`/model.json in one move."""
+    """Replace `folder`/model.json atomically."""
     partial = folder / (DESCRIPTION_FILE + ".partial")
     partial.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / DESCRIPTION_FILE)
@@ -301,7 +305,7 @@ def sha256_of(path: Path) -> str:
 
 
 def weights_sha256(description: ModelDescription) -> str:
-    """One checksum over the checksums of all networks: the model's identity in provenance."""
+    """A checksum over the checksums of all networks, which identifies the model in the provenance."""
     joined = "".join(description.networks[name].sha256 for name in NETWORKS if name in description.networks)
     return hashlib.sha256(joined.encode()).hexdigest()
 

@@ -1,7 +1,7 @@
-"""What turns a tile into features and a first segmentation in one pass, whichever networks a model consists of.
+"""Features and pre-segmentation of a tile in one pass, for each kind of model.
 
-The first generation has a backbone and a probe on its features, the second one network for both. A model that a reader
-taught has a probe on the features of either.
+The first generation has a backbone and a probe on its features, the second one network for both. A fine-tuned model has
+a probe on the features of either.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..networks.segmenter import Segmenter
 from ..networks.space_to_depth import Stride
 from .tile_shape import Sides, TileShape
 
-# Measured (docs/PERFORMANCE.md) on a tile of 64^3: bytes of what the refiner reads of it, and of one pass.
+# Measured (docs/PERFORMANCE.md) on a tile of 64^3: bytes of the features that the refiner reads, and of one pass.
 _MEASURED_SIDE = 64
 _TILE_BYTES = {torch.bfloat16: 27e6, torch.float32: 43e6}
 _PASS_BYTES = {torch.bfloat16: 110e6, torch.float32: 330e6}
-# Measured likewise on a segmenter of the usual size: how often its maps are there at once. While the trunk runs, its
-# finest level; while the fine path runs, that, its own maps and the logits.
+# Measured likewise on a segmenter of the usual size: number of maps in memory at once. While the trunk runs, maps of
+# its finest level; while the fine path runs, these, its own maps and the logits.
 _TRUNK_COPIES = 6.3
 _KEPT_COPIES, _FINE_COPIES, _LOGIT_COPIES = 2.5, 2.5, 3.0
 _FINEST_LEVELS = 2
@@ -36,7 +36,7 @@ _FINEST_LEVELS = 2
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory in bytes: of the features kept of one tile, and of one pass beyond that."""
+    """Memory in bytes: of the stored features of one tile, and of one pass without them."""
 
     tile_bytes: float
     pass_bytes: float
@@ -62,7 +62,7 @@ class PreSegmenter(ABC):
 
     @abstractmethod
     def footprint(self, tile: TileShape, dtype: torch.dtype) -> Footprint:
-        """What a tile takes in memory, as `dtype` is computed with."""
+        """Memory of a tile, with computation in `dtype`."""
 
     @abstractmethod
     def to(self, device: torch.device) -> PreSegmenter:
@@ -70,7 +70,7 @@ class PreSegmenter(ABC):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features, finest level first."""
+        """Channels of the features, finest level first."""
         return self.trunk.channels
 
     @property
@@ -86,11 +86,11 @@ class PreSegmenter(ABC):
 
     @property
     def feature_timestep(self) -> int:
-        """The timestep of 1000 that the trunk is told of a clean image."""
+        """The timestep of 1000 with which the trunk is conditioned for an image without noise."""
         return self.trunk.feature_timestep
 
     def features(self, image: Tensor, coordinates: Tensor) -> list[Tensor]:
-        """The pyramid of a clean image."""
+        """The pyramid of an image without noise."""
         return self.trunk.features(image, F.avg_pool3d(coordinates, self.stride))
 
     def noisy_features(self, image: Tensor, coordinates: Tensor, *, timestep: int, noise: Tensor) -> list[Tensor]:
@@ -102,7 +102,7 @@ class PreSegmenter(ABC):
 
 @dataclass(frozen=True)
 class ProbedFeatures(PreSegmenter):
-    """A probe on features: of the backbone, or of a segmenter, whose own head then rests."""
+    """A probe on the features of a backbone, or of a segmenter, whose own head is then not used."""
 
     probe: Probe
 
@@ -142,7 +142,7 @@ class WholeSegmenter(PreSegmenter):
         return self.trunk.logits(image, pyramid).fine
 
     def footprint(self, tile: TileShape, dtype: torch.dtype) -> Footprint:
-        """From the sizes of the maps that are alive at once."""
+        """Computed from the sizes of the maps in memory at once."""
         number = 2.0 if dtype is torch.bfloat16 else 4.0
         trunk, levels = prod(tile.trunk_voxels), self.channels
         level, logits = number * levels[0] * trunk, 4.0 * self.trunk.classes

@@ -1,4 +1,4 @@
-"""The shape of a tile: its voxels on the model's grid, and how many of them a voxel of the trunk covers."""
+"""Shape of a tile: its voxels on the model's grid, and how many of them a voxel of the trunk's grid covers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TILE_SIDE = 64
 
 @dataclass(frozen=True)
 class TileShape:
-    """Sides (z, y, x) of a tile in voxels of the model's grid; a voxel of the trunk covers `stride` of them.
+    """Sides (z, y, x) of a tile in voxels of the model's grid; a voxel of the trunk's grid covers `stride` of them.
 
-    Networks run on the shape that they were trained with: group norm makes another shape another network.
+    Inference uses the shape of the training patches, because the statistics of group norm depend on it.
     """
 
     voxels: Sides
@@ -38,7 +38,7 @@ class TileShape:
         return z, y, x
 
     def covering(self, shape: Sequence[int]) -> Sides:
-        """The sides that tiles over `shape` (z, y, x) need: a tile at least, and whole voxels of the trunk."""
+        """`shape` (z, y, x) enlarged to at least a tile, and to whole voxels of the trunk's grid."""
         z, y, x = (
             -(-max(side, n) // step) * step for side, n, step in zip(self.voxels, shape, self.stride, strict=True)
         )

@@ -1,4 +1,4 @@
-"""Models of the user's own: stored outside the extension's folder, exported as a zip file, imported after checks.
+"""The user's own models: stored outside the extension's folder, exported as zip files, imported after checks.
 
 A fine-tuned model's folder holds model.json, probe.safetensors and manifest.json with the sha256 of both. Body-part
 network and the network that its features come from are those of its base model; it has no refiner. A whole model, as
@@ -31,9 +31,9 @@ from .archive import (
     write_archive,
 )
 from .folders import bundled_models_folder, user_models_folder
-from .foreign_model import FROM_BASE, check_model, probe_architecture, shared_networks
-from .manifest import CARD_FILE, DESCRIPTION_FILE, ModelDescription, read_description
-from .model import check_base, is_installed, save_network, sha256_of, weights_sha256
+from .manifest import CARD_FILE, DESCRIPTION_FILE, ModelDescription, is_installed, read_description
+from .model import check_base, save_network, sha256_of, weights_sha256
+from .model_check import INHERITED_FIELDS, check_model, probe_architecture, shared_networks
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _WINDOWS_DEVICE = re.compile(r"con|prn|aux|nul|com\d|lpt\d")
@@ -46,7 +46,7 @@ def is_model_name(name: str) -> bool:
 
 
 def check_free_name(name: str, *, replace: bool = False) -> None:
-    """Refuse a name that cannot be a model's, that a bundled model has, or that is taken unless `replace`.
+    """Refuse an invalid name, that of a bundled model, or an existing one unless `replace`.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -86,7 +86,7 @@ def save_user_model(
     """
     check_free_name(name, replace=replace)
     check_base_is_installed(base)
-    raw: dict[str, Any] = {key: base.raw[key] for key in FROM_BASE if key in base.raw}
+    raw: dict[str, Any] = {key: base.raw[key] for key in INHERITED_FIELDS if key in base.raw}
     raw = {"name": name, "title": title or name, "version": "1", **raw}
     if modality is not None and modality != base.modality:
         # HU are for CT alone; the networks go on seeing the same values.
@@ -94,11 +94,11 @@ def save_user_model(
         raw |= {"modality": modality, "window_unit": unit}
     raw["orientation"] = base.raw.get("orientation", "LPS")
     raw["labels"], raw["anatomy"] = labels, anatomy
-    # What a reader teaches may lie in many pieces: metastases, lymph nodes.
+    # Fine-tuned labels may consist of many pieces, such as metastases or lymph nodes.
     raw["defaults"] = {key: value for key, value in base.raw.get("defaults", {}).items() if key != "smallest_piece"}
     raw["channels"], raw["training_data"] = list(base.channels), training
     raw["licence"] = _licence_on(base)
-    # By its folder's name, under which it is looked for; that in its model.json may be another.
+    # The name of its folder, by which it is looked up; that in its model.json may differ.
     raw["base"] = {"name": base.folder.name, "version": base.version, "weights_sha256": weights_sha256(base)}
     raw["networks"] = {
         network: {**entry, "model": entry.get("model", base.folder.name)}
@@ -114,13 +114,13 @@ def save_user_model(
 
 
 def _licence_on(base: ModelDescription) -> str:
-    """The scans' licence is not known here; the networks of the base keep theirs."""
+    """The licence, unknown for the scans, with that of the base, whose networks are shared."""
     of_base = str(base.raw.get("licence") or "not stated")
     return f"not stated; its features are those of {base.folder.name} ({of_base})"
 
 
 def check_base_is_installed(base: ModelDescription) -> None:
-    """Refuse a base outside the folders of models: the fine-tuned model could not name it.
+    """Refuse a base outside the folders of models, which a fine-tuned model could not reference.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -155,7 +155,7 @@ def export_model(name_or_folder: str, zip_path: Path, *, name: str | None = None
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder among the temporary files; an OSError within becomes an error in words."""
+    """A temporary folder; an OSError is converted."""
     try:
         with tempfile.TemporaryDirectory(prefix="diffusion-segment-") as folder:
             yield Path(folder)
@@ -199,7 +199,7 @@ def _name_to_export(description: ModelDescription) -> str:
 
 
 def _packed(description: ModelDescription, name: str, folder: Path) -> ArchiveManifest:
-    """Copy a model into `folder` as it is given away: under `name`, its weights beside it, with a manifest.
+    """Copy a model to `folder` for export: under `name`, with its weights and a manifest.
 
     Raises:
         DiffusionSegmentError: WEIGHTS_MISSING, WEIGHTS_CORRUPT, INPUT_UNREADABLE for a file that is too large.
@@ -251,7 +251,7 @@ def import_model(source: Path, *, replace: bool = False, name: str | None = None
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE for what is no model, WEIGHTS_CORRUPT for a changed one,
-            OPTION for a name that is taken, WEIGHTS_MISSING when its base is not installed or differs.
+            OPTION for an existing name, WEIGHTS_MISSING when its base is not installed or differs.
     """
     if not source.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{source} does not exist.", hint="Check the path.")

@@ -1,1 +1,1 @@
-"""From a scan to organs with uncertainty: the one pipeline that the panel, the command line and tests call."""
+"""The pipeline from a scan to organs with uncertainty, as used by the panel, the command line and tests."""

@@ -1,9 +1,10 @@
-"""Is this a scan for the model? Refusals and warnings that need its values, or what was segmented in it."""
+"""Checks that a scan suits the model, by its values and by the pre-segmentation: refusals and warnings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,13 @@ from ..models.layout import organ_layout_mm
 from ..models.manifest import ModelDescription
 from .prepare import BODY_THRESHOLD
 
-# A CT in HU shows fat or air: some percent of its voxels lie below. An MR, which has no unit, is not negative.
+# In a CT in HU, at least a percent of the voxels is fat or air. The values of MR are not negative.
 _FAT_OR_AIR_HU = -50
-_MIN_SHARE_BELOW = 0.01
+_MIN_FAT_OR_AIR = 0.01
 
 
-def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None:
-    """Refuse what is not the model's modality, by the DICOM header where there is one, else by its values (k, j, i).
+def check_modality(array: NDArray[Any], *, expected: str, stated: str | None) -> None:
+    """Refuse a scan (k, j, i) of another modality than `expected`, by the DICOM header if `stated`, else by its values.
 
     Raises:
         DiffusionSegmentError: MODALITY.
@@ -46,15 +47,15 @@ def check_modality(array: NDArray, *, expected: str, stated: str | None) -> None
     )
 
 
-def shows_hounsfield(array: NDArray) -> bool:
-    """Whether the values (k, j, i) are those of a CT in HU: at least a percent of them air or fat."""
-    return float(np.mean(array < _FAT_OR_AIR_HU)) >= _MIN_SHARE_BELOW
+def shows_hounsfield(array: NDArray[Any]) -> bool:
+    """Whether the values (k, j, i) are those of a CT in HU: at least a percent of them is air or fat."""
+    return float(np.mean(array < _FAT_OR_AIR_HU)) >= _MIN_FAT_OR_AIR
 
 
 def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, float] | None) -> float | None:
-    """Share of tissue whose inferior-superior body coordinate lies in `span`, 0..1; None without a span.
+    """Fraction of the tissue whose inferior-superior body coordinate lies in `span` (mm), 0..1; None without a span.
 
-    Coordinates (3, z, y, x) in mm, image (z, y, x) in -1..1; 0 where there is no tissue.
+    `coordinates_mm` is (3, z, y, x), `image` (z, y, x) in -1..1. An image without tissue gives 0.
     """
     if span is None:
         return None
@@ -65,12 +66,12 @@ def share_in_reach(coordinates_mm: Tensor, image: Tensor, span: tuple[float, flo
 def organ_confidence(probabilities: Tensor) -> float:
     """Mean probability of the most likely class over voxels where it is an organ; (classes, z, y, x) -> 0..1."""
     best = probabilities.max(dim=0)
-    found = best.indices > 0
-    return float(best.values[found].mean()) if found.any() else 0.0
+    organs = best.indices > 0
+    return float(best.values[organs].mean()) if organs.any() else 0.0
 
 
 class Verdict(str, Enum):
-    """What the check says of a scan."""
+    """Outcome of a check."""
 
     ACCEPT = "accept"
     WARN = "warn"
@@ -79,7 +80,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict and, unless it is to accept, why: one plain sentence, and the code of a refusal."""
+    """A verdict, the reason in one sentence unless it is ACCEPT, and the error code of a refusal."""
 
     verdict: Verdict
     message: str = ""
@@ -88,7 +89,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class OrganMeasures:
-    """What a pre-segmentation says of the scan: mL of organs, their mean probability 0..1, their layout in mm."""
+    """Measures of a pre-segmentation: mL of organs, their mean probability 0..1, and `organ_layout_mm`."""
 
     organ_ml: float
     confidence: float
@@ -112,7 +113,7 @@ def organ_measures(pre: Tensor, description: ModelDescription) -> OrganMeasures:
 
 
 def judge_body_part(share: float | None, description: ModelDescription) -> Finding:
-    """By the share of the scan, 0..1, at the heights of the model's organs; None for a model without such heights."""
+    """Judge a scan by the fraction of its tissue at the level of the model's organs, as from `share_in_reach`."""
     limits = description.anatomy
     if share is None or share >= limits.usual_share_in_reach:
         return ACCEPTED
@@ -123,17 +124,17 @@ def judge_body_part(share: float | None, description: ModelDescription) -> Findi
 
 
 def judge_organs(measures: OrganMeasures, description: ModelDescription, *, share: float | None = None) -> Finding:
-    """By the organs that were segmented; all limits stand in model.json.
+    """Judge a scan by its segmented organs, with the limits of model.json.
 
-    Where the layout of the organs can be judged, it decides, and low confidence is no more than a warning (see
-    the report): tumours and odd fields of view lower it too. Elsewhere confidence decides. `share`, as for
-    `judge_body_part`, tells the reasons of such a refusal apart: at the right level of the body it is the appearance.
+    The layout of the organs decides where it can be measured; low confidence is then only a warning of the report,
+    because tumours and unusual fields of view lower it too. Otherwise confidence decides. With `share`, as for
+    `judge_body_part`, a refusal at the right level of the body is one for unusual appearance.
     """
     limits = description.anatomy
     layout = measures.layout_mm if limits.max_layout_mm is not None else None
-    unknown = layout is None and measures.confidence < limits.least_confidence
-    if measures.organ_ml < limits.least_organ_ml or unknown:
-        return _without_organs(measures, description, share)
+    uncertain = layout is None and measures.confidence < limits.min_confidence
+    if measures.organ_ml < limits.min_organ_ml or uncertain:
+        return _unrecognised(measures, description, share)
     if layout is None or limits.max_layout_mm is None:
         return ACCEPTED
     distance = f"on average {layout:.0f} mm from their usual positions"
@@ -151,18 +152,20 @@ def judge_organs(measures: OrganMeasures, description: ModelDescription, *, shar
     return ACCEPTED
 
 
-def _without_organs(measures: OrganMeasures, description: ModelDescription, share: float | None) -> Finding:
-    """The refusal of a scan in which hardly an organ was found, or none with confidence."""
-    few = measures.organ_ml < description.anatomy.least_organ_ml
-    seen = f"{measures.organ_ml:.1f} mL of organs" if few else f"a mean confidence of {100 * measures.confidence:.0f} %"
-    found = f"{_named(description)} finds {seen}."
+def _unrecognised(measures: OrganMeasures, description: ModelDescription, share: float | None) -> Finding:
+    """The refusal of a scan with too small a volume or too low a confidence of organs."""
+    few = measures.organ_ml < description.anatomy.min_organ_ml
+    measure = (
+        f"{measures.organ_ml:.1f} mL of organs" if few else f"a mean confidence of {100 * measures.confidence:.0f} %"
+    )
+    result = f"{_named(description)} finds {measure}."
     if share is not None and share < description.anatomy.usual_share_in_reach:
-        return Finding(Verdict.REFUSE, f"This scan shows another part of the body: {found}")
+        return Finding(Verdict.REFUSE, f"This scan shows another part of the body: {result}")
     outside = "outside the training distribution (unusual contrast, dose or disease"
     if share is None:
-        reason = f"This scan is {outside}, or another part of the body): {found}"
+        reason = f"This scan is {outside}, or another part of the body): {result}"
     else:
-        reason = f"This scan shows the right part of the body, but its appearance is {outside}): {found}"
+        reason = f"This scan shows the right part of the body, but its appearance is {outside}): {result}"
     return Finding(Verdict.REFUSE, reason, ErrorCode.UNUSUAL_APPEARANCE)
 
 
@@ -170,8 +173,8 @@ def _named(description: ModelDescription) -> str:
     return f'the model "{description.title}"'
 
 
-def heeded(finding: Finding, *, force: bool) -> list[str]:
-    """The warnings of a finding, none or one; a refusal that is overruled by `force` is a warning as well.
+def enforce(finding: Finding, *, force: bool) -> list[str]:
+    """The warnings of a finding, none or one; with `force` a refusal becomes a warning.
 
     Raises:
         DiffusionSegmentError: BODY_PART_MISMATCH or UNUSUAL_APPEARANCE for a refusal.

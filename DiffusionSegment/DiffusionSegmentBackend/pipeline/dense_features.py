@@ -1,7 +1,8 @@
-"""Frozen features of a whole scan, level by level, as researchers, similar voxels and teaching read them."""
+"""Frozen features of a whole scan, by level, for export, the similarity map and fine-tuning."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,24 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.noise import noise_field
-from ..imaging.volume import Grid, Volume, coarser_grid, model_grid
+from ..imaging.volume import Box, Grid, Volume, coarser_grid, model_grid
 from ..models.model import Model
-from ..models.tile_shape import Sides
+from ..models.tile_shape import Sides, TileShape
 from ..networks.bodypart import normalised
 from ..networks.precision import autocast
 from .features import body_box, body_coordinates, padded
 from .prepare import network_input
 from .progress import Progress, silent
-from .region import Box
 from .tiling import Tiling
 
 
 @dataclass(frozen=True)
 class DenseFeatures:
-    """Features of the body's box on the trunk's grid: from voxel `offset` (z, y, x) of `grid` on, `inside` voxels.
+    """Features of the body's box on the trunk's grid.
 
-    `levels[l]` is (channels[l], z / 2^l, y / 2^l, x / 2^l) in half precision on the CPU, `image` (z, y, x) in -1..1,
-    `coordinates_mm` (3, z, y, x). All three are padded at the far end to whole cells of the coarsest level.
+    Levels, image and coordinates are padded at the far end to multiples of the coarsest level's voxels.
+
+    Attributes:
+        levels: level l is (channels[l], z / 2^l, y / 2^l, x / 2^l), in half precision on the CPU.
+        image: the networks' input (z, y, x), -1..1.
+        coordinates_mm: body coordinates (3, z, y, x).
+        grid: the trunk's grid over the scan.
+        offset: the box's first voxel (z, y, x) of the grid.
+        inside: shape (z, y, x) of the box without padding.
     """
 
     levels: list[Tensor]
@@ -40,7 +47,7 @@ class DenseFeatures:
 def scan_features(
     volume: Volume, model: Model, *, timestep: int | None = None, seed: int = 0, progress: Progress = silent
 ) -> DenseFeatures:
-    """All levels of the features of a scan (k, j, i) in its own values, clean or as x_t at `timestep` of 1000.
+    """All levels of the features of a scan (k, j, i) in its own values, without noise or as x_t at `timestep` of 1000.
 
     Raises:
         DiffusionSegmentError: GEOMETRY, INPUT_VALUES; whatever `progress` raises.
@@ -50,9 +57,9 @@ def scan_features(
     with torch.inference_mode():
         image = torch.from_numpy(network_input(volume, grid, model.description))
         coordinates = body_coordinates(image, model)
-        box = _from_whole_voxels(body_box(image, least=tile.voxels), tile.stride)
-        image = _whole_cells(padded(image[box][None], tile=tile, value=-1.0), multiples, -1.0)[0]
-        coordinates = _whole_cells(padded(coordinates[(slice(None), *box)], tile=tile, value=0.0), multiples, 0.0)
+        box = _aligned_to_trunk(body_box(image, min_shape=tile.voxels), tile.stride)
+        image = _padded_to(padded(image[box][None], tile=tile, value=-1.0), multiples, -1.0)[0]
+        coordinates = _padded_to(padded(coordinates[(slice(None), *box)], tile=tile, value=0.0), multiples, 0.0)
         levels = dense_features(image, coordinates, model, timestep=timestep, seed=seed, progress=progress)
         return DenseFeatures(
             levels=levels,
@@ -64,8 +71,8 @@ def scan_features(
         )
 
 
-def _from_whole_voxels(box: Box, stride: Sides) -> Box:
-    """The box from the beginning of its first voxel on the trunk's grid on."""
+def _aligned_to_trunk(box: Box, stride: Sides) -> Box:
+    """The box with its start moved to the beginning of a voxel of the trunk's grid."""
     z, y, x = (slice(s.start // step * step, s.stop) for s, step in zip(box, stride, strict=True))
     return z, y, x
 
@@ -81,42 +88,56 @@ def dense_features(
 ) -> list[Tensor]:
     """All levels (channels, z / 2^l, ...) on the trunk's grid, in half precision, of an image in -1..1 on the model's.
 
-    They are the mean over tiles, weighted by `Tiling.weight`. Sides must be multiples of the features' coarsest cell,
-    and at least one tile.
+    They are the mean over tiles, weighted by `Tiling.weight`. The sides of the image must be multiples of the coarsest
+    level's voxels, and at least one tile.
     """
     shape = (image.shape[0], image.shape[1], image.shape[2])
     coordinates = normalised(coordinates_mm)
     noise = noise_field(shape, channels=1, seed=seed, sample=0, step=0)[0] if timestep else image
     network = model.pre_segmenter
     tiling = Tiling(shape, model.tile.voxels, step=network.multiples)
-    sides = model.tile.on_trunk(shape)
-    sums = [torch.zeros((c, *(side // 2**level for side in sides))) for level, c in enumerate(network.channels)]
-    weights = [
-        F.avg_pool3d(tiling.weight[None, None], [step * 2**level for step in model.tile.stride])[0, 0]
-        for level in range(len(sums))
-    ]
-    totals = [torch.zeros(one.shape[1:]) for one in sums]
-    for index, place in enumerate(tiling.tiles):
+    sums = _LevelSums(tiling, network.channels, model.tile)
+    for index, box in enumerate(tiling.tiles):
         progress("features", index, len(tiling.tiles))
-        tile = image[place][None, None].to(model.device, memory_format=torch.channels_last_3d)
-        known = coordinates[(slice(None), *place)][None].to(model.device)
+        tile = image[box][None, None].to(model.device, memory_format=torch.channels_last_3d)
+        tile_coordinates = coordinates[(slice(None), *box)][None].to(model.device)
         with autocast(model.device, model.dtype):
             if timestep is None:
-                pyramid = network.features(tile, known)
+                pyramid = network.features(tile, tile_coordinates)
             else:
-                fresh = noise[place][None, None].to(model.device)
-                pyramid = network.noisy_features(tile, known, timestep=timestep, noise=fresh)
-        for level, features in enumerate(pyramid):
-            # Sides and beginnings of tiles are multiples of the coarsest cell, so no cell straddles two tiles.
-            steps = [step * 2**level for step in model.tile.stride]
-            cells = tuple(slice(s.start // step, s.stop // step) for s, step in zip(place, steps, strict=True))
-            sums[level][(slice(None), *cells)] += weights[level] * features[0].float().cpu()
-            totals[level][cells] += weights[level]
+                tile_noise = noise[box][None, None].to(model.device)
+                pyramid = network.noisy_features(tile, tile_coordinates, timestep=timestep, noise=tile_noise)
+        sums.add(box, pyramid)
     progress("features", len(tiling.tiles), len(tiling.tiles))
-    return [(one / total).half() for one, total in zip(sums, totals, strict=True)]
+    return sums.means()
 
 
-def _whole_cells(tensor: Tensor, multiples: Sides, value: float) -> Tensor:
-    """(channels, z, y, x) grown at the far end to multiples of the coarsest cell."""
+class _LevelSums:
+    """Weighted sums over tiles of the levels of a feature pyramid."""
+
+    def __init__(self, tiling: Tiling, channels: Sequence[int], tile: TileShape) -> None:
+        sides = tile.on_trunk(tiling.shape)
+        # Voxels (z, y, x) of the model's grid that a voxel of each level covers.
+        self._strides = [[step * 2**level for step in tile.stride] for level in range(len(channels))]
+        self._sums = [torch.zeros((c, *(side // 2**level for side in sides))) for level, c in enumerate(channels)]
+        self._weights = [F.avg_pool3d(tiling.weight[None, None], stride)[0, 0] for stride in self._strides]
+        self._totals = [torch.zeros(level.shape[1:]) for level in self._sums]
+
+    def add(self, box: Box, pyramid: Sequence[Tensor]) -> None:
+        """Add the features of one tile, whose box consists of whole voxels of the coarsest level."""
+        for level, features in enumerate(pyramid):
+            inside = tuple(
+                slice(s.start // step, s.stop // step) for s, step in zip(box, self._strides[level], strict=True)
+            )
+            self._sums[level][(slice(None), *inside)] += self._weights[level] * features[0].float().cpu()
+            self._totals[level][inside] += self._weights[level]
+
+    def means(self) -> list[Tensor]:
+        """Weighted means of all levels in half precision."""
+        return [(level / total).half() for level, total in zip(self._sums, self._totals, strict=True)]
+
+
+def _padded_to(tensor: Tensor, multiples: Sides, value: float) -> Tensor:
+    """A tensor (channels, z, y, x) padded at the far end to multiples (z, y, x) of voxels."""
     sides = zip(tensor.shape[:0:-1], reversed(multiples), strict=True)
     return F.pad(tensor, [amount for n, multiple in sides for amount in (0, -n % multiple)], value=value)

@@ -1,4 +1,4 @@
-"""Islands: pieces of an organ much smaller than its largest, somewhere else in the body, and hardly ever that organ."""
+"""Removal of islands: small connected pieces of an organ apart from its largest piece, which are rarely that organ."""
 
 from __future__ import annotations
 
@@ -8,47 +8,54 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-# Measured on 27 validation CTs (docs/EVIDENCE.md), rounded up: of 123 islands 6 were mostly the organ.
-_STILL_ORGAN = 0.1
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+# Probability that an island is the organ. Measured on 27 validation CTs (docs/EVIDENCE.md), rounded up: of 123
+# islands 6 were mostly the organ.
+_ORGAN_PROBABILITY = 0.1
+_CONNECTIVITY_26 = np.ones((3, 3, 3), dtype=bool)
 
 
-def sink_islands(
-    probabilities: Tensor, *, smallest_piece: float, marks: Tensor | None = None, within: Tensor | None = None
+def remove_islands(
+    probabilities: Tensor, *, smallest_piece: float, scribbles: Tensor | None = None, within: Tensor | None = None
 ) -> NDArray[np.uint8]:
-    """Give islands in probabilities (classes, z, y, x) to the background, in place; a tenth of doubt stays.
+    """Move the probability of islands to the background, in place; a tenth stays with the organ.
 
-    An island is a connected piece of an organ (26 neighbours) smaller than `smallest_piece`, 0..1, of the organ's
-    largest; at 0 there are none. A piece in which a reader's `marks` (z, y, x), k + 1 for label k, hold that organ is
-    none. Voxels that are False in `within` (z, y, x) stay as they are. Returns the labels that islands had (z, y, x).
+    Args:
+        probabilities: (classes, z, y, x), modified in place.
+        smallest_piece: size of the smallest piece that is kept, relative to the organ's largest, 0..1. An island is a
+            smaller 26-connected piece of an organ; at 0 there are none.
+        scribbles: corrections (z, y, x), k + 1 for label k. A piece with a scribble of its own label is not an island.
+        within: bool (z, y, x); voxels outside are not changed.
+
+    Returns:
+        The labels (z, y, x) that the islands had, 0 elsewhere.
     """
     if smallest_piece <= 0:
         return np.zeros(tuple(probabilities.shape[1:]), dtype=np.uint8)
     labels = _labels(probabilities)
-    held = None if marks is None else marks.numpy() == labels + 1
+    held = None if scribbles is None else scribbles.numpy() == labels + 1
     islands = find_islands(labels, smallest_piece=smallest_piece, held=held)
     if within is not None:
         islands[~within.numpy()] = 0
     for value in np.unique(islands[islands > 0]).tolist():
-        places = torch.from_numpy(islands == value)
-        both = probabilities[0][places] + probabilities[value][places]
-        probabilities[value][places] = _STILL_ORGAN * both
-        probabilities[0][places] = (1 - _STILL_ORGAN) * both
+        voxels = torch.from_numpy(islands == value)
+        both = probabilities[0][voxels] + probabilities[value][voxels]
+        probabilities[value][voxels] = _ORGAN_PROBABILITY * both
+        probabilities[0][voxels] = (1 - _ORGAN_PROBABILITY) * both
     return islands
 
 
 def find_islands(
     labels: NDArray[np.uint8], *, smallest_piece: float, held: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
-    """The label of every voxel that is part of an island, else 0; shape of `labels` (z, y, x).
+    """The label of every voxel of an island, 0 elsewhere; of the shape of `labels` (z, y, x).
 
-    A piece with a voxel that is `held` (z, y, x) is none.
+    A piece that contains a voxel of the mask `held` (z, y, x) is not an island.
     """
     islands = np.zeros_like(labels)
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        pieces, count = ndimage.label(labels[box] == value, structure=_TOUCHING)
+        pieces, count = ndimage.label(labels[box] == value, structure=_CONNECTIVITY_26)
         if count > 1:
             sizes = np.bincount(pieces.ravel())
             small = sizes < smallest_piece * sizes[1:].max()
@@ -61,18 +68,18 @@ def find_islands(
 
 def pieces_of(islands: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.intp]]]:
     """The label and the voxels (n, 3) of each island."""
-    found = []
+    islands_by_label = []
     for value in np.unique(islands[islands > 0]).tolist():
-        pieces, count = ndimage.label(islands == value, structure=_TOUCHING)
-        found += [(value, np.argwhere(pieces == number)) for number in range(1, count + 1)]
-    return found
+        pieces, count = ndimage.label(islands == value, structure=_CONNECTIVITY_26)
+        islands_by_label += [(value, np.argwhere(pieces == number)) for number in range(1, count + 1)]
+    return islands_by_label
 
 
 def _labels(probabilities: Tensor) -> NDArray[np.uint8]:
-    """The likeliest label, class by class: argmax would take eight bytes a voxel, and eight times as long."""
+    """The arg max over classes as uint8; torch's takes eight bytes per voxel and eight times as long."""
     labels = torch.zeros(tuple(probabilities.shape[1:]), dtype=torch.uint8)
     best = probabilities[0].clone()
-    for value, rival in enumerate(probabilities[1:], start=1):
-        labels.masked_fill_(rival > best, value)
-        torch.maximum(best, rival, out=best)
+    for value, probability in enumerate(probabilities[1:], start=1):
+        labels.masked_fill_(probability > best, value)
+        torch.maximum(best, probability, out=best)
     return labels.numpy()

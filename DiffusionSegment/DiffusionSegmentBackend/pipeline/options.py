@@ -1,4 +1,4 @@
-"""What the pipeline is asked for, and the sampling plan that follows from it."""
+"""Options of a run on a scan, and the sampling plan that they resolve to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .sampling import SamplingPlan
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions(RunOptions):
-    """Run options, and what belongs to one scan.
+    """Run options, and those that belong to one scan.
 
-    `modality` is that of the scan, where its file states one. `presegmentation` holds labels of the model in the scan's
-    geometry (k, j, i), from any source: the samples start from it instead of the probe's (Guo et al. 2022 take any
-    network's).
+    Attributes:
+        modality: DICOM modality of the scan, if stated.
+        presegmentation: labels of the model in the scan's geometry (k, j, i), from any source, from which the samples
+            start instead of the probe's (Guo et al. 2022).
     """
 
     modality: str | None = None
@@ -28,13 +29,13 @@ class SegmentOptions(RunOptions):
 def options_for_scan(
     options: RunOptions, *, modality: str | None = None, presegmentation: NDArray[np.uint8] | None = None
 ) -> SegmentOptions:
-    """Run options together with what belongs to one scan."""
+    """Run options together with those that belong to one scan."""
     values = {item.name: getattr(options, item.name) for item in fields(RunOptions)}
     return SegmentOptions(**values, modality=modality, presegmentation=presegmentation)
 
 
 def plan_of(options: RunOptions, model: Model) -> tuple[SamplingPlan, int]:
-    """The sampling plan and the number of samples, after a check of every option.
+    """The sampling plan and the number of samples, after validation of the options.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -47,7 +48,7 @@ def plan_of(options: RunOptions, model: Model) -> tuple[SamplingPlan, int]:
 
 
 def resolve(options: RunOptions, model: Model) -> RunPlan:
-    """The run that the options ask of a model: its defaults filled in, organs by name in the order of the labels.
+    """Resolve options with the defaults of a model; organs are names in the order of the model's labels.
 
     Raises:
         DiffusionSegmentError: OPTION.

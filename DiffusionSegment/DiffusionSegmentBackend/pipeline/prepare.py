@@ -1,6 +1,8 @@
-"""From a scan's values to what the networks see: the model's window scaled to -1..1."""
+"""Preprocessing: resampling to the model's grid, and intensity windowing to -1..1."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, check_values
 from ..models.manifest import ModelDescription
 
-# Above this an image in -1..1 shows the body; a little stricter than tissue against air, for noise around it.
+# Threshold of the body in an image in -1..1; above that between air and tissue, because of the noise around the body.
 BODY_THRESHOLD = -0.9
 _FLOAT32 = np.finfo(np.float32)
 
@@ -17,7 +19,7 @@ _FLOAT32 = np.finfo(np.float32)
 def network_input(
     volume: Volume, grid: Grid, description: ModelDescription, *, what: str = "The scan"
 ) -> NDArray[np.float32]:
-    """A scan on the model's grid as its networks see it: (z, y, x), -1..1; `what` names it where it is refused.
+    """A scan on the model's grid as the input of its networks: (z, y, x), -1..1; `what` names it in errors.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES for NaN or infinity, and as `window_of`.
@@ -26,21 +28,21 @@ def network_input(
     return windowed(grid.to_grid(volume.array), window_of(volume.array, description, what=what))
 
 
-def window_of(array: NDArray, description: ModelDescription, *, what: str = "The scan") -> tuple[float, float]:
-    """The values of a scan (k, j, i) that become -1 and 1.
+def window_of(array: NDArray[Any], description: ModelDescription, *, what: str = "The scan") -> tuple[float, float]:
+    """The values of a scan (k, j, i) that are scaled to -1 and 1.
 
-    Percentiles are those of all voxels as they were acquired, so that a scan with another gain or offset (MR has no
-    unit) gives the same input.
+    Percentiles are taken over all voxels before resampling, so that the input does not depend on gain and offset of the
+    scan (MR has no unit).
 
     Raises:
-        DiffusionSegmentError: INPUT_VALUES where the percentiles of the scan are the same value.
+        DiffusionSegmentError: INPUT_VALUES where both percentiles of the scan are the same value.
     """
     if description.window_unit != "percentile":
         return description.window
     low, high = (float(value) for value in np.percentile(array, description.window))
-    # What float32, in which the grid is, cannot tell apart is no contrast either.
-    least = max(_FLOAT32.tiny, _FLOAT32.eps * max(abs(low), abs(high)))
-    if not high - low > least:
+    # The grid is float32: smaller differences are lost.
+    min_range = max(_FLOAT32.tiny, _FLOAT32.eps * max(abs(low), abs(high)))
+    if not high - low > min_range:
         first, last = description.window
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
@@ -50,8 +52,8 @@ def window_of(array: NDArray, description: ModelDescription, *, what: str = "The
     return low, high
 
 
-def windowed(values: NDArray, window: tuple[float, float]) -> NDArray[np.float32]:
+def windowed(values: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
     """Clip to `window`, in the unit of the values, and scale it linearly to -1..1, float32."""
     low, high = window
-    scaled = (np.clip(values, low, high) - low) * (2.0 / (high - low)) - 1.0
+    scaled: NDArray[np.floating[Any]] = (np.clip(values, low, high) - low) * (2.0 / (high - low)) - 1.0
     return scaled.astype(np.float32)

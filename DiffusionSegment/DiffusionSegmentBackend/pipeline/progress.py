@@ -1,4 +1,4 @@
-"""How a run tells where it is, and how it is stopped: the callback may raise `errors.Cancelled`."""
+"""Progress callbacks of a run; a callback stops the run by raising `errors.Cancelled`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called after every unit of work; a tile of a denoising step is the largest."""
+    """Called after every unit of work, of which a tile of a denoising step is the largest."""
 
     def __call__(self, stage: str, done: int, total: int, /) -> None:
-        """`done` of `total` units of `stage` are finished."""
+        """Report that `done` of `total` units of `stage` are finished."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A progress that tells nobody."""
+    """A progress that does nothing."""
 
 
 def counted(progress: Progress, stage: str, total: int) -> Callable[[], None]:
-    """What is called before each of `total` units of `stage` and tells how many are done."""
+    """A function to call before each of `total` units of `stage`, which reports the number of units finished."""
     begun = itertools.count()
     return lambda: progress(stage, next(begun), total)
 
@@ -29,15 +29,15 @@ def part_of(progress: Progress, index: int, count: int) -> Progress:
     return lambda stage, done, total: progress(stage, index * total + done, count * total)
 
 
-def within(progress: Progress, index: int, count: int) -> Progress:
+def part_of_correction(progress: Progress, index: int, count: int) -> Progress:
     """Progress of part `index` of `count` equal parts as one stage, "correct", in hundredths of a part.
 
-    A part's features take about a third of its time.
+    The features take about a third of the time of a part.
     """
 
-    def tell(stage: str, done: int, total: int) -> None:
-        share = done / max(total, 1)
-        hundredths = 30 * share if stage == "features" else 30 + 70 * share
+    def report(stage: str, done: int, total: int) -> None:
+        fraction = done / max(total, 1)
+        hundredths = 30 * fraction if stage == "features" else 30 + 70 * fraction
         progress("correct", 100 * index + int(hundredths), 100 * count)
 
-    return tell
+    return report

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..imaging.volume import Grid
+from ..imaging.volume import Box, Grid
 from ..models.tile_shape import TileShape
 from .session import Prediction
 
-Box = tuple[slice, slice, slice]
-
-# What the networks see around the region, voxels of the trunk: an organ is known by its neighbours.
+# Context of the networks' input around the region, in voxels of the trunk's grid.
 _CONTEXT_VOXELS = 16
 
 
 def region_mask(region: tuple[float, ...], grid: Grid) -> Tensor:
-    """Grid voxels (z, y, x), bool, whose centre lies in the box; `region` is its matrix from -1..1 to LPS mm, by rows.
+    """Mask (z, y, x) of the grid voxels whose centre lies in an oriented box.
+
+    `region` is the 4x4 matrix, row by row, from the cube -1..1 to LPS mm.
 
     Raises:
-        DiffusionSegmentError: OPTION for a matrix that is none or spans no space, GEOMETRY for a box beside the scan.
+        DiffusionSegmentError: OPTION for a matrix that is singular or not 4x4, GEOMETRY for a box outside the scan.
     """
     matrix = np.array(region, dtype=np.float64)
     if matrix.size != 16 or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix.reshape(4, 4))) < 1e-6:
@@ -43,29 +43,29 @@ def region_mask(region: tuple[float, ...], grid: Grid) -> Tensor:
 
 
 def box_for(mask: Tensor, body: Box, *, tile: TileShape) -> Box:
-    """Where the networks look: the region and some context, inside the body's box where they meet, a tile at least."""
+    """The networks' input: the region with context, intersected with the body's box, enlarged to at least a tile."""
     sides = []
-    for axis, (n, known) in enumerate(zip(mask.shape, body, strict=True)):
-        found = mask.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten()
-        context, least = _CONTEXT_VOXELS * tile.stride[axis], tile.voxels[axis]
-        low, high = int(found[0]) - context, int(found[-1]) + 1 + context
-        if max(low, known.start) < min(high, known.stop):
-            low, high = max(low, known.start), min(high, known.stop)
-        low = max(0, low - max(0, least - (high - low) + 1) // 2)
-        low = min(low, max(0, n - least))
-        sides.append(slice(low, min(n, max(high, low + least))))
+    for axis, (n, body_side) in enumerate(zip(mask.shape, body, strict=True)):
+        planes = mask.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten()
+        context, min_side = _CONTEXT_VOXELS * tile.stride[axis], tile.voxels[axis]
+        low, high = int(planes[0]) - context, int(planes[-1]) + 1 + context
+        if max(low, body_side.start) < min(high, body_side.stop):
+            low, high = max(low, body_side.start), min(high, body_side.stop)
+        low = max(0, low - max(0, min_side - (high - low) + 1) // 2)
+        low = min(low, max(0, n - min_side))
+        sides.append(slice(low, min(n, max(high, low + min_side))))
     return sides[0], sides[1], sides[2]
 
 
 def confined(probabilities: Tensor, inside: Tensor) -> Tensor:
-    """Probabilities (classes, z, y, x) that are certain of the background where `inside` (z, y, x) is False."""
+    """Probabilities (classes, z, y, x) with certain background where `inside` (z, y, x) is False."""
     kept = probabilities * inside
     kept[0] += ~inside
     return kept
 
 
 def confined_prediction(prediction: Prediction, inside: Tensor) -> Prediction:
-    """A prediction that says nothing outside the region; `inside` (z, y, x) is the mask in its own box."""
+    """A prediction with certain background outside the region; `inside` (z, y, x) is the mask in its box."""
     return replace(
         prediction,
         pre=confined(prediction.pre, inside),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -16,16 +15,20 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..models.manifest import Label, ModelDescription
 from ..models.model import Model, weights_sha256
+from ..schema.provenance import Provenance, Software
+from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
+from ..schema.run_options import RunPlan
 from .checks import organ_confidence
 from .islands import pieces_of
-from .review import ReviewRegion
 from .uncertainty import volume_interval_ml
 
 if TYPE_CHECKING:
     from .session import Session
 
-_EDGE_SHARE = 0.02
-_NOTABLE_ML = 1.0
+# An organ is cut off where more than this fraction of its voxels lies in one face of the scan.
+_MAX_FACE_FRACTION = 0.02
+# Minimum volume of removed islands of an organ for a warning.
+_MIN_ISLAND_ML = 1.0
 
 
 def build_report(
@@ -36,35 +39,46 @@ def build_report(
     session: Session,
     model: Model,
     seconds: dict[str, float],
-) -> dict[str, Any]:
-    """The report of one run: `labels` in the scan's geometry, `prediction` the final probabilities on the grid."""
+) -> Report:
+    """Build the report of a run.
+
+    Args:
+        labels: the segmentation in the scan's own geometry (k, j, i).
+        prediction: the final probabilities (classes, z, y, x) on the model's grid.
+        review: the regions to review, largest score first.
+        session: the run.
+        model: the networks of the run.
+        seconds: seconds by stage.
+    """
     counts = _counts(labels, model.description.classes)
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
     wanted = session.wanted
     chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
     best = prediction.argmax(axis=0)
-    organs = [
+    organs = tuple(
         _organ(label, prediction[label.value], best == label.value, counts[label.value] * session.voxel_ml, voxel_ml)
         for label in chosen
-    ]
+    )
     confidence = organ_confidence(torch.from_numpy(prediction))
-    taken_out = _taken_out(session.prediction.islands.numpy(), best, chosen, voxel_ml)
-    return {
-        "organs": organs,
-        "review": [asdict(region) for region in review],
-        "confidence": round(confidence, 4),
-        "taken_out": taken_out,
-        "warnings": [session.notice] * bool(session.notice)
-        + list(session.prediction.warnings)
-        + _unusual_appearance(confidence, model.description)
-        + _warnings(labels, counts, organs, session.region)
-        + _notable(taken_out),
-        "timings_s": with_total(seconds),
-        "peak_memory_mb": round(peak_memory_mb()),
-        "predicted_memory_mb": round(session.way.bytes / 2**20),
-        "scales": scales(model.description.classes),
-        "provenance": _provenance(session, model, chosen),
-    }
+    removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
+    return Report(
+        organs=organs,
+        review=tuple(review),
+        confidence=round(confidence, 4),
+        taken_out=removed,
+        warnings=(
+            *([session.notice] if session.notice else []),
+            *session.prediction.warnings,
+            *_unusual_appearance(confidence, model.description),
+            *_warnings(labels, counts, organs, session.region),
+            *_island_warnings(removed),
+        ),
+        timings_s=with_total(seconds),
+        peak_memory_mb=round(peak_memory_mb()),
+        predicted_memory_mb=round(session.memory_plan.bytes / 2**20),
+        scales=scales(model.description.classes),
+        provenance=_provenance(session, model, chosen),
+    )
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:
@@ -72,73 +86,77 @@ def with_total(seconds: dict[str, float]) -> dict[str, float]:
     return {**seconds, "total": round(sum(seconds.values()), 3)}
 
 
-def scales(classes: int) -> dict[str, dict[str, Any]]:
-    """What the values of the maps mean: 0 to 1, entropies in nats divided by the largest possible, ln(classes)."""
+def scales(classes: int) -> dict[str, MapScale]:
+    """Units of the maps: 0 to 1, entropies in nats divided by their maximum, ln(classes)."""
     nats = round(math.log(classes), 4)
     return {
-        "uncertainty": {"quantity": "entropy / ln(classes)", "classes": classes, "nats_at_1": nats},
-        "mutual_information": {"quantity": "mutual information / ln(classes)", "classes": classes, "nats_at_1": nats},
+        "uncertainty": MapScale(quantity="entropy / ln(classes)", classes=classes, nats_at_1=nats),
+        "mutual_information": MapScale(quantity="mutual information / ln(classes)", classes=classes, nats_at_1=nats),
     }
 
 
-def _provenance(session: Session, model: Model, chosen: Sequence[Label]) -> dict[str, Any]:
-    plan = session.plan
-    return {
-        "software": f"DiffusionSegment {__version__}",
-        "model": model.description.name,
-        "version": model.description.version,
-        "sha256": weights_sha256(model.description),
-        "seed": plan.seed,
-        "samples": session.samples if model.refiner is not None else 0,
-        "steps": plan.steps if model.refiner is not None else 0,
-        "schedule": plan.schedule,
-        "sampler": plan.sampler,
-        "abar_start": plan.abar_start,
-        "organs": [label.name for label in chosen] if session.wanted else None,
-        "region": list(session.region) if session.region is not None else None,
-        "device": model.device.type,
-        "precision": str(model.dtype).removeprefix("torch."),
-        "torch": torch.__version__,
-    }
+def _provenance(session: Session, model: Model, chosen: Sequence[Label]) -> Provenance:
+    description, plan = model.description, session.plan
+    return Provenance(
+        software=Software(
+            software=f"DiffusionSegment {__version__}",
+            version=description.version,
+            sha256=weights_sha256(description),
+            torch=torch.__version__,
+        ),
+        plan=RunPlan(
+            model=description.name,
+            samples=session.samples if model.refiner is not None else 0,
+            steps=plan.steps if model.refiner is not None else 0,
+            seed=plan.seed,
+            sampler=plan.sampler,
+            schedule=plan.schedule,
+            abar_start=plan.abar_start,
+            organs=tuple(label.name for label in chosen) if session.wanted else None,
+            region=session.region,
+            device=model.device.type,
+            precision=str(model.dtype).removeprefix("torch."),
+        ),
+    )
 
 
 def _organ(
     label: Label, probability: NDArray[np.float32], inside: NDArray[np.bool_], volume_ml: float, voxel_ml: float
-) -> dict[str, Any]:
+) -> OrganResult:
     low, high = volume_interval_ml(probability, voxel_ml)
-    return {
-        "name": label.name,
-        "title": label.title,
-        "value": label.value,
-        "volume_ml": round(volume_ml, 2),
-        "volume_interval_ml": [round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)],
-        "confidence": round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
-    }
+    return OrganResult(
+        name=label.name,
+        title=label.title,
+        value=label.value,
+        volume_ml=round(volume_ml, 2),
+        volume_interval_ml=(round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)),
+        confidence=round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
+    )
 
 
-def _taken_out(
+def _removed_islands(
     islands: NDArray[np.uint8], best: NDArray[np.intp], chosen: Sequence[Label], voxel_ml: float
-) -> list[dict[str, Any]]:
-    """Pieces and mL of each organ that were taken out as islands; not those that a reader has brought back."""
+) -> tuple[RemovedPieces, ...]:
+    """Number and mL of the islands that were removed, by organ; without those that a correction has restored."""
     pieces = [(value, voxels) for value, voxels in pieces_of(islands) if np.mean(best[tuple(voxels.T)] == value) < 0.5]
-    found = []
+    removed = []
     for label in chosen:
         sizes = [len(voxels) for value, voxels in pieces if value == label.value]
         if sizes:
             volume_ml = round(sum(sizes) * voxel_ml, 2)
-            found.append({"name": label.name, "title": label.title, "pieces": len(sizes), "volume_ml": volume_ml})
-    return found
+            removed.append(RemovedPieces(name=label.name, title=label.title, pieces=len(sizes), volume_ml=volume_ml))
+    return tuple(removed)
 
 
-def _notable(taken_out: Sequence[dict[str, Any]]) -> list[str]:
-    large = [f"{o['title'].lower()} {o['volume_ml']:.1f} mL" for o in taken_out if o["volume_ml"] >= _NOTABLE_ML]
+def _island_warnings(removed: Sequence[RemovedPieces]) -> list[str]:
+    large = [f"{o.title.lower()} {o.volume_ml:.1f} mL" for o in removed if o.volume_ml >= _MIN_ISLAND_ML]
     if not large:
         return []
     return [f"Removed small separate pieces, not counted above: {', '.join(large)}. The alternatives show them."]
 
 
 def _unusual_appearance(confidence: float, description: ModelDescription) -> list[str]:
-    """A scan outside the training distribution gives organs of low confidence, wherever in the body it lies."""
+    """A warning of low confidence, as for a scan outside the training distribution."""
     if confidence >= description.anatomy.usual_confidence:
         return []
     return [
@@ -148,24 +166,24 @@ def _unusual_appearance(confidence: float, description: ModelDescription) -> lis
 
 
 def _counts(labels: NDArray[np.uint8], classes: int) -> NDArray[np.intp]:
-    """Voxels of each label; slice by slice, because counting takes eight bytes a voxel."""
+    """Number of voxels of each label; slice by slice, because `bincount` takes eight bytes per voxel."""
     return sum((np.bincount(part.ravel(), minlength=classes) for part in labels), np.zeros(classes, dtype=np.intp))
 
 
 def _warnings(
     labels: NDArray[np.uint8],
     counts: NDArray[np.intp],
-    organs: list[dict[str, Any]],
+    organs: Sequence[OrganResult],
     region: tuple[float, ...] | None,
 ) -> list[str]:
-    """Organs cut off by the first or last slices of any axis, and organs not found."""
+    """Warnings of organs that are cut off by a face of the scan, and of organs without any voxel."""
     warnings = []
     faces = [_counts(labels.take([n], axis=axis), len(counts)) for axis in range(3) for n in (0, -1)]
-    at_edge = np.max(faces, axis=0) > _EDGE_SHARE * counts
-    cut = [organ["title"].lower() for organ in organs if at_edge[organ["value"]]]
+    at_edge = np.max(faces, axis=0) > _MAX_FACE_FRACTION * counts
+    cut = [organ.title.lower() for organ in organs if at_edge[organ.value]]
     if cut:
         warnings.append(f"Cut off by the edge of the scan; volume may be incomplete: {', '.join(cut)}.")
-    missing = [organ["title"].lower() for organ in organs if organ["volume_ml"] == 0]
+    missing = [organ.title.lower() for organ in organs if organ.volume_ml == 0]
     if missing:
         where = "" if region is None else " in the region of interest"
         warnings.append(f"Not found{where}: {', '.join(missing)}.")
@@ -173,11 +191,11 @@ def _warnings(
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MB."""
-    held = psutil.Process().memory_info()
-    if hasattr(held, "peak_wset"):
-        # Windows, whose Python has no module resource.
-        return float(held.peak_wset) / 2**20
+    """Peak resident set size of this process in MB (2^20 bytes)."""
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):
+        # On Windows, where Python has no module `resource`.
+        return float(memory.peak_wset) / 2**20
     import resource
 
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

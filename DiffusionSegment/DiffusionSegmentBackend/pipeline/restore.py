@@ -1,53 +1,52 @@
-"""From the model's grid back to the scan's own voxels, slab by slab so that memory stays small."""
+"""Resampling of maps from the model's grid to the scan's voxels, slab by slab to limit memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..imaging.volume import Grid, linear_taps
+from ..imaging.volume import Box, Grid, linear_taps
 from .memory import Allocate, in_memory
 
-Box = tuple[slice, slice, slice]
-
 _SLAB = 16
-# Rounding must not cost a class its box.
-_BARELY = 0.999
+# Tolerance of the bound 1 / classes below which a class cannot be the arg max.
+_BOUND_TOLERANCE = 0.999
 
 
 def restore_labels(
-    probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, room: Allocate = in_memory
+    probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, allocate: Allocate = in_memory
 ) -> NDArray[np.uint8]:
-    """Arg max of linearly interpolated probabilities (classes, z, y, x), from grid voxel `offset` on: (k, j, i).
+    """Arg max (k, j, i) of the linearly interpolated probabilities (classes, z, y, x), which begin at voxel `offset`.
 
-    The winner of a voxel has at least an equal share, and so has a neighbour on the grid: each class is interpolated
-    only in the box of voxels that can see such a neighbour.
+    The probability of the arg max is at least 1 / classes, and so it is at one of the neighbours on the grid: each
+    class is interpolated only in the bounding box of the voxels with such a neighbour.
     """
-    labels = _scan_sized(grid, np.uint8, room)
+    labels = _scan_sized(grid, np.uint8, allocate)
     target = grid.order.apply(labels)
-    could_win = [probabilities[0] < 1, *(p > _BARELY / len(probabilities) for p in probabilities[1:])]
-    boxes = {c: native_box(voxels, offset, grid) for c, voxels in enumerate(could_win) if c and bool(voxels.any())}
+    candidates = [probabilities[0] < 1, *(p > _BOUND_TOLERANCE / len(probabilities) for p in probabilities[1:])]
+    boxes = {c: native_box(voxels, offset, grid) for c, voxels in enumerate(candidates) if c and bool(voxels.any())}
     if not boxes:
         return labels
-    box = _around(list(boxes.values()))
+    box = _bounding_box(list(boxes.values()))
     for z in range(box[0].start, box[0].stop, _SLAB):
         slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
         best = interpolated(probabilities[:1], offset, grid, slab)[0]
-        winner = torch.zeros(best.shape, dtype=torch.uint8)
-        for value, place in boxes.items():
-            rows = slice(max(slab[0].start, place[0].start), min(slab[0].stop, place[0].stop))
+        arg_max = torch.zeros(best.shape, dtype=torch.uint8)
+        for value, class_box in boxes.items():
+            rows = slice(max(slab[0].start, class_box[0].start), min(slab[0].stop, class_box[0].stop))
             if rows.start >= rows.stop:
                 continue
-            part = (rows, place[1], place[2])
-            share = interpolated(probabilities[value : value + 1], offset, grid, part)[0]
-            own = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, slab, strict=True))
-            winner[own].masked_fill_(share > best[own], value)
-            torch.maximum(best[own], share, out=best[own])
-        target[slab] = winner.numpy()
+            part = (rows, class_box[1], class_box[2])
+            probability = interpolated(probabilities[value : value + 1], offset, grid, part)[0]
+            in_slab = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, slab, strict=True))
+            arg_max[in_slab].masked_fill_(probability > best[in_slab], value)
+            torch.maximum(best[in_slab], probability, out=best[in_slab])
+        target[slab] = arg_max.numpy()
     return labels
 
 
@@ -57,15 +56,15 @@ def restore_map(
     grid: Grid,
     *,
     outside: float | None = 0.0,
-    room: Allocate = in_memory,
+    allocate: Allocate = in_memory,
 ) -> NDArray[np.float32]:
-    """Linear interpolation of (z, y, x) given from grid voxel `offset` on: float32 (k, j, i), `outside` elsewhere.
+    """Linear interpolation (k, j, i), float32, of a map (z, y, x) that begins at grid voxel `offset`.
 
-    `outside` None extends the values at the edge.
+    Elsewhere the result is `outside`; None extends the values at the edge of the map.
     """
-    result = _scan_sized(grid, np.float32, room)
+    result = _scan_sized(grid, np.float32, allocate)
     if outside is not None:
-        # The grid's next voxels beyond the map have that value too.
+        # A rim of `outside`, so that values fall off to it within a voxel of the grid.
         before = [min(1, o) for o in offset]
         after = [min(1, n - o - side) for o, n, side in zip(offset, grid.shape, values.shape, strict=True)]
         values = np.pad(values, list(zip(before, after, strict=True)), constant_values=outside)
@@ -82,12 +81,15 @@ def restore_map(
 
 
 def restore_nearest(
-    places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid, room: Allocate = in_memory
+    values: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid, allocate: Allocate = in_memory
 ) -> NDArray[np.uint8]:
-    """The nearest grid voxel's value of (z, y, x), given from grid voxel `offset` on: uint8 (k, j, i), 0 elsewhere."""
-    result = _scan_sized(grid, np.uint8, room)
+    """Nearest-neighbour interpolation (k, j, i), uint8, of a map (z, y, x) that begins at grid voxel `offset`.
+
+    The result is 0 outside the map.
+    """
+    result = _scan_sized(grid, np.uint8, allocate)
     if grid.native_to_grid is not None:
-        _fill_nearest(grid.order.apply(result), places, offset, grid)
+        _fill_nearest(grid.order.apply(result), values, offset, grid)
         return result
     indices, inside = [], []
     for axis in range(3):
@@ -95,32 +97,32 @@ def restore_nearest(
             0, grid.native_shape[axis], grid.native_spacing[2 - axis], grid.shape[axis], grid.spacing[2 - axis]
         )
         nearest = np.where(weight < 0.5, low, high) - offset[axis]
-        known = np.flatnonzero((nearest >= 0) & (nearest < places.shape[axis]))
-        indices.append(nearest[known])
-        inside.append(known)
-    if all(len(known) for known in inside):
-        z, y, x = (slice(int(known[0]), int(known[-1]) + 1) for known in inside)
-        grid.order.apply(result)[z, y, x] = places[np.ix_(*indices)]
+        planes = np.flatnonzero((nearest >= 0) & (nearest < values.shape[axis]))
+        indices.append(nearest[planes])
+        inside.append(planes)
+    if all(len(planes) for planes in inside):
+        z, y, x = (slice(int(planes[0]), int(planes[-1]) + 1) for planes in inside)
+        grid.order.apply(result)[z, y, x] = values[np.ix_(*indices)]
     return result
 
 
 def _fill_nearest(
-    target: NDArray[np.uint8], places: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid
+    target: NDArray[np.uint8], values: NDArray[np.uint8], offset: tuple[int, int, int], grid: Grid
 ) -> None:
     """`restore_nearest` for a sheared scan, into its canonical voxels."""
-    if not places.any():
+    if not values.any():
         return
-    box = native_box(torch.from_numpy(places > 0), offset, grid)
+    box = native_box(torch.from_numpy(values > 0), offset, grid)
     for z in range(box[0].start, box[0].stop, _SLAB):
         slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
         nearest = np.rint(_grid_positions(grid, slab)).astype(int) - offset
-        inside = np.all((nearest >= 0) & (nearest < places.shape), axis=-1)
-        found = places[tuple(np.where(inside[..., None], nearest, 0).reshape(-1, 3).T)].reshape(inside.shape)
-        target[slab] = np.where(inside, found, 0)
+        inside = np.all((nearest >= 0) & (nearest < values.shape), axis=-1)
+        read = values[tuple(np.where(inside[..., None], nearest, 0).reshape(-1, 3).T)].reshape(inside.shape)
+        target[slab] = np.where(inside, read, 0)
 
 
 def _grid_positions(grid: Grid, box: Box) -> NDArray[np.float64]:
-    """Where the canonical native voxels of a box lie on the grid of a sheared scan: (z, y, x, 3), as z, y, x."""
+    """Grid indices (z, y, x, 3), as z, y, x, of the canonical native voxels of a box of a sheared scan."""
     assert grid.native_to_grid is not None
     to_grid = grid.native_to_grid
     z, y, x = (np.arange(s.start, s.stop, dtype=np.float64) for s in box)
@@ -133,10 +135,10 @@ def _grid_positions(grid: Grid, box: Box) -> NDArray[np.float64]:
     )
 
 
-def _scan_sized(grid: Grid, dtype: type[np.generic], room: Allocate) -> NDArray:
+def _scan_sized(grid: Grid, dtype: type[np.generic], allocate: Allocate) -> NDArray[Any]:
     """Zeros of the scan's own shape (k, j, i)."""
     own = grid.order.undo(np.broadcast_to(np.uint8(0), grid.native_shape))
-    return room(own.shape, dtype)
+    return allocate(own.shape, dtype)
 
 
 def _whole(grid: Grid) -> Box:
@@ -144,21 +146,21 @@ def _whole(grid: Grid) -> Box:
     return slice(0, z), slice(0, y), slice(0, x)
 
 
-def _around(boxes: Sequence[Box]) -> Box:
+def _bounding_box(boxes: Sequence[Box]) -> Box:
     z, y, x = (slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3))
     return z, y, x
 
 
 def native_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -> Box:
-    """Native canonical voxels that can see a foreground voxel of the grid."""
+    """Box of the canonical native voxels whose interpolation depends on a foreground voxel of the grid."""
     if grid.native_to_grid is not None:
         return _sheared_box(foreground, offset, grid)
     box = []
     for axis in range(3):
-        found = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
+        planes = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
         ratio = grid.spacing[2 - axis] / grid.native_spacing[2 - axis]
-        low = int(np.floor((int(found[0]) - 0.5) * ratio)) - 1
-        high = int(np.ceil((int(found[-1]) + 1.5) * ratio)) + 1
+        low = int(np.floor((int(planes[0]) - 0.5) * ratio)) - 1
+        high = int(np.ceil((int(planes[-1]) + 1.5) * ratio)) + 1
         box.append(slice(max(0, low), min(grid.native_shape[axis], high)))
     return box[0], box[1], box[2]
 
@@ -167,10 +169,10 @@ def _sheared_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -
     assert grid.native_to_grid is not None
     ends = []
     for axis in (2, 1, 0):
-        found = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
-        # Values at the grid's own edge reach beyond it.
-        low = -np.inf if int(found[0]) == 0 else int(found[0]) - 1.5
-        high = np.inf if int(found[-1]) == grid.shape[axis] - 1 else int(found[-1]) + 1.5
+        planes = foreground.any(dim=[a for a in range(3) if a != axis]).nonzero().flatten() + offset[axis]
+        # Values at the edge of the grid are extended beyond it.
+        low = -np.inf if int(planes[0]) == 0 else int(planes[0]) - 1.5
+        high = np.inf if int(planes[-1]) == grid.shape[axis] - 1 else int(planes[-1]) + 1.5
         ends.append((max(low, -2.0), min(high, grid.shape[axis] + 1.0)))
     corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1)
     back = np.linalg.inv(grid.native_to_grid)
@@ -186,22 +188,22 @@ def _sheared_box(foreground: Tensor, offset: tuple[int, int, int], grid: Grid) -
 def in_native_box(box: Box, grid: Grid) -> Box:
     """A box of canonical voxels (z, y, x) as the scan's own (k, j, i)."""
     own = [slice(0)] * 3
-    for axis, place in enumerate(box):
+    for axis, side in enumerate(box):
         world = 2 - axis
         n = grid.native_shape[axis]
-        turned = slice(n - place.stop, n - place.start) if grid.order.flips[world] else place
-        own[2 - grid.order.axes[world]] = turned
+        flipped = slice(n - side.stop, n - side.start) if grid.order.flips[world] else side
+        own[2 - grid.order.axes[world]] = flipped
     return own[0], own[1], own[2]
 
 
 def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: Box) -> Tensor:
-    """Linear interpolation of (c, z, y, x), given from grid voxel `offset` on, at canonical native voxels of a box."""
+    """Linear interpolation of maps (c, z, y, x), which begin at grid voxel `offset`, at the native voxels of a box."""
     if grid.native_to_grid is not None:
         return _interpolated_sheared(probabilities, offset, grid, box)
     result = probabilities
-    for axis, place in enumerate(box):
+    for axis, side in enumerate(box):
         low, high, weight = linear_taps(
-            place.start, place.stop, grid.native_spacing[2 - axis], grid.shape[axis], grid.spacing[2 - axis]
+            side.start, side.stop, grid.native_spacing[2 - axis], grid.shape[axis], grid.spacing[2 - axis]
         )
         last = probabilities.shape[axis + 1] - 1
         below = result.index_select(axis + 1, torch.from_numpy(np.clip(low - offset[axis], 0, last))).float()
@@ -212,7 +214,7 @@ def interpolated(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid
 
 
 def _interpolated_sheared(probabilities: Tensor, offset: tuple[int, int, int], grid: Grid, box: Box) -> Tensor:
-    """`interpolated` for a sheared scan; as there, values at the edge reach beyond it."""
+    """`interpolated` for a sheared scan; as there, values at the edge are extended beyond it."""
     positions = _grid_positions(grid, box) - offset
     size = np.array(probabilities.shape[1:])
     if positions.size == 0:
@@ -220,7 +222,7 @@ def _interpolated_sheared(probabilities: Tensor, offset: tuple[int, int, int], g
     low = np.clip(np.floor(positions.min(axis=(0, 1, 2))), 0, size - 1).astype(int)
     high = np.clip(np.ceil(positions.max(axis=(0, 1, 2))), low, size - 1).astype(int) + 1
     part = probabilities[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]].float()
-    # grid_sample counts -1 to 1 from the first voxel's centre to the last one's, as x, y, z.
+    # Coordinates of grid_sample are x, y, z, and -1 to 1 from the centre of the first voxel to that of the last.
     scaled = 2 * (positions - low) / np.maximum(high - low - 1, 1) - 1
     points = torch.from_numpy(scaled[..., ::-1].astype(np.float32))[None]
     sampled = torch.nn.functional.grid_sample(part[None], points, padding_mode="border", align_corners=True)

@@ -1,8 +1,8 @@
-"""Regions that a reader should look at first: where two classes compete, ranked by the volume expected to be wrong."""
+"""Regions to review: connected regions of uncertainty between two classes, ranked by the expected volume of errors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,42 +11,32 @@ from scipy import ndimage
 
 from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
+from ..schema.report import ReviewRegion
 
-_DOUBT = 0.2
+# Minimum probability, per voxel, that the label is wrong.
+_MIN_UNCERTAINTY = 0.2
 _MIN_ML = 0.1
 _MAX_REGIONS = 20
 
 
-@dataclass(frozen=True)
-class ReviewRegion:
-    """One connected region of doubt between two labels, 0 the background.
-
-    `score`: mL expected to be wrong; `centroid_lps_mm` lies inside it.
-    """
-
-    organ: str
-    rival: str
-    value: int
-    rival_value: int
-    centroid_lps_mm: tuple[float, float, float]
-    volume_ml: float
-    score: float
-    sentence: str
-
-
 def regions_to_review(
-    probabilities: NDArray[np.floating], grid: Grid, offset: tuple[int, int, int], description: ModelDescription
+    probabilities: NDArray[np.floating[Any]], grid: Grid, offset: tuple[int, int, int], description: ModelDescription
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
-    """Worst first, at most 20, and where they are: (z, y, x), n + 1 inside region n.
+    """The regions to review, largest score first, at most 20.
 
-    `probabilities` (classes, z, y, x) begin at voxel `offset` (z, y, x) of the grid.
+    Args:
+        probabilities: (classes, z, y, x), beginning at voxel `offset` (z, y, x) of the grid.
+        grid: the model's grid.
+        offset: first voxel of the probabilities.
+        description: the model, for the names of the labels.
+
+    Returns:
+        The regions, and a map (z, y, x), uint8, with n + 1 inside region n.
     """
-    names = ["background", *(label.title.lower() for label in description.labels)]
-    keys = ["background", *(label.name for label in description.labels)]
     classes = probabilities.shape[0]
-    doubt, pair = _contested(probabilities)
+    uncertainty, pair = _uncertain_pairs(probabilities)
     voxel_ml = float(np.prod(grid.spacing)) / 1000.0
-    found: list[tuple[ReviewRegion, tuple[slice, ...], NDArray[np.bool_]]] = []
+    candidates: list[tuple[ReviewRegion, tuple[slice, ...], NDArray[np.bool_]]] = []
     for code in np.unique(pair[pair > 0]):
         components, _ = ndimage.label(pair == code)
         for index, box in enumerate(ndimage.find_objects(components), start=1):
@@ -54,45 +44,59 @@ def regions_to_review(
             volume = np.count_nonzero(inside) * voxel_ml
             if volume < _MIN_ML:
                 continue
-            score = float(doubt[box][inside].sum()) * voxel_ml
+            score = float(uncertainty[box][inside].sum()) * voxel_ml
             start = np.array([s.start for s in box]) + np.array(offset)
-            first, second = divmod(int(code), classes)
-            wrong = f"about {100 * score / volume:.0f} % of these voxels are expected to be wrong"
-            region = ReviewRegion(
-                organ=keys[first],
-                rival=keys[second],
-                value=first,
-                rival_value=second,
-                volume_ml=round(volume, 2),
-                score=round(score, 3),
-                centroid_lps_mm=_inner_centre(inside, start, grid),
-                sentence=f"{names[first].capitalize()} or {names[second]}? {volume:.1f} mL, {wrong}.",
-            )
-            found.append((region, box, inside))
-    found = sorted(found, key=lambda item: -item[0].score)[:_MAX_REGIONS]
-    places = np.zeros(doubt.shape, dtype=np.uint8)
-    for number, (_, box, inside) in enumerate(found, start=1):
-        places[box][inside] = number
-    return [region for region, _, _ in found], places
+            centre = _inner_centre(inside, start, grid)
+            candidates.append((_region(divmod(int(code), classes), volume, score, centre, description), box, inside))
+    candidates = sorted(candidates, key=lambda item: -item[0].score)[:_MAX_REGIONS]
+    numbers = np.zeros(uncertainty.shape, dtype=np.uint8)
+    for number, (_, box, inside) in enumerate(candidates, start=1):
+        numbers[box][inside] = number
+    return [region for region, _, _ in candidates], numbers
 
 
-def _contested(probabilities: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """1 - the largest probability (z, y, x), and higher label * classes + lower label of the two largest, if doubtful.
+def _region(
+    pair: tuple[int, int],
+    volume_ml: float,
+    score: float,
+    centre: tuple[float, float, float],
+    description: ModelDescription,
+) -> ReviewRegion:
+    """A region between two label values, with its description in words."""
+    titles = ["background", *(label.title.lower() for label in description.labels)]
+    names = ["background", *(label.name for label in description.labels)]
+    first, second = pair
+    wrong = f"about {100 * score / volume_ml:.0f} % of these voxels are expected to be wrong"
+    return ReviewRegion(
+        organ=names[first],
+        competing_organ=names[second],
+        value=first,
+        competing_value=second,
+        volume_ml=round(volume_ml, 2),
+        score=round(score, 3),
+        centroid_lps_mm=centre,
+        sentence=f"{titles[first].capitalize()} or {titles[second]}? {volume_ml:.1f} mL, {wrong}.",
+    )
 
-    Slice by slice, because indices take eight bytes a voxel and class.
+
+def _uncertain_pairs(probabilities: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The uncertainty 1 - max p (z, y, x), and the pair of the two most probable labels where that is large.
+
+    The pair is coded as higher label * classes + lower label, 0 elsewhere. Slice by slice, because torch's indices take
+    eight bytes per voxel and class.
     """
-    doubt = np.empty(probabilities.shape[1:], dtype=np.float32)
+    uncertainty = np.empty(probabilities.shape[1:], dtype=np.float32)
     pair = np.zeros(probabilities.shape[1:], dtype=np.int32)
-    for z in range(len(doubt)):
+    for z in range(len(uncertainty)):
         best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
-        doubt[z] = 1.0 - best.values[0].numpy()
+        uncertainty[z] = 1.0 - best.values[0].numpy()
         codes = best.indices.max(dim=0).values * len(probabilities) + best.indices.min(dim=0).values
-        pair[z] = np.where(doubt[z] > _DOUBT, codes.numpy(), 0)
-    return doubt, pair
+        pair[z] = np.where(uncertainty[z] > _MIN_UNCERTAINTY, codes.numpy(), 0)
+    return uncertainty, pair
 
 
-def _inner_centre(inside: NDArray[np.bool_], start: NDArray, grid: Grid) -> tuple[float, float, float]:
-    """LPS of the region's voxel nearest to its centroid: a bent region's centroid may lie outside it."""
+def _inner_centre(inside: NDArray[np.bool_], start: NDArray[np.integer[Any]], grid: Grid) -> tuple[float, float, float]:
+    """LPS mm of the region's voxel nearest to its centroid, which may itself lie outside the region."""
     voxels = np.argwhere(inside)
     nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
     x, y, z = grid.lps(nearest + start)

@@ -1,4 +1,4 @@
-"""Few-step reverse diffusion, started from a noised pre-segmentation.
+"""Reverse diffusion in few steps, started from a noised pre-segmentation.
 
 PD-DDPM (Guo et al. 2022, arXiv 2210.17408): x_T' = sqrt(abar_T') x_pre + sqrt(1 - abar_T') noise, then the reverse
 chain.
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ..diffusion.reverse import reverse_step
 from ..diffusion.schedule import Schedule, add_noise
+from ..imaging.volume import Box
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """abar at the start and after each step: `steps` + 1 falling noise levels, the last one clean.
+    """Noise levels of a sample: alpha_bar at the start and after each of `steps` steps, ending at the clean state.
 
-    `abar_start` = 1 leaves the pre-segmentation without noise: one pass of a deterministic refiner.
+    `abar_start` is alpha_bar at T'; at 1 the pre-segmentation has no noise, for one pass of a deterministic refiner.
     """
 
     schedule: str
@@ -32,7 +33,7 @@ class SamplingPlan:
 
     @property
     def alpha_bars(self) -> list[float]:
-        """Signal shares, evenly spaced in the schedule's time from T' to 0."""
+        """alpha_bar at `steps` + 1 times, evenly spaced in the schedule's time from T' to 0."""
         schedule = Schedule(self.schedule)
         start = schedule.step_of(self.abar_start)
         times = torch.linspace(start, 0, self.steps + 1).round().long()
@@ -46,12 +47,13 @@ def coded(probabilities: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a volume: the whole's shape (z, y, x) and the place in it."""
+    """A `box` of a larger volume of the shape `whole` (z, y, x)."""
 
     whole: tuple[int, int, int]
-    place: tuple[slice, slice, slice]
+    box: Box
 
 
+# (x_t, alpha_bar, previous x_0 or None) -> probabilities of x_0.
 PredictX0 = Callable[[Tensor, float, Tensor | None], Tensor]
 
 
@@ -60,8 +62,11 @@ def sample_steps(
 ) -> Iterator[Tensor]:
     """The estimate of x_0, probabilities (classes, z, y, x), after each step of one sample.
 
-    `pre` is the pre-segmentation (classes, z, y, x); `predict_x0(x_t, alpha_bar, previous)` gives probabilities of the
-    clean label map, `previous` being its answer to the step before; `noise(step)` is standard normal, of pre's shape.
+    Args:
+        pre: the pre-segmentation, probabilities (classes, z, y, x).
+        predict_x0: `predict_x0(x_t, alpha_bar, previous)` estimates x_0; `previous` is the estimate of the step before.
+        plan: noise levels and sampler.
+        noise: `noise(step)` is standard normal, of the shape of `pre`.
     """
     alpha_bars = plan.alpha_bars
     x_t = add_noise(coded(pre), noise(0), torch.tensor(alpha_bars[0]))

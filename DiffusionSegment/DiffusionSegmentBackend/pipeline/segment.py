@@ -1,8 +1,8 @@
-"""The one pipeline: scan -> body coordinates -> features, pre-segmentation -> K samples x S steps -> maps, report.
+"""The pipeline: scan -> body coordinates -> features and pre-segmentation -> K samples of S steps -> maps and report.
 
-Paper 1 (Li et al. 2025): features of a denoising backbone that knows body coordinates, a probe on them.
-Paper 3 (Guo et al. 2022): the reverse process starts from the noised pre-segmentation.
-Paper 2 (Fu et al. 2023): the mean of samples is ensembled with the non-diffusion prediction.
+Li et al. 2025: features of a denoising backbone conditioned on body coordinates, and a probe on them.
+Guo et al. 2022: the reverse process starts from the noised pre-segmentation.
+Fu et al. 2023: the mean of the samples is ensembled with the non-diffusion prediction.
 """
 
 from __future__ import annotations
@@ -22,9 +22,17 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, model_grid
 from ..models.model import Model
 from .checks import check_modality
-from .memory import RunSize, choose_way, in_memory, memory_errors, on_disk, resident_bytes, with_fallback
+from .memory import (
+    RunSize,
+    choose_memory_plan,
+    in_memory,
+    memory_errors,
+    on_disk,
+    resident_bytes,
+    with_fallback,
+)
 from .options import SegmentOptions, plan_of
-from .prediction import Job, predict
+from .prediction import PredictionRequest, ShowPresegmentation, predict
 from .prepare import network_input
 from .progress import Progress, silent
 from .region import region_mask
@@ -52,7 +60,7 @@ class Segmentation:
     report: dict[str, Any]
 
 
-# What takes a preview: labels, uint8, in the scan's own geometry (k, j, i).
+# Receives the labels of the pre-segmentation, uint8, in the scan's own geometry (k, j, i).
 Preview = Callable[[NDArray[np.uint8]], None]
 
 
@@ -64,14 +72,14 @@ def segment(
     progress: Progress = silent,
     folder: Path | None = None,
 ) -> Segmentation:
-    """Segment a scan (k, j, i), HU for a CT; `folder` is as in `delivered`.
+    """Segment a scan (k, j, i), HU for a CT; `folder` is as in `build_segmentation`.
 
     Raises:
         DiffusionSegmentError: OPTION, GEOMETRY, INPUT_VALUES, MODALITY, BODY_PART_MISMATCH,
             UNUSUAL_APPEARANCE, OUT_OF_MEMORY, OUT_OF_GPU_MEMORY.
     """
     session = open_session(volume, model, options, progress=progress)
-    return delivered(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
+    return build_segmentation(session, model, bodypart=options.bodypart, progress=progress, folder=folder)
 
 
 def open_session(
@@ -81,16 +89,22 @@ def open_session(
     *,
     progress: Progress = silent,
     preview: Preview | None = None,
-    islands: bool = False,
+    keep_islands: bool = False,
 ) -> Session:
-    """Run all networks on a scan (k, j, i), HU for a CT. The same scan, options and device give the same bits.
+    """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
-    `preview` gets the pre-segmentation before the samples are drawn. Islands stay in all maps where `islands` is True.
+    Args:
+        volume: the scan.
+        model: the networks, on their device.
+        options: options of the run.
+        progress: called after every unit of work.
+        preview: called with the labels of the pre-segmentation before the samples are drawn.
+        keep_islands: do not remove islands from any map.
 
     Raises:
         DiffusionSegmentError: as `segment`.
     """
-    watch, held = Stopwatch(), resident_bytes()
+    watch, resident = Stopwatch(), resident_bytes()
     plan, samples = plan_of(options, model)
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
     with torch.inference_mode(), memory_errors():
@@ -98,47 +112,62 @@ def open_session(
             progress("prepare", 0, 1)
             grid, image = _on_grid(volume, model, options)
 
-        def show(pre: Tensor, offset: tuple[int, int, int]) -> None:
-            assert preview is not None
-            preview(restore_labels(keep_organs(pre, wanted), offset, grid))
-
-        job = Job(
+        request = PredictionRequest(
             image=image,
             plan=plan,
             samples=samples,
             tile=model.tile,
             force=options.force,
-            islands=islands,
-            given=_given(options, volume, grid, model),
+            keep_islands=keep_islands,
+            presegmentation=_presegmentation_on_grid(options, volume, grid, model),
             region=None if options.region is None else region_mask(options.region, grid),
-            show=None if preview is None else show,
+            show=None if preview is None else _restored_preview(preview, wanted, grid),
         )
-        way = choose_way(_size(job, volume, model, bodypart=options.bodypart), limit_gb=options.memory_limit_gb)
+        size = _run_size(request, volume, model, bodypart=options.bodypart)
+        memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
 
-        def run(on: Model, most_slices: int | None) -> Prediction:
-            return predict(job, on, watch=watch, progress=progress, most_slices=most_slices)
+        def run(on: Model, max_slices: int | None) -> Prediction:
+            return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
 
-        prediction, notice = with_fallback(model, way.most_slices, run)
+        prediction, notice = with_fallback(model, memory_plan.max_slices, run)
     _log.info("%s samples of %s steps, seconds by stage: %s", samples, plan.steps, watch.seconds)
-    session = Session(grid, image, prediction, plan, samples, wanted, volume.voxel_ml, watch.seconds, options.region)
-    return replace(session, way=replace(way, bytes=way.bytes + held), notice=notice or way.notice)
+    return Session(
+        grid=grid,
+        image=image,
+        prediction=prediction,
+        plan=plan,
+        samples=samples,
+        wanted=wanted,
+        voxel_ml=volume.voxel_ml,
+        seconds=watch.seconds,
+        region=options.region,
+        memory_plan=replace(memory_plan, bytes=memory_plan.bytes + resident),
+        notice=notice or memory_plan.notice,
+    )
+
+
+def _restored_preview(preview: Preview, wanted: list[int], grid: Grid) -> ShowPresegmentation:
+    def show(pre: Tensor, offset: tuple[int, int, int]) -> None:
+        preview(restore_labels(keep_organs(pre, wanted), offset, grid))
+
+    return show
 
 
 def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Grid, Tensor]:
-    """The model's grid over a scan and what the networks see there (z, y, x), -1..1; another modality is refused."""
+    """The model's grid over a scan, and the networks' input on it (z, y, x), -1..1, after a check of the modality."""
     if not options.force:
         check_modality(volume.array, expected=model.description.modality, stated=options.modality)
     grid = model_grid(volume, spacing=model.description.spacing_mm)
     return grid, torch.from_numpy(network_input(volume, grid, model.description))
 
 
-def _size(job: Job, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
+def _run_size(request: PredictionRequest, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
     return RunSize(
         scan_voxels=volume.array.size,
-        grid_voxels=job.image.numel(),
-        box=model.tile.covering([s.stop - s.start for s in job.box]),
+        grid_voxels=request.image.numel(),
+        box=model.tile.covering([s.stop - s.start for s in request.box]),
         classes=model.description.classes,
-        samples=job.samples,
+        samples=request.samples,
         bodypart=bodypart,
         tile=model.tile,
         footprint=model.pre_segmenter.footprint(model.tile, model.dtype),
@@ -146,43 +175,44 @@ def _size(job: Job, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
     )
 
 
-def delivered(
+def build_segmentation(
     session: Session, model: Model, *, bodypart: bool, progress: Progress = silent, folder: Path | None = None
 ) -> Segmentation:
-    """The maps of a session in the scan's own geometry, and its report.
+    """Restore the maps of a session to the scan's own geometry and build its report.
 
-    Maps for which there is no room in memory lie in nameless files of `folder` (default: the system's own).
+    Maps that do not fit in memory are unnamed temporary files in `folder` (default: the system's).
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
     watch = Stopwatch(dict(session.seconds))
-    answer, offset, grid = session.answer, session.prediction.offset, session.grid
-    room = on_disk(folder) if session.way.on_disk else in_memory
+    maps, offset, grid = session.maps, session.prediction.offset, session.grid
+    allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
     with torch.inference_mode(), memory_errors(), watch.stage("restore"):
         progress("restore", 0, 4)
-        kept = keep_organs(answer.ensemble, session.wanted)
-        labels = restore_labels(kept, offset, grid, room)
+        kept = keep_organs(maps.ensemble, session.wanted)
+        labels = restore_labels(kept, offset, grid, allocate)
         progress("restore", 1, 4)
-        doubt = restore_map(entropy(answer.ensemble).numpy(), offset, grid, room=room)
-        information = restore_map(answer.mutual_information.float().numpy(), offset, grid, room=room)
+        uncertainty = restore_map(entropy(maps.ensemble).numpy(), offset, grid, allocate=allocate)
+        information = restore_map(maps.mutual_information.float().numpy(), offset, grid, allocate=allocate)
         progress("restore", 2, 4)
-        review, places = regions_to_review(kept.numpy(), grid, offset, model.description)
-        regions = restore_nearest(places, offset, grid, room)
+        review, numbers = regions_to_review(kept.numpy(), grid, offset, model.description)
+        regions = restore_nearest(numbers, offset, grid, allocate)
         progress("restore", 3, 4)
         coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
     report = build_report(
         labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
     progress("restore", 4, 4)
-    return Segmentation(labels, doubt, information, regions, coordinates, report)
+    return Segmentation(labels, uncertainty, information, regions, coordinates, report.to_json())
 
 
-def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
-    """The labels that a run was given, on the model's grid.
+def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
+    """The pre-segmentation of the options, if any, on the model's grid.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for another shape, OPTION for a label that the model does not know.
+        DiffusionSegmentError: GEOMETRY for another shape, OPTION for labels that the model does not have and for a
+            model without a refiner.
     """
     labels = options.presegmentation
     if labels is None:
@@ -209,7 +239,7 @@ def _given(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) ->
 
 
 def keep_organs(probabilities: Tensor, wanted: list[int]) -> Tensor:
-    """Probabilities in which every organ that is not `wanted` counts as background; all are when none is named."""
+    """Probabilities (classes, z, y, x) with organs that are not `wanted` as background; an empty list keeps all."""
     if not wanted:
         return probabilities
     kept = torch.zeros_like(probabilities)

@@ -1,4 +1,4 @@
-"""A finished run on the model's grid: what maps, alternatives and corrections are made from, without a new run."""
+"""A finished run on the model's grid, from which maps, alternatives and corrections are made without a new run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..imaging.volume import Grid
-from .memory import AT_ONCE, Way
+from .memory import UNLIMITED, MemoryPlan
 from .sampling import SamplingPlan
 
+# Share of the samples' mean in the ensemble; the rest is the pre-segmentation (Fu et al. 2023).
 ENSEMBLE_WEIGHT = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Probabilities (classes, z, y, x) on the model's grid from voxel `offset` on: probe, start, probe and samples.
+    """Maps on a box of the model's grid that begins at voxel `offset` (z, y, x).
 
-    `start` is what the samples start from: the probe's answer, or the label map that the run was given. `islands`
-    (z, y, x), uint8, holds the labels of pieces that were taken out of the ensemble.
-    `sample_labels` holds the label map (z, y, x), uint8, of every sample; `tiled_shape` (z, y, x) is the volume that
-    the noise field covered, larger than the map where that is smaller than a tile. `warnings` say in plain words what
-    is unusual about the scan's anatomy.
+    Attributes:
+        pre: the probe's probabilities (classes, z, y, x).
+        start: probabilities (classes, z, y, x) from which the samples start: `pre`, or a given pre-segmentation.
+        ensemble: probabilities (classes, z, y, x), the weighted mean of probe and samples.
+        islands: labels (z, y, x), uint8, of the pieces that were removed from the ensemble.
+        mutual_information: of the samples (z, y, x), 0..1.
+        sample_labels: the label map (z, y, x), uint8, of every sample.
+        coordinates_mm: body coordinates (3, z, y, x) of the whole grid.
+        offset: the box's first voxel (z, y, x).
+        tiled_shape: shape (z, y, x) of the noise field, larger than the box where that is smaller than a tile.
+        warnings: sentences on unusual anatomy.
     """
 
     pre: Tensor
@@ -40,19 +47,31 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What is delivered: probabilities (classes, z, y, x) and mutual information (z, y, x) on the grid."""
+class EnsembleMaps:
+    """Probabilities (classes, z, y, x) and mutual information (z, y, x) on the prediction's box."""
 
     ensemble: Tensor
     mutual_information: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
-    """A finished run on the model's grid: what maps, alternatives and corrections are made from, without a new run.
+    """A finished run, and the corrections applied to it so far.
 
-    `image` (z, y, x) in -1..1 covers the whole grid; `wanted` are the labels asked for, none for all; `voxel_ml` is the
-    volume of the scan's own voxel. `corrected` is the answer after a reader's `marks` (z, y, x), k + 1 for label k.
+    Attributes:
+        grid: the model's grid over the scan.
+        image: the networks' input (z, y, x) on the whole grid, -1..1.
+        prediction: the maps of the run.
+        plan: the noise levels of the samples.
+        samples: number of samples K.
+        wanted: label values requested; empty for all.
+        voxel_ml: volume of a voxel of the scan.
+        seconds: seconds by stage.
+        region: the region of interest, as in `region.region_mask`.
+        memory_plan: restrictions by which the run fitted in memory.
+        notice: warning about these restrictions, or empty.
+        corrected: the maps after the corrections.
+        scribbles: the corrections (z, y, x), k + 1 for label k, 0 elsewhere.
     """
 
     grid: Grid
@@ -64,20 +83,20 @@ class Session:
     voxel_ml: float
     seconds: dict[str, float]
     region: tuple[float, ...] | None = None
-    way: Way = AT_ONCE
+    memory_plan: MemoryPlan = UNLIMITED
     notice: str = ""
-    corrected: Answer | None = None
-    marks: Tensor | None = None
+    corrected: EnsembleMaps | None = None
+    scribbles: Tensor | None = None
 
     @property
-    def first_answer(self) -> Answer:
-        """What the model said before anybody corrected it."""
-        return Answer(self.prediction.ensemble, self.prediction.mutual_information)
+    def initial_maps(self) -> EnsembleMaps:
+        """The maps before any correction."""
+        return EnsembleMaps(self.prediction.ensemble, self.prediction.mutual_information)
 
     @property
-    def answer(self) -> Answer:
-        """What is shown now."""
-        return self.corrected or self.first_answer
+    def maps(self) -> EnsembleMaps:
+        """The maps after all corrections."""
+        return self.corrected or self.initial_maps
 
 
 @dataclass
@@ -88,7 +107,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Measure the seconds of the body of a `with` statement."""
         began = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - began, 3)

@@ -10,19 +10,21 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
+from ..imaging.volume import Box
 from ..models.tile_shape import Sides, TileShape
 
 TILE_OVERLAP = 0.25
-# A share of the side. With nnU-Net's eighth and a quarter of overlap the weight passes from one tile to the next
-# within four voxels, which shows as a straight edge wherever group norm makes neighbours disagree.
+# Relative to the side. With nnU-Net's 1/8 at this overlap the weight changes from one tile to the next within four
+# voxels, which is visible as a straight edge where group norm makes neighbouring tiles disagree.
 BLEND_SIGMA = 0.25
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `sides` voxels over `shape` (z, y, x), at least as large; neighbours share `overlap` of a side.
+    """Tiles of `sides` voxels that cover a volume of `shape` (z, y, x), which is at least as large.
 
-    Tiles begin at multiples of `step` voxels where the shape's sides are such; neighbours may share more for that.
+    Neighbours overlap by the fraction `overlap` of a side, or more: tiles begin at multiples of `step` voxels if the
+    sides of the volume are such multiples. `sigma` is that of the Gaussian weight, relative to the side.
     """
 
     shape: Sides
@@ -32,13 +34,11 @@ class Tiling:
     sigma: float = BLEND_SIGMA
 
     @cached_property
-    def tiles(self) -> list[tuple[slice, slice, slice]]:
-        """Places of all tiles."""
+    def tiles(self) -> list[Box]:
+        """Boxes of all tiles."""
         interval = [interval_of(*axis, overlap=self.overlap) for axis in zip(self.sides, self.step, strict=True)]
-        return [
-            (place[0], place[1], place[2])
-            for place in dense_patch_slices(self.shape, self.sides, interval, return_slice=True)
-        ]
+        boxes = dense_patch_slices(self.shape, self.sides, interval, return_slice=True)
+        return [(box[0], box[1], box[2]) for box in boxes]
 
     @cached_property
     def weight(self) -> Tensor:
@@ -47,33 +47,33 @@ class Tiling:
 
     @cached_property
     def _shares(self) -> list[Tensor]:
-        """How much of each voxel every tile contributes; the shares of a voxel sum to 1."""
+        """Normalised weight (z, y, x) of every tile; the weights of a voxel sum to 1."""
         total = torch.zeros(self.shape)
-        for place in self.tiles:
-            total[place] += self.weight
-        return [self.weight / total[place] for place in self.tiles]
+        for box in self.tiles:
+            total[box] += self.weight
+        return [self.weight / total[box] for box in self.tiles]
 
-    def blend(self, predict: Callable[[int, tuple[slice, slice, slice]], Tensor], *, channels: int) -> Tensor:
-        """Weighted mean (channels, z, y, x), float32 on the CPU, of the tiles `predict(index, place)`."""
+    def blend(self, predict: Callable[[int, Box], Tensor], *, channels: int) -> Tensor:
+        """Weighted mean (channels, z, y, x), float32 on the CPU, of `predict(index, box)` over the tiles."""
         result = torch.zeros((channels, *self.shape))
-        for index, place in enumerate(self.tiles):
-            result[(slice(None), *place)].addcmul_(predict(index, place).float().cpu(), self._shares[index])
+        for index, box in enumerate(self.tiles):
+            result[(slice(None), *box)].addcmul_(predict(index, box).float().cpu(), self._shares[index])
         return result
 
 
 def tiling_of(tensor: Tensor, tile: TileShape) -> Tiling:
-    """Tiles over a tensor (..., z, y, x) on the model's grid."""
+    """Tiles of a tensor (..., z, y, x) on the model's grid."""
     z, y, x = tensor.shape[-3:]
     return Tiling((z, y, x), tile.voxels, step=tile.stride)
 
 
 def on_trunk(tiling: Tiling, tile: TileShape) -> Tiling:
-    """The same tiles in the same order on the trunk's grid."""
+    """The same tiles, in the same order, on the trunk's grid."""
     return Tiling(
         tile.on_trunk(tiling.shape), tile.trunk_voxels, tiling.overlap, tile.on_trunk(tiling.step), tiling.sigma
     )
 
 
 def interval_of(side: int, step: int = 1, *, overlap: float = TILE_OVERLAP) -> int:
-    """Voxels from the beginning of one tile to that of the next, a multiple of `step`."""
+    """Distance in voxels between the beginnings of neighbouring tiles, a multiple of `step`."""
     return max(step, int(side * (1 - overlap)) // step * step)

@@ -1,13 +1,14 @@
-"""What the samples disagree about: predictive entropy, mutual information, volume intervals.
+"""Uncertainty of the samples: predictive entropy, mutual information, volume intervals.
 
-Entropy and mutual information are shares of ln(classes), the entropy of a guess: 0..1 without a unit, whatever the base
-of the logarithm. Times ln(classes) they are nats, times log2(classes) bits.
+Entropy and mutual information are divided by ln(classes), the entropy of the uniform distribution: 0..1 without a unit.
+Multiplied by ln(classes) they are in nats, by log2(classes) in bits.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +19,16 @@ from torch import Tensor
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy over the classes (classes, ...) -> (...), scaled to 0..1 by log(classes), float32."""
     if probabilities.ndim == 4:
-        # Slice by slice, what is formed on the way stays small.
+        # Slice by slice, to limit the memory of intermediate results.
         return torch.stack([entropy(part) for part in probabilities.unbind(dim=1)])
     probabilities = probabilities.float()
-    return -torch.special.xlogy(probabilities, probabilities).sum(dim=0) / math.log(probabilities.shape[0])
+    terms: Tensor = torch.special.xlogy(probabilities, probabilities)
+    return -terms.sum(dim=0) / math.log(probabilities.shape[0])
 
 
 @dataclass
 class SampleStatistics:
-    """Running sums over K samples; of each sample only the label map (z, y, x), uint8, is kept."""
+    """Running sums over samples, and the label map (z, y, x), uint8, of each sample."""
 
     probability_sum: Tensor
     entropy_sum: Tensor
@@ -34,16 +36,16 @@ class SampleStatistics:
 
     @property
     def count(self) -> int:
-        """Samples so far."""
+        """Number of samples."""
         return len(self.sample_labels)
 
     @classmethod
     def empty(cls, classes: int, shape: tuple[int, int, int]) -> SampleStatistics:
-        """Sums of no samples."""
+        """Statistics without samples, for maps of `shape` (z, y, x)."""
         return cls(torch.zeros((classes, *shape)), torch.zeros(shape))
 
     def add(self, probabilities: Tensor) -> None:
-        """Take in one sample's probabilities (classes, z, y, x)."""
+        """Add the probabilities (classes, z, y, x) of one sample."""
         self.probability_sum += probabilities
         self.entropy_sum += entropy(probabilities)
         self.sample_labels.append(probabilities.argmax(dim=0).byte())
@@ -55,14 +57,16 @@ class SampleStatistics:
 
     @property
     def mutual_information(self) -> Tensor:
-        """H[mean p] - mean H[p] (Houlsby et al. 2011) over ln(classes), 0..1: what the samples disagree about."""
+        """Mutual information H[mean p] - mean H[p] (Houlsby et al. 2011) over ln(classes), 0..1."""
         return (entropy(self.mean) - self.entropy_sum / self.count).clamp_(min=0)
 
 
-def volume_interval_ml(probability: NDArray, voxel_ml: float, *, level: float = 0.9) -> tuple[float, float]:
-    """Interval of an organ's volume in mL that holds with probability `level` if errors move the whole surface.
+def volume_interval_ml(
+    probability: NDArray[np.floating[Any]], voxel_ml: float, *, level: float = 0.9
+) -> tuple[float, float]:
+    """Interval that contains an organ's volume in mL with probability `level`, if all voxels are fully dependent.
 
-    Under such fully dependent voxels the q-quantile of the volume is the volume where p > 1 - q.
+    Then, with errors that move the whole surface, the q-quantile of the volume is the volume where p > 1 - q.
     """
     tail = (1 - level) / 2
     low, high = (float(np.count_nonzero(probability > limit)) * voxel_ml for limit in (1 - tail, tail))

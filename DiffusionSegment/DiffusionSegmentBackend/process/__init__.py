@@ -1,1 +1,1 @@
-"""What a process of this program sets up at its start: log, environment variables, standard streams."""
+"""Setup of a process at its start: log, environment variables, standard streams."""

@@ -1,4 +1,4 @@
-"""What the program logs, and where libraries' own lines go: to whoever asked for details, never between our lines.
+"""Logging of the program and of libraries.
 
 Modules log by `logging.getLogger(__name__)`. The command line shows the log with --verbose; the worker writes it to
 standard error, whose last lines the panel copies with *Copy details*.
@@ -16,8 +16,9 @@ _OURS = "DiffusionSegmentBackend"
 def configure_logging(*, show: bool, verbose: bool = False) -> None:
     """Send the log of this process, the libraries' logs and their warnings to standard error, or nowhere.
 
-    With `show` our own lines from INFO on and others' warnings are written; with `verbose` all of ours, others' INFO.
-    Called once a process; a second call takes the place of the first.
+    With `show`, own messages from INFO and warnings of libraries are written; with `verbose`, all own messages and INFO
+    of libraries.
+    A second call replaces the configuration of the first.
     """
     logging.captureWarnings(True)
     handler: logging.Handler = logging.StreamHandler(sys.stderr) if show else logging.NullHandler()

@@ -1,6 +1,6 @@
-"""Standard input, output and error as a program may find them: closed, a pipe nobody reads, a console of few letters.
+"""Robust standard streams: closed ones, broken pipes, consoles with a limited character set.
 
-Nothing that is only printed may end a run whose result is already written.
+Failed printing must not end a run whose result is already written.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any, TextIO, cast
 
 
 class TolerantStream:
-    """A text stream that never fails: letters that it cannot encode become '?', and what nobody reads is dropped."""
+    """A text stream that never fails: unencodable characters become '?', and output to a broken pipe is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._gone = False
 
     def write(self, text: str) -> int:
-        """Write what can be written; the length of `text`."""
+        """Write as far as possible; returns the length of `text`."""
         try:
             if not self._gone:
                 self._stream.write(text)
@@ -32,7 +32,7 @@ class TolerantStream:
         return len(text)
 
     def flush(self) -> None:
-        """Hand over what is buffered."""
+        """Flush the buffer."""
         try:
             if not self._gone:
                 self._stream.flush()
@@ -40,34 +40,34 @@ class TolerantStream:
             self._give_up()
 
     def _give_up(self) -> None:
-        """What is still buffered would fail again when the interpreter ends: let it go nowhere."""
+        """Redirect the stream to the null device, because its buffer would fail again at exit."""
         self._gone = True
         with suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 def reserve_descriptors() -> None:
-    """Fill descriptors 0 to 2 where they are closed: else the next file that is opened would be standard error."""
+    """Open the null device for closed descriptors 0 to 2, which the next opened files would get otherwise."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number is taken, which is this one.
+            # The lowest free descriptor is used, which is this one.
             os.open(os.devnull, os.O_RDWR)
 
 
 @contextmanager
 def tolerant_streams() -> Iterator[None]:
-    """Standard output and error that never fail; before and after, they are what they were."""
+    """Replace standard output and error by streams that never fail."""
     before = sys.stdout, sys.stderr
     # Without a console (pythonw) and where a descriptor was closed, Python has None.
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        out, err = (TolerantStream(stream or nowhere) for stream in before)
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        out, err = (TolerantStream(stream or null) for stream in before)
         sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
         try:
             yield

@@ -1,1 +1,1 @@
-"""What leaves the program for others: the case report on one page, and DICOM SEG."""
+"""Export of results: the case report on one page, and DICOM SEG."""

@@ -1,64 +1,57 @@
-"""A result folder as a report needs it: the maps, the organs with the colours of their model, the regions of doubt."""
+"""Result folders for reports: maps, organs with the colours of their model, regions to review."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..imaging.placement import laid_on
-from ..imaging.volume import Volume, check_same_place
+from ..imaging.alignment import align_to_scan
+from ..imaging.volume import Volume, check_same_geometry
 from ..imaging.volume_io import read_volume
-from ..models.manifest import ModelDescription, read_description
-from ..models.model import find_model
-from ..schema.correction_record import CorrectionRecord, corrected_organs, corrections_of
+from ..models.manifest import ModelDescription, find_model, read_description
+from ..schema.correction_record import CorrectionRecord, corrected_organs
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from ..schema.report import OrganResult, Report, ReviewRegion
 
 OTHER_SCAN = "Give the scan that the result was made from."
-_NEEDED = ("software", "model", "version", "sha256")
 
 
-@dataclass(frozen=True)
-class Organ:
-    """One organ of a result; volumes in mL, `interval_ml` of 90 %, `confidence` 0..1; `colour` 0..255 where known."""
+@dataclass(frozen=True, kw_only=True)
+class Organ(OrganResult):
+    """An organ of a result, and its colour 0..255 in the model, if known."""
 
-    value: int
-    name: str
-    title: str
-    volume_ml: float
-    interval_ml: tuple[float, float]
-    confidence: float
     colour: tuple[int, int, int] | None
 
     @property
-    def found(self) -> bool:
+    def is_present(self) -> bool:
         """Whether any voxel has this label."""
         return self.volume_ml > 0
 
 
 @dataclass(frozen=True)
-class Region:
-    """A region of doubt: what may be wrong in words, and a point inside it."""
-
-    sentence: str
-    centroid_lps_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
 class Case:
-    """A finished run: its maps in the scan's geometry, and what report.json says. `model` where it is installed.
+    """A finished run.
 
-    `corrections` are those of readers, oldest first.
+    Attributes:
+        labels: the segmentation in the scan's geometry.
+        uncertainty: the map of uncertainty in the scan's geometry.
+        organs: the organs of the report.
+        regions: the regions to review, largest score first.
+        warnings: the warnings of the report.
+        provenance: the flat object of report.json.
+        model: the description of the model, if it is installed.
+        corrections: those of readers, oldest first.
     """
 
     labels: Volume
     uncertainty: Volume
     organs: tuple[Organ, ...]
-    regions: tuple[Region, ...]
+    regions: tuple[ReviewRegion, ...]
     warnings: tuple[str, ...]
     provenance: dict[str, Any]
     model: ModelDescription | None
@@ -71,9 +64,9 @@ class Case:
 
     @property
     def series_uid(self) -> str | None:
-        """The DICOM series that was segmented, as `read_volume` takes it; None where the report names none."""
-        named = self.provenance.get("series_uid")
-        return named if isinstance(named, str) else None
+        """The DICOM series that was segmented, as an argument of `read_volume`; None if the report states none."""
+        uid = self.provenance.get("series_uid")
+        return uid if isinstance(uid, str) else None
 
 
 def read_case(folder: Path) -> Case:
@@ -81,7 +74,7 @@ def read_case(folder: Path) -> Case:
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for an unfinished result, INPUT_UNREADABLE for a damaged one, GEOMETRY
-            when its maps do not lie in the same place.
+            when its maps differ in geometry.
     """
     missing = [name for name in (REPORT, SEGMENTATION, UNCERTAINTY) if not (folder / name).is_file()]
     if missing:
@@ -96,10 +89,9 @@ def read_case(folder: Path) -> Case:
             ErrorCode.INPUT_VALUES, f"{folder / SEGMENTATION} holds no labels.", hint="Run the segmentation again."
         )
     uncertainty = read_volume(folder / UNCERTAINTY)
-    check_same_place(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
+    check_same_geometry(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return _parse(report, labels, uncertainty)
+        return _case(json.loads((folder / REPORT).read_text(encoding="utf-8")), labels, uncertainty)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE,
@@ -108,33 +100,40 @@ def read_case(folder: Path) -> Case:
         ) from error
 
 
-def _parse(report: dict[str, Any], labels: Volume, uncertainty: Volume) -> Case:
-    provenance = dict(report["provenance"])
-    lacking = [key for key in _NEEDED if not isinstance(provenance.get(key), str)]
-    if lacking:
-        raise KeyError(f"provenance.{lacking[0]}")
-    model = installed_model(str(provenance.get("model_folder") or provenance["model"]))
+def _case(value: Any, labels: Volume, uncertainty: Volume) -> Case:
+    """The case of a report's JSON object.
+
+    Raises:
+        SchemaError: the object is not a report.
+    """
+    report = Report.from_json(value)
+    model = installed_model(report.provenance.source.model_folder or report.provenance.plan.model)
     colours = {str(item["name"]): item.get("colour") for item in model.raw["labels"]} if model else {}
     return Case(
         labels=labels,
         uncertainty=uncertainty,
-        organs=tuple(_organ(item, colours.get(item["name"])) for item in report["organs"]),
-        regions=tuple(_region(item) for item in report["review"]),
-        warnings=tuple(str(text) for text in report["warnings"]),
-        provenance=provenance,
+        organs=tuple(_with_colour(organ, colours.get(organ.name)) for organ in report.organs),
+        regions=report.review,
+        warnings=report.warnings,
+        provenance=dict(value["provenance"]),
         model=model,
-        corrections=corrections_of(report),
+        corrections=report.corrections,
     )
 
 
+def _with_colour(organ: OrganResult, colour: list[int] | None) -> Organ:
+    values = {item.name: getattr(organ, item.name) for item in fields(OrganResult)}
+    return Organ(**values, colour=None if colour is None else (int(colour[0]), int(colour[1]), int(colour[2])))
+
+
 def case_on_scan(case: Case, scan: Volume, *, what: str) -> Case:
-    """The case with its maps in the scan's own (k, j, i), which may have its axes in another order; `what` names both.
+    """The case with its maps aligned to the scan's own (k, j, i) axes; `what` names both in errors.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY when scan and result do not lie in the same place.
+        DiffusionSegmentError: GEOMETRY when scan and result differ in geometry.
     """
     labels, uncertainty = (
-        Volume(laid_on(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
+        Volume(align_to_scan(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
         for volume in (case.labels, case.uncertainty)
     )
     return replace(case, labels=labels, uncertainty=uncertainty)
@@ -148,21 +147,3 @@ def installed_model(name: str) -> ModelDescription | None:
         if error.code is ErrorCode.MODEL_UNKNOWN:
             return None
         raise
-
-
-def _organ(item: dict[str, Any], colour: list[int] | None) -> Organ:
-    low, high = item["volume_interval_ml"]
-    return Organ(
-        value=int(item["value"]),
-        name=str(item["name"]),
-        title=str(item["title"]),
-        volume_ml=float(item["volume_ml"]),
-        interval_ml=(float(low), float(high)),
-        confidence=float(item["confidence"]),
-        colour=None if colour is None else (int(colour[0]), int(colour[1]), int(colour[2])),
-    )
-
-
-def _region(item: dict[str, Any]) -> Region:
-    x, y, z = (float(v) for v in item["centroid_lps_mm"])
-    return Region(sentence=str(item["sentence"]), centroid_lps_mm=(x, y, z))

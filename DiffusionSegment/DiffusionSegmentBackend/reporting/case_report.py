@@ -37,12 +37,12 @@ def write_case_report(
 
     `series` names one of several DICOM series in `scan` (default: the one of the result), as in `read_volume`.
     `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
-    The header names the scan (`scan_name`, default: its file or folder) and the `examination`, default: what the DICOM
-    series says. An `anonymous` report leaves out both, and what of the run names the scan.
+    The header states the scan (`scan_name`, default: its file or folder) and the `examination` (default: that of the
+    DICOM series). An `anonymous` report omits both, and the entries of the provenance that identify the scan.
 
     Raises:
         DiffusionSegmentError: OPTION for another suffix, INPUT_MISSING for an unfinished result, GEOMETRY when scan and
-            results do not lie in the same place, INPUT_VALUES for an unfinished review with `require_review`,
+            results differ in geometry, INPUT_VALUES for an unfinished review with `require_review`,
             OUTPUT_UNWRITABLE or DISK_FULL; an older report then stays as it was.
     """
     if output.suffix.lower() not in _SUFFIXES:

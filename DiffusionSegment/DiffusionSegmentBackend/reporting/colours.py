@@ -1,4 +1,4 @@
-"""Colours in which organs are told apart on a report: the standard ones, moved where two are too much alike."""
+"""Colours of organs on a report: the standard ones, changed where two are too similar."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 RGB = tuple[int, int, int]
 
-# CIE Lab distance at which thin outlines and small swatches are told apart at a glance; 2.3 is just noticeable.
+# CIE Lab distance at which thin outlines and small swatches are clearly different; 2.3 is just noticeable.
 MIN_DISTANCE = 25.0
-# Neither lost on the black of air and the white of bone, nor mistaken for the scan's own greys.
+# Visible on the black of air and the white of bone, and different from the scan's greys.
 _LIGHTNESS = (45.0, 92.0)
 _MIN_CHROMA = 30.0
 _GRID_STEP = 15
@@ -34,8 +34,8 @@ def cie_lab(rgb: ArrayLike) -> NDArray[np.float64]:
 def distinct_colours(colours: Sequence[RGB], *, min_distance: float = MIN_DISTANCE) -> list[RGB]:
     """`colours` (0..255), each at least `min_distance` in CIE Lab from all others.
 
-    A colour that is far enough from those before it stays; another one becomes the nearest colour that is. With more
-    colours than there is room for, the rest lie as far from the others as can be.
+    A colour that is far enough from those before it is kept; otherwise the nearest such colour is taken, or, without
+    any, the colour farthest from the others.
     """
     palette, palette_lab = _palette()
     chosen: list[RGB] = []
@@ -54,7 +54,8 @@ def distinct_colours(colours: Sequence[RGB], *, min_distance: float = MIN_DISTAN
 
 def _nearest(lab: NDArray[np.float64], chosen: Sequence[RGB]) -> NDArray[np.float64]:
     """Distance (n,) of each colour (n, 3) in Lab from the nearest of those chosen."""
-    return np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1).min(axis=1)
+    distances: NDArray[np.float64] = np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1)
+    return distances.min(axis=1)
 
 
 def _palette() -> tuple[NDArray[np.int64], NDArray[np.float64]]:

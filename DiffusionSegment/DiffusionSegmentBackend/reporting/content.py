@@ -1,4 +1,4 @@
-"""What a case report says, in words and numbers ready to be set as HTML or PDF."""
+"""Content of a case report, as text for HTML and PDF."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from ..imaging.volume import Volume
 from ..pipeline.checks import shows_hounsfield
 from ..schema.correction_record import CorrectionKind, CorrectionRecord
 from ..schema.examination import Examination
-from .case import Case, Organ, Region, case_on_scan
+from ..schema.report import ReviewRegion
+from ..schema.review_state import OrganState, ReviewState
+from .case import Case, Organ, case_on_scan
 from .colours import distinct_colours
-from .review_state import OrganState, Review
 from .views import SOFT_TISSUE_HU, AxialView, axial_view
 
 TITLE = "Segmentation report"
 NOT_FOR_DIAGNOSIS = "Not for diagnosis."
-_MOST_FINDINGS = 4
+_MAX_FINDINGS = 4
 _MAX_CORRECTIONS = 4
 _MAX_ORGANS = 5
-# Less is 0.0 mL in words.
+# Smaller volumes are formatted as 0.0 mL.
 _SHOWN_ML = 0.05
 _SPARE_COLOURS = "tab20"
 _UNFINISHED = (OrganState.NOT_REVIEWED, OrganState.NEEDS_WORK)
@@ -52,17 +53,18 @@ _PROVENANCE_NAMES = {
     "series": "Series",
     "series_uid": "Series UID",
 }
-# May name the patient: paths, and what finds the series in an archive.
-_NAMES_THE_SCAN = ("input", "presegmentation", "series", "series_uid")
+# May identify the patient: paths and series.
+_IDENTIFYING = ("input", "presegmentation", "series", "series_uid")
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16
 
 
 @dataclass(frozen=True)
 class OrganRow:
-    """One line of the table. `colour` is 0..255; `before` only where an uncorrected result is given.
+    """One row of the table of organs.
 
-    `corrected`: what readers' corrections changed, empty for an organ that they did not.
+    `colour` is 0..255, `before` the volume in the uncorrected result, if given, and `corrected` the volume that
+    corrections added and removed, empty without any.
     """
 
     title: str
@@ -77,20 +79,21 @@ class OrganRow:
 
 @dataclass(frozen=True)
 class Finding:
-    """One region of doubt: its sentence, what the reader did about it, and its views by heading."""
+    """A region to review: its sentence, the reader's decision, and its views by heading."""
 
     number: int
     sentence: str
     state: str
-    place: str
+    position: str
     views: tuple[tuple[str, AxialView], ...]
 
 
 @dataclass(frozen=True)
 class CaseReport:
-    """All that stands on the page. `colours` are 0..1 by label value; `provenance` and `facts` are pairs of words.
+    """Content of the page.
 
-    So is `examination`: patient, study and series, as far as they are known and may be shown.
+    `colours` are 0..1 by label value; `provenance`, `facts` and `examination` are pairs of name and value. The
+    `examination` holds patient, study and series, if known and not anonymous.
     """
 
     scan_name: str
@@ -113,22 +116,22 @@ def case_report(
     scan_name: str,
     date: datetime.date,
     examination: Examination | None = None,
-    review: Review | None = None,
+    review: ReviewState | None = None,
     before: Case | None = None,
     require_review: bool = False,
 ) -> CaseReport:
-    """Put the page together; without an `examination` nothing on it names patient, study or series.
+    """Build the content of the page; without an `examination` it does not identify patient, study or series.
 
-    With `before`, the regions are those of the uncorrected result: what the reader was shown.
+    With `before`, the regions are those of the uncorrected result, which the reader reviewed.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY when scan and results do not lie in the same place, INPUT_VALUES for a review
+        DiffusionSegmentError: GEOMETRY when scan and results differ in geometry, INPUT_VALUES for a review
             of another result, or, with `require_review`, one that is not finished.
     """
     case = case_on_scan(case, scan, what="The scan and the result")
     if before is not None:
         before = case_on_scan(before, scan, what="The results before and after")
-    review = review or Review()
+    review = review or ReviewState()
     regions = (before or case).regions
     review.check(organs=[organ.name for organ in case.organs], regions=len(regions))
     if require_review:
@@ -142,25 +145,25 @@ def case_report(
         rows=tuple(_row(organ, colours[organ.value], review, before, case) for organ in case.organs),
         findings=tuple(
             _finding(number, region, case, scan, review=review, before=before, window=window)
-            for number, region in enumerate(regions[:_MOST_FINDINGS])
+            for number, region in enumerate(regions[:_MAX_FINDINGS])
         ),
         regions=len(regions),
         colours={v: (r / 255, g / 255, b / 255) for v, (r, g, b) in colours.items()},
         window=_window_in_words(case, window),
         warnings=case.warnings,
         provenance=tuple(
-            _told(key, value)
+            _provenance_row(key, value)
             for key, value in case.provenance.items()
-            if examination is not None or key not in _NAMES_THE_SCAN
+            if examination is not None or key not in _IDENTIFYING
         ),
         corrections=_corrections(case.corrections),
     )
 
 
 def organ_colours(case: Case) -> dict[int, tuple[int, int, int]]:
-    """Drawing colours 0..255 by label value, told apart at a glance: the model's, moved where two are too much alike.
+    """Drawing colours 0..255 by label value: those of the model, changed where two are too similar.
 
-    Where the model is not installed they are those of matplotlib's cycle.
+    If the model is not installed, they are those of matplotlib's cycle.
     """
     spare = (np.array(colormaps[_SPARE_COLOURS].colors) * 255).round().astype(int)  # type: ignore[attr-defined]
     standard = []
@@ -170,8 +173,8 @@ def organ_colours(case: Case) -> dict[int, tuple[int, int, int]]:
     return dict(zip((organ.value for organ in case.organs), distinct_colours(standard), strict=True))
 
 
-def _check_finished(case: Case, review: Review) -> None:
-    open_organs = [organ for organ in case.organs if organ.found and review.organ(organ.name) in _UNFINISHED]
+def _check_finished(case: Case, review: ReviewState) -> None:
+    open_organs = [organ for organ in case.organs if organ.is_present and review.organ(organ.name) in _UNFINISHED]
     if open_organs:
         names = ", ".join(organ.title.lower() for organ in open_organs)
         raise DiffusionSegmentError(
@@ -182,7 +185,7 @@ def _check_finished(case: Case, review: Review) -> None:
 
 
 def _window(case: Case, scan: Volume) -> tuple[float, float] | None:
-    """Soft tissue for CT; nothing for MR, whose values have no unit. Without the model the values tell them apart."""
+    """Soft tissue for CT, None for MR, whose values have no unit; if the model is not installed, by the values."""
     is_ct = case.model.modality == "CT" if case.model else shows_hounsfield(scan.array)
     return SOFT_TISSUE_HU if is_ct else None
 
@@ -209,22 +212,22 @@ def _examination(shown: Examination) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value)
 
 
-def _row(organ: Organ, colour: tuple[int, int, int], review: Review, before: Case | None, case: Case) -> OrganRow:
-    low, high = organ.interval_ml
+def _row(organ: Organ, colour: tuple[int, int, int], review: ReviewState, before: Case | None, case: Case) -> OrganRow:
+    low, high = organ.volume_interval_ml
     return OrganRow(
         title=organ.title,
         colour=colour,
         before=_volume_before(organ, before) if before else None,
         volume=_volume(organ),
         interval=f"{low:.1f} to {high:.1f}",
-        confidence=f"{100 * organ.confidence:.0f} %" if organ.found else "-",
+        confidence=f"{100 * organ.confidence:.0f} %" if organ.is_present else "-",
         state=review.organ(organ.name),
         corrected=_corrected(organ, case.corrections),
     )
 
 
 def _corrected(organ: Organ, corrections: Sequence[CorrectionRecord]) -> str:
-    """How much of an organ all corrections together added and took away, in words."""
+    """Volume of an organ that all corrections together added and removed, as text."""
     changes = [change for record in corrections for change in record.organs if change.name == organ.name]
     if not changes:
         return ""
@@ -232,14 +235,14 @@ def _corrected(organ: Organ, corrections: Sequence[CorrectionRecord]) -> str:
 
 
 def _corrections(records: Sequence[CorrectionRecord]) -> tuple[str, ...]:
-    """The latest corrections in a line each, oldest first, as the page has room for few."""
+    """The latest corrections, one line each, oldest first; earlier ones are counted."""
     earlier = len(records) - _MAX_CORRECTIONS
     first = (f"{earlier} earlier {'correction' if earlier == 1 else 'corrections'}.",) if earlier > 0 else ()
     return first + tuple(_correction(record) for record in records[-_MAX_CORRECTIONS:])
 
 
 def _correction(record: CorrectionRecord) -> str:
-    """One correction in a line; times to the minute, in the zone in which they were written down."""
+    """One correction as a line, with its time to the minute in the recorded time zone."""
     when = datetime.datetime.fromisoformat(record.time)
     zone = "UTC" if when.utcoffset() == datetime.timedelta() else when.strftime("%z")
     how = "drawn by hand" if record.kind is CorrectionKind.EDITS else f"{record.marked_voxels} voxels marked"
@@ -257,7 +260,7 @@ def _gain_and_loss(gained_ml: float, lost_ml: float) -> str:
 
 
 def _volume(organ: Organ) -> str:
-    return f"{organ.volume_ml:.1f}" if organ.found else "not found"
+    return f"{organ.volume_ml:.1f}" if organ.is_present else "not found"
 
 
 def _volume_before(organ: Organ, before: Case) -> str:
@@ -266,11 +269,11 @@ def _volume_before(organ: Organ, before: Case) -> str:
 
 def _finding(
     index: int,
-    region: Region,
+    region: ReviewRegion,
     case: Case,
     scan: Volume,
     *,
-    review: Review,
+    review: ReviewState,
     before: Case | None,
     window: tuple[float, float] | None,
 ) -> Finding:
@@ -285,20 +288,20 @@ def _finding(
         for heading, shown_case in shown
     )
     height = views[0][1].height_mm
-    place = f"axial, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
-    return Finding(index + 1, region.sentence, review.region(index).value, place, views)
+    position = f"axial, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
+    return Finding(index + 1, region.sentence, review.region(index).value, position, views)
 
 
-def _told(key: str, value: Any) -> tuple[str, str]:
-    """One fact of the run in words; a region is told by its sides and its middle."""
+def _provenance_row(key: str, value: Any) -> tuple[str, str]:
+    """Name and value of an entry of the provenance; a region is given by its sides and its centre."""
     name = _PROVENANCE_NAMES.get(key, key)
     if value is None and key in _ALL:
         return name, _ALL[key]
     if key == "region" and isinstance(value, list) and len(value) == _MATRIX:
         matrix = np.array(value, float).reshape(4, 4)
         sides = " x ".join(f"{2 * side:.0f}" for side in np.linalg.norm(matrix[:3, :3], axis=0))
-        middle = ", ".join(f"{place:.0f}" for place in matrix[:3, 3])
-        return name, f"{sides} mm around ({middle}) LPS"
+        centre = ", ".join(f"{coordinate:.0f}" for coordinate in matrix[:3, 3])
+        return name, f"{sides} mm around ({centre}) LPS"
     if key == "organs" and isinstance(value, list):
         return name, ", ".join(str(organ) for organ in value)
     return name, _words(value)

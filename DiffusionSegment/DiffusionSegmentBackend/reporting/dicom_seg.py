@@ -1,4 +1,4 @@
-"""A result as DICOM SEG: binary, one segment an organ, slice on slice with the series that it was made from."""
+"""A result as DICOM SEG: binary, with one segment per organ, on the slices of its series."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _UTF8 = "ISO_IR 192"
 
 
 def write_dicom_seg(folder: Path, output: Path, *, scan: Path, series: str | None = None) -> None:
-    """Write the segmentation in the result `folder` as DICOM SEG that refers to the series in `scan`, and tell so.
+    """Write the segmentation in the result `folder` as DICOM SEG that references the series in `scan`.
 
     `scan` is a DICOM file or folder; `series` names one of several series (default: the one of the result).
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or INPUT_UNREADABLE for result or scan, INPUT_SHAPE for images that DICOM
-            SEG cannot refer to, GEOMETRY when scan and result do not lie in the same place, INPUT_VALUES for a
-            segmentation without organs, MODEL_UNKNOWN when the model, which knows the codes, is not installed,
+            SEG cannot refer to, GEOMETRY when scan and result differ in geometry, INPUT_VALUES for a
+            segmentation without organs, MODEL_UNKNOWN when the model, which defines the codes, is not installed,
             OUTPUT_UNWRITABLE or DISK_FULL.
     """
     check_writable(output.parent)
     case = read_case(folder)
-    # Both libraries warn of odd values in the hospital's headers, patient's name included; the user cannot act.
+    # pydicom and highdicom warn of invalid values in the scan's headers, including the patient's name.
     with lenient():
         source = read_seg_source(scan, series or case.series_uid)
         case = case_on_scan(case, source.geometry, what="The scan and the result")
@@ -53,7 +53,7 @@ def write_dicom_seg(folder: Path, output: Path, *, scan: Path, series: str | Non
 
 
 def dicom_seg(case: Case, source: SegSource) -> Segmentation:
-    """The DICOM object, which refers to the images of `source`; `case.labels` lies on them.
+    """The DICOM object, which references the images of `source`; `case.labels` has their geometry.
 
     Segments of organs that a reader corrected are SEMIAUTOMATIC, others AUTOMATIC (PS3.3, C.8.20.2: "calculated
     automatically with user assistance").
@@ -62,7 +62,7 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
         DiffusionSegmentError: INPUT_VALUES without organs or with labels that report.json does not name, MODEL_UNKNOWN,
             INPUT_UNREADABLE for images that highdicom cannot express.
     """
-    organs = _found_organs(case)
+    organs = _organs_of_labels(case)
     terms = _terms(case, organs)
     series = str(source.images[0].SeriesInstanceUID)
     algorithm = _algorithm(case)
@@ -116,7 +116,7 @@ def _inexpressible(error: Exception) -> DiffusionSegmentError:
 
 
 def _restore_frame_numbers(segmentation: Segmentation, source: SegSource) -> None:
-    """highdicom was shown the frames of one stack, in its order; the file may hold others, and these in any order."""
+    """Replace frame numbers within the stack, as highdicom wrote them, by those of the multi-frame file."""
     if not source.frame_numbers:
         return
     # Frames of several segments on one slice share the item that names it.
@@ -130,7 +130,7 @@ def _restore_frame_numbers(segmentation: Segmentation, source: SegSource) -> Non
         image.ReferencedFrameNumber = source.frame_numbers[int(image.ReferencedFrameNumber) - 1]
 
 
-def _found_organs(case: Case) -> list[Organ]:
+def _organs_of_labels(case: Case) -> list[Organ]:
     values = {int(v) for v in np.unique(case.labels.array) if v}
     if not values:
         raise DiffusionSegmentError(
@@ -147,7 +147,7 @@ def _found_organs(case: Case) -> list[Organ]:
 
 
 def _terms(case: Case, organs: Sequence[Organ]) -> dict[str, dict[str, Any]]:
-    """The entries of model.json by organ name. Names are looked up, not values: those may change between versions."""
+    """The labels of model.json by name; label values may differ between versions."""
     if case.model is None:
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,

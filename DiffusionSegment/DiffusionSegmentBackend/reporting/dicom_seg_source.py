@@ -1,7 +1,7 @@
-"""The images that a DICOM SEG refers to, as highdicom needs them: their place, their UIDs, patient and study.
+"""The images that a DICOM SEG references, as input of highdicom: geometry, UIDs, patient and study.
 
-Everything is copied into headers of our own, so that nothing that a scanner, an archive or an anonymiser wrote there
-against the standard reaches the DICOM SEG. What may be empty is then left empty, with a note.
+Values are copied to new headers, so that values which violate the standard do not reach the DICOM SEG. Attributes that
+may be empty are then left empty, with a note.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..imaging.volume import Volume
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 _THE_SAME = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-# The standard wants these to be there, and allows them to be empty.
+# Type 2 attributes of the standard: present, but may be empty.
 _MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -78,7 +78,7 @@ class SegSource:
     """`images` is one header a slice, or one of a multi-frame image, in the order of the volume's slices.
 
     `frame_numbers` are those of the slices in a multi-frame image, from 1; empty where there is one file a slice.
-    `geometry` is a volume without memory of its own; `notes` are sentences for the user.
+    `geometry` is a volume without its own memory; `notes` are sentences for the user.
     """
 
     images: tuple[Dataset, ...]
@@ -141,7 +141,7 @@ def _headers(stack: Stack) -> list[Dataset]:
 
 
 def _check_uids(headers: Sequence[Dataset]) -> None:
-    """A DICOM SEG names its images by their UIDs: they must be there, be valid, and fit together."""
+    """Check that the UIDs, by which a DICOM SEG references images, are present, valid and consistent."""
     for name in _UIDS:
         values = [text(header, name) for header in headers]
         for value, header in zip(values, headers, strict=True):
@@ -160,7 +160,7 @@ def _unusable(message: str) -> DiffusionSegmentError:
 
 
 def _general(header: Dataset, left_out: set[str]) -> Dataset:
-    """UIDs, patient and study, with only such values as the standard allows; names of others go to `left_out`."""
+    """UIDs, patient and study, with values that the standard allows; names of others are added to `left_out`."""
     image = Dataset()
     for name in _UIDS:
         setattr(image, name, text(header, name))
@@ -203,7 +203,7 @@ def _is_name(value: str) -> bool:
 
 
 def _single(header: Dataset, stack: Stack, k: int, left_out: set[str]) -> Dataset:
-    """The header of slice k, which lies on the stack's common axes."""
+    """The header of slice k, with the stack's common axes."""
     image = _general(header, left_out)
     image.Rows, image.Columns = stack.frames[k].pixels.rows, stack.frames[k].pixels.columns
     _measures(image, stack, numbers(header, "SliceThickness", 1))
@@ -213,7 +213,7 @@ def _single(header: Dataset, stack: Stack, k: int, left_out: set[str]) -> Datase
 
 
 def _multi_frame(header: Dataset, stack: Stack, left_out: set[str]) -> Dataset:
-    """The header of a multi-frame image that holds the stack's frames alone, in the order of k."""
+    """The header of a multi-frame image with the stack's frames only, in the order of k."""
     image = _general(header, left_out)
     pixels = stack.frames[0].pixels
     image.Rows, image.Columns, image.NumberOfFrames = pixels.rows, pixels.columns, len(stack.frames)
@@ -233,7 +233,7 @@ def _multi_frame(header: Dataset, stack: Stack, left_out: set[str]) -> Dataset:
 
 
 def _measures(image: Dataset, stack: Stack, thickness: tuple[float, ...] | None) -> None:
-    """Scanners state the distance between slices wrongly or not at all; the positions are right."""
+    """Set spacings by the positions, because scanners state the slice distance wrongly or not at all."""
     columns, rows, _ = np.linalg.norm(stack.index_to_lps[:3, :3], axis=0)
     distance = slice_distance(stack.index_to_lps)
     image.PixelSpacing = [_decimal(rows), _decimal(columns)]
@@ -250,7 +250,7 @@ def slice_distance(index_to_lps: np.ndarray) -> float:
 def _orientation(stack: Stack) -> list[float]:
     axes = stack.index_to_lps[:3, :2] / np.linalg.norm(stack.index_to_lps[:3, :2], axis=0)
     stated = unit_axes(stack.frames[0])
-    # As the scan writes it, where that is the same: 1 and not 0.999999999.
+    # The stated values if they are the same, for 1 instead of 0.999999999.
     if stated is not None and np.allclose(stated.T, axes, atol=1e-6):
         axes = stated.T
     return [_decimal(value) for value in axes.T.ravel()]
@@ -262,5 +262,5 @@ def _position(frame: Frame) -> list[float]:
 
 
 def _decimal(value: float) -> float:
-    """As written with the 16 letters that DICOM has for a number."""
+    """The value as written with the 16 characters of a DICOM decimal string."""
     return DSfloat(float(value), auto_format=True)

@@ -1,4 +1,4 @@
-"""The case report as one HTML file that needs nothing beside it: pictures are inside, and nothing is fetched."""
+"""The case report as one self-contained HTML file with embedded pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding
-from .views import DOUBT_COLOURS, DOUBT_HIGH, DOUBT_LOW, Colour, draw_view
+from .views import UNCERTAINTY_COLOURS, UNCERTAINTY_HIGH, UNCERTAINTY_LOW, Colour, draw_view
 
 _TEMPLATE = "case_report.html.jinja"
 _FIELD_MM = (180.0, 135.0)
@@ -22,7 +22,7 @@ _DOTS_PER_INCH = 160
 
 
 def html_page(report: CaseReport) -> str:
-    """The whole page. All words are escaped, whatever they hold."""
+    """The whole page; all text is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -30,9 +30,9 @@ def html_page(report: CaseReport) -> str:
         title=TITLE,
         report=report,
         pictures=[picture_url(finding, report.colours) for finding in report.findings],
-        doubt_colours=_gradient(),
-        doubt_low=DOUBT_LOW,
-        doubt_high=DOUBT_HIGH,
+        uncertainty_colours=_gradient(),
+        uncertainty_low=UNCERTAINTY_LOW,
+        uncertainty_high=UNCERTAINTY_HIGH,
         not_for_diagnosis=NOT_FOR_DIAGNOSIS,
     )
 
@@ -48,12 +48,15 @@ def picture_url(finding: Finding, colours: Mapping[int, Colour]) -> str:
         draw_view(axes, view, colours, field_mm=(width, height))
         axes.text(0.035, 0.965, heading, transform=axes.transAxes, color="white", fontsize=8, va="top")
     file = io.BytesIO()
-    # Without the program's version the bytes do not change with it.
+    # Without the program's version, for reproducible bytes.
     figure.savefig(file, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _gradient() -> str:
     """The overlay's colours from low to high as CSS colours."""
-    stops = (DOUBT_COLOURS(DOUBT_LOW / DOUBT_HIGH + (1 - DOUBT_LOW / DOUBT_HIGH) * n / 4) for n in range(5))
+    stops = (
+        UNCERTAINTY_COLOURS(UNCERTAINTY_LOW / UNCERTAINTY_HIGH + (1 - UNCERTAINTY_LOW / UNCERTAINTY_HIGH) * n / 4)
+        for n in range(5)
+    )
     return ", ".join("#" + "".join(f"{round(255 * v):02x}" for v in stop[:3]) for stop in stops)

@@ -1,4 +1,4 @@
-"""The case report as a PDF of one A4 page, with the words of the HTML."""
+"""The case report as a PDF of one A4 page, with the text of the HTML."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ..schema.review_state import OrganState
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding, OrganRow
 from .fonts import MISSING, families_for, shown
-from .review_state import OrganState
-from .views import DOUBT_HIGH, DOUBT_LOW, draw_view
+from .views import UNCERTAINTY_HIGH, UNCERTAINTY_LOW, draw_view
 
 _PAGE_MM = (210.0, 297.0)
 _LEFT, _RIGHT = 14.0, 196.0
@@ -64,7 +64,7 @@ def pdf_figure(report: CaseReport) -> Figure:
 
 
 class _Page:
-    """An A4 figure on which places are given in mm from the upper left corner."""
+    """An A4 figure with coordinates in mm from the upper left corner."""
 
     def __init__(self) -> None:
         width, height = _PAGE_MM
@@ -72,7 +72,7 @@ class _Page:
         FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, words: str, *, size: float = 8, colour: str = _INK, **style: Any) -> None:
-        """Words in any script, whose upper left corner (or `ha`) lies at x, y; dollar signs are no formulas."""
+        """Draw text in any script with its upper left corner (or `ha`) at x, y; dollar signs do not start formulas."""
         self.figure.text(
             x / _PAGE_MM[0],
             1 - y / _PAGE_MM[1],
@@ -86,7 +86,7 @@ class _Page:
         )
 
     def rule(self, y: float, *, colour: str = _INK, width: float = 1.2) -> None:
-        """A line across the page."""
+        """Draw a line across the page."""
         x = (_LEFT / _PAGE_MM[0], _RIGHT / _PAGE_MM[0])
         height = 1 - y / _PAGE_MM[1]
         self.figure.add_artist(Line2D(x, (height, height), color=colour, linewidth=width))
@@ -109,23 +109,23 @@ def _header(page: _Page, report: CaseReport) -> float:
 
 
 def _table(page: _Page, report: CaseReport, y: float) -> float:
-    """Rows shrink where a model has more organs than fit at full size."""
+    """Draw the table of organs; rows are smaller for models with many organs."""
     step = min(_ROW_MM, _TABLE_MM / (len(report.rows) + 1))
     size = 8 * step / _ROW_MM
     with_before = any(row.before is not None for row in report.rows)
     heads = ["Organ", *(["Before (mL)"] if with_before else []), "Volume (mL)", "90 % interval (mL)", "Confidence"]
-    places = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
-    for head, x in zip(heads, places, strict=True):
+    columns = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
+    for head, x in zip(heads, columns, strict=True):
         page.text(x, y, head, size=size, colour=_GREY, ha="left" if x == _LEFT else "right", fontweight="bold")
     page.text(168.0, y, "Review", size=size, colour=_GREY, fontweight="bold")
     for row in report.rows:
         y += step
         page.rule(y - 0.22 * step, colour=_PALE, width=0.5)
-        _table_row(page, row, y, places=places, size=size)
+        _table_row(page, row, y, columns=columns, size=size)
     return y + step
 
 
-def _table_row(page: _Page, row: OrganRow, y: float, *, places: list[float], size: float) -> None:
+def _table_row(page: _Page, row: OrganRow, y: float, *, columns: list[float], size: float) -> None:
     red, green, blue = (v / 255 for v in row.colour)
     left, bottom, width, height = page.box(_LEFT, y + 0.1, 0.34 * size, 0.34 * size)
     page.figure.add_artist(Rectangle((left, bottom), width, height, color=(red, green, blue), linewidth=0))
@@ -136,7 +136,7 @@ def _table_row(page: _Page, row: OrganRow, y: float, *, places: list[float], siz
         right = 72.0 if row.before is not None else 90.0
         page.text(right, y, f"corrected {row.corrected}", size=0.8 * size, colour=_GREEN, ha="right")
     values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence]
-    for value, x in zip(values, places[1:], strict=True):
+    for value, x in zip(values, columns[1:], strict=True):
         page.text(x, y, value, size=size, colour=ink, ha="right")
     page.text(168.0, y, row.state.value, size=size, colour=_state_colour(row.state.value))
 
@@ -146,7 +146,7 @@ def _state_colour(state: str) -> str:
 
 
 def _missing_letters(report: CaseReport) -> list[str]:
-    """A note where this computer has no font for some names."""
+    """A note if no font of this computer has some of the characters."""
     names = [
         report.scan_name,
         *(value for _, value in report.examination),
@@ -179,7 +179,7 @@ def _corrections(page: _Page, corrections: Sequence[str], y: float) -> float:
 
 
 def _provenance(page: _Page, report: CaseReport) -> float:
-    """Set from the bottom upwards; returns where it begins."""
+    """Draw the provenance at the bottom of the page; returns its upper edge."""
     lines = textwrap.wrap(".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", 130)
     begin = _BOTTOM - 5 - len(lines) * _LINE_MM
     for n, line in enumerate(lines):
@@ -190,7 +190,7 @@ def _provenance(page: _Page, report: CaseReport) -> float:
 
 
 def _findings(page: _Page, report: CaseReport, y: float, bottom: float) -> None:
-    """Two by two pictures in what is left of the page, with the legend below."""
+    """Draw the pictures in two columns in the remaining space, with the legend below."""
     count = len(report.findings)
     if not count:
         page.text(_LEFT, y, "The model names no region to review.", size=8)
@@ -202,15 +202,15 @@ def _findings(page: _Page, report: CaseReport, y: float, bottom: float) -> None:
     height = min(_PICTURE_MM, (bottom - 7 - y) / lines - _CAPTION_MM)
     width = (_RIGHT - _LEFT - _GAP) / 2
     for n, finding in enumerate(report.findings):
-        place = (_LEFT + (n % 2) * (width + _GAP), y + (n // 2) * (height + _CAPTION_MM))
-        overlay = _finding(page, finding, report, place=place, size=(width, height))
+        corner = (_LEFT + (n % 2) * (width + _GAP), y + (n // 2) * (height + _CAPTION_MM))
+        overlay = _finding(page, finding, report, corner=corner, size=(width, height))
     _legend(page, report, overlay, y + lines * (height + _CAPTION_MM))
 
 
 def _finding(
-    page: _Page, finding: Finding, report: CaseReport, *, place: tuple[float, float], size: tuple[float, float]
+    page: _Page, finding: Finding, report: CaseReport, *, corner: tuple[float, float], size: tuple[float, float]
 ) -> AxesImage:
-    (x, y), (width, height) = place, size
+    (x, y), (width, height) = corner, size
     count = len(finding.views)
     pane = (width - (count - 1)) / count
     across = _PAIR_FIELD_MM if count > 1 else _FIELD_MM
@@ -223,15 +223,15 @@ def _finding(
     for line in textwrap.wrap(caption, _CAPTION_CHARACTERS, max_lines=_CAPTION_LINES, placeholder=" ..."):
         page.text(x, y, line, size=7.2)
         y += 3.2
-    page.text(x, y, f"{finding.state} ({finding.place})", size=6.8, colour=_state_colour(finding.state))
+    page.text(x, y, f"{finding.state} ({finding.position})", size=6.8, colour=_state_colour(finding.state))
     return overlay
 
 
 def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> None:
     page.text(_LEFT, y, f"{report.window}. Outlines in the organs' colours. Uncertainty:", size=6.8, colour=_GREY)
     axes = page.figure.add_axes(page.box(_LEFT + 79.0, y + 0.4, 40.0, 1.8))
-    bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, DOUBT_LOW, DOUBT_HIGH])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, UNCERTAINTY_LOW, UNCERTAINTY_HIGH])
+    bar.outline.set_visible(False)
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
-    scale = f"not shown below {DOUBT_LOW}; entropy, 0 to 1"
+    scale = f"not shown below {UNCERTAINTY_LOW}; entropy, 0 to 1"
     page.text(_LEFT + 122.0, y, scale, size=6.8, colour=_GREY)

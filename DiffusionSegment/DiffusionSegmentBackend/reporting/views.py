@@ -1,4 +1,4 @@
-"""The axial plane through a region of doubt, cut out of scan, labels and uncertainty, as radiologists look at it."""
+"""Axial views of regions to review: a plane of scan, labels and uncertainty in radiological orientation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from ..imaging.volume import Volume, canonical
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
-DOUBT_LOW, DOUBT_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it
-_DOUBT_STOPS = ["#290a54", "#8c1f80", "#ed6938", "#fcf78c"]
-_DOUBT_ALPHA = 0.45
-# Keeps the outlines apart from the overlay.
+UNCERTAINTY_LOW, UNCERTAINTY_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it
+_UNCERTAINTY_STOPS = ["#290a54", "#8c1f80", "#ed6938", "#fcf78c"]
+_UNCERTAINTY_ALPHA = 0.45
+# Separates the outlines from the overlay.
 _DARK_EDGE: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground="black")]
 _CROSS_GAP = 0.06
 _MARGIN = 0.035
 _SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
-DOUBT_COLOURS = LinearSegmentedColormap.from_list("doubt", _DOUBT_STOPS)
+UNCERTAINTY_COLOURS = LinearSegmentedColormap.from_list("uncertainty", _UNCERTAINTY_STOPS)
 
 Colour = tuple[float, float, float]
 
@@ -34,12 +34,12 @@ class AxialView:
     """One axial plane: arrays are (y, x), rows run from anterior to posterior, columns to the patient's left.
 
     `spacing_mm` and `centre_mm` are (x, y), measured in the plane from the first pixel's centre; `height_mm` is the
-    plane's place along the body axis (superior is positive); `window` holds the scan's values shown black and white.
+    plane's position along the body axis (superior is positive); `window` are the scan's values shown black and white.
     """
 
-    scan: NDArray
-    labels: NDArray
-    uncertainty: NDArray
+    scan: NDArray[Any]
+    labels: NDArray[Any]
+    uncertainty: NDArray[Any]
     spacing_mm: tuple[float, float]
     centre_mm: tuple[float, float]
     height_mm: float
@@ -82,15 +82,21 @@ def draw_view(
 ) -> AxesImage:
     """Draw the view into axes: `field_mm` (width, height) around its centre, `colours` 0..1 by label value.
 
-    Returns the overlay, from which a colour bar can be made.
+    Returns the overlay, for a colour bar.
     """
     (rows, columns), (dx, dy) = view.scan.shape, view.spacing_mm
     extent = (-0.5 * dx, (columns - 0.5) * dx, (rows - 0.5) * dy, -0.5 * dy)
     low, high = view.window
     axes.imshow(view.scan, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-    doubt = np.ma.masked_less(view.uncertainty, DOUBT_LOW)
+    uncertainty = np.ma.masked_less(view.uncertainty, UNCERTAINTY_LOW)
     overlay = axes.imshow(
-        doubt, cmap=DOUBT_COLOURS, vmin=0.0, vmax=DOUBT_HIGH, alpha=_DOUBT_ALPHA, extent=extent, interpolation="nearest"
+        uncertainty,
+        cmap=UNCERTAINTY_COLOURS,
+        vmin=0.0,
+        vmax=UNCERTAINTY_HIGH,
+        alpha=_UNCERTAINTY_ALPHA,
+        extent=extent,
+        interpolation="nearest",
     )
     _outline(axes, view, colours)
     left, right = _window_of(view.centre_mm[0], field_mm[0], extent[0], extent[1])
@@ -117,7 +123,7 @@ def _window_of(centre: float, size: float, first: float, last: float) -> tuple[f
 
 
 def _outline(axes: Axes, view: AxialView, colours: Mapping[int, Colour]) -> None:
-    """Each organ's edge. A rim of zeros closes the outline of an organ at the plane's border."""
+    """The outlines of the organs. A rim of zeros closes those at the plane's border."""
     x = (np.arange(view.labels.shape[1] + 2) - 1) * view.spacing_mm[0]
     y = (np.arange(view.labels.shape[0] + 2) - 1) * view.spacing_mm[1]
     for value in np.unique(view.labels[view.labels > 0]):
@@ -127,7 +133,7 @@ def _outline(axes: Axes, view: AxialView, colours: Mapping[int, Colour]) -> None
 
 
 def _cross_hair(axes: Axes, centre: tuple[float, float], left: float, right: float, top: float, bottom: float) -> None:
-    """Thin lines that end before the centre, so that they do not hide what they point at."""
+    """Thin lines with a gap around the centre."""
     x, y = centre
     gap = _CROSS_GAP * min(right - left, bottom - top)
     style: dict[str, Any] = {"colors": "white", "linewidth": 0.6, "alpha": 0.8}
@@ -148,5 +154,5 @@ def _scale_bar(axes: Axes, width_mm: float, font_size: float) -> None:
     length = next((mm for mm in _SCALE_BARS_MM if mm <= width_mm / 3), _SCALE_BARS_MM[-1])
     share = length / width_mm
     axes.plot([_MARGIN, _MARGIN + share], [_MARGIN, _MARGIN], transform=axes.transAxes, color="white", linewidth=1.2)
-    place = (_MARGIN, 1.4 * _MARGIN)
-    axes.text(*place, f"{length} mm", transform=axes.transAxes, color="white", fontsize=font_size, va="bottom")
+    corner = (_MARGIN, 1.4 * _MARGIN)
+    axes.text(*corner, f"{length} mm", transform=axes.transAxes, color="white", fontsize=font_size, va="bottom")

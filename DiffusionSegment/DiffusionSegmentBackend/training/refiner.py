@@ -19,7 +19,7 @@ from ..diffusion.schedule import add_noise, log_snr
 from ..networks.backbone import Backbone, fine_features
 from ..networks.refiner import Refiner
 from ..networks.temperature import set_temperature
-from ..pipeline.constraints import clamped, one_hot_marks
+from ..pipeline.constraints import clamped, one_hot_scribbles
 from ..pipeline.interactive.scribbles import Descriptors, spread
 from ..pipeline.sampling import coded
 from .loop import Budget, Training
@@ -137,5 +137,5 @@ class RefinerStep:
                 stroke = random_stroke(predicted[n], truth[n], np.random.default_rng(seed))
                 if stroke is not None:
                     marks[n][stroke.marked] = stroke.label + 1
-        told = [one_hot_marks(torch.from_numpy(mark), self.network.classes) for mark in marks]
+        told = [one_hot_scribbles(torch.from_numpy(mark), self.network.classes) for mark in marks]
         return torch.stack(told).to(labels.device)

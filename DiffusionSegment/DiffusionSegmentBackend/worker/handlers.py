@@ -51,7 +51,7 @@ class HandlerContext:
 
 def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
     """Run the model, show its pre-segmentation early where that is asked for, and return the maps of the result."""
-    from ..pipeline.segment import delivered
+    from ..pipeline.segment import build_segmentation
 
     geometry = geometry_of(request.volume)
 
@@ -61,7 +61,7 @@ def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
     model = context.cache.model(request, context.progress)
     session = context.cache.new_session(request, model, context.progress, show if request.preview else None)
     folder = Path(request.output_folder)
-    result = delivered(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
+    result = build_segmentation(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
     maps: dict[str, NDArray[Any]] = {
         "labels": result.labels,
         "uncertainty": result.uncertainty,
@@ -83,7 +83,7 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
     session = context.cache.session(request, model, context.progress)
     corrections = Corrections(
         labels=np.asarray(open_buffer(request.labels)),
-        marks=np.asarray(open_buffer(request.marks)),
+        scribbles=np.asarray(open_buffer(request.marks)),
         locked=request.locked,
     )
     correction, corrected = correct_session(session, model, corrections, progress=context.progress)

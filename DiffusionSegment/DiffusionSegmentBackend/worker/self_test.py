@@ -25,6 +25,7 @@ PACKAGES = (
     "safetensors",
     "tqdm",
     "psutil",
+    "platformdirs",
 )
 NO_TORCH_ADVICE = "PyTorch is not installed. Segment offers to install it."
 _SIDE, _CHANNELS, _TICKS = 48, 16, 10

@@ -19,7 +19,7 @@ from queue import Empty, Queue
 from typing import Any, BinaryIO
 
 from .. import __version__
-from ..errors import Cancelled, DiffusionSegmentError, ErrorCode
+from ..errors import Cancelled, DiffusionSegmentError, ErrorCode, out_of_gpu_memory, out_of_memory
 from ..models.folders import installed_descriptions
 from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
@@ -191,14 +191,10 @@ def user_error(error: BaseException) -> DiffusionSegmentError:
     if isinstance(error, DiffusionSegmentError):
         return error
     if isinstance(error, MemoryError):
-        return DiffusionSegmentError(
-            ErrorCode.OUT_OF_MEMORY, "There is too little memory.", hint="Close programs, or crop the scan."
-        )
+        return out_of_memory()
     # By its name, because torch may not be there to compare with.
     if type(error).__name__ == "OutOfMemoryError":
-        return DiffusionSegmentError(
-            ErrorCode.OUT_OF_GPU_MEMORY, "The graphics card has too little free memory.", hint="Choose the device cpu."
-        )
+        return out_of_gpu_memory()
     _log.error("a run failed", exc_info=error)
     if _is_device_error(error):
         return DiffusionSegmentError(

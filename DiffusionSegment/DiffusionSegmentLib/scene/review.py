@@ -266,7 +266,7 @@ def _region(number: int, item: dict[str, Any]) -> Region:
     return Region(
         number=number,
         organ=str(item["organ"]),
-        rival=str(item["rival"]),
+        rival=str(item["competing_organ"] if "competing_organ" in item else item["rival"]),
         centroidLPS=(x, y, z),
         volumeMl=float(item["volume_ml"]),
         score=float(item["score"]),

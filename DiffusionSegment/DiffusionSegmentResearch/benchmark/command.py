@@ -17,7 +17,7 @@ from DiffusionSegmentBackend.models.model import Model, choose_device, find_mode
 
 from ..studies.result_file import hardware
 from .ours import Click, our_rows, start_seconds
-from .record import Benchmark, BenchmarkRow, check_same_place, joined, read_benchmark, write_benchmark
+from .record import Benchmark, BenchmarkRow, check_same_geometry, joined, read_benchmark, write_benchmark
 from .rivals import Rival, TileTimes, check_packages, diffusion_rows, rival_row, timed_tiles, usual_rivals
 from .scans import IN_PLANE, benchmark_scan
 
@@ -72,7 +72,7 @@ def run_benchmark(
 
     empty = _described(output, options, description, earlier)
     if earlier and options.add:
-        check_same_place(earlier, empty)
+        check_same_geometry(earlier, empty)
 
     def keep(rows: list[BenchmarkRow], left: Sequence[str]) -> Benchmark:
         found = replace(empty, rows=list(rows), not_run=[*left, *empty.not_run])

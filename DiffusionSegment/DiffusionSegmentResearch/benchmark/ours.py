@@ -12,7 +12,7 @@ from pathlib import Path
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
 
 from .record import BenchmarkRow
@@ -80,7 +80,7 @@ def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) ->
     def click() -> Click:
         began, seen = time.perf_counter(), []
         session = open_session(volume, model, options, preview=lambda labels: seen.append(time.perf_counter() - began))
-        report = delivered(session, model, bodypart=False).report
+        report = build_segmentation(session, model, bodypart=False).report
         z, y, x = session.prediction.pre.shape[1:]
         tiling = Tiling(session.prediction.tiled_shape, model.tile.voxels, step=model.tile.stride)
         stages = {name: s for name, s in report["timings_s"].items() if name != "total"}

@@ -107,7 +107,7 @@ def joined(earlier: Benchmark, later: Benchmark) -> Benchmark:
     return replace(later, rows=rows, command="\n".join(commands), not_run=not_run)
 
 
-def check_same_place(earlier: Benchmark, later: Benchmark) -> None:
+def check_same_geometry(earlier: Benchmark, later: Benchmark) -> None:
     """Refuse to join what was measured by another program, with another model, or on another machine.
 
     Raises:

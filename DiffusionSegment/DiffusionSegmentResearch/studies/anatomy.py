@@ -88,7 +88,7 @@ def measure(model: Model, scan: Scan, *, organs: bool) -> tuple[float, OrganMeas
         if not organs and judge_body_part(share, description).verdict is Verdict.REFUSE:
             return share, None
         tile = model.tile
-        box = body_box(image, least=tile.voxels)
+        box = body_box(image, min_shape=tile.voxels)
         stage = first_stage(
             padded(image[box][None], tile=tile, value=-1.0)[0],
             padded(coordinates[(slice(None), *box)], tile=tile, value=0.0),

@@ -15,7 +15,7 @@ from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import Segmentation, delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
 from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, stroke_on
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
         volume = read_volume(scan.image)
         truth = read_label_map(scan.label, volume)
         session = open_session(volume, model, SegmentOptions())
-        patient = _Patient(volume, truth, session, delivered(session, model, bodypart=False))
+        patient = _Patient(volume, truth, session, build_segmentation(session, model, bodypart=False))
         shares.append(_share_in_regions(patient.first, truth))
         for arm in (PAINTING, CLAMPING, FULL):
             for count, labels in enumerate(_corrected(arm, patient, model, tally)):
@@ -92,7 +92,7 @@ def _corrected(arm: str, patient: _Patient, model: Model, tally: _Tally) -> Iter
         fresh = _mark_largest(labels, patient, STROKES[count % len(STROKES)], generator)
         labels, marks = np.where(fresh > 0, fresh - 1, labels).astype(np.uint8), np.where(fresh > 0, fresh, marks)
         if arm != PAINTING and fresh.any():
-            asked = Corrections(labels=labels, marks=marks, heard=arm == FULL)
+            asked = Corrections(labels=labels, scribbles=marks, propagate=arm == FULL)
             answer, state = correct(state, model, asked)
             painted, labels = labels, labels.copy()
             labels[answer.box] = answer.labels

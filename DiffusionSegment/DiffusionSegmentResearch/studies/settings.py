@@ -10,7 +10,7 @@ import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
-from DiffusionSegmentBackend.pipeline.prediction import Job, predict
+from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
 from tqdm import tqdm
 
@@ -55,7 +55,7 @@ def setting_rows(model: Path, cases: Sequence[Case], settings: Sequence[Setting]
             watch = Stopwatch()
             with torch.inference_mode():
                 image = torch.from_numpy(case.image)
-                job = Job(image=image, plan=plan, samples=samples, tile=loaded.tile, force=True)
+                job = PredictionRequest(image=image, plan=plan, samples=samples, tile=loaded.tile, force=True)
                 found = predict(job, loaded, watch=watch)
             place = tuple(slice(o, o + n) for o, n in zip(found.offset, found.ensemble.shape[1:], strict=True))
             whole = torch.zeros(found.ensemble.shape[0], *case.image.shape)

@@ -15,11 +15,12 @@ from DiffusionSegmentBackend.imaging.label_maps import read_label_map
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.metrics.metrics import dice_by_label
-from DiffusionSegmentBackend.models.manifest import MAX_LABELS, Label, ModelDescription
+from DiffusionSegmentBackend.models.manifest import Label, ModelDescription
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.tile_shape import TILE_SIDE, TileShape
 from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.probe import Probe
+from DiffusionSegmentBackend.schema.model_manifest import MAX_LABELS
 from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.training.presegmentations import probe_map
 from DiffusionSegmentBackend.training.probe import Task, train_probe

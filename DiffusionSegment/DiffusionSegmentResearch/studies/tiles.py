@@ -35,7 +35,7 @@ def agreement_on_scan(volume: Volume, model: Model, *, sigma: float = BLEND_SIGM
     grid = model_grid(volume, spacing=model.description.spacing_mm)
     with torch.inference_mode():
         whole = torch.from_numpy(network_input(volume, grid, model.description))
-        box = body_box(whole, least=model.tile.voxels)
+        box = body_box(whole, min_shape=model.tile.voxels)
         image = padded(whole[box][None], tile=model.tile, value=-1.0)[0]
         located = body_coordinates(whole, model)[(slice(None), *box)]
         coordinates = normalised(padded(located, tile=model.tile, value=0.0))

@@ -1,4 +1,4 @@
-"""Corrections: marks are obeyed to the voxel, reach as far as they say, and leave everything else as it was."""
+"""Corrections: scribbles are obeyed to the voxel, reach as far as they say, and leave everything else as it was."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from DiffusionSegmentBackend.diffusion.noise import noise_field, noise_window
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.models.model import Model
-from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct, marks_on_grid
+from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct, scribbles_on_grid
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -39,25 +39,25 @@ def session(model: Model, ct: Volume) -> Session:
 
 @pytest.fixture(scope="module")
 def labels(session: Session, model: Model) -> NDArray[np.uint8]:
-    return delivered(session, model, bodypart=False).labels
+    return build_segmentation(session, model, bodypart=False).labels
 
 
 @pytest.fixture(scope="module")
-def marks(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def scribbles(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A scribble that calls a piece of the largest organ spleen, and a click that calls another piece background."""
     counts = np.bincount(labels.ravel())[1:]
     places = np.argwhere(ndimage.binary_erosion(labels == 1 + counts.argmax(), iterations=2))
-    marks = np.zeros_like(labels)
+    scribbles = np.zeros_like(labels)
     k, j, i = places[len(places) // 2]
-    marks[k, j, i : i + 4] = 1 + 1
+    scribbles[k, j, i : i + 4] = 1 + 1
     beside = places[np.argmin(np.abs(np.linalg.norm(places - places[len(places) // 2], axis=1) - 5))]
-    marks[tuple(beside)] = 1
-    return marks
+    scribbles[tuple(beside)] = 1
+    return scribbles
 
 
 @pytest.fixture(scope="module")
-def correction(session: Session, model: Model, labels: NDArray, marks: NDArray) -> Correction:
-    return correct(session, model, Corrections(labels=labels, marks=marks))[0]
+def correction(session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> Correction:
+    return correct(session, model, Corrections(labels=labels, scribbles=scribbles))[0]
 
 
 def _whole(labels: NDArray[np.uint8], correction: Correction) -> NDArray[np.uint8]:
@@ -67,67 +67,67 @@ def _whole(labels: NDArray[np.uint8], correction: Correction) -> NDArray[np.uint
 
 
 def test_every_marked_voxel_has_exactly_the_readers_label(
-    labels: NDArray, marks: NDArray, correction: Correction
+    labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
     after = _whole(labels, correction)
-    assert (after[marks > 0] == marks[marks > 0] - 1).all()
+    assert (after[scribbles > 0] == scribbles[scribbles > 0] - 1).all()
     assert correction.changed_voxels == np.count_nonzero(after != labels)
-    assert correction.uncertainty[marks[correction.box] > 0].max() == 0
+    assert correction.uncertainty[scribbles[correction.box] > 0].max() == 0
 
 
-def test_a_mark_also_changes_voxels_around_it(labels: NDArray, marks: NDArray, correction: Correction) -> None:
-    assert correction.changed_voxels > np.count_nonzero(marks)
+def test_a_mark_also_changes_voxels_around_it(labels: NDArray, scribbles: NDArray, correction: Correction) -> None:
+    assert correction.changed_voxels > np.count_nonzero(scribbles)
 
 
 def test_voxels_beyond_the_reach_of_the_marks_keep_their_label(
-    labels: NDArray, marks: NDArray, correction: Correction
+    labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
     """The phantom's voxels are those of the grid, so the reach is known in voxels."""
-    near = ndimage.binary_dilation(marks > 0, np.ones((3, 3, 3)), iterations=REACH_VOXELS + 1)
+    near = ndimage.binary_dilation(scribbles > 0, np.ones((3, 3, 3)), iterations=REACH_VOXELS + 1)
     after = _whole(labels, correction)
     assert np.array_equal(after[~near], labels[~near])
 
 
 def test_locked_labels_are_neither_taken_nor_given_except_by_a_mark(
-    session: Session, model: Model, labels: NDArray, marks: NDArray
+    session: Session, model: Model, labels: NDArray, scribbles: NDArray
 ) -> None:
     everything = tuple(range(model.description.classes))
-    locked, _ = correct(session, model, Corrections(labels=labels, marks=marks, locked=everything))
+    locked, _ = correct(session, model, Corrections(labels=labels, scribbles=scribbles, locked=everything))
     after = _whole(labels, locked)
-    assert np.array_equal(after[marks == 0], labels[marks == 0])
-    assert (after[marks > 0] == marks[marks > 0] - 1).all()
+    assert np.array_equal(after[scribbles == 0], labels[scribbles == 0])
+    assert (after[scribbles > 0] == scribbles[scribbles > 0] - 1).all()
 
 
-def test_the_readers_other_edits_are_kept(session: Session, model: Model, labels: NDArray, marks: NDArray) -> None:
+def test_the_readers_other_edits_are_kept(session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> None:
     """What was picked or painted elsewhere is no mark, and stays, also within reach."""
     edited = labels.copy()
-    place = np.argwhere((labels == 0) & (ndimage.distance_transform_edt(marks == 0) > 3))[0]
+    place = np.argwhere((labels == 0) & (ndimage.distance_transform_edt(scribbles == 0) > 3))[0]
     edited[tuple(place)] = 7
-    after = _whole(edited, correct(session, model, Corrections(labels=edited, marks=marks))[0])
+    after = _whole(edited, correct(session, model, Corrections(labels=edited, scribbles=scribbles))[0])
     assert after[tuple(place)] == 7
 
 
 def test_the_same_marks_give_the_same_bits_also_after_they_were_taken_back(
-    session: Session, model: Model, labels: NDArray, marks: NDArray, correction: Correction
+    session: Session, model: Model, labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
-    more = marks.copy()
-    more[tuple(np.argwhere((labels > 0) & (marks == 0))[-1])] = 1
-    _, after_more = correct(session, model, Corrections(labels=labels, marks=more))
-    again, _ = correct(after_more, model, Corrections(labels=labels, marks=marks))
+    more = scribbles.copy()
+    more[tuple(np.argwhere((labels > 0) & (scribbles == 0))[-1])] = 1
+    _, after_more = correct(session, model, Corrections(labels=labels, scribbles=more))
+    again, _ = correct(after_more, model, Corrections(labels=labels, scribbles=scribbles))
     whole, expected = _whole(labels, again), _whole(labels, correction)
-    assert np.array_equal(whole[marks > 0], expected[marks > 0])
+    assert np.array_equal(whole[scribbles > 0], expected[scribbles > 0])
     assert again.report["organs"] == correction.report["organs"]
 
 
 def test_a_second_call_runs_for_new_marks_alone(
-    session: Session, model: Model, labels: NDArray, marks: NDArray
+    session: Session, model: Model, labels: NDArray, scribbles: NDArray
 ) -> None:
-    first, after = correct(session, model, Corrections(labels=labels, marks=marks))
+    first, after = correct(session, model, Corrections(labels=labels, scribbles=scribbles))
     tiles: list[str] = []
     second, _ = correct(
         after,
         model,
-        Corrections(labels=_whole(labels, first), marks=marks),
+        Corrections(labels=_whole(labels, first), scribbles=scribbles),
         progress=lambda stage, done, total: tiles.append(stage),
     )
     assert not tiles, "no network ran"
@@ -153,24 +153,24 @@ def test_corrections_work_in_any_orientation(axes: tuple[int, int, int], model: 
     matrix[:3, 2] *= -1
     turned = Volume(np.ascontiguousarray(array), matrix)
     session = open_session(turned, model, OPTIONS)
-    labels = delivered(session, model, bodypart=False).labels
-    marks = np.zeros_like(labels)
-    marks[tuple(np.argwhere(labels > 0)[100])] = 1
-    correction, _ = correct(session, model, Corrections(labels=labels, marks=marks))
-    assert (_whole(labels, correction)[marks > 0] == 0).all()
-    assert marks[correction.box].any()
+    labels = build_segmentation(session, model, bodypart=False).labels
+    scribbles = np.zeros_like(labels)
+    scribbles[tuple(np.argwhere(labels > 0)[100])] = 1
+    correction, _ = correct(session, model, Corrections(labels=labels, scribbles=scribbles))
+    assert (_whole(labels, correction)[scribbles > 0] == 0).all()
+    assert scribbles[correction.box].any()
 
 
 def test_a_stroke_thinner_than_the_models_voxels_is_not_lost(model: Model, session: Session) -> None:
     fine = replace(session.grid, native_shape=(12, 12, 12), native_spacing=(1.0, 1.0, 1.0), shape=(4, 4, 4))
-    marks = np.zeros((12, 12, 12), dtype=np.uint8)
-    marks[5, 5, :] = 3
-    marks[5, 6:8, 0] = 2
-    marks = fine.order.undo(marks)
+    scribbles = np.zeros((12, 12, 12), dtype=np.uint8)
+    scribbles[5, 5, :] = 3
+    scribbles[5, 6:8, 0] = 2
+    scribbles = fine.order.undo(scribbles)
     expected = np.zeros((4, 4, 4), dtype=np.uint8)
     expected[1, 1, :] = 3
     expected[1, 2, 0] = 2
-    np.testing.assert_array_equal(marks_on_grid(marks, fine).numpy(), expected)
+    np.testing.assert_array_equal(scribbles_on_grid(scribbles, fine).numpy(), expected)
 
 
 def test_a_window_meets_the_noise_of_the_whole() -> None:
@@ -182,14 +182,16 @@ def test_a_window_meets_the_noise_of_the_whole() -> None:
 class TestRefusals:
     def test_nothing_marked(self, session: Session, model: Model, labels: NDArray) -> None:
         with pytest.raises(DiffusionSegmentError, match="Nothing is marked") as caught:
-            correct(session, model, Corrections(labels=labels, marks=np.zeros_like(labels)))
+            correct(session, model, Corrections(labels=labels, scribbles=np.zeros_like(labels)))
         assert caught.value.code is ErrorCode.OPTION
 
-    def test_another_shape(self, session: Session, model: Model, labels: NDArray, marks: NDArray) -> None:
+    def test_another_shape(self, session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> None:
         with pytest.raises(DiffusionSegmentError) as caught:
-            correct(session, model, Corrections(labels=labels, marks=marks[1:]))
+            correct(session, model, Corrections(labels=labels, scribbles=scribbles[1:]))
         assert caught.value.code is ErrorCode.GEOMETRY
 
-    def test_an_unknown_label(self, session: Session, model: Model, labels: NDArray, marks: NDArray) -> None:
+    def test_an_unknown_label(self, session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> None:
         with pytest.raises(DiffusionSegmentError, match="labels beyond 13"):
-            correct(session, model, Corrections(labels=labels, marks=np.where(marks > 0, 15, 0).astype(np.uint8)))
+            correct(
+                session, model, Corrections(labels=labels, scribbles=np.where(scribbles > 0, 15, 0).astype(np.uint8))
+            )

@@ -1,4 +1,4 @@
-"""Where a reader marks, the model is certain; what it said of the rest of the scan never gets worse by that."""
+"""Where a reader scribbles, the model is certain; what it said of the rest of the scan never gets worse by that."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct, marks_on_grid
+from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct, scribbles_on_grid
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.segment import Segmentation, delivered, open_session
+from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
 from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, write_models
 from fixtures.tiny_model import coarse_phantom
@@ -40,41 +40,41 @@ def session(model: Model, scan: Volume) -> Session:
 
 @pytest.fixture(scope="module")
 def before(session: Session, model: Model) -> Segmentation:
-    return delivered(session, model, bodypart=False)
+    return build_segmentation(session, model, bodypart=False)
 
 
 @pytest.fixture(scope="module")
-def marks(before: Segmentation) -> NDArray[np.uint8]:
+def scribbles(before: Segmentation) -> NDArray[np.uint8]:
     """Both sides of the right kidney's surface are corrected in one slice: half of it is taken, half of it given."""
     inside = before.labels == RIGHT_KIDNEY
     rim = ndimage.binary_dilation(inside) ^ ndimage.binary_erosion(inside)
     slices = np.zeros_like(inside)
     slices[np.argmax(inside.sum(axis=(1, 2)))] = True
-    marks = np.zeros_like(before.labels)
-    marks[rim & slices & inside] = 1
-    marks[rim & slices & ~inside] = RIGHT_KIDNEY + 1
-    return marks
+    scribbles = np.zeros_like(before.labels)
+    scribbles[rim & slices & inside] = 1
+    scribbles[rim & slices & ~inside] = RIGHT_KIDNEY + 1
+    return scribbles
 
 
 @pytest.fixture(scope="module")
 def corrected(
-    session: Session, model: Model, before: Segmentation, marks: NDArray[np.uint8]
+    session: Session, model: Model, before: Segmentation, scribbles: NDArray[np.uint8]
 ) -> tuple[Correction, Session]:
-    return correct(session, model, Corrections(labels=before.labels, marks=marks))
+    return correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))
 
 
 def test_marked_voxels_are_certain(
-    corrected: tuple[Correction, Session], session: Session, marks: NDArray[np.uint8]
+    corrected: tuple[Correction, Session], session: Session, scribbles: NDArray[np.uint8]
 ) -> None:
     correction, after = corrected
-    on_grid = marks_on_grid(marks, session.grid)
+    on_grid = scribbles_on_grid(scribbles, session.grid)
     offset, box = session.prediction.offset, session.prediction.pre.shape[1:]
     here = on_grid[tuple(slice(o, o + n) for o, n in zip(offset, box, strict=True))]
     told = (here.long() - 1).clamp(min=0)[None]
     assert (after.answer.ensemble.gather(0, told)[0][here > 0] == 1).all()
-    marked = marks[correction.box] > 0
+    marked = scribbles[correction.box] > 0
     assert correction.uncertainty[marked].max() == correction.mutual_information[marked].max() == 0
-    assert correction.regions[marks > 0].max() == 0
+    assert correction.regions[scribbles > 0].max() == 0
 
 
 def test_no_voxel_that_keeps_its_label_gets_less_certain(
@@ -90,7 +90,7 @@ def test_the_report_is_that_of_the_corrected_probabilities_of_the_whole_scan(
     corrected: tuple[Correction, Session], before: Segmentation, model: Model
 ) -> None:
     correction, after = corrected
-    anew = delivered(after, model, bodypart=False)
+    anew = build_segmentation(after, model, bodypart=False)
     for ours, whole in zip(correction.report["organs"], anew.report["organs"], strict=True):
         assert ours["confidence"] == whole["confidence"]
     assert correction.report["review"] == anew.report["review"]
@@ -101,13 +101,13 @@ def test_the_report_is_that_of_the_corrected_probabilities_of_the_whole_scan(
 def test_a_region_that_lies_wholly_under_marks_disappears(session: Session, model: Model, before: Segmentation) -> None:
     """Drawn as the model says, so that nothing but the certainty changes."""
     region = before.report["review"][-1]
-    marks = np.where(before.regions == len(before.report["review"]), before.labels + 1, 0).astype(np.uint8)
-    after = correct(session, model, Corrections(labels=before.labels, marks=marks))[0].report["review"]
+    scribbles = np.where(before.regions == len(before.report["review"]), before.labels + 1, 0).astype(np.uint8)
+    after = correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))[0].report["review"]
     assert region not in after
     near = [
         other
         for other in after
-        if {other["value"], other["rival_value"]} == {region["value"], region["rival_value"]}
+        if {other["value"], other["competing_value"]} == {region["value"], region["competing_value"]}
         and np.linalg.norm(np.subtract(other["centroid_lps_mm"], region["centroid_lps_mm"])) < 1
     ]
     assert not near or near[0]["score"] < region["score"]
@@ -116,8 +116,8 @@ def test_a_region_that_lies_wholly_under_marks_disappears(session: Session, mode
 def test_marks_on_thick_slices_leave_no_uncertain_gaps_between_them(scan: Volume, model: Model) -> None:
     thick = replace(scan, index_to_lps=scan.index_to_lps @ np.diag([1.0, 1.0, 3.0, 1.0]))
     grid = model_grid(thick, spacing=(12.0, 12.0, 12.0))
-    marks = np.zeros(thick.array.shape, dtype=np.uint8)
-    marks[4:8] = 3
-    slices = (marks_on_grid(marks, grid) == 3).all(dim=2).all(dim=1)
+    scribbles = np.zeros(thick.array.shape, dtype=np.uint8)
+    scribbles[4:8] = 3
+    slices = (scribbles_on_grid(scribbles, grid) == 3).all(dim=2).all(dim=1)
     assert int(slices.sum()) == 3 * 4
     assert torch.equal(slices.nonzero().flatten().diff(), torch.ones(11, dtype=torch.long))

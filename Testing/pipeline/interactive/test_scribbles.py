@@ -1,11 +1,11 @@
-"""A reader's marks: how far they reach, and the simulated reader that sets them."""
+"""A reader's scribbles: how far they reach, and the simulated reader that sets them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.pipeline.constraints import clamped, one_hot_marks
+from DiffusionSegmentBackend.pipeline.constraints import clamped, one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, reach, spread
 from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, random_stroke, stroke_on
 from torch import Tensor
@@ -29,9 +29,9 @@ def _all_background() -> Tensor:
 
 
 def _mark(z: int, y: int, x: int, label: int) -> Tensor:
-    marks = torch.zeros(SHAPE, dtype=torch.uint8)
-    marks[z, y, x] = label + 1
-    return one_hot_marks(marks, 3)
+    scribbles = torch.zeros(SHAPE, dtype=torch.uint8)
+    scribbles[z, y, x] = label + 1
+    return one_hot_scribbles(scribbles, 3)
 
 
 def test_a_mark_is_certain_and_speaks_for_alike_neighbours_within_its_reach() -> None:
@@ -65,21 +65,21 @@ def test_marks_on_both_sides_of_a_surface_leave_both_organs_as_they_are() -> Non
     """Redrawing a surface takes on one side and gives on the other; of the organ's middle that says nothing."""
     pre = torch.full((3, *SHAPE), 0.02)
     pre[0, :, :, 20:] = pre[SPLEEN, :, :, :20] = 0.96
-    marks = torch.zeros(SHAPE, dtype=torch.uint8)
-    marks[5:35, 5:35, 19] = 0 + 1
-    marks[5:35, 5:35, 20:22] = SPLEEN + 1
-    told = spread(pre, one_hot_marks(marks, 3), Descriptors(torch.ones(4, *SHAPE)))
-    np.testing.assert_array_equal(told.argmax(dim=0)[marks > 0], marks[marks > 0] - 1)
+    scribbles = torch.zeros(SHAPE, dtype=torch.uint8)
+    scribbles[5:35, 5:35, 19] = 0 + 1
+    scribbles[5:35, 5:35, 20:22] = SPLEEN + 1
+    told = spread(pre, one_hot_scribbles(scribbles, 3), Descriptors(torch.ones(4, *SHAPE)))
+    np.testing.assert_array_equal(told.argmax(dim=0)[scribbles > 0], scribbles[scribbles > 0] - 1)
     assert (told.argmax(dim=0)[20, 20, :18] == SPLEEN).all()
-    alone = torch.where(marks == 1, marks, 0)
+    alone = torch.where(scribbles == 1, scribbles, 0)
     assert (
-        spread(pre, one_hot_marks(alone, 3), Descriptors(torch.ones(4, *SHAPE))).argmax(dim=0)[20, 20, 15:18] == 0
+        spread(pre, one_hot_scribbles(alone, 3), Descriptors(torch.ones(4, *SHAPE))).argmax(dim=0)[20, 20, 15:18] == 0
     ).all()
 
 
 def test_two_marks_that_disagree_share_what_lies_between_them() -> None:
-    marks = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
-    told = spread(_all_background(), marks, Descriptors(torch.ones(4, *SHAPE)))
+    scribbles = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
+    told = spread(_all_background(), scribbles, Descriptors(torch.ones(4, *SHAPE)))
     torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
     assert told[LIVER, 20, 20, 11] > told[SPLEEN, 20, 20, 11]
     assert told[SPLEEN, 20, 20, 15] > told[LIVER, 20, 20, 15]

@@ -17,7 +17,7 @@ from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.pipeline import segment as segment_module
 from DiffusionSegmentBackend.pipeline.interactive.session_files import (
     UnusableSessionError,
-    open_kept_session,
+    read_session,
     write_session,
 )
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
@@ -45,7 +45,7 @@ RUNS = "The case runs again"
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models, a scan, its result with the session by each model, and marks for it."""
+    """A folder with models, a scan, its result with the session by each model, and scribbles for it."""
     folder = segment_by_each_model(tmp_path_factory.mktemp("kept"), "--keep-session")
     for model in GENERATIONS:
         write_marks(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
@@ -75,11 +75,11 @@ def _without_session(folder: Path, copy: Path) -> Path:
 def test_a_correction_of_a_kept_session_is_that_of_a_new_run(
     model: str, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
-    marks = done / f"{model}.nii.gz"
-    expected = correct(_without_session(done / model, tmp_path / "bare"), marks, tmp_path / "expected")
+    scribbles = done / f"{model}.nii.gz"
+    expected = correct(_without_session(done / model, tmp_path / "bare"), scribbles, tmp_path / "expected")
     assert RUNS in capsys.readouterr().out
     request.getfixturevalue("no_run")
-    ours = correct(done / model, marks, tmp_path / "ours", "--keep-session")
+    ours = correct(done / model, scribbles, tmp_path / "ours", "--keep-session")
     assert RUNS not in capsys.readouterr().out
     for name in ("uncertainty.nii.gz", "mutual_information.nii.gz"):
         one, other = (read_volume(folder / name).array for folder in (ours, expected))
@@ -116,7 +116,7 @@ def test_every_array_comes_back_within_half_precision(model: str, done: Path, tm
     options = SegmentOptions(samples=2, seed=3, force=True)
     run = open_session(volume, network, options)
     write_session(run, volume, network, options, tmp_path / SESSION)
-    kept = open_kept_session(tmp_path / SESSION, volume, network, options)
+    kept = read_session(tmp_path / SESSION, volume, network, options)
     for name in ("start", "ensemble", "mutual_information"):
         one, other = (getattr(session.prediction, name).float().numpy() for session in (kept, run))
         np.testing.assert_allclose(one, other, atol=0.5 / 2048 + 1e-6, err_msg=name)
@@ -205,7 +205,7 @@ class TestForeignFiles:
     @staticmethod
     def _open(path: Path, done: Path, *, volume: Volume | None = None, seed: int = 0) -> None:
         options = SegmentOptions(samples=2, seed=seed, force=True)
-        open_kept_session(path, volume or read_volume(done / "ct.nii.gz"), load_model(REFINED, "cpu"), options)
+        read_session(path, volume or read_volume(done / "ct.nii.gz"), load_model(REFINED, "cpu"), options)
 
 
 def test_segmenting_again_takes_an_older_session_and_older_marks_away(done: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""What a reader does with a result: corrections, scribbles, alternatives, similar voxels."""
+"""Interaction with a result: corrections, scribbles, alternatives, similarity."""

@@ -1,4 +1,4 @@
-"""The samples of a run as label maps in the scan's own geometry: answers that the model also thought possible."""
+"""The samples of a run as alternative segmentations in the scan's own geometry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ...errors import DiffusionSegmentError, ErrorCode
+from ...imaging.volume import Box
 from ..memory import memory_errors
 from ..progress import Progress, silent
 from ..restore import in_native_box, interpolated, native_box
@@ -23,10 +24,7 @@ _MIN_DIFFERENCE_ML = 0.1
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A label map that `samples` of the K samples of a run agree on: `labels` (z, y, x), uint8, on the model's grid.
-
-    `share`, 0..1, is that of the samples.
-    """
+    """A label map (z, y, x), uint8, on the model's grid, that `samples` of the K samples have, a fraction `share`."""
 
     labels: Tensor
     samples: int
@@ -35,9 +33,9 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A connected piece, on the model's grid, in which a hypothesis says `label` where the segmentation says `instead`.
+    """A connected piece on the model's grid with `label` in a hypothesis and `instead` in the segmentation.
 
-    Label values; mL; the voxel nearest to the piece's centroid, in LPS mm.
+    `position_lps_mm` is the piece's voxel nearest to its centroid.
     """
 
     label: int
@@ -46,39 +44,37 @@ class Difference:
     position_lps_mm: tuple[float, float, float]
 
 
-def alternatives(
-    session: Session, *, progress: Progress = silent
-) -> tuple[NDArray[np.uint8], tuple[slice, slice, slice]]:
-    """Label maps (K, k, j, i), uint8, of the K samples, and the box (k, j, i) of the scan that they fill.
+def alternatives(session: Session, *, progress: Progress = silent) -> tuple[NDArray[np.uint8], Box]:
+    """Label maps (K, k, j, i), uint8, of the K samples, and the box (k, j, i) of the scan that they cover.
 
     Raises:
-        DiffusionSegmentError: OPTION when no sample found an organ, OUT_OF_MEMORY.
+        DiffusionSegmentError: OPTION when no sample contains an organ, OUT_OF_MEMORY.
     """
     samples = session.prediction.sample_labels
-    place = _native_box_of(session)
+    box = _native_box_of(session)
     maps = []
     with torch.inference_mode(), memory_errors():
         for n, sample in enumerate(samples):
             progress("alternatives", n, len(samples))
-            maps.append(_restored(sample, place, session))
+            maps.append(_restored(sample, box, session))
     progress("alternatives", len(samples), len(samples))
     own = [np.ascontiguousarray(session.grid.order.undo(labels)) for labels in maps]
-    return np.stack(own), in_native_box(place, session.grid)
+    return np.stack(own), in_native_box(box, session.grid)
 
 
 def hypotheses(session: Session) -> list[Hypothesis]:
-    """The label maps that differ among the samples, most frequent first; labels that were not asked for are 0.
+    """The distinct label maps of the samples, most frequent first, with unrequested labels as 0.
 
-    Marked voxels have the label of their mark in all of them.
+    Scribbled voxels have the label of their scribble in all of them.
     """
     counted: list[tuple[Tensor, int]] = []
     for sample in session.prediction.sample_labels:
-        labels = _asked_for(sample, session.wanted)
-        if session.marks is not None:
-            labels = torch.where(session.marks > 0, session.marks - 1, labels)
-        for n, (known, count) in enumerate(counted):
-            if torch.equal(known, labels):
-                counted[n] = (known, count + 1)
+        labels = _requested(sample, session.wanted)
+        if session.scribbles is not None:
+            labels = torch.where(session.scribbles > 0, session.scribbles - 1, labels)
+        for n, (earlier, count) in enumerate(counted):
+            if torch.equal(earlier, labels):
+                counted[n] = (earlier, count + 1)
                 break
         else:
             counted.append((labels, 1))
@@ -95,21 +91,21 @@ def hypothesis_map(hypothesis: Hypothesis, session: Session) -> NDArray[np.uint8
     """
     grid = session.grid
     whole = np.zeros(grid.native_shape, dtype=np.uint8)
-    found = hypothesis.labels > 0
-    if bool(found.any()):
+    organs = hypothesis.labels > 0
+    if bool(organs.any()):
         with torch.inference_mode(), memory_errors():
-            box = native_box(found, session.prediction.offset, grid)
+            box = native_box(organs, session.prediction.offset, grid)
             whole[box] = _restored(hypothesis.labels, box, session)
     return grid.order.undo(whole)
 
 
-def differences(hypothesis: Hypothesis, delivered: NDArray[np.uint8], session: Session) -> list[Difference]:
-    """The largest pieces, at least 0.1 mL, in which a hypothesis says something else than labels on the grid."""
+def differences(hypothesis: Hypothesis, segmentation: NDArray[np.uint8], session: Session) -> list[Difference]:
+    """The largest pieces, at least 0.1 mL, in which a hypothesis differs from a segmentation (z, y, x) on the grid."""
     labels = hypothesis.labels.numpy()
     classes = session.prediction.pre.shape[0]
-    pairs = np.where(labels != delivered, labels.astype(np.int32) * classes + delivered + 1, 0)
+    pairs = np.where(labels != segmentation, labels.astype(np.int32) * classes + segmentation + 1, 0)
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
-    found: list[Difference] = []
+    pieces: list[Difference] = []
     for pair in np.unique(pairs[pairs > 0]).tolist():
         components, _ = ndimage.label(pairs == pair)
         for number, box in enumerate(ndimage.find_objects(components), start=1):
@@ -121,35 +117,35 @@ def differences(hypothesis: Hypothesis, delivered: NDArray[np.uint8], session: S
             start = [s.start + o for s, o in zip(box, session.prediction.offset, strict=True)]
             x, y, z = (round(float(value), 1) for value in session.grid.lps(nearest + start))
             label, instead = divmod(pair - 1, classes)
-            found.append(
+            pieces.append(
                 Difference(label=label, instead=instead, volume_ml=round(volume_ml, 2), position_lps_mm=(x, y, z))
             )
-    return sorted(found, key=lambda piece: -piece.volume_ml)[:_MAX_DIFFERENCES]
+    return sorted(pieces, key=lambda piece: -piece.volume_ml)[:_MAX_DIFFERENCES]
 
 
-def _asked_for(labels: Tensor, wanted: list[int]) -> Tensor:
+def _requested(labels: Tensor, wanted: list[int]) -> Tensor:
     if not wanted:
         return labels
     return torch.where(torch.isin(labels, labels.new_tensor(wanted)), labels, torch.zeros_like(labels))
 
 
-def _native_box_of(session: Session) -> tuple[slice, slice, slice]:
-    """Canonical native voxels that can see an organ of any sample.
+def _native_box_of(session: Session) -> Box:
+    """Box of the canonical native voxels whose interpolation depends on an organ of any sample.
 
     Raises:
-        DiffusionSegmentError: OPTION when no sample found an organ.
+        DiffusionSegmentError: OPTION when no sample contains an organ.
     """
-    found = torch.stack([sample > 0 for sample in session.prediction.sample_labels]).any(dim=0)
-    if not bool(found.any()):
+    organs = torch.stack([sample > 0 for sample in session.prediction.sample_labels]).any(dim=0)
+    if not bool(organs.any()):
         raise DiffusionSegmentError(ErrorCode.OPTION, "No sample holds an organ.", hint="Draw more samples.")
-    return native_box(found, session.prediction.offset, session.grid)
+    return native_box(organs, session.prediction.offset, session.grid)
 
 
-def _restored(sample: Tensor, place: tuple[slice, slice, slice], session: Session) -> NDArray[np.uint8]:
+def _restored(sample: Tensor, box: Box, session: Session) -> NDArray[np.uint8]:
     """One label map at the native canonical voxels of a box: the arg max of its interpolated indicator functions."""
     classes = session.prediction.pre.shape[0]
     indicators = torch.nn.functional.one_hot(sample.long(), classes).movedim(-1, 0).float()
-    z, y, x = place
+    z, y, x = box
     slabs = [
         interpolated(
             indicators, session.prediction.offset, session.grid, (slice(low, min(low + _SLAB, z.stop)), y, x)

@@ -1,8 +1,8 @@
-"""A reader's marks: how far a stroke reaches, and what it tells about voxels that nobody marked.
+"""Propagation of scribbles into the pre-segmentation.
 
-A mark says two things: this voxel is k, and the label j that the model gave it is wrong here. So inside the mark's
-reach the probability of j moves to k, the more so the nearer a voxel lies and the more its features resemble those of
-the marked one, less what other marks there say for j. The refiner starts from there.
+A scribble states that its voxel has label k, and so that the label j of the model is wrong there. Within the reach of
+the scribble, probability moves from j to k, by a weight that falls with the distance and rises with the similarity of
+the features, minus the weight of other scribbles that confirm j. The samples of the refiner start from the result.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from torch import Tensor
 from ...models.tile_shape import Sides
 from ..constraints import clamped
 
-# In voxels of the trunk, so that a mark reaches as far in mm on whatever grid it is drawn.
+# In voxels of the trunk's grid, so that the reach in mm does not depend on the model's grid.
 REACH_VOXELS = 12
 _SIGMA_VOXELS = 5.0
 _FADE_VOXELS = 4
-_LEAST_SIMILARITY = 0.3
-_MAX_MARKS_OF_A_KIND = 256
+_MIN_SIMILARITY = 0.3
+_MAX_SCRIBBLES_PER_PAIR = 256
 _CHUNK = 16384
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What tells voxels from each other: features (channels, z, y, x) on the trunk's grid, the image on the model's.
+    """Descriptors of the voxels of the model's grid, for their similarity.
 
-    A voxel of the trunk covers `stride` voxels of the model's grid. Where it covers several, their values in the image
-    (Z, Y, X) in -1..1 tell them apart.
+    Attributes:
+        features: (channels, z, y, x) on the trunk's grid.
+        image: the networks' input (Z, Y, X) on the model's grid, -1..1; needed where the trunk's grid is coarser.
+        stride: voxels (z, y, x) of the model's grid that a voxel of the trunk's grid covers.
     """
 
     features: Tensor
@@ -38,56 +40,57 @@ class Descriptors:
     stride: Sides = (1, 1, 1)
 
     def at(self, voxels: Tensor) -> Tensor:
-        """Descriptors (N, channels) of length 1 of voxels (N, 3) of the model's grid."""
+        """Descriptors (N, channels) of unit length of voxels (N, 3) of the model's grid."""
         z, y, x = (voxels // voxels.new_tensor(self.stride)).unbind(dim=1)
-        found = self.features[:, z, y, x].T.float()
+        descriptors = self.features[:, z, y, x].T.float()
         if self.image is not None:
-            # As much as all of the features, were each of them as far from 0 as the value.
+            # Weighted like all features together, if each of them were as far from 0 as the value.
             values = self.image[tuple(voxels.unbind(dim=1))].float()[:, None] * len(self.features) ** 0.5
-            found = torch.cat([found, values], dim=1)
-        return F.normalize(found, dim=1)
+            descriptors = torch.cat([descriptors, values], dim=1)
+        return F.normalize(descriptors, dim=1)
 
 
-def spread(pre: Tensor, marks: Tensor, descriptors: Descriptors) -> Tensor:
-    """The pre-segmentation (classes, z, y, x) after the marks, one-hot of that shape, were heard.
+def spread(pre: Tensor, scribbles: Tensor, descriptors: Descriptors) -> Tensor:
+    """The pre-segmentation (classes, z, y, x) after propagation of scribbles, one-hot of the same shape.
 
-    Voxels farther than REACH_VOXELS of the trunk from every mark keep what they had. A mark for a label, also one that
-    confirms what was predicted, holds that label in its surroundings against marks that call it wrong.
+    Voxels farther than REACH_VOXELS from every scribble are unchanged. A scribble of the label that was predicted
+    protects that label around it against scribbles that correct it.
     """
-    places = marks.sum(dim=0).nonzero()
-    if not len(places):
+    voxels = scribbles.sum(dim=0).nonzero()
+    if not len(voxels):
         return pre
-    told, wrong = _labels_at(marks, places), _labels_at(pre, places)
-    result = clamped(pre, marks)
-    if bool((told == wrong).all()):
+    new, old = _labels_at(scribbles, voxels), _labels_at(pre, voxels)
+    result = clamped(pre, scribbles)
+    if bool((new == old).all()):
         return result
-    kept = _some_of_each_kind(told * pre.shape[0] + wrong)
-    places, told, wrong = places[kept], told[kept], wrong[kept]
-    voxels = _near(places[told != wrong], pre.shape[1:], descriptors.stride)
-    voxels = voxels[_labels_at(marks.sum(dim=0, keepdim=True), voxels, values=True) == 0]
-    for part in voxels.split(_CHUNK):
-        z, y, x = part.unbind(dim=1)
-        result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(descriptors, part, places), told, wrong)
+    subset = _subset_per_pair(new * pre.shape[0] + old)
+    voxels, new, old = voxels[subset], new[subset], old[subset]
+    targets = _within_reach(voxels[new != old], pre.shape[1:], descriptors.stride)
+    z, y, x = targets.unbind(dim=1)
+    targets = targets[scribbles.sum(dim=0)[z, y, x] == 0]
+    for chunk in torch.split(targets, _CHUNK):
+        z, y, x = chunk.unbind(dim=1)
+        result[:, z, y, x] = _moved(pre[:, z, y, x], _weights(descriptors, chunk, voxels), new, old)
     return result
 
 
-def _some_of_each_kind(kinds: Tensor) -> Tensor:
-    """Indices of marks, evenly spaced among those of each kind; a kind has the same label before and after."""
-    some = []
-    for kind in kinds.unique():
-        own = (kinds == kind).nonzero().flatten()
-        some.append(own[:: max(1, len(own) // _MAX_MARKS_OF_A_KIND)])
-    return torch.cat(some)
+def _subset_per_pair(pairs: Tensor) -> Tensor:
+    """Indices of scribbled voxels, evenly spaced among those with the same pair of new and old label."""
+    subset = []
+    for pair in torch.unique(pairs):
+        indices = (pairs == pair).nonzero().flatten()
+        subset.append(indices[:: max(1, len(indices) // _MAX_SCRIBBLES_PER_PAIR)])
+    return torch.cat(subset)
 
 
-def reach(marked: Tensor, stride: Sides = (1, 1, 1), *, voxels: int = REACH_VOXELS) -> Tensor:
-    """Bool (z, y, x): within `voxels` of the trunk, along each axis, of a voxel that is True in `marked`.
+def reach(mask: Tensor, stride: Sides = (1, 1, 1), *, voxels: int = REACH_VOXELS) -> Tensor:
+    """Dilation of a mask (z, y, x) by a cube of `voxels` of the trunk's grid to each side.
 
-    A voxel of the trunk covers `stride` of those.
+    A voxel of the trunk's grid covers `stride` voxels (z, y, x) of the mask.
     """
-    result = marked.float()[None, None]
+    result = mask.float()[None, None]
     for axis in range(3):
-        # One axis after the other: a cube of 25 voxels a side has too many to look at each.
+        # One axis after the other, which is much faster for a cube of 25 voxels a side.
         side, padding = [1, 1, 1], [0, 0, 0]
         padding[axis] = voxels * stride[axis]
         side[axis] = 2 * padding[axis] + 1
@@ -95,46 +98,47 @@ def reach(marked: Tensor, stride: Sides = (1, 1, 1), *, voxels: int = REACH_VOXE
     return result[0, 0] > 0
 
 
-def fading(marked: Tensor, stride: Sides = (1, 1, 1)) -> Tensor:
-    """How much a new answer counts around marks, float (z, y, x): 1 near them, 0 beyond their reach, steps between."""
+def fading(mask: Tensor, stride: Sides = (1, 1, 1)) -> Tensor:
+    """Weight (z, y, x) of recomputed maps around scribbles: 1 near them, falling in steps to 0 beyond their reach."""
     radii = range(REACH_VOXELS - _FADE_VOXELS + 1, REACH_VOXELS + 1)
-    return torch.stack([reach(marked, stride, voxels=radius).float() for radius in radii]).mean(dim=0)
+    return torch.stack([reach(mask, stride, voxels=radius).float() for radius in radii]).mean(dim=0)
 
 
-def _labels_at(maps: Tensor, places: Tensor, *, values: bool = False) -> Tensor:
-    z, y, x = places.unbind(dim=1)
-    found = maps[:, z, y, x]
-    return found[0] if values else found.argmax(dim=0)
+def _labels_at(probabilities: Tensor, voxels: Tensor) -> Tensor:
+    """Arg max (N,) of probabilities (classes, z, y, x) at voxels (N, 3)."""
+    z, y, x = voxels.unbind(dim=1)
+    return probabilities[:, z, y, x].argmax(dim=0)
 
 
-def _near(places: Tensor, shape: torch.Size, stride: Sides) -> Tensor:
-    marked = torch.zeros(tuple(shape), dtype=torch.bool, device=places.device)
-    marked[tuple(places.unbind(dim=1))] = True
-    return reach(marked, stride).nonzero()
+def _within_reach(voxels: Tensor, shape: torch.Size, stride: Sides) -> Tensor:
+    """The voxels (N, 3) of a volume within reach of any of `voxels` (M, 3)."""
+    mask = torch.zeros(tuple(shape), dtype=torch.bool, device=voxels.device)
+    mask[tuple(voxels.unbind(dim=1))] = True
+    return reach(mask, stride).nonzero()
 
 
-def _weights(descriptors: Descriptors, voxels: Tensor, places: Tensor) -> Tensor:
-    """How much each mark says about each voxel, 0..1, (voxels, marks)."""
-    steps = voxels.new_tensor(descriptors.stride)
-    distance = torch.cdist(voxels / steps, places / steps)
-    near = torch.exp(-(distance**2) / (2 * _SIGMA_VOXELS**2)) * (distance <= REACH_VOXELS)
-    cosine = descriptors.at(voxels) @ descriptors.at(places).T
-    alike = ((cosine - _LEAST_SIMILARITY) / (1 - _LEAST_SIMILARITY)).clamp(min=0)
-    return near * alike
+def _weights(descriptors: Descriptors, targets: Tensor, scribbled: Tensor) -> Tensor:
+    """Weight 0..1 of each scribbled voxel (M, 3) for each target (N, 3): (N, M)."""
+    steps = targets.new_tensor(descriptors.stride)
+    distance = torch.cdist(targets / steps, scribbled / steps)
+    proximity = torch.exp(-(distance**2) / (2 * _SIGMA_VOXELS**2)) * (distance <= REACH_VOXELS)
+    cosine = descriptors.at(targets) @ descriptors.at(scribbled).T
+    similarity = ((cosine - _MIN_SIMILARITY) / (1 - _MIN_SIMILARITY)).clamp(min=0)
+    return proximity * similarity
 
 
-def _moved(pre: Tensor, weights: Tensor, told: Tensor, wrong: Tensor) -> Tensor:
-    """Probabilities (classes, voxels) of which each wrong label has lost to the labels told in its place.
+def _moved(pre: Tensor, weights: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Probabilities (classes, voxels) after each corrected label has lost probability to the labels of the scribbles.
 
-    What marks say for the wrong label counts against what others say against it: where both sides of a surface were
-    corrected, neither side spreads over the other.
+    The weight of scribbles of the corrected label is subtracted: where both sides of a surface were corrected, neither
+    label spreads over the other.
     """
     result = pre.clone()
-    for j in wrong[told != wrong].unique().tolist():
-        labels = told[(wrong == j) & (told != j)].unique()
-        claims = torch.stack([weights[:, (wrong == j) & (told == k)].amax(dim=1) for k in labels])
-        if bool((told == j).any()):
-            claims = (claims - weights[:, told == j].amax(dim=1)).clamp(min=0)
+    for j in torch.unique(old[new != old]).tolist():
+        labels = torch.unique(new[(old == j) & (new != j)])
+        claims = torch.stack([weights[:, (old == j) & (new == k)].amax(dim=1) for k in labels])
+        if bool((new == j).any()):
+            claims = (claims - weights[:, new == j].amax(dim=1)).clamp(min=0)
         moved = claims / claims.sum(dim=0).clamp(min=1) * pre[j]
         result[labels] += moved
         result[j] -= moved.sum(dim=0)

@@ -1,10 +1,10 @@
-"""The session of a run in its result folder, so that corrections need no new run: `session.zip`.
+"""`session.zip`: the session of a run in its result folder, from which corrections need no new run.
 
-A zip file of raw little-endian arrays and `session.json`, which says which model, scan and options they belong to.
-Kept is what the networks computed, inside the box around the body alone: what the samples start from, the ensemble and
-its mutual information, the islands, the samples' label maps, and the body coordinates. Image and grid are made again
-from the scan. Probabilities are kept to the nearest 1/2048, which is the precision of a half between 0.5 and 1, body
-coordinates as halves (0.25 mm at 500 mm).
+A zip file of raw little-endian arrays and `session.json`, which identifies model, scan and options. The arrays are
+those of the prediction, inside the box around the body: the start of the samples, the ensemble and its mutual
+information, the islands, the samples' label maps, and the body coordinates. Image and grid are recomputed from the
+scan. Probabilities are rounded to multiples of 1/2048, the precision of half floats between 0.5 and 1; body coordinates
+are half floats (0.25 mm at 500 mm).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ...imaging.volume import Grid, Volume, model_grid
 from ...models.model import Model, weights_sha256
-from ..memory import Way
+from ...models.tile_shape import Sides
+from ..memory import MemoryPlan
 from ..options import SegmentOptions, plan_of, resolve
 from ..prepare import network_input
 from ..session import Prediction, Session
@@ -35,28 +36,27 @@ _FORMAT = 1
 _MAX_HEADER_BYTES = 2**20
 _PROBABILITY_STEPS = 2048
 _HALF, _BYTE = np.dtype("<f2"), np.dtype("u1")
+# Raised on reading damaged files.
 _DAMAGE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
     *(ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError),
 )
 
-Sides = tuple[int, int, int]
-
 
 class UnusableSessionError(Exception):
-    """A session file that does not belong to this result; the message says why, as the end of a sentence."""
+    """A session file that cannot be used for this result; the message is the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The arrays of a session file by name: type and shape."""
+    """Name, type and shape of the arrays of a session file."""
 
     classes: int
     samples: int
     box: Sides
 
     def arrays(self) -> dict[str, tuple[np.dtype[Any], Sides]]:
-        """Every entry of the zip file but the header; a class, a sample, an axis of the body each."""
+        """Type and shape by entry of the zip file, without the header: one per class, sample or axis."""
         halves = [f"{name}/{n}" for name in ("start", "ensemble") for n in range(self.classes)]
         halves += ["mutual_information", *(f"coordinates/{n}" for n in range(3))]
         labels = ["islands", *(f"samples/{n}" for n in range(self.samples))]
@@ -64,7 +64,7 @@ class _Layout:
 
 
 def write_session(session: Session, volume: Volume, model: Model, options: SegmentOptions, path: Path) -> None:
-    """Write what corrections of a run on `volume` need; corrections that the session has heard are not kept.
+    """Write the session of a run on `volume`, without the corrections applied to it.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -79,7 +79,7 @@ def write_session(session: Session, volume: Volume, model: Model, options: Segme
         "sample_maps": len(prediction.sample_labels),
         "warnings": list(prediction.warnings),
         "seconds": session.seconds,
-        "way": asdict(session.way),
+        "way": _memory_plan_json(session.memory_plan),
         "notice": session.notice,
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
@@ -88,8 +88,8 @@ def write_session(session: Session, volume: Volume, model: Model, options: Segme
             file.writestr(name, np.ascontiguousarray(array).tobytes())
 
 
-def open_kept_session(path: Path, volume: Volume, model: Model, options: SegmentOptions) -> Session:
-    """The session that `write_session` kept, for the same scan, model and options.
+def read_session(path: Path, volume: Volume, model: Model, options: SegmentOptions) -> Session:
+    """Read a session written by `write_session` for the same scan, model and options.
 
     Raises:
         UnusableSessionError: the file is missing, damaged, or of another run.
@@ -105,21 +105,21 @@ def open_kept_session(path: Path, volume: Volume, model: Model, options: Segment
             grid = model_grid(volume, spacing=model.description.spacing_mm)
             prediction = _prediction(file, header, grid, model)
             seconds = {str(stage): float(value) for stage, value in header["seconds"].items()}
-            way, notice = _way(header["way"]), str(header["notice"])
+            memory_plan, notice = _memory_plan(header["way"]), str(header["notice"])
     except _DAMAGE as error:
         raise UnusableSessionError("it is damaged") from error
     plan, samples = plan_of(options, model)
     return Session(
-        grid,
-        torch.from_numpy(network_input(volume, grid, model.description)),
-        prediction,
-        plan,
-        samples,
-        [model.description.label_named(name).value for name in options.organs or ()],
-        volume.voxel_ml,
-        seconds,
-        options.region,
-        way=way,
+        grid=grid,
+        image=torch.from_numpy(network_input(volume, grid, model.description)),
+        prediction=prediction,
+        plan=plan,
+        samples=samples,
+        wanted=[model.description.label_named(name).value for name in options.organs or ()],
+        voxel_ml=volume.voxel_ml,
+        seconds=seconds,
+        region=options.region,
+        memory_plan=memory_plan,
         notice=notice,
     )
 
@@ -128,7 +128,7 @@ _WORDS = {"format": "version", "sha256": "model", "scan": "scan", "run": "run"}
 
 
 def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str, Any]:
-    """What decides the arrays, as JSON has it."""
+    """The inputs that determine the arrays, as JSON values."""
     run: dict[str, object] = dict(resolve(options, model).session_key)
     given = options.presegmentation
     run["presegmentation"] = None if given is None else _digest(given)
@@ -141,8 +141,8 @@ def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str
     return dict(json.loads(json.dumps(identity)))
 
 
-def _digest(*arrays: NDArray) -> str:
-    """Tells arrays from others by their values, whatever their type in memory."""
+def _digest(*arrays: NDArray[Any]) -> str:
+    """A hash of the shapes and values of arrays, independent of their type."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(repr(array.shape).encode())
@@ -151,8 +151,8 @@ def _digest(*arrays: NDArray) -> str:
     return digest.hexdigest()
 
 
-def _arrays(prediction: Prediction) -> Iterator[tuple[str, NDArray]]:
-    """The arrays of `_Layout`, one at a time, so that no second copy of all is in memory."""
+def _arrays(prediction: Prediction) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of `_Layout`, one at a time to limit memory."""
     z, y, x = (slice(o, o + n) for o, n in zip(prediction.offset, prediction.pre.shape[1:], strict=True))
     for name, maps in (("start", prediction.start), ("ensemble", prediction.ensemble)):
         for n, probability in enumerate(maps):
@@ -166,7 +166,7 @@ def _arrays(prediction: Prediction) -> Iterator[tuple[str, NDArray]]:
 
 
 def _rounded(values: Tensor) -> NDArray[np.float16]:
-    """Values 0..1 to the nearest step: halves tell tiny values apart that nobody needs, and that do not compress."""
+    """Values 0..1 rounded to multiples of 1/2048: smaller differences of half floats would not compress."""
     return (values.float().mul(_PROBABILITY_STEPS).round().div(_PROBABILITY_STEPS)).numpy().astype(_HALF)
 
 
@@ -180,15 +180,15 @@ def _header(file: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _prediction(file: zipfile.ZipFile, header: Mapping[str, Any], grid: Grid, model: Model) -> Prediction:
-    """The arrays of a file whose sizes fit the grid, checked before any of them is read."""
-    offset, box = _sides(header["offset"], least=0), _sides(header["box"], least=1)
-    tiled_shape = _sides(header["tiled_shape"], least=1)
+    """The arrays of a file, read after a check of all sizes."""
+    offset, box = _sides(header["offset"], low=0), _sides(header["box"], low=1)
+    tiled_shape = _sides(header["tiled_shape"], low=1)
     if any(o + n > size for o, n, size in zip(offset, box, grid.shape, strict=True)):
         raise ValueError("box")
     if tiled_shape != tuple(model.tile.covering(box)):
         raise ValueError("tiled_shape")
     classes = model.description.classes
-    layout = _Layout(classes, _whole(header["sample_maps"], least=1, most=64), box)
+    layout = _Layout(classes, _integer(header["sample_maps"], low=1, high=64), box)
     known = {name: file.getinfo(name) for name in layout.arrays()}
     for name, (dtype, shape) in layout.arrays().items():
         if known[name].file_size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
@@ -196,7 +196,7 @@ def _prediction(file: zipfile.ZipFile, header: Mapping[str, Any], grid: Grid, mo
 
     def read(name: str) -> Tensor:
         dtype, shape = layout.arrays()[name]
-        # A copy, because torch wants to be able to write; in this machine's order of bytes.
+        # A copy, because torch needs a writable array; in native byte order.
         array = np.frombuffer(file.read(name), dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
         if (dtype == _HALF and not np.isfinite(array).all()) or (dtype == _BYTE and array.max() >= classes):
             raise ValueError(name)
@@ -208,7 +208,7 @@ def _prediction(file: zipfile.ZipFile, header: Mapping[str, Any], grid: Grid, mo
         coordinates[n, z, y, x] = read(f"coordinates/{n}").float()
     start = torch.stack([read(f"start/{n}") for n in range(classes)])
     return Prediction(
-        # The probe's own answer is needed for nothing that is made from a session; where labels were given it is lost.
+        # The probe's own probabilities are not stored: nothing that is made from a session needs them.
         pre=start,
         start=start,
         ensemble=torch.stack([read(f"ensemble/{n}") for n in range(classes)]),
@@ -222,20 +222,27 @@ def _prediction(file: zipfile.ZipFile, header: Mapping[str, Any], grid: Grid, mo
     )
 
 
-def _way(value: Mapping[str, Any]) -> Way:
-    most = value["most_slices"]
-    way = Way(None, bool(value["on_disk"]), _whole(value["bytes"], least=0, most=2**63))
-    return way if most is None else replace(way, most_slices=_whole(most, least=1, most=2**31))
+def _memory_plan_json(plan: MemoryPlan) -> dict[str, Any]:
+    return {"most_slices": plan.max_slices, "on_disk": plan.on_disk, "bytes": plan.bytes}
 
 
-def _sides(value: object, *, least: int) -> Sides:
+def _memory_plan(value: Mapping[str, Any]) -> MemoryPlan:
+    slices = value["most_slices"]
+    return MemoryPlan(
+        max_slices=None if slices is None else _integer(slices, low=1, high=2**31),
+        on_disk=bool(value["on_disk"]),
+        bytes=_integer(value["bytes"], low=0, high=2**63),
+    )
+
+
+def _sides(value: object, *, low: int) -> Sides:
     if not isinstance(value, list) or len(value) != 3:
         raise TypeError(f"{value!r:.40}")
-    z, y, x = (_whole(side, least=least, most=2**31) for side in value)
+    z, y, x = (_integer(side, low=low, high=2**31) for side in value)
     return z, y, x
 
 
-def _whole(value: object, *, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
+def _integer(value: object, *, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{value!r:.40}")
     return value

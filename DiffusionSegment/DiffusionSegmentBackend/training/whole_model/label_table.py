@@ -12,7 +12,8 @@ from typing import Any
 
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...models.folders import bundled_models_folder
-from ...models.manifest import DESCRIPTION_FILE, MAX_LABELS
+from ...models.manifest import DESCRIPTION_FILE
+from ...schema.model_manifest import MAX_LABELS
 from ..taught_model import COLOURS, TISSUE, machine_name
 
 COLUMNS = ("value", "name", "code", "meaning", "side", "colour")

@@ -1,4 +1,4 @@
-"""What is refused of a model that comes from elsewhere, before it is installed: not whole, not fitting, too large."""
+"""Checks of a model from another computer before its installation: complete, consistent, not too large."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 
 from ..errors import DiffusionSegmentError
 from .archive import FINE_TUNED, MANIFEST_FILE, ArchiveManifest, refusal, weights_file
-from .manifest import DESCRIPTION_FILE, ModelDescription, label_without_terms, read_description
-from .model import check_base, find_model, load_model, load_network, weights_missing
+from .manifest import DESCRIPTION_FILE, ModelDescription, find_model, label_without_terms, read_description
+from .model import check_base, load_model, load_network, weights_missing
 
 _SIZES = ("spacing_mm", "trunk_spacing_mm", "tile_voxels")
-FROM_BASE = (*_SIZES, "modality", "window", "window_unit")
-# A description that a stranger wrote must not ask for more memory than there is.
+INHERITED_FIELDS = (*_SIZES, "modality", "window", "window_unit")
+# Limits of an untrusted description, which must not exhaust the memory.
 _MIN_SPACING_MM = 0.05
 _MAX_TILE_VOXELS = 4_000_000
 _MAX_STRIDE = 8
 
 
 def check_model(folder: Path, manifest: ArchiveManifest, source: Path) -> None:
-    """Refuse a model, alone in its folder, that is not whole, does not fit its networks, or asks for too much memory.
+    """Refuse the model in a folder if it is incomplete, does not fit its networks, or takes too much memory.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE, WEIGHTS_CORRUPT, WEIGHTS_MISSING.
@@ -28,7 +28,7 @@ def check_model(folder: Path, manifest: ArchiveManifest, source: Path) -> None:
     try:
         check(read_description(folder), manifest.name, source)
     except DiffusionSegmentError as error:
-        # The folder is a passing one, which the user never sees.
+        # The folder is a temporary one, which the user does not know.
         raise DiffusionSegmentError(
             error.code, error.message.replace(str(folder), str(source)), hint=error.hint
         ) from error
@@ -43,12 +43,12 @@ def _check_fine_tuned(description: ModelDescription, name: str, source: Path) ->
     base = read_description(find_model(description.base.name))
     if shared != shared_networks(base):
         raise refusal(source, "it is not a fine-tuned model")
-    # A foreign description must not choose sizes: a grid or a network could be larger than any memory.
+    # Sizes must be those of the base: a grid or a network of an untrusted description could exhaust the memory.
     expected = probe_architecture(base, description.classes)
-    alike = all(description.raw.get(key) == base.raw.get(key) for key in _SIZES) and all(
+    same = all(description.raw.get(key) == base.raw.get(key) for key in _SIZES) and all(
         description.networks[name].architecture == base.networks[name].architecture for name in shared
     )
-    if not alike or description.networks["probe"].architecture != expected:
+    if not same or description.networks["probe"].architecture != expected:
         raise refusal(source, f"it does not fit {base.name}, its base")
     load_network(description, "probe")
 
@@ -64,7 +64,7 @@ def _check_whole(description: ModelDescription, name: str, source: Path) -> None
     incomplete = label_without_terms(description.raw)
     if incomplete:
         raise refusal(source, f"the label {incomplete} has no category, code or colour")
-    # A foreign description must not choose sizes: a grid or a tile could be larger than any memory.
+    # A grid or a tile of an untrusted description could exhaust the memory.
     if min(description.spacing_mm) < _MIN_SPACING_MM or _voxels(description) > _MAX_TILE_VOXELS:
         raise refusal(source, "its grid or its tile is too fine")
     wrong = [network for network in files if not _fits(description, network)]
@@ -79,7 +79,7 @@ def _voxels(description: ModelDescription) -> int:
 
 
 def _fits(description: ModelDescription, network: str) -> bool:
-    """Whether a network has the channels and classes that model.json has."""
+    """Whether a network has the channels and classes of model.json."""
     architecture, channels = description.networks[network].architecture, list(description.channels)
     fitting: dict[str, dict[str, Any]] = {
         "bodypart": {},
@@ -96,21 +96,21 @@ def _fits(description: ModelDescription, network: str) -> bool:
 
 
 def shared_networks(base: ModelDescription) -> set[str]:
-    """What a model taught on `base` shares with it: all but heads and refiner."""
+    """The networks that a model fine-tuned on `base` shares with it: all but heads and refiner."""
     return set(base.needed_networks) - {"probe", "refiner"}
 
 
 def probe_architecture(base: ModelDescription, classes: int) -> dict[str, Any]:
-    """Of a probe taught on `base`: as its own one, or on the features of its segmenter."""
+    """Architecture of a probe fine-tuned on `base`: that of its own probe, or one on the features of its segmenter."""
     if "probe" in base.networks:
         return {**base.networks["probe"].architecture, "classes": classes}
     return {"channels": list(base.channels), "classes": classes}
 
 
 def why_unusable(folder: Path) -> str | None:
-    """What keeps an installed model from being used, and what to do, in a line; None where nothing does.
+    """Why an installed model cannot be used, and the next step, in a line; None if it can.
 
-    Weights are not read: a file that was changed shows when the model is loaded.
+    Weights are not read: changed files are detected when the model is loaded.
     """
     try:
         description = read_description(folder)
