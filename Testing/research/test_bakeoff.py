@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
@@ -16,6 +15,7 @@ from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
+from DiffusionSegmentResearch.cli.main import main
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies import bakeoff, bakeoff_report, norms
 from DiffusionSegmentResearch.studies.bakeoff import (

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import real_data
 import torch
-from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
@@ -17,6 +16,7 @@ from DiffusionSegmentBackend.networks.norm import VOXEL, norm_layer
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
+from DiffusionSegmentResearch.cli.main import main
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies.tile_agreement import dice_in_overlaps, seam_ratio, tile_agreement
 from DiffusionSegmentResearch.studies.tiles import agreement_on_scan
