@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..imaging.volume import Volume
-from ..metrics.metrics import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
+from ..metrics.overlap import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
 from ..metrics.surface import LabelSurfaces, surface_dice
 from ..pipeline.islands import pieces_of
 from ..pipeline.uncertainty import volume_interval_ml

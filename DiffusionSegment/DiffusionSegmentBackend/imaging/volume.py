@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode
 from .sheared_grid import is_sheared, nearest_straight, sampled_straight, straight_box
 
+# Slices along z, y, x (or k, j, i).
+Box = tuple[slice, slice, slice]
+
 _SAME_PLACE_MM = 0.01
 _SLAB = 16
 # Beyond these, numbers in the header are damage: NIfTI's own float32 could not tell neighbouring voxels apart.
@@ -167,6 +170,11 @@ class Grid:
     spacing: tuple[float, float, float]
     index_to_lps: NDArray[np.float64]
     native_to_grid: NDArray[np.float64] | None = None
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(np.prod(self.spacing)) / 1000.0
 
     def lps(self, zyx: NDArray) -> NDArray[np.float64]:
         """LPS mm of grid indices (..., 3) given as z, y, x."""

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 Field: TypeAlias = NDArray[np.float32]
-Box: TypeAlias = tuple[slice, slice, slice]
 _FAR = np.float32(1e3)
 _HALO_MM = 5.0
 
@@ -23,7 +22,7 @@ _HALO_MM = 5.0
 class Region:
     """A box of the canvas: its place in the arrays and the body coordinates of its voxels, each (k, j, i) in mm."""
 
-    box: Box
+    box: tuple[slice, slice, slice]
     x: Field
     y: Field
     z: Field

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.metrics.metrics import centroid_values
+from DiffusionSegmentBackend.metrics.overlap import centroid_values
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from DiffusionSegmentBackend.pipeline.checks import Verdict, judge_body_part, share_in_reach

@@ -10,7 +10,7 @@ from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS

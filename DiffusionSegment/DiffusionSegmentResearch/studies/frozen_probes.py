@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.networks.pointwise_probe import pointwise_probe
 from numpy.typing import NDArray
 from torch import Tensor, nn

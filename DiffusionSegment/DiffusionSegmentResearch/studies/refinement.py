@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.models.model import load_network
 from DiffusionSegmentBackend.models.tile_shape import TileShape

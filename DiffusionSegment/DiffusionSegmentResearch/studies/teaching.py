@@ -14,7 +14,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.manifest import MAX_LABELS, Label, ModelDescription
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.tile_shape import TILE_SIDE, TileShape

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from DiffusionSegmentBackend.imaging.volume import Box
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,8 +16,6 @@ from torch import Tensor
 # Planes between voxels, counted from the middle of an overlap: where a seam would be, and where there is none.
 _SEAM_VOXELS = 1.5
 _BESIDE_VOXELS = (4.0, 12.0)
-
-Tile = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class TileAgreement:
     seam_ratio: float
 
 
-def tile_agreement(tiling: Tiling, predict: Callable[[int, Tile], Tensor], *, channels: int) -> TileAgreement:
+def tile_agreement(tiling: Tiling, predict: Callable[[int, Box], Tensor], *, channels: int) -> TileAgreement:
     """Agreement of the tiles of one scan; `predict` gives the probabilities of a tile, as for `Tiling.blend`."""
     labels: list[NDArray[np.uint8]] = []
 
-    def kept(index: int, tile: Tile) -> Tensor:
+    def kept(index: int, tile: Box) -> Tensor:
         probabilities = predict(index, tile)
         labels.append(probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy())
         return probabilities

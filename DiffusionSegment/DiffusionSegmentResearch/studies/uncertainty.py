@@ -16,7 +16,7 @@ from DiffusionSegmentBackend.metrics.calibration import (
     rank_correlation,
     tempered,
 )
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label, errors_in_most_uncertain
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label, errors_in_most_uncertain
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.tile_shape import TILE_SIDE, TileShape
 from DiffusionSegmentBackend.networks.precision import inference_dtype

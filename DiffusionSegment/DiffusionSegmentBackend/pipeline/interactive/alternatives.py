@@ -108,7 +108,7 @@ def differences(hypothesis: Hypothesis, delivered: NDArray[np.uint8], session: S
     labels = hypothesis.labels.numpy()
     classes = session.prediction.pre.shape[0]
     pairs = np.where(labels != delivered, labels.astype(np.int32) * classes + delivered + 1, 0)
-    voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
+    voxel_ml = session.grid.voxel_ml
     found: list[Difference] = []
     for pair in np.unique(pairs[pairs > 0]).tolist():
         components, _ = ndimage.label(pairs == pair)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.metrics.metrics import (
+from DiffusionSegmentBackend.metrics.overlap import (
     centroid_values,
     dice_by_label,
     dice_of_vox2vec,
