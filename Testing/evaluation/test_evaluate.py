@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies.model_quality import model_rows
-from DiffusionSegmentResearch.studies.result_file import write_study
+from DiffusionSegmentResearch.studies.result_file import StudyDescription, write_study
 from fixtures.evaluation_data import (
     ORGANS,
     made_up_evaluation,
@@ -357,8 +357,8 @@ def test_the_study_of_models_is_a_row_a_variant(
 ) -> None:
     """The page of evidence reads what the study writes of either generation."""
     rows = model_rows(load_model(name, "cpu"), find_cases(workspace / "data"))
-    described = {"order": 1, "seed": 0} | dict.fromkeys(("title", "question", "protocol", "command", "budget"), "-")
-    write_study(tmp_path / "models.json", rows, **described)
+    description = StudyDescription(order=1, title="-", question="-", protocol="-", budget="-")
+    write_study(tmp_path / "models.json", rows, description, command="-")
     stored = read_result(tmp_path / "models.json")
     assert [row.name for row in stored.rows] == [
         *(f"{name}, {variant}" for variant in variants),
