@@ -82,7 +82,7 @@ def test_cases_organs_and_variants_are_named(result: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_the_answer_is_measured_as_segment_writes_it(workspace: Path, result: Path, tmp_path: Path) -> None:
+def test_the_output_variant_is_measured_as_segment_writes_it(workspace: Path, result: Path, tmp_path: Path) -> None:
     scan = workspace / "data" / "images" / "second.nii.gz"
     assert main(["segment", str(scan), "-o", str(tmp_path / "out"), "--model", "tiny", "--force"]) == 0
     truth = read_volume(workspace / "data" / "labels" / "second.nii.gz")
@@ -364,12 +364,12 @@ def test_the_study_of_models_is_a_row_a_variant(
         *(f"{name}, {variant}" for variant in variants),
         f"{name}, {variants[-1]}, vox2vec's protocol",
     ]
-    answer, vox2vec = stored.rows[-2:]
-    assert answer.dice is not None
-    assert set(answer.dice) == {"first", "second"}
-    assert set(answer.dice["first"]) == set(ORGANS)
-    assert 0 <= (answer.numbers["coverage of 90 % intervals"] or 0) <= 1
-    assert (answer.surface_dice is None, vox2vec.surface_dice) == (False, None)
+    output, vox2vec = stored.rows[-2:]
+    assert output.dice is not None
+    assert set(output.dice) == {"first", "second"}
+    assert set(output.dice["first"]) == set(ORGANS)
+    assert 0 <= (output.numbers["coverage of 90 % intervals"] or 0) <= 1
+    assert (output.surface_dice is None, vox2vec.surface_dice) == (False, None)
 
 
 def cpu_seconds(action: Callable[[], Any]) -> float:

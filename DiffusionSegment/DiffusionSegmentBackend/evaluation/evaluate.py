@@ -24,9 +24,9 @@ from ..pipeline.segment import open_session
 from ..pipeline.session import Session
 from ..pipeline.uncertainty import entropy
 from .case_measures import (
-    AnswerMeasures,
     CaseMeasures,
     OrganMeasures,
+    OutputMeasures,
     Truth,
     coordinates_at_centroids,
     error_shares,
@@ -43,7 +43,7 @@ _AIR_HU = -120
 class Evaluation:
     """Measures of a model on labelled scans.
 
-    `answer` is the variant that `segment` outputs; `vox2vec` is whether Dice was measured by that protocol as well.
+    `output_variant` is the variant that `segment` outputs; `vox2vec`, whether Dice was also measured by that protocol.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Evaluation:
     run: ResolvedRun
     organs: tuple[str, ...]
     variants: tuple[str, ...]
-    answer: str
+    output_variant: str
     vox2vec: bool
     cases: tuple[CaseMeasures, ...]
 
@@ -93,7 +93,7 @@ def evaluate(
         run=run,
         organs=tuple(label.name for label in model.description.labels),
         variants=variants,
-        answer=variants_of(model)[-1],
+        output_variant=variants_of(model)[-1],
         vox2vec=measured.vox2vec,
         cases=tuple(cases),
     )
@@ -135,7 +135,7 @@ def _measure_case(
         label=str(scan.label.resolve()),
         true_ml=truth.volumes_ml,
         variants={name: organs for name, (organs, _) in measured.items()},
-        answer=next((answer for _, answer in measured.values() if answer is not None), None),
+        output=next((output for _, output in measured.values() if output is not None), None),
         body_coordinates_mm=coordinates,
         seconds={**session.seconds, "measure": round(time.perf_counter() - began, 3)},
     )
@@ -143,22 +143,22 @@ def _measure_case(
 
 def _measure_variant(
     run: _CaseRun, model: Model, name: str, *, vox2vec: bool
-) -> tuple[dict[str, OrganMeasures], AnswerMeasures | None]:
+) -> tuple[dict[str, OrganMeasures], OutputMeasures | None]:
     """Measures by organ, and for the variant that `segment` outputs those of its uncertainty and islands."""
     session = run.session
     probabilities = variant_probabilities(session.prediction, name)
     islands = sink_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
     labels = restore_labels(probabilities, session.prediction.offset, session.grid)
     organs = measure_labels(labels, run.truth, vox2vec=vox2vec)
-    return organs, _measure_answer(run, probabilities, labels, islands) if name == variants_of(model)[-1] else None
+    return organs, _measure_output(run, probabilities, labels, islands) if name == variants_of(model)[-1] else None
 
 
-def _measure_answer(
+def _measure_output(
     run: _CaseRun, probabilities: Tensor, labels: NDArray[np.uint8], islands: NDArray[np.uint8]
-) -> AnswerMeasures:
+) -> OutputMeasures:
     session, truth = run.session, run.truth
     removed, mostly_organ = island_counts(islands, run.true_on_grid, session.prediction.offset, truth.organs)
-    return AnswerMeasures(
+    return OutputMeasures(
         intervals_ml=volume_intervals(probabilities, session.grid.voxel_ml, truth.organs),
         errors_in_most_uncertain=_error_shares(run, probabilities, labels),
         islands_taken_out=removed,

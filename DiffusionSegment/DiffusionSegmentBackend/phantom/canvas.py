@@ -1,4 +1,4 @@
-"""The drawing board of the phantom: smooth shapes given by signed distances, painted with partial volume.
+"""The canvas of the phantom: smooth shapes given by signed distances, painted with partial volume.
 
 All lengths are millimetres in the phantom's own body frame: x to the patient's left, y to the back, z to the head; the
 origin lies on the aorta halfway between the kidneys. Distances are negative inside a shape.
@@ -20,7 +20,7 @@ _HALO_MM = 5.0
 
 @dataclass(frozen=True)
 class Region:
-    """A box of the canvas: its place in the arrays and the body coordinates of its voxels, each (k, j, i) in mm."""
+    """A box of the canvas: its slices, and the body coordinates of its voxels, each (k, j, i) in mm."""
 
     box: tuple[slice, slice, slice]
     x: Field
@@ -31,9 +31,11 @@ class Region:
 class Canvas:
     """Hounsfield units and labels on a voxel grid, with the body coordinates of every voxel.
 
-    `axes` are the undisturbed coordinates (x, y, z) of the grid's columns, rows and slices; `warp_mm` bounds the smooth
-    displacement field that makes every patient a little different. `rng` shapes the anatomy, `noise` what depends on
-    the grid, so that one anatomy can be drawn at several spacings.
+    Args:
+        axes: coordinates x, y, z of the grid's columns, rows and slices, before the displacement.
+        warp_mm: bound of the smooth displacement field that varies the anatomy.
+        rng: generator of the anatomy.
+        noise: generator of what depends on the grid, so that one anatomy can be drawn at several spacings.
     """
 
     def __init__(
@@ -74,10 +76,10 @@ class Canvas:
     def paint(
         self, region: Region, distance: Field, hu: Field | float, *, label: int | None = 0, texture: float = 0.0
     ) -> None:
-        """Blend `hu` into the image where `distance` is negative, half a voxel softly at the rim.
+        """Blend `hu` into the image where `distance` is negative, with partial volume at the boundary.
 
-        `label` is written where more than half of a voxel is covered; 0 clears it, None leaves what is there.
-        `texture` is the standard deviation in HU of the tissue's own, smooth irregularity.
+        `label` is written where more than half of a voxel is covered; None keeps the present label. `texture` is the
+        standard deviation in HU of a smooth random variation of the tissue.
         """
         cover = np.clip(0.5 - distance / self.edge_mm, 0.0, 1.0)
         image = self.hu[region.box]
@@ -138,13 +140,13 @@ def ellipsoid(at: Region, centre: ArrayLike, radii: ArrayLike, *, tilt: float = 
 
 
 def union(a: Field, b: Field, *, blend_mm: float) -> Field:
-    """Both shapes, their seam rounded over `blend_mm`."""
+    """Smooth union of two shapes, rounded over `blend_mm`."""
     overlap = np.maximum(blend_mm - np.abs(a - b), 0.0)
     return np.minimum(a, b) - overlap * overlap / (4 * blend_mm)
 
 
 def cut(shape: Field, away: Field, *, blend_mm: float = 2.0) -> Field:
-    """`shape` without `away`, with a rounded edge."""
+    """Smooth difference `shape` minus `away`, rounded over `blend_mm`."""
     return -union(-shape, away, blend_mm=blend_mm)
 
 
@@ -183,7 +185,7 @@ def waves(
 
 
 def ripple(at: Region, rng: np.random.Generator, *, amplitude: float, wavelength: tuple[float, float]) -> Field:
-    """A bumpy surface: a random field over body coordinates to add to a distance, within +-`amplitude` mm."""
+    """A random field over body coordinates to add to a distance, within +-`amplitude` mm."""
     total = np.zeros(at.x.shape, dtype=np.float32)
     for _ in range(3):
         direction = rng.normal(size=3)

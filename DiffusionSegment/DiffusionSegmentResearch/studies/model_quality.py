@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles, find_cases
 from DiffusionSegmentBackend.evaluation.case_measures import OrganMeasures
 from DiffusionSegmentBackend.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate
-from DiffusionSegmentBackend.evaluation.summary import DICE, SURFACE_DICE, VOX2VEC_DICE, summarise_answer
+from DiffusionSegmentBackend.evaluation.summary import DICE, SURFACE_DICE, VOX2VEC_DICE, summarise_output
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 
@@ -50,21 +50,21 @@ def model_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
         for variant in evaluation.variants
     ]
     rows[-1].numbers = _numbers(evaluation)
-    table = _table(evaluation, evaluation.answer, VOX2VEC_DICE)
-    return [*rows, StudyRow(f"{evaluation.model}, {evaluation.answer}, vox2vec's protocol", dice=table)]
+    table = _table(evaluation, evaluation.output_variant, VOX2VEC_DICE)
+    return [*rows, StudyRow(f"{evaluation.model}, {evaluation.output_variant}, vox2vec's protocol", dice=table)]
 
 
 def _numbers(evaluation: Evaluation) -> dict[str, float]:
-    answer = summarise_answer(evaluation)
-    if answer is None:
+    output = summarise_output(evaluation)
+    if output is None:
         return {}
-    coverage = {} if answer.interval_coverage is None else {"coverage of 90 % intervals": answer.interval_coverage}
-    shares = answer.errors_in_most_uncertain
+    coverage = {} if output.interval_coverage is None else {"coverage of 90 % intervals": output.interval_coverage}
+    shares = output.errors_in_most_uncertain
     return {
         **{name: round(value, 4) for name, value in coverage.items()},
         **{f"wrong in top {100 * float(share):g} %": round(value, 4) for share, value in shares.items()},
-        "islands taken out": answer.islands_taken_out,
-        "of them mostly the organ": answer.islands_mostly_organ,
+        "islands taken out": output.islands_taken_out,
+        "of them mostly the organ": output.islands_mostly_organ,
     }
 
 
