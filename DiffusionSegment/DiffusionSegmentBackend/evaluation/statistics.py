@@ -27,7 +27,7 @@ class PairedDifference:
 
 
 def bootstrap_interval(
-    values: Sequence[float | None] | NDArray, *, level: float = 0.95, rounds: int = 2000, seed: int = 0
+    values: Sequence[float | None] | NDArray[np.float64], *, level: float = 0.95, rounds: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of `values`, one per case.
 
@@ -48,8 +48,8 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    a: Sequence[float | None] | NDArray,
-    b: Sequence[float | None] | NDArray,
+    a: Sequence[float | None] | NDArray[np.float64],
+    b: Sequence[float | None] | NDArray[np.float64],
     *,
     level: float = 0.95,
     rounds: int = 2000,
@@ -88,7 +88,7 @@ def holm_adjusted(probabilities: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _numbers(values: Sequence[float | None] | NDArray) -> NDArray[np.float64]:
+def _numbers(values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
     """A 1D array of floats, None as NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or np.isinf(numbers).any():

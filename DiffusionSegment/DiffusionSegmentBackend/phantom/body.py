@@ -71,7 +71,7 @@ class Trunk:
         reach = np.sqrt(canvas.x**2 + dy**2) + 1e-3
         ray = (np.abs(canvas.x / width) ** 2.4 + np.abs(dy / depth) ** 2.4) ** np.float32(1 / 2.4) + 1e-6
         muscle = reach - reach / ray
-        front, back = np.clip(-dy / reach, 0, 1), np.clip(dy / reach, 0, 1)
+        front, back = (np.clip(side, 0, 1).astype(np.float32, copy=False) for side in (-dy / reach, dy / reach))
         groove = np.exp(-((canvas.x / 22) ** 2))
         navel = np.exp(-(canvas.x**2 + (canvas.z + 62) ** 2) / 60) * front
         below_skin = fat_mm * more_fat * (0.85 + 0.35 * back - 0.5 * back**2 * groove - 0.75 * navel) + 2.0

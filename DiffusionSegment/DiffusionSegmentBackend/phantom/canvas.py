@@ -7,13 +7,15 @@ origin lies on the aorta halfway between the kidneys. Distances are negative ins
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 Field: TypeAlias = NDArray[np.float32]
+# Coordinates x, y, z of the columns, rows and slices of a grid, in mm.
+Axes: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 _FAR = np.float32(1e3)
 _HALO_MM = 5.0
 
@@ -40,7 +42,7 @@ class Canvas:
 
     def __init__(
         self,
-        axes: tuple[NDArray, NDArray, NDArray],
+        axes: Axes,
         *,
         warp_mm: float,
         rng: np.random.Generator,
@@ -53,9 +55,9 @@ class Canvas:
         bends = [waves(axes, rng, amplitude=warp_mm, wavelength=(110.0, 320.0), count=5) for _ in range(3)]
         self._reach = [float(np.abs(bend).max()) + _HALO_MM + self.edge_mm for bend in bends]
         x, y, z = (np.asarray(axis, dtype=np.float32) for axis in axes)
-        self.x = bends[0] + x
-        self.y = bends[1] + y[:, None]
-        self.z = bends[2] + z[:, None, None]
+        self.x: Field = bends[0] + x
+        self.y: Field = bends[1] + y[:, None]
+        self.z: Field = bends[2] + z[:, None, None]
         self.hu = np.full(self.shape, -1000.0, dtype=np.float32)
         self.labels = np.zeros(self.shape, dtype=np.uint8)
         self.texture = smooth_noise(self.shape, noise, sigma=[3.5 / s for s in reversed(spacing)])
@@ -109,7 +111,13 @@ class Canvas:
 
 
 def capsule(
-    at: Region, start: NDArray, end: NDArray, start_radius: float, end_radius: float, *, flat: float = 1.0
+    at: Region,
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    start_radius: float,
+    end_radius: float,
+    *,
+    flat: float = 1.0,
 ) -> Field:
     """Distance to a straight piece of tube whose radius changes evenly from one end to the other."""
     axis = end - start
@@ -150,7 +158,9 @@ def cut(shape: Field, away: Field, *, blend_mm: float = 2.0) -> Field:
     return -union(-shape, away, blend_mm=blend_mm)
 
 
-def smooth_path(points: NDArray, radii: NDArray, *, step_mm: float) -> tuple[NDArray, NDArray]:
+def smooth_path(
+    points: NDArray[np.float64], radii: NDArray[np.float64], *, step_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A Catmull-Rom curve through `points` (n, 3) in steps of about `step_mm`, with the radius at each step."""
     knots = np.column_stack([points, radii])
     knots = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
@@ -165,7 +175,7 @@ def smooth_path(points: NDArray, radii: NDArray, *, step_mm: float) -> tuple[NDA
 
 
 def waves(
-    axes: tuple[NDArray, NDArray, NDArray],
+    axes: Axes,
     rng: np.random.Generator,
     *,
     amplitude: float,

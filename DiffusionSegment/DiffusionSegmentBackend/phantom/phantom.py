@@ -108,4 +108,5 @@ def _scan(
     kernel_mm = rng.uniform(0.6, 1.0)
     blurred = ndimage.gaussian_filter(hu, kernel_mm / steps * (0.6, 1, 1), truncate=3)
     noise = smooth_noise(hu.shape, rng, sigma=list(kernel_mm / steps * (0.3, 1.0, 1.0)))
-    return np.clip(np.rint(blurred + noise * rng.uniform(8, 20)), -1024, 3071).astype(np.int16)
+    image: NDArray[np.int16] = np.clip(np.rint(blurred + noise * rng.uniform(8, 20)), -1024, 3071).astype(np.int16)
+    return image

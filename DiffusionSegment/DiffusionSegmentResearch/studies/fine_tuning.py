@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,14 +101,15 @@ class Target:
     value: int
     half: str | None = None
 
-    def mask(self, labels: NDArray, heights: NDArray) -> NDArray[np.uint8]:
+    def mask(self, labels: NDArray[np.uint8], heights: NDArray[Any]) -> NDArray[np.uint8]:
         """The target as 1, from labels (k, j, i) and the height of each voxel in mm, broadcastable to (k, j, i)."""
-        inside = labels == self.value
+        inside: NDArray[np.bool_] = labels == self.value
         if self.half is None or not inside.any():
             return inside.astype(np.uint8)
         heights = np.broadcast_to(heights, labels.shape)
         middle = np.median(heights[inside])
-        return (inside & ((heights > middle) == (self.half == "upper"))).astype(np.uint8)
+        half: NDArray[np.bool_] = inside & ((heights > middle) == (self.half == "upper"))
+        return half.astype(np.uint8)
 
 
 def parse_targets(text: str, description: ModelDescription) -> tuple[Target, ...]:
@@ -189,7 +191,8 @@ def scan_heights(volume: Volume) -> NDArray[np.float64]:
     """Superior coordinate (k, j, i) of every voxel in mm."""
     k, j, i = np.ogrid[tuple(slice(n) for n in volume.array.shape)]
     along_i, along_j, along_k, origin = volume.index_to_lps[2]
-    return along_i * i + along_j * j + along_k * k + origin
+    heights: NDArray[np.float64] = along_i * i + along_j * j + along_k * k + origin
+    return heights
 
 
 def trained_from_scratch(base: Model, case: Case, target: Target, budget: Budget) -> tuple[Backbone, Probe]:
