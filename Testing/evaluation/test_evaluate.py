@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWar
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a tiny model of each generation, and two labelled phantoms in data/; models are found by name."""
+    """A folder with a tiny model of each generation, and two labelled phantoms in data/; models are named."""
     folder = tmp_path_factory.mktemp("evaluate")
     write_tiny_model(folder / "models")
     write_segmenter_model(folder / "models")
@@ -166,7 +166,7 @@ def test_a_segmenter_is_one_variant(workspace: Path, tmp_path: Path) -> None:
     assert "dice_1x1x2mm" not in values
 
 
-def test_organs_that_are_absent_or_were_not_drawn_are_told_apart(workspace: Path, tmp_path: Path) -> None:
+def test_absent_organs_and_unannotated_organs_are_distinguished(workspace: Path, tmp_path: Path) -> None:
     """No spleen in both, the left kidney not drawn in one; of the other nothing was drawn at all."""
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2})
     for name in ("a", "b"):
@@ -345,7 +345,7 @@ def test_the_document_describes_every_key_and_column(result: Path) -> None:
 
 
 def test_a_model_without_refiner_or_segmenter_is_its_probe(workspace: Path) -> None:
-    """As one that a reader taught."""
+    """As a fine-tuned model."""
     assert variants_of(load_model("tiny", "cpu", with_refiner=False)) == ("probe",)
 
 
