@@ -16,8 +16,8 @@ export QT_QPA_PLATFORM ?= offscreen
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
 
-# A thread a process: threads of two test processes would wait for each other on two cores, many times as long. Files keep
-# their order: VTK's views know one application a process, and those of the scene's tests must not come before the panel's.
+# One thread per process: on two cores, threads of two test processes would block each other. Files keep their order: VTK's
+# views allow one application per process, and those of the tests of scene must not come before those of panel.
 test: system-packages $(STAMP) lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -36,24 +36,24 @@ $(DOCS_STAMP): pyproject.toml
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_VENV)/requirements.txt
 	touch $(DOCS_STAMP)
 
-# The panel in each of its states.
+# Screenshots of the panel in each of its states.
 screenshots: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.screenshots -o build/screenshots $(if $(CT),--ct "$(CT)")
 
-# The pictures of the tutorial in README, and that of the panel, from the real model on the phantom.
+# The pictures of the tutorial in README, and of the panel, with the real model on the phantom.
 tutorial: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.tutorial -o Resources/Screenshots/tutorial --panel Resources/Screenshots/panel.png
 
-# How long the panel makes a reader wait, from click to result and from stroke to correction.
+# Response times of the panel, from click to result and from stroke to correction.
 click-times: $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m pythonqt.click_times $(if $(CT),--ct "$(CT)")
 
-# Damaged inputs by the hundred thousand; what fails is stored in build/fuzz-failures.
+# A hundred thousand damaged inputs; failing ones are stored in build/fuzz-failures.
 fuzz: $(STAMP)
 	mkdir -p build
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m reliability.fuzz --count $(or $(COUNT),100000) --seed $(or $(SEED),1) -o build/fuzz.json
 
-# A thousand segment-cancel cycles and eight hours' worth of clicks; what leaks is told.
+# A thousand segment-cancel cycles and the clicks of eight hours; reports leaks.
 endurance: $(STAMP)
 	mkdir -p build
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m reliability.endurance --cycles 1000 --clicks 960 -o build/endurance.json
@@ -84,7 +84,7 @@ $(STAMP): pyproject.toml | system-packages
 system-packages:
 	@PYTHON="$(PYTHON)" bash .ci/system-packages
 
-# Keeps .venv, which takes long to download; `rm -rf .venv` starts afresh.
+# Keeps .venv, which takes long to download.
 clean:
 	rm -rf build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find DiffusionSegment Testing -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,14 +12,14 @@ from DiffusionSegmentBackend.commands.summary import organ_table
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import find_model, list_models, read_description
-from fixtures.command_line import Desk, make_desk
+from fixtures.command_line import Workspace, make_workspace
 
 ABDOMEN = read_description(find_model("abdomen-ct"))
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("desk"))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.mark.parametrize("model", list_models())
@@ -55,9 +55,9 @@ def test_an_unknown_name_gets_the_nearest_or_all(name: str, hint: str) -> None:
 
 
 def test_segment_takes_the_names_of_its_own_table(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(desk.segment(output=tmp_path / "out", more=("-q", "--organs", "Left kidney, Right kidney"))) == 0
+    assert main(workspace.segment(output=tmp_path / "out", more=("-q", "--organs", "Left kidney, Right kidney"))) == 0
     table = capsys.readouterr().out.splitlines()
     assert [row[:25].strip() for row in table[:3]] == ["Organ", "Right kidney", "Left kidney"]
     labels = read_volume(tmp_path / "out" / "segmentation.nii.gz").array
@@ -67,9 +67,9 @@ def test_segment_takes_the_names_of_its_own_table(
 
 
 def test_segment_refuses_an_unknown_organ_before_anything_is_loaded(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(desk.segment(output=tmp_path / "out", more=("--organs", "left kidny"))) == 2
+    assert main(workspace.segment(output=tmp_path / "out", more=("--organs", "left kidny"))) == 2
     assert capsys.readouterr().err == "OPTION: The model tiny has no organ 'left kidny'. Did you mean 'Left kidney'?\n"
     assert not (tmp_path / "out").exists()
 

@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.commands.progress_display import ProgressBar, time_
 from DiffusionSegmentBackend.commands.run_estimate import SEGMENT_STAGES
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
-from fixtures.command_line import Desk, make_desk
+from fixtures.command_line import Workspace, make_workspace
 
 LINES = [
     "Loading PyTorch",
@@ -40,13 +40,13 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("desk"))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.fixture(autouse=True)
-def own_models(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(desk.model.parent))
+def own_models(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(workspace.model.parent))
 
 
 @contextmanager
@@ -89,9 +89,9 @@ def stages_of(frames: list[str]) -> list[str]:
     return list(dict.fromkeys(stage for frame in frames for stage in LINES if stage in frame))
 
 
-def test_a_terminal_shows_every_stage_in_one_bar_of_which_nothing_stays(desk: Desk, tmp_path: Path) -> None:
+def test_a_terminal_shows_every_stage_in_one_bar_of_which_nothing_stays(workspace: Workspace, tmp_path: Path) -> None:
     with terminal() as frames:
-        assert main(desk.segment(output=tmp_path / "out")) == 0
+        assert main(workspace.segment(output=tmp_path / "out")) == 0
     assert stages_of(frames) == LINES
     assert all(re.search(r"\d+%\|.*\| \d\d:\d\d", frame) for frame in frames if frame.strip())
     assert not any("\n" in frame for frame in frames)
@@ -123,38 +123,42 @@ def test_the_clock_of_the_bar_runs_while_a_stage_reports_nothing(
     assert any("Loading PyTorch" in frame and "00:01" in frame for frame in frames)
 
 
-def test_elsewhere_there_is_one_line_a_stage(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(desk.segment(output=tmp_path / "out")) == 0
+def test_elsewhere_there_is_one_line_a_stage(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(workspace.segment(output=tmp_path / "out")) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [re.sub(r"^\[\d\d:\d\d\] |, about .* left$", "", line) for line in lines] == LINES
 
 
-def test_a_terminal_that_gets_the_log_has_lines_between_its_lines(desk: Desk, tmp_path: Path) -> None:
+def test_a_terminal_that_gets_the_log_has_lines_between_its_lines(workspace: Workspace, tmp_path: Path) -> None:
     with terminal() as frames:
-        assert main(["--verbose", *desk.segment(output=tmp_path / "out")]) == 0
+        assert main(["--verbose", *workspace.segment(output=tmp_path / "out")]) == 0
     assert not any("%|" in frame for frame in frames)
     assert any("Reading the scan" in frame for frame in frames)
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
 def test_quiet_shows_neither_and_still_prints_the_result(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
-    assert main(desk.segment(output=tmp_path / "out", more=(option,))) == 0
+    assert main(workspace.segment(output=tmp_path / "out", more=(option,))) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "Written to" in printed.out
 
 
-def test_an_error_stands_alone_in_its_line(desk: Desk, tmp_path: Path) -> None:
+def test_an_error_stands_alone_in_its_line(workspace: Workspace, tmp_path: Path) -> None:
     with terminal() as frames:
-        assert main(desk.segment(desk.damaged, output=tmp_path / "out")) == 2
+        assert main(workspace.segment(workspace.damaged, output=tmp_path / "out")) == 2
     assert frames[-2].startswith("INPUT_UNREADABLE: ")
 
 
-def test_the_time_told_is_that_of_the_whole_run(desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_time_told_is_that_of_the_whole_run(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = time.monotonic()
-    assert main(desk.segment(output=tmp_path / "out")) == 0
+    assert main(workspace.segment(output=tmp_path / "out")) == 0
     passed = time.monotonic() - before
     timings = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["timings_s"]
     assert list(timings) == [*SEGMENT_STAGES, "total"]
@@ -164,10 +168,10 @@ def test_the_time_told_is_that_of_the_whole_run(desk: Desk, tmp_path: Path, caps
 
 
 def test_a_correction_shows_its_stages_and_tells_its_whole_time(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, marks = tmp_path / "result", tmp_path / "marks.nii.gz"
-    assert main(desk.segment(output=result)) == 0
+    assert main(workspace.segment(output=result)) == 0
     labels = read_volume(result / "segmentation.nii.gz")
     drawn = np.zeros_like(labels.array)
     drawn[tuple(np.argwhere(labels.array > 0)[0])] = 1

@@ -16,15 +16,15 @@ from DiffusionSegmentBackend.imaging import output_folder
 from DiffusionSegmentBackend.imaging.output_folder import check_replaceable, staged_folder
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.schema.output_kinds import FEATURES, PHANTOM, RESULT, SIMILARITY, OutputKind
-from fixtures.command_line import Desk, make_desk
+from fixtures.command_line import Workspace, make_workspace
 
 MAPS = {"segmentation.nii.gz", "uncertainty.nii.gz", "mutual_information.nii.gz", "regions.nii.gz"}
 FILES = MAPS | {"report.json"}
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("desk"))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 def result(name: str, *, bodypart: bool = False) -> Segmentation:
@@ -210,10 +210,10 @@ class TestAFolderOfOtherFiles:
 
 class TestTheCommandLine:
     def test_segment_refuses_before_anything_is_loaded_and_obeys_overwrite(
-        self, desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         add_notes(tmp_path)
-        call = desk.segment(output=tmp_path)
+        call = workspace.segment(output=tmp_path)
         assert main(call) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1
@@ -223,10 +223,12 @@ class TestTheCommandLine:
         assert names(tmp_path) == FILES | {"notes.txt", "figures"}
         assert main(call) == 0, "an earlier result needs no --overwrite"
 
-    def test_a_run_without_body_coordinates_leaves_none_of_the_run_before(self, desk: Desk, tmp_path: Path) -> None:
-        assert main(desk.segment(output=tmp_path / "out", more=("--bodypart",))) == 0
+    def test_a_run_without_body_coordinates_leaves_none_of_the_run_before(
+        self, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        assert main(workspace.segment(output=tmp_path / "out", more=("--bodypart",))) == 0
         assert "bodypart.nii.gz" in names(tmp_path / "out")
-        assert main(desk.segment(output=tmp_path / "out")) == 0
+        assert main(workspace.segment(output=tmp_path / "out")) == 0
         assert names(tmp_path / "out") == FILES
 
     @pytest.mark.parametrize(
@@ -238,10 +240,19 @@ class TestTheCommandLine:
         ids=["features", "similar"],
     )
     def test_features_and_similar_keep_the_same_rules(
-        self, desk: Desk, tmp_path: Path, command: tuple[str, ...], files: set[str]
+        self, workspace: Workspace, tmp_path: Path, command: tuple[str, ...], files: set[str]
     ) -> None:
         name, *more = command
-        call = [name, str(desk.scan), *more, "-o", str(tmp_path / "out"), "--model", str(desk.model), "--quiet"]
+        call = [
+            name,
+            str(workspace.scan),
+            *more,
+            "-o",
+            str(tmp_path / "out"),
+            "--model",
+            str(workspace.model),
+            "--quiet",
+        ]
         assert main(call) == 0
         add_notes(tmp_path / "out")
         assert main(call) == 0

@@ -10,12 +10,12 @@ from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.commands import segment as commands
 from DiffusionSegmentBackend.commands.several_inputs import Outcome, outcome_table, result_names
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
-from fixtures.command_line import Desk, make_desk
+from fixtures.command_line import Workspace, make_workspace
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("desk"))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.mark.parametrize(
@@ -44,30 +44,30 @@ def test_the_working_directory_as_an_input_has_its_own_name(tmp_path: Path, monk
 
 
 def test_each_scan_gets_the_result_that_it_would_get_alone(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded = []
     load = commands.load_model
     monkeypatch.setattr(commands, "load_model", lambda *names, **more: loaded.append(names) or load(*names, **more))
-    assert main(desk.segment(desk.scan, desk.other_scan, output=tmp_path / "both")) == 0
+    assert main(workspace.segment(workspace.scan, workspace.other_scan, output=tmp_path / "both")) == 0
     assert len(loaded) == 1
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"monday_ct", "tuesday_ct"}
     assert "2 of 2 inputs have a result." in capsys.readouterr().out
-    assert main(desk.segment(desk.other_scan, output=tmp_path / "alone")) == 0
+    assert main(workspace.segment(workspace.other_scan, output=tmp_path / "alone")) == 0
     one, other = (read_volume(tmp_path / name / "segmentation.nii.gz") for name in ("both/tuesday_ct", "alone"))
     np.testing.assert_array_equal(one.array, other.array)
 
 
 def test_what_is_wrong_with_one_costs_a_line_and_the_exit_status(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = desk.folder / "missing.nii"
-    call = desk.segment(desk.damaged, desk.scan, missing, output=tmp_path / "out", more=("-q",))
+    missing = workspace.folder / "missing.nii"
+    call = workspace.segment(workspace.damaged, workspace.scan, missing, output=tmp_path / "out", more=("-q",))
     assert main(call) == 2
     printed = capsys.readouterr()
     lines = printed.err.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
-        [str(desk.damaged), "INPUT_UNREADABLE"],
+        [str(workspace.damaged), "INPUT_UNREADABLE"],
         [str(missing), "INPUT_MISSING"],
     ]
     table = [line.split() for line in printed.out.splitlines()[-5:]]
@@ -78,29 +78,29 @@ def test_what_is_wrong_with_one_costs_a_line_and_the_exit_status(
 
 
 def test_a_folder_of_other_files_below_is_left_alone_and_the_others_go_on(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign = tmp_path / "out" / "monday_ct"
     foreign.mkdir(parents=True)
     (foreign / "notes.txt").write_text("mine", encoding="utf-8")
-    assert main(desk.segment(desk.scan, desk.other_scan, output=tmp_path / "out", more=("-q",))) == 2
-    assert f"{desk.scan}: OUTPUT_UNWRITABLE: " in capsys.readouterr().err
+    assert main(workspace.segment(workspace.scan, workspace.other_scan, output=tmp_path / "out", more=("-q",))) == 2
+    assert f"{workspace.scan}: OUTPUT_UNWRITABLE: " in capsys.readouterr().err
     assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
     assert (tmp_path / "out" / "tuesday_ct" / "report.json").is_file()
 
 
 def test_stopped_by_the_user_it_says_what_is_written(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = commands.read_scan
 
     def stopped_at_the_second(path: str, **more: str | None) -> object:
-        if path == str(desk.other_scan):
+        if path == str(workspace.other_scan):
             raise KeyboardInterrupt
         return read(path, **more)
 
     monkeypatch.setattr(commands, "read_scan", stopped_at_the_second)
-    assert main(desk.segment(desk.scan, desk.other_scan, output=tmp_path / "out", more=("-q",))) == 130
+    assert main(workspace.segment(workspace.scan, workspace.other_scan, output=tmp_path / "out", more=("-q",))) == 130
     printed = capsys.readouterr()
     assert printed.err == "CANCELLED: Stopped by the user. 1 of 2 results are written.\n"
     assert "written" in printed.out.splitlines()[-2]
@@ -108,16 +108,19 @@ def test_stopped_by_the_user_it_says_what_is_written(
 
 
 def test_what_is_wrong_with_the_call_stops_it_at_once(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels = ("--presegmentation", str(desk.scan))
+    labels = ("--presegmentation", str(workspace.scan))
     for more, code in (
         (labels, "OPTION"),
         (("--organs", "heart"), "OPTION"),
         (("--model", "none"), "MODEL_UNKNOWN"),
         (("--steps", "0"), "OPTION"),
     ):
-        assert main(desk.segment(desk.scan, desk.other_scan, output=tmp_path / "out", more=("-q", *more))) != 0
+        assert (
+            main(workspace.segment(workspace.scan, workspace.other_scan, output=tmp_path / "out", more=("-q", *more)))
+            != 0
+        )
         printed = capsys.readouterr()
         assert printed.err.startswith(f"{code}: ")
         assert printed.err.count("\n") == 1

@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies.model_quality import model_rows
-from DiffusionSegmentResearch.studies.result_file import write_study
+from DiffusionSegmentResearch.studies.result_file import StudyDescription, write_study
 from fixtures.evaluation_data import (
     ORGANS,
     made_up_evaluation,
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWar
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a tiny model of each generation, and two labelled phantoms in data/; models are found by name."""
+    """A folder with a tiny model of each generation, and two labelled phantoms in data/; models are named."""
     folder = tmp_path_factory.mktemp("evaluate")
     write_tiny_model(folder / "models")
     write_segmenter_model(folder / "models")
@@ -82,7 +82,7 @@ def test_cases_organs_and_variants_are_named(result: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_the_answer_is_measured_as_segment_writes_it(workspace: Path, result: Path, tmp_path: Path) -> None:
+def test_the_output_variant_is_measured_as_segment_writes_it(workspace: Path, result: Path, tmp_path: Path) -> None:
     scan = workspace / "data" / "images" / "second.nii.gz"
     assert main(["segment", str(scan), "-o", str(tmp_path / "out"), "--model", "tiny", "--force"]) == 0
     truth = read_volume(workspace / "data" / "labels" / "second.nii.gz")
@@ -166,7 +166,7 @@ def test_a_segmenter_is_one_variant(workspace: Path, tmp_path: Path) -> None:
     assert "dice_1x1x2mm" not in values
 
 
-def test_organs_that_are_absent_or_were_not_drawn_are_told_apart(workspace: Path, tmp_path: Path) -> None:
+def test_absent_organs_and_unannotated_organs_are_distinguished(workspace: Path, tmp_path: Path) -> None:
     """No spleen in both, the left kidney not drawn in one; of the other nothing was drawn at all."""
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2})
     for name in ("a", "b"):
@@ -345,7 +345,7 @@ def test_the_document_describes_every_key_and_column(result: Path) -> None:
 
 
 def test_a_model_without_refiner_or_segmenter_is_its_probe(workspace: Path) -> None:
-    """As one that a reader taught."""
+    """As a fine-tuned model."""
     assert variants_of(load_model("tiny", "cpu", with_refiner=False)) == ("probe",)
 
 
@@ -357,19 +357,19 @@ def test_the_study_of_models_is_a_row_a_variant(
 ) -> None:
     """The page of evidence reads what the study writes of either generation."""
     rows = model_rows(load_model(name, "cpu"), find_cases(workspace / "data"))
-    described = {"order": 1, "seed": 0} | dict.fromkeys(("title", "question", "protocol", "command", "budget"), "-")
-    write_study(tmp_path / "models.json", rows, **described)
+    description = StudyDescription(order=1, title="-", question="-", protocol="-", budget="-")
+    write_study(tmp_path / "models.json", rows, description, command="-")
     stored = read_result(tmp_path / "models.json")
     assert [row.name for row in stored.rows] == [
         *(f"{name}, {variant}" for variant in variants),
         f"{name}, {variants[-1]}, vox2vec's protocol",
     ]
-    answer, vox2vec = stored.rows[-2:]
-    assert answer.dice is not None
-    assert set(answer.dice) == {"first", "second"}
-    assert set(answer.dice["first"]) == set(ORGANS)
-    assert 0 <= (answer.numbers["coverage of 90 % intervals"] or 0) <= 1
-    assert (answer.surface_dice is None, vox2vec.surface_dice) == (False, None)
+    output, vox2vec = stored.rows[-2:]
+    assert output.dice is not None
+    assert set(output.dice) == {"first", "second"}
+    assert set(output.dice["first"]) == set(ORGANS)
+    assert 0 <= (output.numbers["coverage of 90 % intervals"] or 0) <= 1
+    assert (output.surface_dice is None, vox2vec.surface_dice) == (False, None)
 
 
 def cpu_seconds(action: Callable[[], Any]) -> float:

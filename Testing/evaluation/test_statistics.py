@@ -37,12 +37,16 @@ def test_missing_cases_are_left_out_of_the_interval() -> None:
     assert bootstrap_interval([0.4, None]) == (0.4, 0.4)
 
 
-def test_a_constant_shift_is_found_exactly() -> None:
-    found = paired_difference([v + 0.1 for v in VALUES], VALUES)
-    assert (found.mean, found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
-    assert found.n == 6
-    # Six cases that all point one way: 2 of the 2**6 patterns of signs are as extreme.
-    assert found.p == pytest.approx(2 / 64)
+def test_a_constant_shift_is_estimated_exactly() -> None:
+    difference = paired_difference([v + 0.1 for v in VALUES], VALUES)
+    assert (difference.mean, difference.low, difference.high) == (
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+    )
+    assert difference.n == 6
+    # Six differences of the same sign: 2 of the 2**6 patterns of signs are as extreme.
+    assert difference.p == pytest.approx(2 / 64)
 
 
 def test_swapping_the_sides_turns_the_sign_and_keeps_p() -> None:
@@ -55,9 +59,9 @@ def test_swapping_the_sides_turns_the_sign_and_keeps_p() -> None:
 
 
 def test_a_pair_counts_only_when_both_sides_were_measured() -> None:
-    found = paired_difference([0.5, None, 0.7, math.nan], [0.4, 0.1, None, 0.2])
-    assert found.n == 1
-    assert found.mean == pytest.approx(0.1)
+    difference = paired_difference([0.5, None, 0.7, math.nan], [0.4, 0.1, None, 0.2])
+    assert difference.n == 1
+    assert difference.mean == pytest.approx(0.1)
     nothing = paired_difference([None], [0.5])
     assert nothing.n == 0
     assert math.isnan(nothing.mean)

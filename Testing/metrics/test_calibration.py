@@ -87,7 +87,7 @@ def test_the_band_error_ignores_what_lies_away_from_boundaries() -> None:
     assert band_ece(probabilities, labels, spacing, width_mm=100.0) == pytest.approx(0.4 * 4 / 20, abs=1e-6)
 
 
-def test_brier_and_likelihood_of_certainty_and_of_doubt() -> None:
+def test_brier_and_likelihood_of_certain_and_uncertain_maps() -> None:
     labels = np.array([0, 1, 2], np.uint8)
     right = np.eye(3, dtype=np.float32)
     wrong = np.roll(right, 1, axis=0)
@@ -115,7 +115,7 @@ def test_risk_coverage_of_ties_does_not_depend_on_the_order_of_voxels() -> None:
 
 
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_of_drawn_labels_is_found(true_temperature: float) -> None:
+def test_the_temperature_of_sampled_labels_is_recovered(true_temperature: float) -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 3, (4, 100_000))
     labels = drawn_labels(softmax(logits / true_temperature), rng)
@@ -124,14 +124,14 @@ def test_the_temperature_of_drawn_labels_is_found(true_temperature: float) -> No
     assert fit_temperature(log_probabilities, labels) == pytest.approx(true_temperature, rel=0.02)
 
 
-def test_weights_choose_the_voxels_whose_temperature_is_found() -> None:
+def test_weights_select_the_voxels_of_the_temperature() -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(0, 3, (3, 100_000))
     sharp = np.arange(100_000) < 50_000
     labels = drawn_labels(softmax(logits / np.where(sharp, 0.5, 2.0)), rng)
     for chosen, expected in ((sharp, 0.5), (~sharp, 2.0)):
-        found = fit_temperature(logits, labels, weights=chosen.astype(np.float32))
-        assert found == pytest.approx(expected, rel=0.03)
+        temperature = fit_temperature(logits, labels, weights=chosen.astype(np.float32))
+        assert temperature == pytest.approx(expected, rel=0.03)
 
 
 def test_the_temperature_stays_in_its_range_and_needs_voxels() -> None:

@@ -28,7 +28,7 @@ from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.prepare import network_input, windowed
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.training.taught_model import label_entries
-from DiffusionSegmentResearch.studies.augmentations import augmentation_study
+from DiffusionSegmentResearch.studies.registry import STUDIES
 from fixtures.dicom_files import slices, write
 from fixtures.segmenter_data import SIDES, STRIDE, WINDOW, small_volume
 from fixtures.segmenter_model import CHANNELS, anisotropic_phantom, write_segmenter_model
@@ -255,4 +255,4 @@ class TestTraining:
             )
         assert told.value.code is ErrorCode.OPTION
         with pytest.raises(DiffusionSegmentError, match="is for CT, tiny-mr for MR"):
-            augmentation_study(model.description, Path("none.nii.gz"), Path("none.json"))
+            STUDIES["augmentations"].run([model.description.folder], [Path("none.nii.gz")], Path("none.json"))

@@ -1,4 +1,4 @@
-"""The packaged extension holds every file that it needs: CMake runs for real, against a stand-in for Slicer's build."""
+"""The packaged extension contains every file that it needs; CMake runs with a stand-in for Slicer's build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is 
 
 
 def listed_files() -> list[str]:
-    """What DiffusionSegment/CMakeLists.txt lists, in its order."""
+    """The files that DiffusionSegment/CMakeLists.txt lists, in order."""
     text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     lists = re.findall(r"set\(MODULE_PYTHON_(?:SCRIPTS|RESOURCES)\s([^)]*)\)", text)
     return " ".join(lists).replace("${MODULE_NAME}", MODULE.name).split()
@@ -47,7 +47,7 @@ def installed(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_lists_are_what_is_on_disk() -> None:
+def test_the_lists_match_the_files_on_disk() -> None:
     text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8")
     assert with_lists(text) == text, "run `python Testing/packaging/cmake_lists.py`"
     listed = listed_files()
@@ -59,7 +59,7 @@ def test_research_code_is_not_installed() -> None:
     assert [path for path in listed_files() if "Research" in path or "Testing" in path] == []
 
 
-def test_a_new_file_enters_the_lists(tmp_path: Path) -> None:
+def test_a_new_file_is_added_to_the_lists(tmp_path: Path) -> None:
     module = tmp_path / "DiffusionSegment"
     for name in (
         "DiffusionSegment.py",
@@ -76,12 +76,12 @@ def test_a_new_file_enters_the_lists(tmp_path: Path) -> None:
 
 @with_cmake
 def test_every_file_of_the_module_is_installed_and_nothing_else(installed: Path) -> None:
-    there = {
+    files = {
         path.relative_to(installed / INSTALLED).as_posix()
         for path in installed.rglob("*")
         if path.is_file() and path.is_relative_to(installed / INSTALLED)
     }
-    assert there == set(listed_files())
+    assert files == set(listed_files())
 
 
 @with_cmake
@@ -98,7 +98,7 @@ def test_the_tests_that_run_inside_slicer_are_registered(build: Path) -> None:
 
 @with_cmake
 def test_the_installed_command_line_starts(installed: Path) -> None:
-    """Runs from the install tree alone, as the packaged extension does."""
+    """Run from the install tree alone, as in the packaged extension."""
     command = [sys.executable, "-I", str(installed / INSTALLED / "DiffusionSegmentBackend" / "__main__.py"), "--help"]
     outcome = subprocess.run(command, cwd=installed, capture_output=True, encoding="utf-8", check=False)
     assert outcome.returncode == 0, outcome.stderr
@@ -108,7 +108,7 @@ def test_the_installed_command_line_starts(installed: Path) -> None:
 @with_cmake
 @pytest.mark.parametrize("listed", ["DiffusionSegmentLib/gone.py", "../outside.py"])
 def test_a_wrong_entry_fails_to_configure(tmp_path: Path, listed: str) -> None:
-    """The stand-in is as strict as Slicer: a file that does not exist, or lies elsewhere, stops the build."""
+    """As in Slicer, a file that does not exist or is outside the module stops the build."""
     source = tmp_path / "source"
     shutil.copytree(MODULE, source / "DiffusionSegment", ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
     shutil.copytree(ROOT / "Testing", source / "Testing", ignore=lambda folder, names: set(names) - {"CMakeLists.txt"})

@@ -1,4 +1,4 @@
-"""Who may import whom. Slicer's process stays free of torch, the backend free of Slicer, and no layer looks upwards."""
+"""Import rules: no torch in Slicer's process, no Slicer in the backend, and no imports between layers upwards."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SHARED = tuple(
 )
 # Modules among them that need numpy as well.
 WITH_NUMPY = {"protocol/buffers.py"}
-# Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.
+# Imported in Slicer's process on demand; needs numpy and scipy only, which Slicer includes.
 ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
-# Rooms of the backend from the bottom up: a room may import itself and rooms that come before it.
+# Packages of the backend from the bottom up: a package may import itself and those before it.
 ORDER = (
     *("errors", "schema", "protocol", "process", "imaging", "phantom", "diffusion", "networks", "models"),
     *(
@@ -39,9 +39,9 @@ ORDER = (
         "__main__",
     ),
 )
-# Which rooms of the Slicer side a room must not know.
+# Packages of the Slicer side that a package must not import.
 LIB_ABOVE = {"scene": ("panel", "worker"), "worker": ("panel", "scene")}
-# Rooms that must not know each other, although one comes before the other.
+# Packages that must not import each other, although one comes before the other.
 APART = {("evaluation", "training"), ("worker", "evaluation"), ("reporting", "training"), ("reporting", "evaluation")}
 
 
@@ -58,14 +58,14 @@ def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:
 
 def all_imports(root: Path, package: str) -> dict[str, set[str]]:
     """For every file of a package, by its path: what it imports."""
-    found = {}
+    imported = {}
     for path in sorted((root / package).rglob("*.py")):
-        found[path.relative_to(root).as_posix()] = set(imports(path, path.relative_to(root).parent.parts))
-    return found
+        imported[path.relative_to(root).as_posix()] = set(imports(path, path.relative_to(root).parent.parts))
+    return imported
 
 
-def room_of(path_or_name: str) -> str:
-    """The room of a file or a module of a package: its first part below the package."""
+def package_of(path_or_name: str) -> str:
+    """The subpackage of a file or module: its first part below the package."""
     parts = path_or_name.removesuffix(".py").replace("/", ".").split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
@@ -83,7 +83,7 @@ def lib_violations(root: Path) -> list[str]:
                 or top == RESEARCH
                 or backend
                 or (top in {"qt", "ctk"} and not qt_allowed)
-                or (room_of(name) in LIB_ABOVE.get(room_of(path), ()) and top == LIB)
+                or (package_of(name) in LIB_ABOVE.get(package_of(path), ()) and top == LIB)
             ):
                 wrong.append(f"{path}: {name}")
     return sorted(wrong)
@@ -92,12 +92,12 @@ def lib_violations(root: Path) -> list[str]:
 def backend_violations(root: Path) -> list[str]:
     wrong = []
     for path, names in all_imports(root, BACKEND).items():
-        own = room_of(path)
+        own = package_of(path)
         if own != "__init__" and own not in ORDER:
-            wrong.append(f"{path}: {own} is no room of ORDER")
+            wrong.append(f"{path}: {own} is not in ORDER")
             continue
         for name in names:
-            top, other = name.partition(".")[0], room_of(name)
+            top, other = name.partition(".")[0], package_of(name)
             if top in SLICER | {LIB, RESEARCH}:
                 wrong.append(f"{path}: {name}")
             elif top == BACKEND and other in ORDER and own in ORDER:
@@ -130,7 +130,7 @@ def circles(root: Path) -> list[list[str]]:
 
 
 def _module_named(name: str, modules: dict[str, str]) -> str | None:
-    """The module that a full name of an import means: itself, or the module that holds the name."""
+    """The module of an imported name: itself, or the module that contains it."""
     return next((one for one in (name, name.rpartition(".")[0]) if one in modules), None)
 
 
@@ -145,15 +145,15 @@ def _reachable(start: str, edges: dict[str, set[str]]) -> set[str]:
     return seen
 
 
-def test_slicer_side_imports_only_what_slicer_has() -> None:
+def test_slicer_side_imports_only_what_slicer_includes() -> None:
     assert lib_violations(MODULE) == []
 
 
-def test_backend_knows_no_slicer_and_no_room_looks_upwards() -> None:
+def test_backend_imports_no_slicer_and_keeps_the_order() -> None:
     assert backend_violations(MODULE) == []
 
 
-def test_research_knows_no_slicer() -> None:
+def test_research_imports_no_slicer() -> None:
     assert research_violations(MODULE) == []
 
 
@@ -161,7 +161,7 @@ def test_no_module_imports_itself_through_others() -> None:
     assert circles(MODULE) == []
 
 
-def test_nothing_lies_loose_at_the_top_of_the_backend() -> None:
+def test_no_other_modules_are_at_the_top_of_the_backend() -> None:
     assert {path.name for path in (MODULE / BACKEND).glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
 
 
@@ -170,15 +170,15 @@ def test_module_file_imports_nothing_heavy() -> None:
     assert names.isdisjoint(HEAVY | {BACKEND})
 
 
-def modules_of(room: str) -> list[str]:
-    """The files of a room, relative to the backend; `errors` is one itself."""
-    folder = MODULE / BACKEND / room
+def modules_of(name: str) -> list[str]:
+    """The files of a subpackage, relative to the backend; `errors` is a single module."""
+    folder = MODULE / BACKEND / name
     paths = sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
     return [path.relative_to(MODULE / BACKEND).as_posix() for path in paths]
 
 
-@pytest.mark.parametrize("path", [path for room in ("errors", "schema", "protocol") for path in modules_of(room)])
-def test_what_both_processes_share_needs_the_standard_library_alone(path: str) -> None:
+@pytest.mark.parametrize("path", [path for name in ("errors", "schema", "protocol") for path in modules_of(name)])
+def test_shared_modules_need_the_standard_library_alone(path: str) -> None:
     file = MODULE / BACKEND / path
     known = {*sys.stdlib_module_names, BACKEND, *({"numpy"} if path in WITH_NUMPY else ())}
     names = imports(file, file.relative_to(MODULE).parent.parts)
@@ -188,8 +188,8 @@ def test_what_both_processes_share_needs_the_standard_library_alone(path: str) -
 def test_importing_what_slicer_shares_loads_no_torch() -> None:
     shared = [
         f"{BACKEND}.{path.removesuffix('.py').replace('/', '.')}"
-        for room in ("errors", "schema", "protocol")
-        for path in modules_of(room)
+        for name in ("errors", "schema", "protocol")
+        for path in modules_of(name)
     ]
     names = ", ".join(name.removesuffix(".__init__") for name in shared)
     code = f"import sys, {names}; sys.exit(bool({HEAVY!r} & sys.modules.keys()))"

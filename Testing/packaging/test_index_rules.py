@@ -1,4 +1,4 @@
-"""What the Extensions Index checks by itself, and what its reviewers ask, asked here first."""
+"""Checks of the Extensions Index, automatic ones and those of its reviewers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "DiffusionSegment"
-MOST_BYTES = 100_000_000
+MAX_BYTES = 100_000_000
 NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "smtplib", "aiohttp", "httpx", "webbrowser", "xmlrpc"}
 PROGRAMS = {".exe", ".dll", ".so", ".dylib", ".bat", ".msi", ".jar", ".whl", ".pyd"}
-# Calls that only make a value; anything else in the body of a file would run when Slicer starts.
+# Calls that only create a value; anything else at module level would run when Slicer starts.
 HARMLESS = re.compile(
-    # Classes of our own and of the standard library, their plain functions, words in the application's language, and
-    # names that a class of VTK tells.
+    # Classes, functions of the standard library, translations, and names of classes of VTK.
     r"[A-Z]\w*|_|re\.compile|np\.array|np\.diag|product|dict\.fromkeys|slicer\.vtk\w+\.Get\w+Name"
     r"|field|fields|frozenset|tuple|sorted|set|dict|list|str|float|max|min|len|range"
 )
@@ -31,7 +30,7 @@ def python_files() -> list[Path]:
 
 
 def slicer_files() -> list[Path]:
-    """What Slicer's own process reads: the module and its Slicer side."""
+    """Files that Slicer's process reads: the module and its Slicer side."""
     return [MODULE / "DiffusionSegment.py", *sorted((MODULE / "DiffusionSegmentLib").rglob("*.py"))]
 
 
@@ -41,7 +40,7 @@ def readme() -> str:
 
 
 def run_at_import(tree: ast.Module) -> Iterator[str]:
-    """What a file does when it is imported, beyond naming things."""
+    """Statements that run at import, beyond definitions and constants."""
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
             continue
@@ -60,14 +59,14 @@ def run_at_import(tree: ast.Module) -> Iterator[str]:
 
 def imported(path: Path) -> set[str]:
     """The packages that a file imports, anywhere in it."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module)
-    # urllib.parse speaks to nobody.
-    return {name.partition(".")[0] for name in found - {"urllib.parse"}}
+            modules.add(node.module)
+    # urllib.parse uses no network.
+    return {name.partition(".")[0] for name in modules - {"urllib.parse"}}
 
 
 def section(text: str, title: str) -> str:
@@ -77,7 +76,7 @@ def section(text: str, title: str) -> str:
     return match[2]
 
 
-# What the index checks by itself.
+# Automatic checks of the index.
 
 
 @pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="no clone")
@@ -85,11 +84,11 @@ def test_the_repository_with_its_history_is_small_enough() -> None:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
 
-    # What a clone fetches; the folder .git of this one may hold some objects twice, loose and packed.
+    # The size of a clone; the folder .git may hold some objects twice, loose and packed.
     history = int(git("rev-list", "--objects", "--disk-usage", "HEAD"))
     names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     files = sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
-    assert history + files < MOST_BYTES
+    assert history + files < MAX_BYTES
 
 
 def test_names_are_what_the_index_wants() -> None:
@@ -127,7 +126,7 @@ def test_every_picture_of_the_tutorial_is_in_the_readme(readme: str) -> None:
     assert shown == {path.name for path in (ROOT / "Resources" / "Screenshots" / "tutorial").iterdir()}
 
 
-def test_the_licence_has_a_name_that_is_found() -> None:
+def test_the_licence_has_a_standard_name() -> None:
     assert (ROOT / "LICENSE.txt").is_file()
 
 
@@ -185,8 +184,8 @@ def test_no_code_speaks_to_the_network_by_itself() -> None:
 
 
 def test_the_only_addresses_that_are_fetched_are_those_of_sample_data() -> None:
-    found = [path.name for path in slicer_files() if re.search(r"https?://", path.read_text(encoding="utf-8"))]
-    assert found == ["sample_data.py"]
+    files = [path.name for path in slicer_files() if re.search(r"https?://", path.read_text(encoding="utf-8"))]
+    assert files == ["sample_data.py"]
 
 
 def test_no_programs_are_shipped() -> None:
@@ -194,18 +193,18 @@ def test_no_programs_are_shipped() -> None:
 
 
 def test_nothing_runs_when_a_file_is_imported() -> None:
-    found = [
+    statements = [
         f"{path.relative_to(MODULE)}:{text}"
         for path in slicer_files()
         for text in run_at_import(ast.parse(path.read_text(encoding="utf-8")))
     ]
-    assert found == []
+    assert statements == []
 
 
-def test_packages_are_installed_in_one_place_and_torch_by_its_extension() -> None:
+def test_packages_are_installed_by_one_function_and_torch_by_its_extension() -> None:
     pattern = re.compile(r"pip_install|pip_ensure|-m.{0,4}pip\b|pip\.main|light.the.torch|ensurepip")
-    found = [path.name for path in python_files() if pattern.search(path.read_text(encoding="utf-8"))]
-    assert found == ["installation.py"]
+    files = [path.name for path in python_files() if pattern.search(path.read_text(encoding="utf-8"))]
+    assert files == ["installation.py"]
     text = (MODULE / "DiffusionSegmentLib" / "installation.py").read_text(encoding="utf-8")
     assert "PyTorchUtils.PyTorchUtilsLogic().installTorch(" in text
 
@@ -213,9 +212,9 @@ def test_packages_are_installed_in_one_place_and_torch_by_its_extension() -> Non
 def test_the_readme_says_what_is_kept_on_disk_and_how_it_goes(readme: str) -> None:
     (paragraph,) = re.findall(r"What is kept on disk, and how to remove it: (.*?)\n\n", readme, re.DOTALL)
     folders = (MODULE / "DiffusionSegmentBackend" / "models" / "folders.py").read_text(encoding="utf-8")
-    for place in (".local/share", "%APPDATA%", "Library/Application Support"):
-        assert place in paragraph
-        assert place in folders
+    for folder in (".local/share", "%APPDATA%", "Library/Application Support"):
+        assert folder in paragraph
+        assert folder in folders
     assert "/DiffusionSegment" in paragraph
 
 

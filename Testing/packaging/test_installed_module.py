@@ -1,4 +1,4 @@
-"""The installed extension starts by itself: what CMake does not list is not there, whatever lies in the repository."""
+"""The installed extension starts from the files that CMake lists, independent of the repository."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from DiffusionSegmentLib.worker.transport import processEvents
 
 widget = application.openModule(module)
 selector = widget.ui.modelSelector
-told = {
+state = {
     "files": sorted({m.__file__ for n, m in sys.modules.items() if n.startswith("DiffusionSegment") and m.__file__}),
     "models": [selector.itemData(n) for n in range(selector.count)],
     "heavy": sorted(set(%r) & sys.modules.keys()),
@@ -54,14 +54,14 @@ client.failed.connect(lambda _, error: errors.append(str(error)))
 client.ask(SelfTest, device="cpu")
 while not answers and not errors:
     processEvents()
-told |= {"errors": errors, "worker": list(client.hello.models), "torch": answers[0].report["torch"]}
+state |= {"errors": errors, "worker": list(client.hello.models), "torch": answers[0].report["torch"]}
 widget.cleanup()
-print(json.dumps(told))
+print(json.dumps(state))
 """
 
 
 def start(modules: Path) -> subprocess.CompletedProcess[str]:
-    """Start the module that lies in `modules` in the stand-in for Slicer, far from the repository's own."""
+    """Start the module in `modules` in the stand-in for Slicer, isolated from the repository."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(modules), str(ROOT / "Testing")])}
     environment |= {
         "PYTHONUTF8": "1",
@@ -94,32 +94,32 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(modules: Path) -> dict[str, Any]:
+def state(modules: Path) -> dict[str, Any]:
     outcome = start(modules)
     assert outcome.returncode == 0, outcome.stderr
     assert "Traceback" not in outcome.stderr, outcome.stderr
     return json.loads(outcome.stdout.splitlines()[-1])
 
 
-def test_it_starts_from_its_own_files_alone(modules: Path, told: dict[str, Any]) -> None:
-    assert len(told["files"]) > 20
-    assert [name for name in told["files"] if not name.startswith(str(modules))] == []
+def test_it_starts_from_installed_files_only(modules: Path, state: dict[str, Any]) -> None:
+    assert len(state["files"]) > 20
+    assert [name for name in state["files"] if not name.startswith(str(modules))] == []
 
 
-def test_every_bundled_model_is_there_for_panel_and_worker(told: dict[str, Any]) -> None:
+def test_every_bundled_model_is_available_to_panel_and_worker(state: dict[str, Any]) -> None:
     bundled = sorted(path.name for path in (ROOT / "DiffusionSegment" / "Resources" / "Models").iterdir())
-    assert told["models"] == bundled
-    assert told["worker"] == bundled
+    assert state["models"] == bundled
+    assert state["worker"] == bundled
 
 
-def test_opening_the_module_loads_nothing_heavy_and_starts_nothing(told: dict[str, Any]) -> None:
-    assert told["heavy"] == []
-    assert not told["started"]
+def test_opening_the_module_loads_nothing_heavy_and_starts_nothing(state: dict[str, Any]) -> None:
+    assert state["heavy"] == []
+    assert not state["started"]
 
 
-def test_its_worker_answers(told: dict[str, Any]) -> None:
-    assert told["errors"] == []
-    assert told["torch"]
+def test_its_worker_replies(state: dict[str, Any]) -> None:
+    assert state["errors"] == []
+    assert state["torch"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_its_worker_answers(told: dict[str, Any]) -> None:
         "DiffusionSegmentBackend/worker/engine.py",
     ],
 )
-def test_a_file_that_cmake_forgot_would_be_missed(modules: Path, tmp_path: Path, missing: str) -> None:
+def test_a_missing_file_is_detected(modules: Path, tmp_path: Path, missing: str) -> None:
     copy = tmp_path / "modules"
     shutil.copytree(modules, copy, ignore=shutil.ignore_patterns("*.safetensors"))
     (copy / missing).unlink()

@@ -1,4 +1,4 @@
-"""docs/MODELS.md holds every field of model.json, and its examples are ones that work."""
+"""docs/MODELS.md describes every field of model.json, and its examples work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from DiffusionSegmentBackend.training.whole_model.label_table import COLUMNS, La
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "MODELS.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-# Names of organs and networks, which stand for themselves.
+# Objects whose keys are names of organs or networks.
 NAMED = {"organ_dice", "training_data_by_network"}
 
 
@@ -41,13 +41,13 @@ def keys_of(raw: Any) -> Iterator[str]:
 @pytest.mark.parametrize(
     "path", sorted(bundled_models_folder().parent.glob("M*/**/*.json")), ids=lambda path: path.stem
 )
-def test_every_field_of_a_model_has_its_words(path: Path) -> None:
+def test_every_field_of_a_model_is_described(path: Path) -> None:
     missing = {key for key in keys_of(json.loads(path.read_text(encoding="utf-8"))) if f"`{key}`" not in TEXT}
     assert missing == set()
 
 
 @pytest.mark.parametrize("kind", [AnatomyLimits, Defaults, BaseModel], ids=lambda kind: kind.__name__)
-def test_every_field_that_a_model_may_have_has_its_words(kind: Any) -> None:
+def test_every_optional_field_of_a_model_is_described(kind: Any) -> None:
     assert [field.name for field in fields(kind) if f"`{field.name}`" not in TEXT] == []
     assert [column for column in COLUMNS if f"`{column}`" not in TEXT] == []
 
@@ -69,5 +69,5 @@ def test_the_table_of_the_page_is_read(tmp_path: Path) -> None:
 
 def test_the_probe_is_calibrated_before_the_refiner_is_trained() -> None:
     commands = ("train bodypart", "train backbone", "train probe", "presegment", "calibrate probe", "train refiner")
-    places = [TEXT.index(f"| `{command}") for command in (*commands, "calibrate refiner")]
-    assert places == sorted(places)
+    positions = [TEXT.index(f"| `{command}") for command in (*commands, "calibrate refiner")]
+    assert positions == sorted(positions)

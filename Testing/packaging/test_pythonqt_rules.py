@@ -1,4 +1,4 @@
-"""Our Qt code keeps to what PythonQt can do, on the lines that no test runs over, too."""
+"""The Qt code uses only what PythonQt supports, also in lines that no test executes."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ BREACHES = [
 
 
 def qt_files() -> list[Path]:
-    """Everything that may touch a widget: the module's file and its Slicer side."""
+    """All files that may use widgets: the module and its Slicer side."""
     return [MODULE / "DiffusionSegment.py", *sorted((MODULE / "DiffusionSegmentLib").rglob("*.py"))]
 
 
-def test_our_qt_code_keeps_the_rules() -> None:
-    found = [f"{path.name}:{text}" for path in qt_files() for text in violations(path.read_text(encoding="utf-8"))]
-    assert found == []
+def test_the_qt_code_follows_the_rules() -> None:
+    broken = [f"{path.name}:{text}" for path in qt_files() for text in violations(path.read_text(encoding="utf-8"))]
+    assert broken == []
 
 
-@pytest.mark.parametrize(("line", "told"), BREACHES)
-def test_each_rule_sees_its_breach(line: str, told: str) -> None:
-    found = violations(line)
-    assert len(found) == 1, found
-    assert told in found[0]
+@pytest.mark.parametrize(("line", "message"), BREACHES)
+def test_each_rule_detects_its_violation(line: str, message: str) -> None:
+    broken = violations(line)
+    assert len(broken) == 1, broken
+    assert message in broken[0]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_each_rule_sees_its_breach(line: str, told: str) -> None:
         "widget.setVisible(False)",
     ],
 )
-def test_what_pythonqt_can_do_is_no_breach(line: str) -> None:
+def test_supported_code_is_no_violation(line: str) -> None:
     assert violations(line) == []
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_no_rule_is_without_its_breach(rule: Rule) -> None:
-    """A rule that nothing shows red may be blind."""
+def test_every_rule_has_an_example(rule: Rule) -> None:
+    """Every rule must detect at least one of the examples."""
     assert any(list(rule(ast.parse(line))) for line, _ in BREACHES)

@@ -1,4 +1,4 @@
-"""Files and functions stay short enough to be read, and nothing in them belongs to one person's machine."""
+"""Limits of the length of files, functions and lines, and no paths of a particular machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def python_files() -> list[Path]:
 
 
 def too_long(path: Path) -> Iterator[str]:
-    """What in a Python file is beyond the budgets."""
+    """What exceeds the limits in a Python file."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     if len(lines) > FILE_LINES:
@@ -50,22 +50,22 @@ def test_module_file_is_a_shell() -> None:
     assert len((ROOT / "DiffusionSegment" / "DiffusionSegment.py").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_no_path_of_somebodys_machine() -> None:
-    found = [
+def test_no_path_of_a_particular_machine() -> None:
+    matches = [
         f"{path.relative_to(ROOT)}:{number}: {match[0]}"
         for path in own_texts()
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1)
         for match in MACHINE_PATH.finditer(line)
     ]
-    assert found == []
+    assert matches == []
 
 
-def test_names_say_what_is_inside() -> None:
+def test_names_are_specific() -> None:
     vague = {"utils", "util", "helpers", "helper", "misc", "common"}
     assert [path for path in python_files() if path.stem in vague or vague.intersection(path.parent.parts)] == []
 
 
-def test_the_budgets_see_a_breach(tmp_path: Path) -> None:
+def test_the_limits_detect_a_violation(tmp_path: Path) -> None:
     file = tmp_path / "long.py"
     file.write_text("def f():\n" + "    x = 1\n" * 400 + "y = '" + "z" * 120 + "'\n")
     assert len(list(too_long(file))) == 3

@@ -59,9 +59,9 @@ def test_geometry_and_types(phantom: Phantom) -> None:
 
 @pytest.mark.parametrize("organ", list(Organ))
 def test_organs_have_normal_volumes_and_densities(phantom: Phantom, organ: Organ) -> None:
-    (least, most), (darkest, brightest) = NORMAL[organ]
+    (low, high), (darkest, brightest) = NORMAL[organ]
     inside = phantom.labels == organ
-    assert least < inside.sum() * np.prod(SPACING) / 1000 < most
+    assert low < inside.sum() * np.prod(SPACING) / 1000 < high
     assert darkest < np.median(phantom.image[inside]) < brightest
 
 
@@ -74,7 +74,7 @@ def test_organs_are_of_one_piece(phantom: Phantom, organ: Organ) -> None:
 
 def test_left_and_right_front_and_back_top_and_bottom(phantom: Phantom) -> None:
     at = {organ: centre(phantom, organ) for organ in Organ}
-    left, back, up = ({organ: place[axis] for organ, place in at.items()} for axis in range(3))
+    left, back, up = ({organ: position[axis] for organ, position in at.items()} for axis in range(3))
     assert left[Organ.LIVER] + 80 < left[Organ.SPLEEN]
     assert left[Organ.RIGHT_KIDNEY] + 80 < left[Organ.LEFT_KIDNEY]
     assert left[Organ.RIGHT_ADRENAL_GLAND] + 40 < left[Organ.LEFT_ADRENAL_GLAND]
@@ -116,7 +116,7 @@ def test_same_seed_same_volume() -> None:
     np.testing.assert_array_equal(first.index_to_lps, second.index_to_lps)
 
 
-def test_seeds_differ_in_size_place_and_density() -> None:
+def test_seeds_differ_in_size_position_and_density() -> None:
     several = [make_phantom(seed=seed, spacing_mm=(4, 4, 4)) for seed in range(5)]
     livers = [phantom.labels == Organ.LIVER for phantom in several]
     assert np.ptp([liver.sum() for liver in livers]) > 0.05 * livers[0].sum()

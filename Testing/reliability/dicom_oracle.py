@@ -1,4 +1,4 @@
-"""A second reader of DICOM, by hand from pydicom's headers: voxels of an accepted series must lie where it says."""
+"""A second reader of DICOM from the headers of pydicom, to check the geometry and values of accepted series."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 from .target import demand
 
 _ROUNDING_MM = 0.06
-_SHARE = 0.11  # of the distance between slices, as far as a slice may lie from its place
+_SHARE = 0.11  # of the distance between slices, the tolerance of a slice position
 _STEP_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class HandSlice:
-    """One slice: LPS mm of its first pixel, steps to the next column and row, values (j, i), which are no padding."""
+    """One slice: LPS mm of its first pixel, steps to the next column and row, values (j, i), and their mask."""
 
     position: NDArray[np.float64]
     to_column: NDArray[np.float64]
@@ -32,15 +32,15 @@ class HandSlice:
 
 
 def read_by_hand(folder: Path) -> tuple[list[HandSlice], int]:
-    """All slices and frames of a folder that pydicom can read by itself, and how many files it cannot read."""
-    found: list[HandSlice] = []
+    """All slices and frames of a folder that pydicom can read, and the number of files that it cannot read."""
+    slices: list[HandSlice] = []
     unread = 0
     for path in sorted(folder.iterdir()):
         try:
-            found += _slices(pydicom.dcmread(path, force=True))
-        except Exception:  # also a length in a damaged header for which the memory does not suffice
+            slices += _slices(pydicom.dcmread(path, force=True))
+        except Exception:  # also MemoryError for a length in a damaged header
             unread += 1
-    return found, unread
+    return slices, unread
 
 
 def _slices(image: Dataset) -> Iterator[HandSlice]:
@@ -63,15 +63,15 @@ def _slices(image: Dataset) -> Iterator[HandSlice]:
 
 
 def _value(image: Dataset, shared: Dataset, own: Dataset, group: str, name: str) -> object:
-    for place in (own, shared):
-        if f"{group}Sequence" in place:
-            return place[f"{group}Sequence"][0].get(name)
+    for groups in (own, shared):
+        if f"{group}Sequence" in groups:
+            return groups[f"{group}Sequence"][0].get(name)
     value = image.get(name)
     return None if value == "" else value
 
 
 def _cells(image: Dataset) -> NDArray[np.float64]:
-    """Stored values (frames, j, i) with their sign, bits that are not theirs masked."""
+    """Stored values (frames, j, i) with their sign; unused bits are masked."""
     shape = (int(image.get("NumberOfFrames") or 1), int(image.Rows), int(image.Columns))
     syntax = UID(image.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian))
     if syntax.is_encapsulated:
@@ -100,23 +100,25 @@ def _measured(image: Dataset, cells: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def check_by_hand(volume: Volume, folder: Path) -> None:
-    """Hold an accepted series against the headers of its files.
+    """Compare an accepted series with the headers of its files.
 
     Raises:
-        Broken: a slice lies elsewhere, measures something else, or is missing without a note.
+        Broken: a slice has another position or other values, or is missing without a note.
     """
     by_hand, unread = read_by_hand(folder)
     unknown = unread * -(-len(volume.array) // len(list(folder.iterdir())))
     matrix = volume.index_to_lps
     allowed = _SHARE * float(volume.spacing[2]) + _ROUNDING_MM
     for k, values in enumerate(volume.array):
-        place = matrix[:3] @ (0, 0, k, 1)
-        near = [s for s in by_hand if np.linalg.norm(s.position - place) <= allowed and s.values.shape == values.shape]
+        position = matrix[:3] @ (0, 0, k, 1)
+        near = [
+            s for s in by_hand if np.linalg.norm(s.position - position) <= allowed and s.values.shape == values.shape
+        ]
         if not near and unknown:
-            # Of a file that pydicom reads in no way of its own nothing is known here, all its frames included.
+            # The slices of a file that pydicom cannot read are unknown here, including all its frames.
             unknown -= 1
             continue
-        demand(near, f"no header has a slice where slice {k} lies")
+        demand(near, f"no header has a slice at the position of slice {k}")
         demand(any(_same_plane(s, matrix) for s in near), f"slice {k} has other steps than its header says")
         demand(any(_same_values(s, values) for s in near), f"slice {k} has other values than its header says")
     demand(len(by_hand) <= len(volume.array) or volume.notes, "a slice was dropped without a note")

@@ -1,8 +1,8 @@
 """Long use in a short time: `python -m reliability.endurance --cycles 1000 --clicks 960 -o endurance.json`.
 
-A cycle is Segment, then Cancel. A click is what a reader does next, drawn from the seed: a segmentation, a cancel, a
-refused or failing request, a killed worker; 960 are eight hours of one click every thirty seconds. Before and after,
-the processes, open files, threads, files on disk and memory of client and worker are counted.
+A cycle is Segment, then Cancel. A click is an action drawn from the seed: a segmentation, a cancel, a refused or
+failing request, a killed worker; 960 are eight hours of one click every thirty seconds. The processes, open files,
+threads, files on disk and memory of client and worker are counted before and after.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentLib.worker.client import WorkerState
 from worker.conftest import Session
 
 ENGINE = [sys.executable, "-u", str(Path(__file__).resolve().parents[1] / "worker" / "engine_process.py")]
-MOST_LEAKED_BYTES = 50_000_000
+MAX_LEAKED_BYTES = 50_000_000
 _WARM_UP = 20
 _ACTIONS = ("segment", "segment", "segment", "cancel", "cancel", "refuse", "bug", "memory", "busy", "kill", "crash")
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What this process and its worker hold: `files` and `disk_bytes` are those of the session's folder."""
+    """Resources of this process and its worker; `files` and `disk_bytes` are those of the session folder."""
 
     children: int
     descriptors: int
@@ -46,7 +45,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Endured:
-    """What was done, and the footprints after a warm-up and at the end; `left` is what the closed client left."""
+    """Actions by kind, footprints after a warm-up and at the end, and what the closed client left over (`left`)."""
 
     done: dict[str, int]
     seconds: float
@@ -56,20 +55,20 @@ class Endured:
 
     @property
     def leaks(self) -> list[str]:
-        """What grew that should not have."""
+        """Resources that grew."""
         grown = [
             name
             for name in ("children", "descriptors", "threads", "files")
             if getattr(self.after, name) > getattr(self.before, name)
         ]
         for name in ("disk_bytes", "client_bytes", "worker_bytes"):
-            if getattr(self.after, name) - getattr(self.before, name) > MOST_LEAKED_BYTES:
+            if getattr(self.after, name) - getattr(self.before, name) > MAX_LEAKED_BYTES:
                 grown.append(name)
         return grown + list(self.left)
 
 
 def footprint(session: Session) -> Footprint:
-    """Look at /proc (Linux)."""
+    """Read the footprint from /proc (Linux)."""
     folder = session.client._folder
     files = list(folder.iterdir()) if folder is not None and folder.exists() else []
     return Footprint(
@@ -84,16 +83,16 @@ def footprint(session: Session) -> Footprint:
 
 
 def children() -> list[int]:
-    """Processes, zombies too, whose parent is this one."""
-    found = []
+    """Child processes of this one, including zombies."""
+    pids = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == os.getpid():
-            found.append(int(status.parent.name))
-    return found
+            pids.append(int(status.parent.name))
+    return pids
 
 
 def _resident(pid: int) -> int:
@@ -119,7 +118,7 @@ def endure(*, cycles: int, clicks: int, seed: int = 1) -> Endured:
             action = rng.choice(_ACTIONS)
             _act(session, action)
             done[action] += 1
-        # A worker that was killed last has a successor that must have started before it is measured.
+        # If the last action killed the worker, its successor must have started before it is measured.
         _act(session, "segment")
         after = footprint(session)
         folder = session.client._folder
@@ -131,16 +130,16 @@ def endure(*, cycles: int, clicks: int, seed: int = 1) -> Endured:
 
 
 def _act(session: Session, action: str) -> None:
-    """One click, and its answer.
+    """One action and its reply.
 
     Raises:
-        AssertionError: the answer was not what such a click must get.
+        AssertionError: an unexpected reply.
     """
     session.events.clear()
-    # Of the transports of workers that are gone the session keeps a list, which would count as a leak.
+    # The session keeps the transports of ended workers, which would count as a leak.
     del session.transports[:-1]
-    mishap = (action,) if action in ("refuse", "bug", "memory", "crash") else None
-    session.segment(steps=200 if action in ("cancel", "kill", "busy") else 1, organs=mishap)
+    fault = (action,) if action in ("refuse", "bug", "memory", "crash") else None
+    session.segment(steps=200 if action in ("cancel", "kill", "busy") else 1, organs=fault)
     if action == "busy":
         _refused(session)
     if action in ("cancel", "busy"):
@@ -161,11 +160,11 @@ def _refused(session: Session) -> None:
         session.segment()
     except DiffusionSegmentError:
         return
-    raise AssertionError("a second request was taken during a run")
+    raise AssertionError("a second request was accepted during a run")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print what was found, and write it; 1 when something leaked."""
+    """Run, print and write the result; 1 if something leaked."""
     parser = argparse.ArgumentParser(prog="python -m reliability.endurance", description=__doc__)
     parser.add_argument("--cycles", type=int, default=1000)
     parser.add_argument("--clicks", type=int, default=960)
@@ -174,13 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder:
         tempfile.tempdir = folder
-        found = endure(cycles=options.cycles, clicks=options.clicks, seed=options.seed)
-    told: dict[str, Any] = {**asdict(found), "leaks": found.leaks}
-    text = json.dumps(told, indent=2)
+        endured = endure(cycles=options.cycles, clicks=options.clicks, seed=options.seed)
+    text = json.dumps({**asdict(endured), "leaks": endured.leaks}, indent=2)
     print(text)
     if options.output is not None:
         options.output.write_text(text + "\n", encoding="utf-8")
-    return int(bool(found.leaks))
+    return int(bool(endured.leaks))
 
 
 if __name__ == "__main__":

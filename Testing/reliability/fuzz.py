@@ -1,7 +1,7 @@
 """Fuzzing as a command: `python -m reliability.fuzz --count 100000 --seed 1 -o counts.json`.
 
-Inputs are consumed in a process of their own with limited memory; one that takes longer than ten seconds is ended. The
-same seed gives the same inputs. What fails is stored, and `--only NUMBER` makes that one input again.
+Inputs are consumed in a separate process with limited memory; an input that takes longer than ten seconds is a failure.
+The same seed gives the same inputs. Failing inputs are stored, and `--only NUMBER` repeats a single input.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from queue import Empty, Queue
 from typing import Any
 
 from .fuzz_process import MEMORY_BYTES, TARGETS, content_of
-from .target import place
+from .target import write_files
 
 LONGEST_SECONDS = 10.0
 _START_SECONDS = 120.0
 _TESTING = Path(__file__).resolve().parents[1]
-# Cheap targets get more of the inputs.
+# Fast targets get more of the inputs.
 SHARES = {
     "nifti": 0.22,
     "nrrd": 0.2,
@@ -44,7 +44,7 @@ SHARES = {
 
 @dataclass
 class Counts:
-    """How the inputs of one target ended; `codes` are those of the refusals, `failures` number, reason and place."""
+    """Outcomes of the inputs of one target; `codes` of the refusals; number, reason and folder of `failures`."""
 
     tried: int = 0
     accepted: int = 0
@@ -73,8 +73,8 @@ class Counts:
         return {**vars(self), "codes": dict(sorted(self.codes.items())), "failed": len(self.failures)}
 
 
-class _Watched:
-    """A process at work, whose lines are read by a thread so that waiting for them can end."""
+class _FuzzProcess:
+    """A process that consumes inputs; a thread reads its lines, so that waiting for one can time out."""
 
     def __init__(self, name: str, seed: int, numbers: range, sandbox: Path) -> None:
         path = os.pathsep.join((str(_TESTING.parent / "DiffusionSegment"), str(_TESTING)))
@@ -94,7 +94,7 @@ class _Watched:
         self._lines.put(b"")
 
     def next(self, seconds: float) -> dict[str, Any] | str:
-        """What it says next, or why it says nothing more."""
+        """The next line, or the reason why there is none."""
         try:
             line = self._lines.get(timeout=seconds)
         except Empty:
@@ -104,19 +104,19 @@ class _Watched:
         return f"the process ended with {self._process.wait()}: {self.log()}"
 
     def log(self) -> str:
-        """The end of what it printed."""
+        """The end of its standard error."""
         self._log.seek(0)
         return self._log.read()[-300:].decode(errors="replace").replace("\n", " ")
 
     def end(self) -> None:
-        """Kill it, if it still lives."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         self._log.close()
 
 
 def fuzz(name: str, *, seed: int, numbers: range, failures: Path | None = None) -> Counts:
-    """Run a target on its inputs; what fails is stored below `failures`.
+    """Run a target on its inputs; failing inputs are stored below `failures`.
 
     Raises:
         RuntimeError: the target could not be prepared.
@@ -124,17 +124,17 @@ def fuzz(name: str, *, seed: int, numbers: range, failures: Path | None = None) 
     counts, began = Counts(), time.monotonic()
     while numbers:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            numbers = _until_it_dies(name, seed, numbers, Path(folder) / "deep" / "sandbox", counts)
+            numbers = _run_process(name, seed, numbers, Path(folder) / "deep" / "sandbox", counts)
     counts.seconds = round(time.monotonic() - began, 1)
     if failures is not None and counts.failures:
         _store(name, seed, counts, failures)
     return counts
 
 
-def _until_it_dies(name: str, seed: int, numbers: range, sandbox: Path, counts: Counts) -> range:
-    """One process over the inputs; those that are left when one of them ended it."""
+def _run_process(name: str, seed: int, numbers: range, sandbox: Path, counts: Counts) -> range:
+    """Run one process over the inputs; returns those that are left after an input that ended the process."""
     sandbox.mkdir(parents=True)
-    process = _Watched(name, seed, numbers, sandbox)
+    process = _FuzzProcess(name, seed, numbers, sandbox)
     try:
         ready = process.next(_START_SECONDS)
         if isinstance(ready, str):
@@ -160,7 +160,7 @@ def _store(name: str, seed: int, counts: Counts, failures: Path) -> None:
             kept = failures / f"{name}-{seed}-{failure['number']}"
             shutil.rmtree(kept, ignore_errors=True)
             kept.mkdir(parents=True)
-            place(kept, content_of(target, name, seed, failure["number"]))
+            write_files(kept, content_of(target, name, seed, failure["number"]))
             (kept / "reason.txt").write_text(failure["reason"] + "\n", encoding="utf-8")
             failure["stored"] = kept.name
 

@@ -1,4 +1,4 @@
-"""The process that consumes damaged inputs one after another and says of each how it ended; `fuzz` watches over it."""
+"""The process that consumes damaged inputs one after another and reports each outcome to `fuzz`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError
 from .message_targets import CorrectionTarget, MessageTarget
 from .model_targets import ModelTarget, SafetensorsTarget, WholeZipTarget, ZipTarget
 from .scan_targets import DicomTarget, NiftiTarget, NrrdTarget
-from .target import Content, Target, place
+from .target import Content, Target, write_files
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "nifti": NiftiTarget,
@@ -41,8 +41,8 @@ def content_of(target: Target, name: str, seed: int, number: int) -> Content:
 
 
 def outcome(target: Target, content: Content, sandbox: Path) -> tuple[str, str]:
-    """How an input ended: accepted, refused (with its code) or failed (with the reason)."""
-    place(sandbox, content)
+    """Outcome of an input: accepted, refused (with its code) or failed (with the reason)."""
+    write_files(sandbox, content)
     try:
         target.consume(content)
         ended = ("accepted", "")
@@ -60,44 +60,44 @@ def outcome(target: Target, content: Content, sandbox: Path) -> tuple[str, str]:
 
 
 def limit_memory() -> None:
-    """Allow so much address space more than the libraries take."""
+    """Limit the address space to `MEMORY_BYTES` beyond that of the libraries."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    limit = pages * resource.getpagesize() + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def serve(name: str, seed: int, numbers: range, sandbox: Path, say: IO[str]) -> None:
-    """Consume the inputs and say one line of JSON for each."""
-    # Relative paths that a stranger names must stay below the sandbox's parent, where strays are looked for.
+def serve(name: str, seed: int, numbers: range, sandbox: Path, output: IO[str]) -> None:
+    """Consume the inputs and write one line of JSON for each."""
+    # Relative paths in damaged files must resolve below the parent of the sandbox, which is checked for stray files.
     os.chdir(sandbox)
     target = TARGETS[name](sandbox)
     limit_memory()
-    _say(say, ready=True)
+    _report(output, ready=True)
     for number in numbers:
         kind, reason = outcome(target, content_of(target, name, seed, number), sandbox)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _say(say, number=number, kind=kind, reason=reason, peak_kb=peak)
+        _report(output, number=number, kind=kind, reason=reason, peak_kb=peak)
 
 
-def _say(say: IO[str], **values: Any) -> None:
-    say.write(json.dumps(values) + "\n")
-    say.flush()
+def _report(output: IO[str], **values: Any) -> None:
+    output.write(json.dumps(values) + "\n")
+    output.flush()
 
 
 def main() -> None:
-    """Serve on what was standard output; everything else that is printed goes to standard error."""
+    """Report on the original standard output; everything else that is printed goes to standard error."""
     parser = argparse.ArgumentParser()
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("sandbox", type=Path)
     for name in ("seed", "start", "stop"):
         parser.add_argument(name, type=int)
     options = parser.parse_args()
-    say = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(options.target, options.seed, range(options.start, options.stop), options.sandbox, say)
-    say.flush()
-    # Threads of libraries may not end when the memory is limited.
+    serve(options.target, options.seed, range(options.start, options.stop), options.sandbox, output)
+    output.flush()
+    # Threads of libraries may not terminate with limited memory.
     sys.stderr.flush()
     os._exit(0)
 

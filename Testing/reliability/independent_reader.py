@@ -1,6 +1,6 @@
-"""Where another program would place an accepted scan: ITK's readers, and nibabel where ITK refuses a NIfTI file.
+"""Accepted scans as read by ITK, and by nibabel where ITK refuses a NIfTI file.
 
-ITK may end the process at a damaged header, or not come back, so it reads in a child.
+ITK may crash or hang at a damaged header, so it reads in a child process.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _NEAR_MM = 0.01
 
 
 def check_against_itk(path: Path, volume: Volume, reader: str) -> None:
-    """Demand that voxels and their places are those that ITK reads with `reader`, where it reads the file at all.
+    """Check that voxels and geometry are equal to those that ITK reads with `reader`, if it can read the file.
 
     Raises:
         Broken: they differ.
     """
     if reader == "MetaImageIO" and _without_size(path.read_bytes()):
-        # ITK reads such voxels without a word, and none of them is right.
+        # ITK reads wrong voxels from such a file without an error.
         return
-    verdict = _in_a_child(path, volume, reader)
+    verdict = _compare_in_child(path, volume, reader)
     demand(not verdict.startswith("differs"), f"ITK reads something else: {verdict}")
     if reader == "NiftiImageIO" and verdict == "refused" and not volume.notes:
         affine = nibabel.load(path).affine
         difference = _apart(volume, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
-        demand(difference <= 1.0, f"nibabel places it elsewhere, by {difference:.3g} of what may be")
+        demand(difference <= 1.0, f"nibabel reads another geometry, by {difference:.3g} of the tolerance")
 
 
 def _without_size(data: bytes) -> bool:
-    """Whether a compressed MetaImage does not tell how many bytes its voxels take, or something else than they do."""
-    header, found, voxels = data.partition(b"\nElementDataFile = LOCAL\n")
+    """Whether a compressed MetaImage lacks the size of its data in bytes, or has a wrong one."""
+    header, local, voxels = data.partition(b"\nElementDataFile = LOCAL\n")
     compressed = re.search(rb"CompressedData = *[Tt1]", header)
-    told = re.search(rb"\nCompressedDataSize = *(\d+)\n", header + b"\n")
-    return bool(found and compressed) and (told is None or int(told[1]) != len(voxels))
+    size = re.search(rb"\nCompressedDataSize = *(\d+)\n", header + b"\n")
+    return bool(local and compressed) and (size is None or int(size[1]) != len(voxels))
 
 
-def _in_a_child(path: Path, volume: Volume, reader: str) -> str:
-    """What a child says of the file: alike, refused, or differs and how; a child that dies has refused it."""
+def _compare_in_child(path: Path, volume: Volume, reader: str) -> str:
+    """The verdict of a child process: equal, refused, or how it differs; a crash counts as refused."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -59,9 +59,9 @@ def _in_a_child(path: Path, volume: Volume, reader: str) -> str:
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as stream:
-        told = stream.read().decode()
+        verdict = stream.read().decode()
     os.waitpid(child, 0)
-    return told or "refused"
+    return verdict or "refused"
 
 
 def _compared(path: Path, volume: Volume, reader: str) -> str:
@@ -83,11 +83,11 @@ def _compared(path: Path, volume: Volume, reader: str) -> str:
     matrix[:3, 3] = points[0]
     matrix[:3, :3] = np.transpose(np.subtract(points[1:], points[0]))
     difference = _apart(volume, matrix)
-    return "alike" if difference <= 1.0 else f"differs: place, by {difference:.3g} of what may be; {volume.notes}"
+    return "equal" if difference <= 1.0 else f"differs: geometry, by {difference:.3g} of the tolerance; {volume.notes}"
 
 
 def _apart(volume: Volume, matrix: np.ndarray) -> float:
-    """How far corners lie apart, 1 being what rounding may do."""
+    """The largest distance between corresponding corners, relative to the tolerance for rounding."""
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
     corners[:, :3] *= np.array(volume.shape_ijk) - 1
     apart = np.linalg.norm((corners @ (volume.index_to_lps - matrix).T)[:, :3], axis=1).max()

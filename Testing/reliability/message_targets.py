@@ -1,4 +1,4 @@
-"""What reaches the worker and the command `correct`: message lines, and result folders with corrections."""
+"""Fuzz targets of the worker and of the command `correct`: message lines, and result folders with corrections."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ _STEPS = 12
 _BEFORE_NETWORKS = {"load", "prepare", "bodypart", "report", "correct"}
 
 
-def brief(progress: Callable[[str, int, int], None], content: Content) -> Callable[[str, int, int], None]:
-    """Progress that cancels where the large networks would begin, as a user could; one in fifty a dozen steps later."""
+def cancelling_progress(progress: Callable[[str, int, int], None], content: Content) -> Callable[[str, int, int], None]:
+    """Progress that cancels before the large networks run; for one input in fifty a dozen steps later."""
     deep = crc32(b"".join(content.values())) % 50 == 0
     calls = iter(range(_STEPS))
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         progress(stage, done, total)
         if next(calls, None) is None or not (deep or stage in _BEFORE_NETWORKS):
             raise Cancelled
 
-    return tell
+    return report
 
 
-class _Conversation:
-    """Streams of a worker: one line goes in, and the end follows when it was answered."""
+class _Streams:
+    """Streams of a worker with one input line, which end after its reply."""
 
     def __init__(self, line: bytes) -> None:
         self._lines = [line]
         self._answered = threading.Event()
-        self.said = io.BytesIO()
+        self.output = io.BytesIO()
 
     def readline(self, limit: int = -1) -> bytes:
         if self._lines:
@@ -76,10 +76,10 @@ class _Conversation:
     def write(self, data: bytes) -> int:
         if not data.startswith(b'{"type":"progress"'):
             self._answered.set()
-        return self.said.write(data)
+        return self.output.write(data)
 
     def flush(self) -> None:
-        """Nothing waits to be written."""
+        """Nothing is buffered."""
 
 
 def _is_task(line: bytes) -> bool:
@@ -145,27 +145,27 @@ class MessageTarget:
         return {"line": damaged_text(rng, message)}
 
     def consume(self, content: Content) -> None:
-        """Hand the line to a worker and read its answer."""
+        """Send the line to a worker and read its reply."""
         self._content = content
-        talk = _Conversation(content["line"].replace(b"\n", b" ") + b"\n")
+        streams = _Streams(content["line"].replace(b"\n", b" ") + b"\n")
         log = io.StringIO()
         with contextlib.redirect_stderr(log):
-            worker.Worker(self._run, worker.Outbox(talk)).run(talk)  # type: ignore[arg-type]
+            worker.Worker(self._run, worker.Outbox(streams)).run(streams)  # type: ignore[arg-type]
         for path in (self._sandbox / "answers").iterdir():
             demand(path.name != "report.html" or path.stat().st_size, "an empty report was left")
             path.unlink()
-        for line in talk.said.getvalue().splitlines():
+        for line in streams.output.getvalue().splitlines():
             answer = json.loads(line)
             demand(answer.get("code") != "INTERNAL", f"{answer.get('message')} {log.getvalue()[-600:]}")
             if answer["type"] == "error":
                 raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
 
     def _run(self, request: Any, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
-        return self._engine(request, brief(progress, self._content), early)
+        return self._engine(request, cancelling_progress(progress, self._content), early)
 
 
 class CorrectionTarget:
-    """A result folder with a report and marks of which some are damaged."""
+    """A result folder with a report and a label map of corrections, one of them damaged."""
 
     allowed = frozenset({"models", "result", "scan.nii.gz", "marks.nii.gz", "out"})
 
@@ -173,32 +173,32 @@ class CorrectionTarget:
         os.environ[USER_MODELS_VARIABLE] = str(sandbox / "models")
         self._sandbox, scan = sandbox, coarse_phantom()
         model = load_model(str(write_tiny_model(sandbox / "models")), "cpu")
-        found = segment(scan, model, SegmentOptions(samples=1, steps=1, force=True))
+        segmentation = segment(scan, model, SegmentOptions(samples=1, steps=1, force=True))
         write_volume(scan, sandbox / "scan.nii.gz")
-        found.report["provenance"]["input"] = str(sandbox / "scan.nii.gz")
-        write_result(found, scan.index_to_lps, sandbox / "result")
+        segmentation.report["provenance"]["input"] = str(sandbox / "scan.nii.gz")
+        write_result(segmentation, scan.index_to_lps, sandbox / "result")
         marks = np.zeros(scan.array.shape, np.uint8)
         marks[3:5, 4:6, 5:8] = 2
         write_volume(Volume(marks, scan.index_to_lps), sandbox / "marks.nii.gz")
         self._whole = {f"result/{n}": (sandbox / "result" / n).read_bytes() for n in (REPORT, SEGMENTATION)}
         self._whole["marks.nii.gz"] = (sandbox / "marks.nii.gz").read_bytes()
-        self._report = found.report
+        self._report = segmentation.report
 
     def make(self, rng: Random) -> Content:
-        """All files, of which one is damaged, and sometimes marks of an earlier correction."""
-        struck = rng.choice((*self._whole, f"result/{CORRECTIONS}"))
-        data = self._whole.get(struck, self._whole["marks.nii.gz"])
-        if struck.endswith(REPORT):
-            told = {**self._report, "provenance": damaged_json(rng, self._report["provenance"])}
-            damage = json.dumps(told).encode() if rng.random() < 0.7 else damaged_text(rng, self._report)
+        """All files, one of them damaged, and sometimes corrections of an earlier run."""
+        chosen = rng.choice((*self._whole, f"result/{CORRECTIONS}"))
+        data = self._whole.get(chosen, self._whole["marks.nii.gz"])
+        if chosen.endswith(REPORT):
+            report = {**self._report, "provenance": damaged_json(rng, self._report["provenance"])}
+            damage = json.dumps(report).encode() if rng.random() < 0.7 else damaged_text(rng, self._report)
         else:
             damage = gzip.compress(damaged(rng, gzip.decompress(data), head=352), 1)
-        return {**self._whole, struck: damage}
+        return {**self._whole, chosen: damage}
 
     def consume(self, content: Content) -> None:
-        """Correct the folder; the run stops where the networks would begin."""
+        """Correct the folder; the run is cancelled before the networks run."""
         result, output = self._sandbox / "result", self._sandbox / "out"
-        progress = brief(_ignored, content)
+        progress = cancelling_progress(_ignored, content)
         try:
             correct_folder(result, self._sandbox / "marks.nii.gz", output, device="cpu", progress=progress)
         except Cancelled:
@@ -209,4 +209,4 @@ class CorrectionTarget:
 
 
 def _ignored(stage: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is ignored."""

@@ -28,7 +28,7 @@ from .target import Content, demand
 
 
 class ModelTarget:
-    """A model whose model.json is damaged, its weights whole."""
+    """A model with a damaged model.json and intact weights."""
 
     allowed = frozenset({"models"})
 
@@ -37,7 +37,7 @@ class ModelTarget:
         self._raw = json.loads((self._folder / "model.json").read_text(encoding="utf-8"))
 
     def make(self, rng: Random) -> Content:
-        """One model.json; the networks are struck more often than their share of the text."""
+        """One model.json; its networks are damaged more often than their share of the text."""
         raw = self._raw
         if rng.random() < 0.4:
             part = rng.choice(("networks", "networks", "defaults", "anatomy"))
@@ -45,14 +45,14 @@ class ModelTarget:
         return {"models/tiny/model.json": damaged_text(rng, raw)}
 
     def consume(self, content: Content) -> None:
-        """Read, load, and plan a run with the model's own defaults."""
+        """Read and load the model, and plan a run with its defaults."""
         model = load_model(str(self._folder), "cpu")
         plan_of(SegmentOptions(), model)
         demand(all(d > 0 for d in model.description.spacing_mm), "a spacing is not positive")
 
 
 class SafetensorsTarget:
-    """Weights that are damaged and whose sha256 model.json names all the same."""
+    """Damaged weights with a matching sha256 in model.json."""
 
     allowed = frozenset({"models"})
 
@@ -62,7 +62,7 @@ class SafetensorsTarget:
         self._weights = (self._folder / "probe.safetensors").read_bytes()
 
     def make(self, rng: Random) -> Content:
-        """Weights and a model.json that vouches for them."""
+        """Weights, and a model.json with their sha256."""
         data, length = self._weights, struct.unpack("<Q", self._weights[:8])[0]
         if rng.random() < 0.5:
             header = damaged_text(rng, json.loads(data[8 : 8 + length]))
@@ -81,7 +81,7 @@ class SafetensorsTarget:
 
 
 class ZipTarget:
-    """A zip file with a taught model: damaged as bytes, in its entries, or made anew with bad ones."""
+    """A zip file with a fine-tuned model: damaged in its bytes or its entries, or with malicious entries."""
 
     allowed = frozenset({"models", "given"})
 
@@ -103,9 +103,9 @@ class ZipTarget:
         """One zip file."""
         if rng.random() < 0.35:
             return {"given/model.zip": damaged(rng, self._zip, head=rng.choice((100, len(self._zip))))}
-        return {"given/model.zip": _zipped(rng, _resealed(rng, self._struck(rng)))}
+        return {"given/model.zip": _zipped(rng, _resealed(rng, self._damaged_parts(rng)))}
 
-    def _struck(self, rng: Random) -> dict[str, bytes]:
+    def _damaged_parts(self, rng: Random) -> dict[str, bytes]:
         parts = dict(self._parts)
         name = rng.choice(sorted(parts))
         if name.endswith(".json"):
@@ -115,18 +115,18 @@ class ZipTarget:
         return parts
 
     def consume(self, content: Content) -> None:
-        """Import, look what came in, and take it out again."""
+        """Import, check the installed files, and remove them."""
         name = import_model(self._given, replace=True)
         folder = self._models / name
-        found = {path.name for path in folder.iterdir()}
-        demand(found == {"model.json", "manifest.json", "probe.safetensors"}, f"{found} was installed")
+        installed = {path.name for path in folder.iterdir()}
+        demand(installed == {"model.json", "manifest.json", "probe.safetensors"}, f"{installed} was installed")
         load_model(name, "cpu")
         shutil.rmtree(folder)
-        demand({p.name for p in self._models.iterdir()} == {"tiny"}, "something else lies among the models")
+        demand({p.name for p in self._models.iterdir()} == {"tiny"}, "something else is in the folder of models")
 
 
 class WholeZipTarget(ZipTarget):
-    """A zip file with a whole trained model, damaged in the same ways."""
+    """A zip file with a whole trained model, damaged in the same way."""
 
     def __init__(self, sandbox: Path) -> None:
         self._models = sandbox / "models"
@@ -141,17 +141,17 @@ class WholeZipTarget(ZipTarget):
             self._parts = {name: file.read(name) for name in file.namelist()}
 
     def consume(self, content: Content) -> None:
-        """Import, look what came in, plan a run with it, and take it out again."""
+        """Import, check the installed files, plan a run, and remove them."""
         name = import_model(self._given, replace=True)
-        found = {path.name for path in (self._models / name).iterdir()}
-        demand(found == set(self._parts), f"{found} was installed")
+        installed = {path.name for path in (self._models / name).iterdir()}
+        demand(installed == set(self._parts), f"{installed} was installed")
         plan_of(SegmentOptions(samples=1, steps=1), load_model(name, "cpu"))
         shutil.rmtree(self._models / name)
-        demand(list(self._models.iterdir()) == [], "something else lies among the models")
+        demand(list(self._models.iterdir()) == [], "something else is in the folder of models")
 
 
 def _resealed(rng: Random, parts: dict[str, bytes]) -> dict[str, bytes]:
-    """A manifest with right sums, most of the time: else every change would be stopped by the sums alone."""
+    """Usually with correct checksums in the manifest, because otherwise these alone would stop every change."""
     if rng.random() < 0.2:
         return parts
     try:
@@ -178,7 +178,7 @@ _EVIL = (
 
 
 def _zipped(rng: Random, parts: dict[str, bytes]) -> bytes:
-    """A zip file, one in three with an entry that climbs out, links, repeats or unpacks to far too much."""
+    """A zip file, one in three with an entry that escapes the folder, links, repeats or decompresses to too much."""
     stream = io.BytesIO()
     evil = rng.choice((*([None] * 8), "path", "link", "double", "bomb"))
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:

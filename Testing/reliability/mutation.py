@@ -52,14 +52,14 @@ _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def damaged(rng: Rng, data: bytes, *, head: int) -> bytes:
-    """The data after one to four mutations; three in four strike the first `head` bytes, where the fields are."""
+    """The data after one to four mutations, three in four of them in the first `head` bytes, where the fields are."""
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
         if data:
-            data = rng.choice(_BYTE_MUTATIONS)(rng, data, _place(rng, data, head))
+            data = rng.choice(_BYTE_MUTATIONS)(rng, data, _offset(rng, data, head))
     return data
 
 
-def _place(rng: Rng, data: bytes, head: int) -> int:
+def _offset(rng: Rng, data: bytes, head: int) -> int:
     return rng.randrange(min(head, len(data)) if rng.random() < 0.75 else len(data))
 
 
@@ -81,7 +81,7 @@ def _repeat(rng: Rng, data: bytes, at: int) -> bytes:
 
 
 def _splice(rng: Rng, data: bytes, at: int) -> bytes:
-    """A piece of the file over another place in it."""
+    """A piece of the file copied over another one."""
     source, length = rng.randrange(len(data)), rng.choice((2, 4, 8, 32, 348))
     return data[:at] + data[source : source + length] + data[at + length :]
 

@@ -1,4 +1,4 @@
-"""Scans as strangers send them: NIfTI, NRRD with MetaImage, and DICOM folders with damaged headers."""
+"""Fuzz targets of scans: NIfTI, NRRD and MetaImage files, and DICOM folders with damaged headers."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def small_scan(dtype: type = np.int16) -> Volume:
 
 
 def run_scan(path: Path, written: Path, *, reader: str = "") -> Volume:
-    """Read a scan, bring it to the model's grid, and write a label map in its geometry; returns the scan.
+    """Read a scan, resample it to the model's grid, and write a label map in its geometry; returns the scan.
 
-    With the name of an ITK `reader`, voxels and places have to be those that it reads.
+    With the name of an ITK `reader`, voxels and geometry must be equal to those that it reads.
 
     Raises:
         DiffusionSegmentError: the scan was refused.
-        Broken: what came out is not valid.
+        Broken: a result is invalid.
     """
     modality_of(path)
     volume = read_volume(path)
@@ -61,17 +61,17 @@ def run_scan(path: Path, written: Path, *, reader: str = "") -> Volume:
         back = restore_map(image, (0, 0, 0), grid, outside=None)
     demand(image.shape == grid.shape and np.isfinite(image).all(), "the grid holds NaN or infinity")
     demand(float(np.abs(image).max()) <= 1.0001, "the grid is not within -1 to 1")
-    demand(back.shape == volume.array.shape, "the way back has another shape")
+    demand(back.shape == volume.array.shape, "the restored map has another shape")
     labels = Volume((back > 0).astype(np.uint8), volume.index_to_lps)
     write_volume(labels, written)
     again = read_volume(written)
     demand(np.array_equal(again.array, labels.array), "the label map changed on disk")
-    demand(same_geometry(again, labels), "the label map lies elsewhere than the scan")
+    demand(same_geometry(again, labels), "the label map has another geometry than the scan")
     return volume
 
 
 class _ScanFile:
-    """One file, damaged as it is or inside its compression."""
+    """One file, damaged in its bytes or in its decompressed content."""
 
     allowed = frozenset({"out", "scan"})
 
@@ -96,26 +96,26 @@ class _ScanFile:
         return {f"scan/{name}": damaged(rng, data, head=400)}
 
     def consume(self, content: Content) -> None:
-        """Run on the file, and hold it against another reader."""
+        """Run on the file, and compare with another reader."""
         path = self._sandbox / next(iter(content))
         reader = next(name for suffix, name in _READERS.items() if suffix in path.name)
         run_scan(path, self._sandbox / "out" / "labels.nii.gz", reader=reader)
 
 
 class NiftiTarget(_ScanFile):
-    """NIfTI, plain and compressed, of whole numbers and of floats."""
+    """NIfTI, plain and compressed, of integers and floats."""
 
     def __init__(self, sandbox: Path) -> None:
         super().__init__(sandbox)
         self._add("scan.nii", small_scan())
         self._add("float.nii", small_scan(np.float32))
-        # Of a pair x.nii and x.nii.gz ITK reads the first, whichever was named.
+        # Of a pair x.nii and x.nii.gz ITK always reads the first.
         self._add("packed.nii.gz", small_scan())
         self._add("double.nii.gz", small_scan(np.float64))
 
 
 class NrrdTarget(_ScanFile):
-    """NRRD and MetaImage, plain and compressed, and a header that names a second file."""
+    """NRRD and MetaImage, plain and compressed, and with detached data."""
 
     def __init__(self, sandbox: Path) -> None:
         super().__init__(sandbox)
@@ -133,8 +133,8 @@ class NrrdTarget(_ScanFile):
 class DicomTarget:
     """Folders of DICOM files of which one or two are damaged, in their bytes or in a value of the header.
 
-    Five slices that ITK wrote, a tilted series with a rescale of its own for each slice, one that is compressed, and a
-    multi-frame image. What is accepted is held against a second reader.
+    Five slices written by ITK, a tilted series with a different rescale for each slice, a compressed series, and a
+    multi-frame image. Accepted series are compared with a second reader.
     """
 
     allowed = frozenset({"out", "series", "tilted", "packed", "frames"})
@@ -144,20 +144,20 @@ class DicomTarget:
         (sandbox / "out").mkdir(exist_ok=True)
         (sandbox / "series").mkdir(exist_ok=True)
         write_series(sandbox / "series", small_scan())
-        write(restated_slices(), sandbox / "tilted")
-        write(packed_slices(), sandbox / "packed", syntax=JPEGLSLossless)
-        save(multi_frame(restated_slices()), sandbox / "frames" / "enhanced.dcm")
+        write(tilted_slices(), sandbox / "tilted")
+        write(compressed_slices(), sandbox / "packed", syntax=JPEGLSLossless)
+        save(multi_frame(tilted_slices()), sandbox / "frames" / "enhanced.dcm")
         self._files = {
             kind: {f"{kind}/{p.name}": p.read_bytes() for p in sorted((sandbox / kind).iterdir())}
             for kind in sorted(self.allowed - {"out"})
         }
 
     def make(self, rng: Random) -> Content:
-        """A folder, all its files written anew."""
+        """All files of a folder, some of them damaged."""
         files = self._files[rng.choice(sorted(self._files))]
-        struck = rng.sample(sorted(files), min(len(files), rng.choice((1, 1, 1, 2))))
-        strike = _restated if rng.random() < 0.5 else _struck
-        return {name: strike(rng, data) if name in struck else data for name, data in files.items()}
+        chosen = rng.sample(sorted(files), min(len(files), rng.choice((1, 1, 1, 2))))
+        damage = _with_changed_value if rng.random() < 0.5 else _damaged_bytes
+        return {name: damage(rng, data) if name in chosen else data for name, data in files.items()}
 
     def consume(self, content: Content) -> None:
         """Run on the folder."""
@@ -165,7 +165,7 @@ class DicomTarget:
         check_by_hand(run_scan(folder, self._sandbox / "out" / "labels.nii.gz"), folder)
 
 
-def _struck(rng: Random, data: bytes) -> bytes:
+def _damaged_bytes(rng: Random, data: bytes) -> bytes:
     return damaged(rng, data, head=max(1, len(data) - 100))
 
 
@@ -198,38 +198,38 @@ _WORDS = (
 )
 
 
-def _restated(rng: Random, data: bytes) -> bytes:
-    """The file with one value of its header replaced, left out or moved by a little."""
+def _with_changed_value(rng: Random, data: bytes) -> bytes:
+    """The file with one value of its header replaced, removed or changed slightly."""
     with lenient():
         image = pydicom.dcmread(BytesIO(data))
         buffer = BytesIO()
         try:
-            _restate(rng, image)
+            _change_value(rng, image)
             image.save_as(buffer)
-        except DAMAGE:  # pydicom writes no such value
-            return _struck(rng, data)
+        except DAMAGE:  # pydicom cannot write such a value
+            return _damaged_bytes(rng, data)
     return buffer.getvalue()
 
 
-def _restate(rng: Random, image: Dataset) -> None:
+def _change_value(rng: Random, image: Dataset) -> None:
     name = rng.choice(_FIELDS)
-    places = [image, *(image.get("PerFrameFunctionalGroupsSequence") or [])]
-    places += [item for place in places[1:] for sequence in place for item in sequence.value or []]
-    place = rng.choice([p for p in places if name in p] or places[:1])
-    value, chance = place.get(name), rng.random()
+    datasets = [image, *(image.get("PerFrameFunctionalGroupsSequence") or [])]
+    datasets += [item for frame in datasets[1:] for sequence in frame for item in sequence.value or []]
+    dataset = rng.choice([d for d in datasets if name in d] or datasets[:1])
+    value, chance = dataset.get(name), rng.random()
     if chance < 0.2 and value is not None:
-        delattr(place, name)
+        delattr(dataset, name)
     elif chance < 0.7 and isinstance(value, MultiValue) and name != "ImageType":
         n = rng.randrange(len(value))
         value[n] = f"{float(value[n]) + rng.choice((-1, 1)) * rng.choice((1e-4, 0.01, 0.3, 1.0, 40.0)):.6f}"
     else:
         word = rng.choice(_WORDS)
         kind = dictionary_VR(name)
-        place.add(DataElement(name, "US", int(word) % 65536) if kind[:2] == "US" else DataElement(name, kind, word))
+        dataset.add(DataElement(name, "US", int(word) % 65536) if kind[:2] == "US" else DataElement(name, kind, word))
 
 
-def restated_slices() -> list[Dataset]:
-    """Eight tilted slices, each with an intercept of its own, padding at the edge of every second."""
+def tilted_slices() -> list[Dataset]:
+    """Eight tilted slices with different intercepts, and with padding in every second one."""
     volume = small_ct((0.0, 0.9, 2.5))
     images = slices(volume, RescaleIntercept=lambda k: str(-1024 - 10 * k))
     for image in images[::2]:
@@ -237,7 +237,7 @@ def restated_slices() -> list[Dataset]:
     return images
 
 
-def packed_slices() -> list[Dataset]:
+def compressed_slices() -> list[Dataset]:
     """Eight slices with pixels in JPEG-LS."""
     images = slices(small_ct())
     for image in images:
@@ -248,7 +248,7 @@ def packed_slices() -> list[Dataset]:
 
 
 def write_series(folder: Path, volume: Volume) -> None:
-    """Write a volume as a CT series, one file a slice."""
+    """Write a volume as a CT series, one file per slice."""
     image = to_image(volume)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     writer = sitk.ImageFileWriter()

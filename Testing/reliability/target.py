@@ -1,4 +1,4 @@
-"""What a fuzz target is: damaged files for a number, and the code that a user's click would run on them."""
+"""Fuzz targets: damaged files, and the product code that reads them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ Content = dict[str, bytes]
 
 
 class Target(Protocol):
-    """Made once a process with an empty `sandbox`; `allowed` names what may lie in it after an input was consumed."""
+    """Created once per process with an empty `sandbox`; `allowed` are the names that may be in it after an input."""
 
     allowed: frozenset[str]
 
     def make(self, rng: Random) -> Content:
-        """Damaged files by their path in the sandbox."""
+        """Damaged files by their paths in the sandbox."""
 
     def consume(self, content: Content) -> None:
-        """Do with the files, which lie in the sandbox, what the product does.
+        """Run the product on the files in the sandbox.
 
         Raises:
-            DiffusionSegmentError: they were refused in words.
-            Exception: anything else is a failure of the product.
+            DiffusionSegmentError: the files were refused.
+            Exception: any other is a failure of the product.
         """
 
 
-def place(sandbox: Path, content: Content) -> None:
+def write_files(sandbox: Path, content: Content) -> None:
     """Write the files."""
     for name, data in content.items():
         path = sandbox / name
@@ -35,14 +35,14 @@ def place(sandbox: Path, content: Content) -> None:
 
 
 class Broken(AssertionError):
-    """The product accepted an input and answered with something that it promises never to answer."""
+    """The product accepted an input and returned an invalid result."""
 
 
 def demand(condition: object, what: str) -> None:
-    """Refuse an answer that breaks a promise.
+    """Check a result.
 
     Raises:
-        Broken: with `what` is broken.
+        Broken: the condition is false; `what` describes the failure.
     """
     if not condition:
         raise Broken(what)

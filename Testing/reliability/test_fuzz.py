@@ -1,4 +1,4 @@
-"""A small slice of the fuzzing, its instruments put to the test, and what it found once, in words for ever."""
+"""A small part of the fuzzing, tests of its tools, and regression tests of its findings."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SLICE = 2000
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_slice_of_the_damaged_inputs_is_accepted_or_refused_in_words(name: str) -> None:
+def test_damaged_inputs_are_accepted_or_refused(name: str) -> None:
     counts = fuzz(name, seed=7, numbers=range(round(SLICE * SHARES[name])))
     assert counts.failures == []
     assert counts.accepted
     assert counts.refused
 
 
-def test_the_shares_make_one_whole() -> None:
+def test_the_shares_sum_to_one() -> None:
     assert set(SHARES) == set(TARGETS)
     assert sum(SHARES.values()) == pytest.approx(1)
 
@@ -52,8 +52,8 @@ def test_the_same_seed_gives_the_same_inputs_and_another_gives_others() -> None:
     assert damaged_text(Random(3), {"a": [1, 2]}) == damaged_text(Random(3), {"a": [1, 2]})
 
 
-class Sick:
-    """A target with each fault that the watch must see."""
+class Faulty:
+    """A target with a fault that must be detected."""
 
     allowed = frozenset({"input"})
 
@@ -90,10 +90,10 @@ def climber(sandbox: Path) -> None:
     [(bug, "a bug"), (two_lines, "one plain line"), (stray, "stray"), (climber, "climbed")],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_the_watch_sees_each_fault(tmp_path: Path, fault: Callable[[Path], None], words: str) -> None:
+def test_each_fault_is_detected(tmp_path: Path, fault: Callable[[Path], None], words: str) -> None:
     sandbox = tmp_path / "sandbox"
     sandbox.mkdir()
-    target = Sick(sandbox)
+    target = Faulty(sandbox)
     target.consume = lambda _: fault(sandbox)  # type: ignore[method-assign]
     kind, reason = outcome(target, {}, sandbox)
     assert kind == "failed"
@@ -116,9 +116,7 @@ fuzz_process.main()
 """
 
 
-def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_is_one_failure_and_the_next_inputs_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "python"
     python = sys.executable
     script.write_text(f"#!/bin/sh\nshift\nexec '{python}' -c '{FATAL}' \"$@\"\n", encoding="utf-8")
@@ -133,8 +131,8 @@ def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
 def test_the_command_counts_and_stores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "counts.json"
     assert main(["--count", "20", "--target", "nrrd", "--failures", str(tmp_path / "f"), "-o", str(output)]) == 0
-    told = json.loads(output.read_text(encoding="utf-8"))
-    assert told["targets"]["nrrd"]["tried"] == 20
+    counts = json.loads(output.read_text(encoding="utf-8"))
+    assert counts["targets"]["nrrd"]["tried"] == 20
     assert "20 tried" in capsys.readouterr().out
 
 
@@ -146,10 +144,10 @@ def test_counts_keep_the_slowest_and_the_largest() -> None:
     assert counts.as_json()["failed"] == 1
     assert fuzz_process.MEMORY_BYTES == 2 * 1024**3
     assert time.monotonic() > 0
-    assert content_of(Sick(Path()), "nifti", 1, 1) == {"input": b""}
+    assert content_of(Faulty(Path()), "nifti", 1, 1) == {"input": b""}
 
 
-# What the fuzzing found.
+# Findings of the fuzzing.
 
 
 def replaced(path: Path, old: bytes, new: bytes) -> Path:
@@ -177,9 +175,7 @@ HEADERS: list[tuple[str, bytes, bytes]] = [
 
 
 @pytest.mark.parametrize(("suffix", "old", "new"), HEADERS, ids=range(len(HEADERS)))
-def test_headers_that_ended_the_process_in_itk_are_refused_before_it(
-    tmp_path: Path, suffix: str, old: bytes, new: bytes
-) -> None:
+def test_headers_that_crash_itk_are_refused(tmp_path: Path, suffix: str, old: bytes, new: bytes) -> None:
     path = tmp_path / f"scan.{suffix}"
     write_volume(small_scan(), path)
     assert read_volume(path).array.shape == (6, 7, 8)
@@ -190,7 +186,7 @@ def test_headers_that_ended_the_process_in_itk_are_refused_before_it(
     assert modality_of(path) is None
 
 
-def test_a_picture_is_no_scan(tmp_path: Path) -> None:
+def test_a_picture_is_not_a_scan(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     with pytest.raises(DiffusionSegmentError, match="is a picture"):
         read_volume(tmp_path / "scan.png")
@@ -202,14 +198,14 @@ def test_voxels_larger_than_a_patient_are_refused(matrix: np.ndarray) -> None:
         check_geometry(matrix)
 
 
-def test_a_place_that_float32_cannot_hold_is_refused_also_for_writing(tmp_path: Path) -> None:
+def test_a_position_beyond_float32_is_refused_also_for_writing(tmp_path: Path) -> None:
     far = np.eye(4)
     far[:3, 3] = 1e9
     with pytest.raises(DiffusionSegmentError, match="kilometre"):
         write_volume(Volume(np.zeros((3, 3, 3), np.uint8), far), tmp_path / "far.nii")
 
 
-def test_a_scan_of_many_metres_is_refused_before_memory_is_asked_for() -> None:
+def test_a_scan_of_many_metres_is_refused_before_memory_is_allocated() -> None:
     long = Volume(np.zeros((50, 50, 50), np.uint8), np.diag([400.0, 400.0, 400.0, 1.0]))
     with pytest.raises(DiffusionSegmentError, match="Crop the scan"):
         model_grid(long, spacing=(3.0, 3.0, 3.0))
@@ -221,9 +217,9 @@ def test_a_scan_smaller_than_the_networks_stride_gets_coordinates(side: int) -> 
 
     regressor = BodyPartRegressor().eval()
     with torch.inference_mode():
-        found = regressor(torch.zeros(1, 1, side, 1, 2))
-    assert found.shape == (1, 3, side, 1, 2)
-    assert torch.isfinite(found).all()
+        coordinates = regressor(torch.zeros(1, 1, side, 1, 2))
+    assert coordinates.shape == (1, 3, side, 1, 2)
+    assert torch.isfinite(coordinates).all()
 
 
 def described(folder: Path, **changed: Any) -> None:
@@ -260,7 +256,9 @@ def test_descriptions_of_other_types_are_refused_when_they_are_read(tmp_path: Pa
 
 
 @pytest.mark.parametrize("channels", [[], [4], [10**9, 10**9], [4, "4"], [0, 0], [4] * 300])
-def test_an_architecture_that_the_weights_do_not_fit_costs_no_memory(tmp_path: Path, channels: list[Any]) -> None:
+def test_an_architecture_that_does_not_match_the_weights_allocates_no_memory(
+    tmp_path: Path, channels: list[Any]
+) -> None:
     folder = write_tiny_model(tmp_path)
     raw = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     raw["networks"]["refiner"]["architecture"]["feature_channels"] = channels
@@ -280,7 +278,7 @@ def test_weights_that_hold_nan_are_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
 
 
-def test_names_that_no_file_could_have_are_unknown_models_told_in_plain_letters() -> None:
+def test_impossible_file_names_are_unknown_models_in_a_printable_message() -> None:
     for name in ("a" * 5000, "\0", "\u202e\x7f"):
         with pytest.raises(DiffusionSegmentError, match="There is no model") as caught:
             find_model(name)

@@ -1,4 +1,4 @@
-"""No pickle is loaded, no code of a model's folder runs, nothing goes over a network: read in source, and watched."""
+"""No pickle is loaded, no code of a model folder runs, no network is used: checked in the source and at run time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RUNNING = {"eval", "exec", "compile", "__import__"}
 
 
 def breaches(path: Path) -> Iterator[str]:
-    """Where a file could load a pickle, run text as code, or reach a network."""
+    """Where a file could load a pickle, run text as code, or use a network."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -51,23 +51,23 @@ def breaches(path: Path) -> Iterator[str]:
 
 
 def _careless(call: ast.Call) -> Iterator[str]:
-    told = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    arguments = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     called = ast.unparse(call.func)
     if called in RUNNING:
         yield f"calls {called}"
-    if called == "torch.load" and told.get("weights_only") is not True:
+    if called == "torch.load" and arguments.get("weights_only") is not True:
         yield "torch.load without weights_only=True"
-    if called in ("np.load", "numpy.load") and told.get("allow_pickle") is not False:
+    if called in ("np.load", "numpy.load") and arguments.get("allow_pickle") is not False:
         yield "np.load without allow_pickle=False"
 
 
-def test_the_source_loads_no_pickle_runs_no_text_and_knows_no_network() -> None:
-    found = {path.relative_to(MODULE).as_posix(): list(breaches(path)) for path in sorted(MODULE.rglob("*.py"))}
-    assert len(found) > 100
-    assert {path: what for path, what in found.items() if what} == {}
+def test_the_source_has_no_pickle_no_eval_and_no_network() -> None:
+    breaches_of = {path.relative_to(MODULE).as_posix(): list(breaches(path)) for path in sorted(MODULE.rglob("*.py"))}
+    assert len(breaches_of) > 100
+    assert {path: lines for path, lines in breaches_of.items() if lines} == {}
 
 
-def test_the_reader_of_the_source_sees_a_breach(tmp_path: Path) -> None:
+def test_the_check_of_the_source_detects_a_breach(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("import pickle, socket\nfrom urllib import request\ntorch.load(p)\nnp.load(p)\nexec(t)\n")
     assert len(list(breaches(file))) == 6
@@ -76,13 +76,13 @@ def test_the_reader_of_the_source_sees_a_breach(tmp_path: Path) -> None:
 
 
 class Evil:
-    """What a wicked pickle does when it is loaded."""
+    """An object whose unpickling has a side effect."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("evil",)
 
 
-def test_a_pickle_in_the_place_of_weights_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_instead_of_weights_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = write_tiny_model(tmp_path / "models")
     weights = folder / "probe.safetensors"
@@ -96,38 +96,40 @@ def test_a_pickle_in_the_place_of_weights_is_not_loaded(tmp_path: Path, monkeypa
     assert not (tmp_path / "evil").exists()
 
 
-# A hook of the interpreter itself: it hears of every socket, program, unpickled class and opened file, whoever asks.
-WATCHED = """
+# An audit hook of the interpreter, called for every socket, program, unpickled class and opened file.
+AUDITED = """
 import json, os, sys
-heard = []
-def hear(event, args):
+events = []
+def record(event, args):
     if event.split(".")[0] in ("socket", "urllib", "ftplib", "smtplib", "http"):
-        heard.append([event, str(args[1:])])
+        events.append([event, str(args[1:])])
     elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "pickle.find_class"):
-        heard.append([event, str(args)[:200]])
+        events.append([event, str(args)[:200]])
     elif event == "open" and isinstance(args[0], str) and args[1] is not None and set(args[1]) & set("wax+"):
-        heard.append(["write", os.path.abspath(args[0])])
+        events.append(["write", os.path.abspath(args[0])])
     elif event == "import" and "evil" in args[0]:
-        heard.append([event, args[0]])
-from DiffusionSegmentBackend import commands, correction_files, engine, user_models
+        events.append([event, args[0]])
+from DiffusionSegmentBackend.commands import correct, segment
+from DiffusionSegmentBackend.models import user_models
+from DiffusionSegmentBackend.worker import engine
 from DiffusionSegmentBackend.cli.main import main
-sys.addaudithook(hear)
+sys.addaudithook(record)
 status = main(json.loads(sys.argv[1]))
-print("HEARD " + json.dumps(heard), file=sys.stderr)
+print("EVENTS " + json.dumps(events), file=sys.stderr)
 sys.exit(status)
 """
 
 
-def test_a_run_opens_no_socket_starts_no_program_and_writes_to_its_output_alone(tmp_path: Path) -> None:
+def test_a_run_opens_no_socket_starts_no_program_and_writes_only_to_its_output(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path / "models")
     for name in ("__init__.py", "evil.py", "sitecustomize.py", "conftest.py", "setup.py"):
         (folder / name).write_text(f"import os\nos.mkdir({str(tmp_path / 'evil')!r})\n", encoding="utf-8")
     write_volume(coarse_phantom(), tmp_path / "scan.nii.gz")
     shutil.copy(tmp_path / "scan.nii.gz", folder / "scan.nii.gz")
-    output = tmp_path / "place" / "output"
+    output = tmp_path / "results" / "output"
     command = ["segment", str(tmp_path / "scan.nii.gz"), "-o", str(output), "--model", str(folder), "--force"]
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, json.dumps([*command, "--device", "cpu"])],
+        [sys.executable, "-c", AUDITED, json.dumps([*command, "--device", "cpu"])],
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -136,11 +138,11 @@ def test_a_run_opens_no_socket_starts_no_program_and_writes_to_its_output_alone(
         env={**os.environ, "PYTHONPATH": str(MODULE)},
     )
     assert done.returncode == 0, done.stderr
-    heard = json.loads(done.stderr.rpartition("HEARD ")[2])
-    places = {path for event, path in heard if event == "write"}
-    assert places
-    allowed = (str(tmp_path / "place"), "/dev/null")
-    assert [path for path in places if not path.startswith(allowed)] == []
-    assert [entry for entry in heard if entry[0] != "write"] == []
+    events = json.loads(done.stderr.rpartition("EVENTS ")[2])
+    written = {path for event, path in events if event == "write"}
+    assert written
+    allowed = (str(tmp_path / "results"), "/dev/null")
+    assert [path for path in written if not path.startswith(allowed)] == []
+    assert [entry for entry in events if entry[0] != "write"] == []
     assert not (tmp_path / "evil").exists()
-    assert {path.name for path in (tmp_path / "place").iterdir()} == {"output"}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"output"}

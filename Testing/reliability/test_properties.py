@@ -1,4 +1,4 @@
-"""What holds for every scan: geometry comes back, any volume in gives a valid one out, and nothing else matters."""
+"""Properties of every scan: geometry is restored, any volume gives a valid result, independent of everything else."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from scipy.spatial.transform import Rotation
 
 OPTIONS = SegmentOptions(samples=1, steps=1, seed=5, force=True)
 ORIENTATIONS = [(p, f) for p in permutations(range(3)) for f in product((False, True), repeat=3)]
-LEAST_DICE = 0.99
+MIN_DICE = 0.99
 TILE = 64
-LEAST_DICE_OF_TILES = 0.95
+MIN_DICE_OF_TILES = 0.95
 
 geometries = st.builds(
     lambda angles, spacing, origin: _matrix(angles, spacing, origin),
@@ -51,7 +51,7 @@ def _matrix(angles: tuple[float, ...], spacing: tuple[float, ...], origin: tuple
 
 @st.composite
 def volumes(draw: st.DrawFn) -> Volume:
-    """Scans of any small shape, type, place and direction: noise, a block, one value, or the type's extremes."""
+    """Scans of any small shape, type, position and direction: noise, a block, one value, or extremes of the type."""
     shape = draw(st.tuples(*[st.integers(2, 24)] * 3))
     dtype = draw(st.sampled_from([np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64]))
     content = draw(st.sampled_from(["noise", "block", "even", "extreme"]))
@@ -69,15 +69,15 @@ def volumes(draw: st.DrawFn) -> Volume:
 
 
 def with_tiles(model: Model, side: int) -> Model:
-    """The model on tiles of another size."""
+    """The model with tiles of another size."""
     return replace(model, description=replace(model.description, tile=TileShape.cube(side)))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """Untrained, its classes nearly tie: float32, or rounding alone would decide between them.
+    """In float32, because the classes of the untrained model nearly tie.
 
-    The phantom of 12 mm voxels fits into a tile half as wide as usual, in an eighth of the time.
+    The phantom of 12 mm voxels fits into a tile of half the usual width, which takes an eighth of the time.
     """
     tiny = load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
     return with_tiles(tiny, 32)
@@ -110,7 +110,7 @@ def overall_dice(first: NDArray, second: NDArray) -> float:
 
 
 def dice(first: NDArray, second: NDArray) -> float:
-    """The least Dice of the labels that either map holds."""
+    """The minimum Dice over the labels of either map."""
     values = [value for value in range(1, CLASSES) if (first == value).any() or (second == value).any()]
     return min(
         2
@@ -122,18 +122,18 @@ def dice(first: NDArray, second: NDArray) -> float:
 
 @settings(max_examples=60, deadline=None)
 @given(volume=volumes())
-def test_turning_to_canonical_axes_and_back_moves_no_voxel(volume: Volume) -> None:
+def test_canonical_axes_and_back_is_the_identity(volume: Volume) -> None:
     turned, order = canonical(volume)
     np.testing.assert_array_equal(order.undo(turned.array), volume.array)
     corner = np.array([0, 0, 0, 1.0])
     corners = [turned.index_to_lps @ (i, j, k, 1) for i, j, k in product(*[(0, n - 1) for n in turned.shape_ijk])]
-    assert min(np.linalg.norm(place - volume.index_to_lps @ corner) for place in corners) < 1e-6
+    assert min(np.linalg.norm(point - volume.index_to_lps @ corner) for point in corners) < 1e-6
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(volume=volumes())
-def test_a_volume_comes_back_from_disk_in_its_place(tmp_path: Path, suffix: str, volume: Volume) -> None:
+def test_a_volume_is_read_back_from_disk_with_its_geometry(tmp_path: Path, suffix: str, volume: Volume) -> None:
     volume = Volume(np.asarray(volume.array, np.float32), volume.index_to_lps)
     write_volume(volume, tmp_path / f"scan{suffix}")
     again = read_volume(tmp_path / f"scan{suffix}")
@@ -187,13 +187,13 @@ def oriented(volume: Volume, order: tuple[int, ...], flips: tuple[bool, ...]) ->
 
 
 def test_all_48_orientations_of_one_scan_give_the_same_labels(model: Model, scan: Volume, usual: Segmentation) -> None:
-    found = {}
+    scores = {}
     for order, flips in ORIENTATIONS:
         turned, slices = oriented(scan, order, flips)
         labels = segment(turned, model, OPTIONS).labels
-        found[order, flips] = dice(labels[slices].transpose(np.argsort(order)), usual.labels)
-    assert len(found) == 48
-    assert {place: value for place, value in found.items() if value < LEAST_DICE} == {}
+        scores[order, flips] = dice(labels[slices].transpose(np.argsort(order)), usual.labels)
+    assert len(scores) == 48
+    assert {orientation: value for orientation, value in scores.items() if value < MIN_DICE} == {}
 
 
 @pytest.mark.slow
@@ -201,17 +201,17 @@ def test_the_size_of_the_tiles_matters_little_to_a_trained_model() -> None:
     """Group norm sees another neighbourhood in another tile, so 0.99 is not reached; no user can choose the size."""
     phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
     scan, trained = Volume(phantom.image, phantom.index_to_lps), load_model("abdomen-ct", "cpu")
-    found = {}
+    labels = {}
     for tile in (64, 80):
-        found[tile] = segment(scan, with_tiles(trained, tile), OPTIONS).labels
-    assert overall_dice(found[64], found[80]) >= LEAST_DICE_OF_TILES
+        labels[tile] = segment(scan, with_tiles(trained, tile), OPTIONS).labels
+    assert overall_dice(labels[64], labels[80]) >= MIN_DICE_OF_TILES
 
 
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_does_not_matter(model: Model, scan: Volume, usual: Segmentation) -> None:
     for number in (1, 2, 3):
         torch.set_num_threads(number)
-        assert dice(segment(scan, model, OPTIONS).labels, usual.labels) >= LEAST_DICE
+        assert dice(segment(scan, model, OPTIONS).labels, usual.labels) >= MIN_DICE
 
 
 @pytest.mark.slow
@@ -222,15 +222,15 @@ def test_the_number_of_threads_does_not_matter_to_a_trained_model_in_bfloat16() 
     middle = tuple(slice((n - TILE // 2) // 2, (n + TILE // 2) // 2) for n in phantom.image.shape)
     image = torch.from_numpy(windowed(phantom.image[middle], (-125.0, 275.0)))[None, None]
     trained = load_model("abdomen-ct", "cpu", precision="bfloat16")
-    found = []
+    maps = []
     for number in (1, 2):
         torch.set_num_threads(number)
         with torch.inference_mode(), autocast(trained.device, trained.dtype):
             pyramid = trained.pre_segmenter.features(image, torch.zeros(1, 3, *image.shape[2:]))
-            found.append(trained.pre_segmenter.logits(image, pyramid).argmax(dim=1).numpy())
-    assert len(np.unique(found[0])) > 2
-    for label in np.unique(found[0]):
-        assert dice(found[0] == label, found[1] == label) >= LEAST_DICE
+            maps.append(trained.pre_segmenter.logits(image, pyramid).argmax(dim=1).numpy())
+    assert len(np.unique(maps[0])) > 2
+    for label in np.unique(maps[0]):
+        assert dice(maps[0] == label, maps[1] == label) >= MIN_DICE
 
 
 def test_the_same_seed_gives_the_same_bits(model: Model, scan: Volume) -> None:

@@ -1,4 +1,4 @@
-"""Odd users, consoles, names and streams: the result is the same, and libraries say nothing of their own."""
+"""Unusual users, consoles, names and streams: the result is the same, and libraries print nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="names of bytes and s
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A folder that every user may read and write, unlike pytest's own, with a scan and a model."""
+def folder() -> Iterator[Path]:
+    """A folder that every user may read and write, unlike that of pytest, with a scan and a model."""
     with tempfile.TemporaryDirectory(prefix="surroundings-") as name:
-        folder = Path(name)
-        write_volume(coarse_phantom(), folder / "scan.nii")
-        write_tiny_model(folder)
-        folder.chmod(0o777)
-        yield folder
+        path = Path(name)
+        write_volume(coarse_phantom(), path / "scan.nii")
+        write_tiny_model(path)
+        path.chmod(0o777)
+        yield path
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     without: Sequence[str] = (),
     shell: str = "",
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run the command line; `shell` is what a shell does with its streams."""
+    """Run the command line; `shell` redirects its streams."""
     kept = {name: value for name, value in os.environ.items() if name not in without} | dict(environment or {})
     command = [*prefix, sys.executable, str(ENTRY), *arguments]
     if shell:
@@ -48,8 +48,8 @@ def run(
     return subprocess.run(command, capture_output=True, env=kept, check=False, timeout=300)  # type: ignore[arg-type]
 
 
-def segment(place: Path, output: Path | bytes, scan: Path | bytes | None = None) -> list[str | bytes | Path]:
-    return ["segment", scan or place / "scan.nii", "-o", output, "--model", place / "tiny", "--force", "--quiet"]
+def segment(folder: Path, output: Path | bytes, scan: Path | bytes | None = None) -> list[str | bytes | Path]:
+    return ["segment", scan or folder / "scan.nii", "-o", output, "--model", folder / "tiny", "--force", "--quiet"]
 
 
 def labels_of(folder: Path) -> np.ndarray:
@@ -57,18 +57,18 @@ def labels_of(folder: Path) -> np.ndarray:
 
 
 @linux
-def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(place: Path) -> None:
+def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(folder: Path) -> None:
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root may become another user")
     user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
     if subprocess.run([*user, "test", "-r", str(ENTRY)], check=False).returncode:
         pytest.skip("this checkout lies in a folder that another user cannot read")
-    report = place / "report.pdf"
+    report = folder / "report.pdf"
     notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     odd = {"prefix": user, "environment": notebook, "without": ("HOME", "USER", "LOGNAME")}
-    ended = run(segment(place, place / "other user"), **odd)  # type: ignore[arg-type]
+    ended = run(segment(folder, folder / "other user"), **odd)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
-    call: list[str | bytes | Path] = ["report", place / "other user", "--scan", place / "scan.nii", "-o", report]
+    call: list[str | bytes | Path] = ["report", folder / "other user", "--scan", folder / "scan.nii", "-o", report]
     ended = run(call, **odd)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert report.read_bytes().startswith(b"%PDF")
@@ -79,22 +79,22 @@ def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(place: 
     ("shell", "status"),
     [(">&- 2>&-", 0), ("2>&1 | true", 0)],
 )
-def test_streams_that_are_closed_or_not_read_lose_nothing(place: Path, shell: str, status: int) -> None:
-    output = place / f"streams {abs(hash(shell))}"
-    ended = run(segment(place, output), shell=shell)
+def test_closed_or_unread_streams_lose_no_result(folder: Path, shell: str, status: int) -> None:
+    output = folder / f"streams {abs(hash(shell))}"
+    ended = run(segment(folder, output), shell=shell)
     assert ended.returncode == status
     assert ended.stderr == b""
     assert json.loads((output / "report.json").read_text(encoding="utf-8"))["organs"]
-    assert labels_of(output).shape == nibabel.load(place / "scan.nii").shape
+    assert labels_of(output).shape == nibabel.load(folder / "scan.nii").shape
 
 
 @linux
-def test_names_that_are_not_utf_8_and_a_console_of_few_letters(place: Path) -> None:
-    scan = os.fsencode(place) + b"/CT \xe4\xff \xe6\x97\xa5\xe6\x9c\xac.nii"
-    shutil.copy(place / "scan.nii", scan)
-    output = os.fsencode(place) + b"/out \xff"
+def test_names_that_are_not_utf_8_and_a_console_of_another_encoding(folder: Path) -> None:
+    scan = os.fsencode(folder) + b"/CT \xe4\xff \xe6\x97\xa5\xe6\x9c\xac.nii"
+    shutil.copy(folder / "scan.nii", scan)
+    output = os.fsencode(folder) + b"/out \xff"
     console = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    ended = run(segment(place, output, scan), environment=console)
+    ended = run(segment(folder, output, scan), environment=console)
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"Written to" in ended.stdout
     for name in (b"report.html", b"report.pdf"):
@@ -110,24 +110,24 @@ def test_names_that_are_not_utf_8_and_a_console_of_few_letters(place: Path) -> N
 
 
 @linux
-def test_names_as_long_as_a_file_system_allows(place: Path) -> None:
+def test_names_as_long_as_a_file_system_allows(folder: Path) -> None:
     letter = "日"
     count = 250 // len(letter.encode())
-    scan = place / (letter * (count - 2) + ".nii")
-    shutil.copy(place / "scan.nii", scan)
-    ended = run(segment(place, place / (letter * count), scan))
+    scan = folder / (letter * (count - 2) + ".nii")
+    shutil.copy(folder / "scan.nii", scan)
+    ended = run(segment(folder, folder / (letter * count), scan))
     assert (ended.returncode, ended.stderr) == (0, b"")
-    report = place / (letter * (count - 3) + ".html")
-    ended = run(["report", place / (letter * count), "--scan", scan, "-o", report])
+    report = folder / (letter * (count - 3) + ".html")
+    ended = run(["report", folder / (letter * count), "--scan", scan, "-o", report])
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert report.is_file()
-    ended = run(segment(place, place / "out", place / (letter * 300)))
+    ended = run(segment(folder, folder / "out", folder / (letter * 300)))
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"INPUT_UNREADABLE")
 
 
 def odd_spacing(folder: Path) -> Path:
-    """A header of which nibabel and ITK have something to say on standard error."""
+    """A header about which nibabel and ITK print warnings."""
     image = nibabel.load(folder / "scan.nii")
     image.header["pixdim"][1:4] = 1
     data = bytearray((folder / "scan.nii").read_bytes())
@@ -140,20 +140,20 @@ def odd_spacing(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [odd_spacing])
-def test_libraries_say_nothing_unless_asked(place: Path, make: Callable[[Path], Path]) -> None:
-    scan = make(place)
-    ended = run(["--threads", "1", *segment(place, place / "quiet", scan)])
+def test_libraries_print_nothing_unless_verbose(folder: Path, make: Callable[[Path], Path]) -> None:
+    scan = make(folder)
+    ended = run(["--threads", "1", *segment(folder, folder / "quiet", scan)])
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"Note: The header's pixdim" in ended.stdout
-    ended = run(["--verbose", *segment(place, place / "verbose", scan)])
+    ended = run(["--verbose", *segment(folder, folder / "verbose", scan)])
     assert ended.returncode == 0
     assert b"DiffusionSegmentBackend.imaging.volume_io: read" in ended.stderr
     assert b"DiffusionSegmentBackend.pipeline.memory: needs" in ended.stderr
 
 
-def test_what_nobody_foresaw_is_one_line_and_its_trace_for_those_who_ask(place: Path) -> None:
+def test_an_unexpected_error_is_one_line_and_a_traceback_if_verbose(folder: Path) -> None:
     code = (
-        "import sys; from DiffusionSegmentBackend import cli;"
+        "import sys; import DiffusionSegmentBackend.cli.main as cli;"
         "cli._run_models = lambda _: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
     )
     path = {**os.environ, "PYTHONPATH": str(ENTRY.parents[1])}
@@ -163,16 +163,16 @@ def test_what_nobody_foresaw_is_one_line_and_its_trace_for_those_who_ask(place: 
     assert (plain.returncode, plain.stdout) == (1, "")
     assert plain.stderr.startswith("INTERNAL: An unexpected error occurred (ZeroDivisionError). Run again with --ver")
     assert plain.stderr.count("\n") == 1
-    told = subprocess.run(
+    verbose = subprocess.run(
         [sys.executable, "-c", code, "--verbose", "models"], capture_output=True, text=True, env=path, check=False
     )
-    assert "Traceback" in told.stderr
+    assert "Traceback" in verbose.stderr
 
 
-def test_the_command_line_adds_how_to_force_a_run(place: Path) -> None:
+def test_the_command_line_adds_a_hint_to_force_a_run(folder: Path) -> None:
     volume = coarse_phantom()
-    write_volume(type(volume)(np.abs(volume.array), volume.index_to_lps), place / "mr.nii")
-    call = [part for part in segment(place, place / "none", place / "mr.nii") if part != "--force"]
+    write_volume(type(volume)(np.abs(volume.array), volume.index_to_lps), folder / "mr.nii")
+    call = [part for part in segment(folder, folder / "none", folder / "mr.nii") if part != "--force"]
     ended = run(call)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"MODALITY")

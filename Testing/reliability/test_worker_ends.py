@@ -1,4 +1,4 @@
-"""A worker that is killed, a folder that vanishes, two workers at once: told in words, and the next click works."""
+"""A killed worker, a removed folder, two workers at once: reported as errors, and the next request works."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def cancelling(session: Session) -> int:
 
 
 def failed(session: Session) -> int:
-    """Killed while it starts, so that there is nobody left to kill but the client's belief."""
+    """Killed while it starts, so that only the state of the client is left."""
     pid = starting(session)
     os.kill(pid, signal.SIGKILL)
     session.until(lambda: session.client.state is WorkerState.FAILED)
@@ -95,7 +95,7 @@ def test_a_worker_killed_in_any_state_is_replaced_and_leaves_no_process(
     assert pid not in children()
 
 
-def test_a_session_folder_that_was_swept_away_is_made_again(session: Session) -> None:
+def test_a_removed_session_folder_is_created_again(session: Session) -> None:
     session.segment()
     session.first("finished")
     assert session.client._folder is not None
@@ -105,7 +105,7 @@ def test_a_session_folder_that_was_swept_away_is_made_again(session: Session) ->
     session.first("finished")
 
 
-def test_a_session_folder_removed_during_a_run_is_told_in_words(session: Session) -> None:
+def test_a_session_folder_removed_during_a_run_is_reported(session: Session) -> None:
     session.segment(steps=20)
     session.first("progress")
     assert session.client._folder is not None
@@ -117,7 +117,7 @@ def test_a_session_folder_removed_during_a_run_is_told_in_words(session: Session
     session.first("finished")
 
 
-def test_two_workers_at_once_do_not_meet(openSession: Open) -> None:
+def test_two_workers_at_once_do_not_interfere(openSession: Open) -> None:
     first, second = openSession(), openSession()
     second.array = -first.array
     first.segment(steps=10, seed=1)
@@ -129,8 +129,8 @@ def test_two_workers_at_once_do_not_meet(openSession: Open) -> None:
     assert first.pid != second.pid
 
 
-def test_a_lost_device_is_told_and_the_next_click_gets_a_new_process(session: Session) -> None:
-    """After such an error nothing works any more in the process that had it."""
+def test_a_lost_device_is_reported_and_the_next_run_has_a_new_process(session: Session) -> None:
+    """After such an error the process cannot use the device any more."""
     session.segment(organs=("device lost",))
     error = session.first("failed")
     assert error.code is ErrorCode.NO_DEVICE
@@ -152,7 +152,7 @@ def test_an_id_like_a_wildcard_removes_no_buffers_of_others(session: Session, tm
     assert other.exists()
 
 
-def test_a_clock_that_jumps_does_not_end_or_hold_up_a_worker(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_does_not_end_or_delay_a_worker(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     session.segment(steps=10)
     day = 86400.0
     jumps = iter([day, -day, 400 * day] * 1000)
@@ -162,9 +162,9 @@ def test_a_clock_that_jumps_does_not_end_or_hold_up_a_worker(session: Session, m
 
 
 def test_cycles_and_clicks_leak_nothing() -> None:
-    found = endure(cycles=25, clicks=25, seed=2)
-    assert found.leaks == []
-    assert sum(found.done.values()) == 50
+    endured = endure(cycles=25, clicks=25, seed=2)
+    assert endured.leaks == []
+    assert sum(endured.done.values()) == 50
 
 
 def test_a_request_that_is_refused_during_a_run_writes_nothing(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""A disk that fills up, folders that vanish, weights copied by half, two writers at once: all of it or nothing."""
+"""A full disk, removed folders, truncated weights, two writers at once: a whole result or none."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Files cannot grow beyond `size` bytes: the kernel itself refuses the write, as on a full disk."""
+def limited_file_size(size: int) -> Iterator[None]:
+    """Files cannot grow beyond `size` bytes: the kernel refuses the write, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -87,10 +87,10 @@ def written_bytes(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
-def test_a_disk_that_fills_up_at_any_byte_is_told_and_leaves_nothing(
+def test_a_full_disk_at_any_byte_is_reported_and_leaves_nothing(
     tmp_path: Path, models: Path, write: Callable[[Path], None]
 ) -> None:
-    """Room for nothing, for a few bytes, and so on to all but the last byte of the largest file."""
+    """The limit is from 0 bytes to the size of the largest file minus one."""
     output = tmp_path / "output"
     output.mkdir()
     if write is not save:
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_at_any_byte_is_told_and_leaves_nothing(
         if path.name not in before:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for size in sorted({0, 1, 100, 351, largest // 4, largest // 2, largest - 1}):
-        with room_for(size), pytest.raises(DiffusionSegmentError) as caught:
+        with limited_file_size(size), pytest.raises(DiffusionSegmentError) as caught:
             write(output)
         assert caught.value.code in (ErrorCode.DISK_FULL, ErrorCode.OUTPUT_UNWRITABLE), size
         assert "\n" not in str(caught.value)
@@ -114,23 +114,23 @@ def test_a_disk_that_fills_up_at_any_byte_is_told_and_leaves_nothing(
 def test_a_full_disk_spares_an_older_result(tmp_path: Path) -> None:
     write_result(result(0.5), GEOMETRY, tmp_path / "result")
     before = {path.name: path.read_bytes() for path in (tmp_path / "result").iterdir()}
-    with room_for(2000), pytest.raises(DiffusionSegmentError, match="disk is full"):
+    with limited_file_size(2000), pytest.raises(DiffusionSegmentError, match="disk is full"):
         write_result(result(0.1), GEOMETRY, tmp_path / "result")
     assert {path.name: path.read_bytes() for path in (tmp_path / "result").iterdir()} == before
 
 
-def write_where_it_vanishes(place: Path, *, late: bool) -> None:
-    """Write two files into a staged folder whose place is removed before the second, or after it."""
-    with staged_folder(place / "result") as staging:
+def write_where_it_vanishes(disk: Path, *, late: bool) -> None:
+    """Write two files into a staged folder whose parent is removed before or after the second."""
+    with staged_folder(disk / "result") as staging:
         (staging / "report.json").write_text("{}", encoding="utf-8")
         if not late:
-            shutil.rmtree(place)
+            shutil.rmtree(disk)
         write_volume(Volume(NOISE, GEOMETRY), staging / "segmentation.nii.gz")
-        shutil.rmtree(place)
+        shutil.rmtree(disk)
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_an_output_folder_that_is_removed_while_it_is_written_is_told(tmp_path: Path, late: bool) -> None:
+def test_an_output_folder_removed_during_writing_is_reported(tmp_path: Path, late: bool) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         write_where_it_vanishes(tmp_path / "disk", late=late)
     assert caught.value.code is ErrorCode.OUTPUT_UNWRITABLE
@@ -139,7 +139,7 @@ def test_an_output_folder_that_is_removed_while_it_is_written_is_told(tmp_path: 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 @pytest.mark.parametrize("network", ["bodypart", "backbone", "probe", "refiner"])
-def test_weights_that_were_copied_by_half_are_refused(models: Path, network: str, share: float) -> None:
+def test_truncated_weights_are_refused(models: Path, network: str, share: float) -> None:
     path = models / NAME / f"{network}.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -148,7 +148,7 @@ def test_weights_that_were_copied_by_half_are_refused(models: Path, network: str
     assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
 
 
-def test_a_model_folder_that_was_copied_by_half_is_refused(models: Path) -> None:
+def test_a_model_folder_with_a_missing_file_is_refused(models: Path) -> None:
     (models / NAME / "refiner.safetensors").unlink()
     with pytest.raises(DiffusionSegmentError) as caught:
         load_model(NAME, "cpu")
@@ -156,7 +156,7 @@ def test_a_model_folder_that_was_copied_by_half_is_refused(models: Path) -> None
 
 
 def together(actions: list[Callable[[], object]]) -> list[BaseException]:
-    """What the actions raised, all started at once."""
+    """The exceptions of actions that are started at once."""
     raised: list[BaseException] = []
     gate = threading.Barrier(len(actions))
 
@@ -175,7 +175,7 @@ def together(actions: list[Callable[[], object]]) -> list[BaseException]:
     return raised
 
 
-def test_two_that_write_the_same_result_leave_a_whole_one(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_a_whole_result(tmp_path: Path) -> None:
     for _ in range(5):
         errors = together([lambda: write_result(result(), GEOMETRY, tmp_path / "result")] * 3)
         assert all(isinstance(error, DiffusionSegmentError) for error in errors)
@@ -184,7 +184,7 @@ def test_two_that_write_the_same_result_leave_a_whole_one(tmp_path: Path) -> Non
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_several_that_install_the_same_model_leave_a_whole_one(tmp_path: Path, models: Path) -> None:
+def test_concurrent_imports_leave_a_whole_model(tmp_path: Path, models: Path) -> None:
     save(tmp_path / "output")
     export_model("mine", tmp_path / "mine.zip")
     for _ in range(20):
@@ -195,7 +195,7 @@ def test_several_that_install_the_same_model_leave_a_whole_one(tmp_path: Path, m
     assert sorted(path.name for path in models.iterdir()) == ["mine", NAME]
 
 
-def test_several_that_export_the_same_model_leave_a_whole_one(tmp_path: Path) -> None:
+def test_concurrent_exports_leave_a_whole_file(tmp_path: Path) -> None:
     save(tmp_path / "output")
     for _ in range(20):
         errors = together([lambda: export_model("mine", tmp_path / "mine.zip")] * 6)

@@ -50,7 +50,7 @@ def test_a_column_shows_the_scan_before_and_after(batch: PatchBatch, tmp_path: P
     assert abs(drawn[1][20:half] - drawn[1][half + 20 :][: half - 20]).mean() > 0.1
 
 
-def test_costs_are_told_for_each_part_and_for_all(batch: PatchBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_measured_for_each_part_and_for_all(batch: PatchBatch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augmentations, "_ROUNDS", 1)
     monkeypatch.setattr(augmentations, "_WHOLE_ROUNDS", 2)
     threads = torch.get_num_threads()

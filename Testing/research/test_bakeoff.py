@@ -1,4 +1,4 @@
-"""The bake-off: rules that were written before, arms that begin at one trunk, and a study that goes on where it was."""
+"""The bake-off: its rules, arms from one trunk, and a study that resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
@@ -16,6 +15,7 @@ from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
+from DiffusionSegmentResearch.cli.main import main
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies import bakeoff, bakeoff_report, norms
 from DiffusionSegmentResearch.studies.bakeoff import (
@@ -50,7 +50,7 @@ def result_of(*values: float | None, arm: bakeoff.Arm = FINE_LOSS) -> ArmResult:
     return ArmResult(arm, scores_of(*values), scores_of(*values))
 
 
-def test_a_change_is_kept_for_a_mean_gain_that_most_cases_share() -> None:
+def test_a_change_is_kept_for_a_mean_gain_in_most_cases() -> None:
     control = result_of(*[0.5] * 7)
     assert keeps(result_of(*[0.51] * 7), control)
     assert not keeps(result_of(*[0.506] * 7), control)
@@ -59,22 +59,22 @@ def test_a_change_is_kept_for_a_mean_gain_that_most_cases_share() -> None:
     assert not keeps(replace(result_of(*[0.9] * 7), end=None), control)
 
 
-def test_gains_are_paired_over_cases_and_organs_that_both_have() -> None:
+def test_gains_are_paired_over_common_cases_and_organs() -> None:
     gains = case_gains(scores_of(0.6, 0.7, None), scores_of(0.5, None, 0.9))
     np.testing.assert_allclose(gains, [0.1], atol=1e-9)
     assert mean_dice(scores_of(0.6, 0.8, None)) == pytest.approx(0.7)
 
 
 def test_of_equals_the_cheaper_arm_wins() -> None:
-    cheap, dear = result_of(*[0.5] * 7), result_of(*[0.505] * 7, arm=FINE_PATH)
-    assert better([cheap, dear]).arm is FINE_LOSS
+    cheap, expensive = result_of(*[0.5] * 7), result_of(*[0.505] * 7, arm=FINE_PATH)
+    assert better([cheap, expensive]).arm is FINE_LOSS
     assert better([cheap, result_of(*[0.52] * 7, arm=FINE_PATH)]).arm is FINE_PATH
     with pytest.raises(DiffusionSegmentError, match="No arm") as caught:
         better([replace(cheap, end=None)])
     assert caught.value.code is ErrorCode.TRAINING_DATA
 
 
-def test_variants_change_one_thing_each() -> None:
+def test_each_variant_has_one_change() -> None:
     cutmix, denoising, large = variants_of(FINE_PATH, read_description(find_model("abdomen-ct")))
     assert cutmix.augmentation.cutmix is not None
     assert cutmix.augmentation.hospital is not None
@@ -88,7 +88,7 @@ def test_variants_change_one_thing_each() -> None:
 
 @pytest.fixture
 def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same arms with patches that fit the small volumes, and two variants' worth of time saved."""
+    """The same arms with patches that fit the small volumes, and one variant only."""
     at_trunk = SegmenterRecipe(patch=SMALL, pool=bakeoff.TRUNK_STRIDE)
     for module in (bakeoff, bakeoff_report, norms):
         monkeypatch.setattr(module, "TRUNK_RECIPE", at_trunk)
@@ -124,13 +124,13 @@ def plan_in(folder: Path) -> BakeoffPlan:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_arms")
-def test_a_bakeoff_runs_reports_and_goes_on(tmp_path: Path, data: BakeoffData) -> None:
+def test_a_bakeoff_reports_and_resumes(tmp_path: Path, data: BakeoffData) -> None:
     plan, reports, output = plan_in(tmp_path / "trainings"), [], tmp_path / "bakeoff.json"
-    described = bakeoff_description(data, plan, fold=1, folds=3)
+    description = bakeoff_description(data, plan, fold=1, folds=3)
 
     def report(rows: list[StudyRow]) -> None:
         reports.append(rows)
-        write_study(output, rows, command="study bakeoff", seed=0, **described)
+        write_study(output, rows, description, command="study bakeoff")
 
     run_bakeoff(data, plan, report)
     result = read_result(output)
@@ -146,7 +146,7 @@ def test_a_bakeoff_runs_reports_and_goes_on(tmp_path: Path, data: BakeoffData) -
 
 
 @pytest.mark.usefixtures("small_arms")
-def test_an_arm_far_behind_the_control_ends_at_half_its_time(tmp_path: Path, data: BakeoffData) -> None:
+def test_an_arm_far_below_the_control_stops_after_half_its_time(tmp_path: Path, data: BakeoffData) -> None:
     plan = plan_in(tmp_path / "trainings")
     trunk = train_trunk(data, plan)
     ahead = ArmResult(CONTROL, {"held_out": {"liver": 0.99}}, None)
@@ -161,15 +161,13 @@ def test_an_arm_far_behind_the_control_ends_at_half_its_time(tmp_path: Path, dat
 
 
 @pytest.mark.usefixtures("small_arms")
-def test_trunks_of_each_norm_are_compared_and_the_bakeoffs_own_is_not_trained_again(
-    tmp_path: Path, data: BakeoffData
-) -> None:
+def test_trunks_of_each_norm_are_compared_and_that_of_the_bakeoff_is_reused(tmp_path: Path, data: BakeoffData) -> None:
     plan = plan_in(tmp_path / "trainings")
     train_trunk(data, plan)
     steps = torch.load(plan.folder / "trunk" / "checkpoint.pt", weights_only=True)["step"]
     output = tmp_path / "norms.json"
-    described = norms_description(data, plan, fold=1, folds=3)
-    write_study(output, norm_rows(data, plan), command="study norms", seed=0, **described)
+    description = norms_description(data, plan, fold=1, folds=3)
+    write_study(output, norm_rows(data, plan), description, command="study norms")
     result = read_result(output)
     assert [row.name for row in result.rows] == ["group norm", "voxel norm"]
     assert result.rows[1].numbers["kept"] in (0, 1)

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.models.model import load_model
+from DiffusionSegmentResearch.benchmark.baselines import Baseline
 from DiffusionSegmentResearch.benchmark.command import BenchmarkOptions, configuration_of, run_benchmark
 from DiffusionSegmentResearch.benchmark.growth import can_draw, draw_growth
 from DiffusionSegmentResearch.benchmark.ours import our_rows
 from DiffusionSegmentResearch.benchmark.record import BenchmarkRow, joined, read_benchmark
-from DiffusionSegmentResearch.benchmark.rivals import Rival
 from DiffusionSegmentResearch.benchmark.scans import benchmark_scan
 from DiffusionSegmentResearch.benchmark.table import write_performance_page
+from DiffusionSegmentResearch.cli.main import main
 from PIL import Image
 from torch import nn
 
 SMALL = 24
-TINY = Rival(name="small | net", build=lambda classes: nn.Conv3d(1, classes, 1), side=16, spacing_mm=6.0)
+TINY = Baseline(name="small | net", build=lambda classes: nn.Conv3d(1, classes, 1), side=16, spacing_mm=6.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def options(model_folder: Path) -> BenchmarkOptions:
 @pytest.fixture(scope="module")
 def result(options: BenchmarkOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results") / "performance.json"
-    run_benchmark(path, options, rivals=[TINY], tell=lambda text: None)
+    run_benchmark(path, options, baselines=[TINY], log=lambda text: None)
     return path
 
 
 def test_our_rows_hold_every_stage_and_count_every_pass(model_folder: Path) -> None:
     volume = benchmark_scan(20, seed=0, in_plane=SMALL)
     rows, click = our_rows(volume, lambda: load_model(str(model_folder), "cpu"), [(2, 1), (1, 1)], seed=0, start_s=50.0)
-    places = len(click.tiling.tiles)
-    assert [row.tiles for row in rows] == [places * 3, places * 2]
+    tiles = len(click.tiling.tiles)
+    assert [row.tiles for row in rows] == [tiles * 3, tiles * 2]
     for row in rows:
         assert row.timed == row.tiles
         assert set(row.stages_s) == {"prepare", "bodypart", "features", "refine", "restore"}
@@ -64,9 +64,9 @@ def test_our_rows_hold_every_stage_and_count_every_pass(model_folder: Path) -> N
     assert rows[1].first_click_s is None
 
 
-def test_a_run_measures_both_sides_and_says_what_it_left_out(result: Path) -> None:
-    found = read_benchmark(result)
-    methods = [row.method for row in found.rows]
+def test_a_run_measures_all_methods_and_lists_omitted_scans(result: Path) -> None:
+    benchmark = read_benchmark(result)
+    methods = [row.method for row in benchmark.rows]
     assert methods == [
         "DiffusionSegment, K = 1, S = 1",
         "DiffusionSegment, K = 1, S = 2",
@@ -74,20 +74,20 @@ def test_a_run_measures_both_sides_and_says_what_it_left_out(result: Path) -> No
         "PD-DDPM, 300 steps x 5",
         "small | net",
     ]
-    assert {row.scan for row in found.rows} == {(20, SMALL, SMALL)}
-    assert found.not_run == ["100 slices", "300 slices", "800 slices"]
-    assert "--slices 20" in found.command
-    assert found.rows[-1].timed == 2
+    assert {row.scan for row in benchmark.rows} == {(20, SMALL, SMALL)}
+    assert benchmark.not_run == ["100 slices", "300 slices", "800 slices"]
+    assert "--slices 20" in benchmark.command
+    assert benchmark.rows[-1].timed == 2
 
 
-def test_words_of_a_person_survive_a_second_run(result: Path, options: BenchmarkOptions, tmp_path: Path) -> None:
+def test_answer_and_ideas_are_kept_by_a_second_run(result: Path, options: BenchmarkOptions, tmp_path: Path) -> None:
     path = tmp_path / "performance.json"
     raw = json.loads(result.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**raw, "answer": "Fast.", "ideas": ["half precision"]}), encoding="utf-8")
-    found = run_benchmark(path, replace(options, configurations=("1x1",)), rivals=[], tell=lambda text: None)
-    assert (found.answer, found.ideas) == ("Fast.", ["half precision"])
-    assert [row.method for row in read_benchmark(path).rows] == [row.method for row in found.rows]
-    assert found.not_run[0] == "other networks"
+    benchmark = run_benchmark(path, replace(options, configurations=("1x1",)), baselines=[], log=lambda text: None)
+    assert (benchmark.answer, benchmark.ideas) == ("Fast.", ["half precision"])
+    assert [row.method for row in read_benchmark(path).rows] == [row.method for row in benchmark.rows]
+    assert benchmark.not_run[0] == "other networks"
 
 
 def test_rows_of_another_scan_can_be_added_and_a_row_measured_again_is_replaced(result: Path) -> None:
@@ -107,28 +107,28 @@ def test_rows_of_another_machine_are_not_added(result: Path, options: BenchmarkO
     text = json.dumps({**raw, "hardware": "another"})
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DiffusionSegmentError, match="hardware another") as error:
-        run_benchmark(path, replace(options, add=True), rivals=[])
+        run_benchmark(path, replace(options, add=True), baselines=[])
     assert error.value.code is ErrorCode.OPTION
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_the_page_shows_every_row_and_how_to_repeat_it(result: Path, tmp_path: Path) -> None:
+def test_the_page_shows_every_row_and_the_command(result: Path, tmp_path: Path) -> None:
     page = tmp_path / "docs" / "PERFORMANCE.md"
     write_performance_page(result, page)
     text = page.read_text(encoding="utf-8")
-    found = read_benchmark(result)
+    benchmark = read_benchmark(result)
     table = [line for line in text.splitlines() if line.startswith("| 24 x 24 x 20 |")]
-    assert len(table) == len(found.rows) + 2
+    assert len(table) == len(benchmark.rows) + 2
     assert "small \\| net" in text
-    assert f"| {found.rows[-1].timed} of {found.rows[-1].tiles} |" in text
+    assert f"| {benchmark.rows[-1].timed} of {benchmark.rows[-1].tiles} |" in text
     assert "device memory" not in text.partition("## What a click costs")[2]
     assert "random\nweights" in text or "random weights" in text
     assert "**Not run.** 100 slices, 300 slices, 800 slices." in text
-    assert found.command in text
+    assert benchmark.command in text
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"kind": "evidence"}, '"kind"'),
         ({"rows": []}, '"rows"'),
@@ -137,13 +137,13 @@ def test_the_page_shows_every_row_and_how_to_repeat_it(result: Path, tmp_path: P
         ({"rows": [{"method": "a"}]}, '"network_s" is missing'),
     ],
 )
-def test_a_file_that_is_not_whole_is_refused(result: Path, tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_an_incomplete_file_is_refused(result: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "performance.json"
     path.write_text(json.dumps({**json.loads(result.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(DiffusionSegmentError) as error:
         read_benchmark(path)
     assert error.value.code is ErrorCode.INPUT_VALUES
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -167,26 +167,26 @@ def test_a_configuration_is_samples_x_steps(text: str) -> None:
     assert error.value.code is ErrorCode.OPTION
 
 
-def test_the_commands_refuse_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_report_errors_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "performance.json")
     assert main(["benchmark", "-o", output, "--configurations", "many"]) == 2
     assert main(["benchmark", "-o", output, "--tiles", "0"]) == 2
-    assert main(["benchmark", "-o", output, "--no-rivals", "--model", "nobody"]) == 3
+    assert main(["benchmark", "-o", output, "--no-baselines", "--model", "unknown-model"]) == 3
     assert main(["performance", "--results", output, "-o", str(tmp_path / "page.md")]) == 2
     codes = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
     assert codes == ["OPTION", "OPTION", "MODEL_UNKNOWN", "INPUT_MISSING"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_of_another_kind_is_not_written_over(options: BenchmarkOptions, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_not_overwritten(options: BenchmarkOptions, tmp_path: Path) -> None:
     path = tmp_path / "models.json"
     path.write_text('{"kind": "evidence"}', encoding="utf-8")
     with pytest.raises(DiffusionSegmentError):
-        run_benchmark(path, options, rivals=[])
+        run_benchmark(path, options, baselines=[])
     assert path.read_text(encoding="utf-8") == '{"kind": "evidence"}'
 
 
-def test_growth_is_drawn_from_two_scans_on(tmp_path: Path) -> None:
+def test_growth_is_drawn_for_two_or_more_scans(tmp_path: Path) -> None:
     row = BenchmarkRow(
         method="DiffusionSegment, K = 4, S = 2",
         scan=(100, 512, 512),
@@ -197,8 +197,8 @@ def test_growth_is_drawn_from_two_scans_on(tmp_path: Path) -> None:
         click_s=2.0,
         host_mb=900,
     )
-    rival = replace(row, method="nnU-Net", scan=(800, 512, 512), click_s=None)
-    assert not can_draw([row, rival])
+    baseline = replace(row, method="nnU-Net", scan=(800, 512, 512), click_s=None)
+    assert not can_draw([row, baseline])
     rows = [row, replace(row, scan=(300, 512, 512), click_s=6.0), replace(row, method="DiffusionSegment, K = 1, S = 1")]
     assert can_draw(rows)
     draw_growth(rows, tmp_path / "growth.png")

@@ -280,8 +280,8 @@ def test_the_page_holds_every_part_in_order(tmp_path: Path) -> None:
         "## Second",
         "- No GPU.",
     ]
-    places = [page.index(part) for part in parts]
-    assert places == sorted(places)
+    positions = [page.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert sorted(path.name for path in (tmp_path / "docs").rglob("*")) == ["EVIDENCE.md", "evidence", "frozen.png"]
 
 

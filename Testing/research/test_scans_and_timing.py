@@ -41,13 +41,13 @@ def test_long_scans_have_thin_slices() -> None:
 
 
 @pytest.mark.parametrize(("slices", "in_plane"), [(1, 48), (20, 1), (-3, 48)])
-def test_a_scan_that_is_none_is_refused(slices: int, in_plane: int) -> None:
-    with pytest.raises(DiffusionSegmentError) as told:
+def test_an_impossible_size_is_refused(slices: int, in_plane: int) -> None:
+    with pytest.raises(DiffusionSegmentError) as error:
         benchmark_scan(slices, seed=0, in_plane=in_plane)
-    assert told.value.code is ErrorCode.OPTION
+    assert error.value.code is ErrorCode.OPTION
 
 
-def test_the_clock_returns_the_answer_and_how_long_it_took() -> None:
+def test_measure_returns_the_result_and_its_time() -> None:
     run = measure(lambda: time.sleep(0.1) or "done", CPU)  # type: ignore[func-returns-value]
     assert run.value == "done"
     assert 0.1 <= run.seconds < 1
@@ -57,7 +57,7 @@ def test_the_clock_returns_the_answer_and_how_long_it_took() -> None:
     assert run.load == load_average()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts the peak anew")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can reset the peak")
 def test_the_peak_of_memory_is_that_of_the_call_and_not_of_an_earlier_one() -> None:
     idle = measure(lambda: None, CPU).host_mb
     busy = measure(lambda: np.ones(300 * 2**20, dtype=np.uint8).sum(), CPU).host_mb

@@ -1,4 +1,4 @@
-"""The studies behind the evidence page, on phantoms: real networks, real result files, numbers that can be checked."""
+"""The studies behind the evidence page, on phantoms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from DiffusionSegmentResearch.studies.frozen_features import Cohort, cross_valid
 from DiffusionSegmentResearch.studies.frozen_probes import weighted_loss
 from DiffusionSegmentResearch.studies.recycling import chains_of, recycling_rows
 from DiffusionSegmentResearch.studies.refinement import Chain, RefinerUnderTest, organ_dropped
-from DiffusionSegmentResearch.studies.result_file import StudyRow, organ_table, write_study
+from DiffusionSegmentResearch.studies.result_file import StudyDescription, StudyRow, organ_table, write_study
 from DiffusionSegmentResearch.studies.starts import start_rows
 from DiffusionSegmentResearch.studies.voxel_features import FeatureSource, tiles, whole_scan_table
 from numpy.typing import NDArray
@@ -40,10 +40,10 @@ def phantom_case(seed: int) -> Case:
     phantom = make_phantom(seed=seed, spacing_mm=SPACING)
     grid = model_grid(Volume(phantom.image, phantom.index_to_lps), spacing=SPACING)
     image = windowed(grid.to_grid(phantom.image), (-125.0, 275.0))
-    found = grid.labels_to_grid(phantom.labels)
-    labels = np.select([found == 1, found == 6], [1, 2], 0).astype(np.uint8)
-    places = np.stack(np.meshgrid(*[np.arange(n) * 6.0 for n in image.shape], indexing="ij"))
-    centred = places - places.mean(axis=(1, 2, 3), keepdims=True)
+    organs = grid.labels_to_grid(phantom.labels)
+    labels = np.select([organs == 1, organs == 6], [1, 2], 0).astype(np.uint8)
+    positions = np.stack(np.meshgrid(*[np.arange(n) * 6.0 for n in image.shape], indexing="ij"))
+    centred = positions - positions.mean(axis=(1, 2, 3), keepdims=True)
     return Case(f"phantom_{seed}", image, labels, grid, coordinates=centred[::-1].astype(np.float16))
 
 
@@ -69,12 +69,12 @@ def under_test(description: ModelDescription) -> RefinerUnderTest:
     return RefinerUnderTest("tiny", description, backbone, refiner)
 
 
-def test_tiles_show_every_body_voxel_once_and_in_place(cases: list[Case]) -> None:
-    seen = np.zeros(cases[0].image.shape, int)
-    for tile, local, place in tiles(cases[0], FeatureSource(None)):
-        assert np.array_equal(tile.image[0, 0].numpy()[tuple(local.T)], cases[0].image[tuple(place.T)])
-        seen[tuple(place.T)] += 1
-    assert np.array_equal(seen, (cases[0].image > -0.95).astype(int))
+def test_tiles_cover_every_body_voxel_once(cases: list[Case]) -> None:
+    counts = np.zeros(cases[0].image.shape, int)
+    for tile, in_tile, in_case in tiles(cases[0], FeatureSource(None)):
+        assert np.array_equal(tile.image[0, 0].numpy()[tuple(in_tile.T)], cases[0].image[tuple(in_case.T)])
+        counts[tuple(in_case.T)] += 1
+    assert np.array_equal(counts, (cases[0].image > -0.95).astype(int))
 
 
 def test_every_second_voxel_is_tested_with_its_own_label(cases: list[Case]) -> None:
@@ -84,7 +84,7 @@ def test_every_second_voxel_is_tested_with_its_own_label(cases: list[Case]) -> N
     assert np.array_equal(np.bincount(table.labels), np.bincount(cases[0].labels[::2, ::2][body]))
 
 
-def test_probes_read_organs_off_intensity_and_place(cases: list[Case]) -> None:
+def test_probes_segment_organs_by_intensity_and_position(cases: list[Case]) -> None:
     cohort = Cohort(cases, 1, ORGANS)
     jobs = cross_validation_jobs(cohort, folds=2, heads=("nonlinear",))
     assert [job.test for job in jobs] == [(0,), (1,)]
@@ -107,7 +107,7 @@ def test_a_pointwise_probe_learns_a_level(probe: torch.nn.Module) -> None:
     assert float((probe.eval()(x).argmax(dim=1) == labels).float().mean()) > 0.9
 
 
-def test_schemes_run_from_where_they_were_trained() -> None:
+def test_chains_start_as_in_training() -> None:
     assert [chain.abar_start for chain in chains_of("deterministic", 0.2)] == [1.0]
     assert {chain.sampler for chain in chains_of("recycling", 0.2)} == {"ddim", "ddpm"}
     assert [chain.abar_start for chain in chains_of("standard", 0.2)] == [0.0, 0.2]
@@ -124,7 +124,7 @@ def test_recycling_rows_hold_every_step_and_case(cases: list[Case], description:
     assert sum(row.name.endswith("ensemble") for row in rows) == 2
 
 
-def test_start_rows_say_what_a_dropped_organ_gets_back(cases: list[Case], description: ModelDescription) -> None:
+def test_start_rows_hold_the_dice_of_a_dropped_organ(cases: list[Case], description: ModelDescription) -> None:
     prior = prior_of(cases[0])
     assert organ_dropped(prior, 1)[1].max() == 0
     np.testing.assert_allclose(organ_dropped(prior, 1).sum(axis=0), prior.sum(axis=0), atol=2e-3)
@@ -135,7 +135,7 @@ def test_start_rows_say_what_a_dropped_organ_gets_back(cases: list[Case], descri
     assert rows[1].numbers == {}
 
 
-def test_few_labels_leave_a_frozen_backbone_as_it_was_and_train_the_others(cases: list[Case], tmp_path: Path) -> None:
+def test_few_labels_keep_a_frozen_backbone_and_train_the_others(cases: list[Case], tmp_path: Path) -> None:
     torch.manual_seed(1)
     pretrained = Backbone(CHANNELS)
     before = {name: value.clone() for name, value in pretrained.state_dict().items()}
@@ -146,7 +146,7 @@ def test_few_labels_leave_a_frozen_backbone_as_it_was_and_train_the_others(cases
     assert [(row.name, row.x) for row in rows] == [(f"{start.name}, 1 labelled", 1) for start in starts]
     assert all(row.dice is not None and set(row.dice) == {"phantom_1"} for row in rows)
     assert all(torch.equal(value, before[name]) for name, value in pretrained.state_dict().items())
-    moved = {
+    changed = {
         folder.name: any(
             not torch.equal(value, before[name.removeprefix("backbone.")])
             for name, value in torch.load(folder / "checkpoint.pt", weights_only=True)["network"].items()
@@ -154,10 +154,10 @@ def test_few_labels_leave_a_frozen_backbone_as_it_was_and_train_the_others(cases
         )
         for folder in tmp_path.iterdir()
     }
-    assert moved == {"from-scratch-1": True, "diffusion-fine-tuned-1": True, "diffusion-frozen-1": False}
+    assert changed == {"from-scratch-1": True, "diffusion-fine-tuned-1": True, "diffusion-frozen-1": False}
 
 
-def test_few_labels_go_on_from_their_checkpoints(cases: list[Case], tmp_path: Path) -> None:
+def test_few_labels_resume_from_their_checkpoints(cases: list[Case], tmp_path: Path) -> None:
     cohort, starts = Cohort(cases, 1, ORGANS), starts_of({"diffusion": Backbone(CHANNELS)}, seed=0)[:1]
     budget, checkpoint = Budget(steps=3), tmp_path / "from-scratch-1" / "checkpoint.pt"
     first = label_rows(starts, cohort, budget=budget, folder=tmp_path, labelled=(1,), patch=32)
@@ -166,21 +166,21 @@ def test_few_labels_go_on_from_their_checkpoints(cases: list[Case], tmp_path: Pa
     assert torch.load(checkpoint, weights_only=True)["seconds"] == spent
 
 
-def test_order_is_the_share_of_voxels_that_grow() -> None:
+def test_order_is_the_share_of_increasing_coordinates() -> None:
     z, y, x = torch.meshgrid(*[torch.arange(12.0)] * 3, indexing="ij")
     body = torch.ones(12, 12, 12, dtype=torch.bool)
     assert voxels_in_order(torch.stack([x, y, z]), body).tolist() == [1, 1, 1]
     assert voxels_in_order(torch.stack([x, -y, z]), body).tolist() == [1, 0, 1]
 
 
-def test_a_result_file_can_be_read_and_keeps_what_was_said(tmp_path: Path) -> None:
+def test_a_result_file_keeps_texts_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "study.json"
     rows = [StudyRow("a", dice={"case": organ_table([0.5, np.nan], ORGANS)}, numbers={"seconds": 2.0})]
-    described = {"order": 1, "title": "T", "question": "Q?", "protocol": "P", "command": "c", "seed": 0, "budget": "B"}
-    write_study(path, rows, **described)
+    description = StudyDescription(order=1, title="T", question="Q?", protocol="P", budget="B")
+    write_study(path, rows, description, command="c")
     raw = json.loads(path.read_text(encoding="utf-8"))
     assert raw["rows"][0]["dice"] == {"case": {"spleen": 0.5, "liver": None}}
     path.write_text(json.dumps({**raw, "answer": "Yes.", "shortfalls": ["few cases"]}), encoding="utf-8")
-    write_study(path, [replace(rows[0], name="b")], **described)
+    write_study(path, [replace(rows[0], name="b")], description, command="c")
     result = read_result(path)
     assert (result.answer, list(result.shortfalls), result.rows[0].name) == ("Yes.", ["few cases"], "b")

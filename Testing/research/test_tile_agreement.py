@@ -1,4 +1,4 @@
-"""Overlapping tiles: how well they agree is measured, and results do not show where they meet."""
+"""Agreement of overlapping tiles, and absence of seams in results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import real_data
 import torch
-from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
@@ -17,12 +16,13 @@ from DiffusionSegmentBackend.networks.norm import VOXEL, norm_layer
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
+from DiffusionSegmentResearch.cli.main import main
 from DiffusionSegmentResearch.evidence.results import read_result
 from DiffusionSegmentResearch.studies.tile_agreement import dice_in_overlaps, seam_ratio, tile_agreement
 from DiffusionSegmentResearch.studies.tiles import agreement_on_scan
 
 TILING = Tiling((16, 16, 56), (16, 16, 32))
-# On a low-dose scan that no training saw: 0.67 and 1.10, with a sharper blending 1.15.
+# On a low-dose scan that is in no training set: 0.67 and 1.10, with a sharper blending 1.15.
 MIN_DICE_OF_TILES = 0.6
 MAX_SEAM_RATIO = 1.3
 
@@ -31,18 +31,18 @@ def one_hot(labels: np.ndarray) -> torch.Tensor:
     return torch.nn.functional.one_hot(torch.from_numpy(labels).long(), 3).movedim(-1, 0).float()
 
 
-def test_tiles_that_say_the_same_agree_wholly() -> None:
+def test_identical_tiles_agree() -> None:
     whole = np.random.default_rng(0).integers(0, 3, TILING.shape)
-    found = tile_agreement(TILING, lambda _, tile: one_hot(whole[tile]), channels=3)
-    assert found.dice == 1
-    assert found.seam_ratio == pytest.approx(1, abs=0.1)
+    agreement = tile_agreement(TILING, lambda _, tile: one_hot(whole[tile]), channels=3)
+    assert agreement.dice == 1
+    assert agreement.seam_ratio == pytest.approx(1, abs=0.1)
 
 
-def test_tiles_that_disagree_about_a_label_do_not_agree_and_leave_a_seam() -> None:
-    """The first tile says that all is organ 1, the second organ 2."""
-    found = tile_agreement(TILING, lambda n, tile: one_hot(np.full((16, 16, 32), n + 1)), channels=3)
-    assert found.dice == 0
-    assert np.isnan(found.seam_ratio) or found.seam_ratio > 10
+def test_tiles_with_different_labels_disagree_and_have_a_seam() -> None:
+    """The first tile is all organ 1, the second organ 2."""
+    agreement = tile_agreement(TILING, lambda n, tile: one_hot(np.full((16, 16, 32), n + 1)), channels=3)
+    assert agreement.dice == 0
+    assert np.isnan(agreement.seam_ratio) or agreement.seam_ratio > 10
 
 
 def test_dice_in_overlaps_counts_voxels_of_the_overlap_alone() -> None:
@@ -63,7 +63,7 @@ def test_a_scan_of_one_tile_has_no_neighbours() -> None:
     assert np.isnan(seam_ratio(alone, np.ones((16, 16, 32), np.uint8)))
 
 
-def test_the_weight_passes_from_tile_to_tile_over_most_of_the_overlap() -> None:
+def test_blending_is_gradual_over_most_of_the_overlap() -> None:
     """Ten to ninety percent of the weight over ten voxels or more; a sharper blending shows as a straight edge."""
     tiling = Tiling((64, 64, 112), (64, 64, 64))
     (first, second) = tiling.tiles
@@ -73,15 +73,15 @@ def test_the_weight_passes_from_tile_to_tile_over_most_of_the_overlap() -> None:
 
 
 @pytest.mark.parametrize(("norm", "independent"), [("voxel", True), ("group", False)])
-def test_a_norm_of_each_voxel_makes_a_voxel_independent_of_what_lies_far_away(norm: str, independent: bool) -> None:
+def test_a_norm_of_each_voxel_makes_it_independent_of_distant_voxels(norm: str, independent: bool) -> None:
     torch.manual_seed(0)
     network = Segmenter(3, channels=(8, 8), stride=(1, 1, 1), fine="none", norm=norm).eval()
     image, coordinates = torch.randn(1, 1, 8, 8, 48), torch.randn(1, 3, 8, 8, 48)
     changed = image.clone()
     changed[..., 40:] = 5
     with torch.inference_mode():
-        here, there = (network(one, coordinates).fine[..., :16] for one in (image, changed))
-    assert torch.allclose(here, there, atol=1e-6) == independent
+        before, after = (network(one, coordinates).fine[..., :16] for one in (image, changed))
+    assert torch.allclose(before, after, atol=1e-6) == independent
 
 
 def test_a_norm_of_each_voxel_is_that_of_its_channels() -> None:
@@ -106,7 +106,7 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def scan() -> Volume:
-    """A slab of a real low-dose scan, of two tiles at 3 mm; the phantom where there is none."""
+    """A slab of a real low-dose scan, of two tiles at 3 mm; the phantom without real data."""
     folder = real_data.folder()
     if folder is None:
         phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
@@ -119,8 +119,8 @@ def scan() -> Volume:
 
 
 @pytest.mark.slow
-def test_tiles_agree_on_a_real_scan_and_the_result_shows_no_seams(model: Model, scan: Volume) -> None:
-    measured = agreement_on_scan(scan, model)
+def test_tiles_agree_on_a_real_scan_and_the_result_has_no_seams(model: Model, scan: Volume) -> None:
+    (measured,) = agreement_on_scan(scan, model)
     assert measured.dice >= MIN_DICE_OF_TILES
     assert measured.seam_ratio <= MAX_SEAM_RATIO
 

@@ -1,4 +1,4 @@
-"""The measures of uncertainty of one case, on maps whose quality is known."""
+"""Measures of uncertainty of one case, on maps of known quality."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def certain(labels: NDArray[np.uint8], confidence: float) -> NDArray[np.float32]
     return np.moveaxis(np.where(np.eye(14)[labels] > 0, confidence, rest), -1, 0).astype(np.float32)
 
 
-def test_a_right_and_certain_map_has_no_error_and_no_doubt(case: Case, model: Model) -> None:
-    found = case_measures(certain(case.labels, 0.999), case, model)
-    assert found["dice"][5] == 1
-    assert found["Brier"] < 1e-4
-    assert found["AURC"] == 0
-    assert found["shares"] == [1.0, 1.0, 1.0]
-    assert found["hits"] == [True]
+def test_a_correct_and_confident_map_has_no_error_and_no_uncertainty(case: Case, model: Model) -> None:
+    measures = case_measures(certain(case.labels, 0.999), case, model)
+    assert measures.dice[5] == 1
+    assert measures.brier < 1e-4
+    assert measures.aurc == 0
+    assert measures.error_shares == [1.0, 1.0, 1.0]
+    assert measures.covered == [True]
 
 
-def test_doubt_where_the_map_is_wrong_is_rewarded(case: Case, model: Model) -> None:
+def test_uncertainty_where_the_map_is_wrong_is_rewarded(case: Case, model: Model) -> None:
     wrong = case.labels.copy()
     wrong[6:8, 6:18, 6:18] = 0
-    sure, doubtful = certain(wrong, 0.95), certain(wrong, 0.95)
-    doubtful[:, 6:8, 6:18, 6:18] = 0.4 / 12
-    doubtful[0, 6:8, 6:18, 6:18] = 0.31
-    doubtful[6, 6:8, 6:18, 6:18] = 0.29
-    first, second = (case_measures(p, case, model) for p in (sure, doubtful))
-    assert second["dice"][5] == first["dice"][5] < 1
-    assert second["shares"][2] > 2 * first["shares"][2]
-    assert second["AURC"] < first["AURC"]
-    assert second["NLL"] < first["NLL"]
+    confident, uncertain = certain(wrong, 0.95), certain(wrong, 0.95)
+    uncertain[:, 6:8, 6:18, 6:18] = 0.4 / 12
+    uncertain[0, 6:8, 6:18, 6:18] = 0.31
+    uncertain[6, 6:8, 6:18, 6:18] = 0.29
+    first, second = (case_measures(p, case, model) for p in (confident, uncertain))
+    assert second.dice[5] == first.dice[5] < 1
+    assert second.error_shares[2] > 2 * first.error_shares[2]
+    assert second.aurc < first.aurc
+    assert second.nll < first.nll
 
 
 def test_an_overconfident_map_gets_a_high_temperature(case: Case) -> None:
@@ -58,7 +58,7 @@ def test_an_overconfident_map_gets_a_high_temperature(case: Case) -> None:
     assert temperature_of([case], [certain(case.labels, 0.6).astype(np.float16)]) < 1
 
 
-def test_a_calibrated_model_keeps_its_temperature_where_not_every_organ_was_drawn() -> None:
+def test_a_calibrated_model_keeps_its_temperature_on_partly_labelled_cases() -> None:
     random = np.random.default_rng(0)
     shape = (SIDE,) * 3
     likely = random.dirichlet((8.0, 2.0), size=SIDE**3).T.reshape(2, *shape)

@@ -32,14 +32,14 @@ from DiffusionSegmentBackend.training.teaching import (
     probe_from,
     teach,
 )
-from DiffusionSegmentResearch.studies.teaching import (
+from DiffusionSegmentResearch.studies.fine_tuning import (
+    FINE_TUNED,
     FROM_SCRATCH,
-    TAUGHT,
     Target,
+    fine_tuning_rows,
     parse_targets,
     scan_heights,
     target_rows,
-    teaching_rows,
 )
 from fixtures.teaching_models import BASE, install_base, labelled_phantom
 
@@ -347,8 +347,8 @@ def test_the_study_measures_taught_and_own_network_on_the_same_cases(
     write_volume(Volume(case.labels, case.volume.index_to_lps), files.label)
     tests = [load_case(files, base.description)]
     add_coordinates(tests, base.bodypart)
-    rows = teaching_rows(base, files, tests, [Target("liver", LIVER)], minutes=0.05)
-    assert [row.name for row in rows] == [TAUGHT, FROM_SCRATCH]
+    rows = fine_tuning_rows(base, files, tests, [Target("liver", LIVER)], minutes=0.05)
+    assert [row.name for row in rows] == [FINE_TUNED, FROM_SCRATCH]
     for row in rows:
         assert row.dice is not None
         score = row.dice["phantom"]["liver"]

@@ -1,4 +1,4 @@
-"""The command line of measuring: `diffusion-segment evaluate | compare`."""
+"""The command line of evaluation: `diffusion-segment evaluate | compare`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("a", type=Path, metavar="A.json", help="a result of `evaluate`")
     parser.add_argument("b", type=Path, metavar="B.json", help="another one; differences are B minus A")
     parser.add_argument(
-        "--variant", metavar="NAME|A,B", help="of both, or of A and B (default: what `segment` delivers)"
+        "--variant", metavar="NAME|A,B", help="of both, or of A and B (default: the output of `segment`)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write JSON, and a CSV file beside it")
     parser.set_defaults(run=_run_compare)

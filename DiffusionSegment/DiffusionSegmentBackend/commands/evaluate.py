@@ -1,4 +1,4 @@
-"""`diffusion-segment evaluate` and `compare`: folders and files at both ends of the evaluation."""
+"""`diffusion-segment evaluate` and `compare`: from folders and files to result files and tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluate_folders(
 def compare_files(
     a: Path, b: Path, *, variant_a: str | None = None, variant_b: str | None = None, output: Path | None = None
 ) -> None:
-    """Print how the evaluation `b` differs from `a`, and write it to `output` with a CSV file beside it, if given.
+    """Print the comparison of the evaluation `b` with `a`; if given, write it to `output` with a CSV file beside it.
 
     Raises:
         DiffusionSegmentError: as `read_evaluation` and `compare`; OPTION or OUTPUT_UNWRITABLE for the output.

@@ -1,1 +1,1 @@
-"""Measuring a model against labelled scans, in the scans' own geometry."""
+"""Evaluation of models on labelled scans, in the geometry of the scans."""

@@ -1,4 +1,4 @@
-"""What is measured on one labelled scan: pure functions of label maps and probabilities, organs by name."""
+"""Measures of one labelled scan, by organ: pure functions of label maps and probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..imaging.volume import Volume
-from ..metrics.metrics import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
+from ..metrics.overlap import centroid_values, count_labels, dice_of_vox2vec, errors_in_most_uncertain
 from ..metrics.surface import LabelSurfaces, surface_dice
 from ..pipeline.islands import pieces_of
 from ..pipeline.uncertainty import volume_interval_ml
@@ -23,7 +23,7 @@ ERROR_SHARES = (0.01, 0.02, 0.05)
 class OrganMeasures:
     """One organ of one case in one variant: Dice and surface Dice at 2 mm (0..1), volume in mL.
 
-    Dice is None where the truth does not show the organ; `dice_1x1x2mm` is None too where it was not asked for.
+    Dice is None if the organ is absent from the truth; `dice_1x1x2mm` is also None if it was not requested.
     """
 
     dice: float | None
@@ -33,12 +33,14 @@ class OrganMeasures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerMeasures:
-    """What is measured of the variant that `segment` delivers.
+class OutputMeasures:
+    """Further measures of the variant that `segment` outputs.
 
-    `intervals_ml`: the 90 % interval of each organ's volume. `errors_in_most_uncertain`: share of the wrong voxels
-    among the 1, 2 and 5 % most uncertain ones, by that share. `islands` taken out, and how many of them were mostly
-    the organ.
+    Attributes:
+        intervals_ml: 90 % interval of the volume of each organ.
+        errors_in_most_uncertain: share of the wrong voxels among the 1, 2 and 5 % most uncertain ones, by that share.
+        islands_taken_out: number of removed islands.
+        islands_mostly_organ: number of removed islands that mostly belong to the organ.
     """
 
     intervals_ml: Mapping[str, tuple[float, float]]
@@ -49,10 +51,17 @@ class AnswerMeasures:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseMeasures:
-    """All measures of one case, for the organs that were drawn in it; `true_ml` is 0 for one that the scan lacks.
+    """All measures of one case, for the organs that were annotated in it.
 
-    `variants`: variant -> organ -> measures. `answer` is None where the delivered variant was not asked for.
-    `body_coordinates_mm`: coordinates x, y, z of the body-part network at the organ's centroid, None without one.
+    Attributes:
+        name: name of the case.
+        image: path of the scan.
+        label: path of its label map.
+        true_ml: true volume of each organ, 0 for one that is absent from the scan.
+        variants: variant -> organ -> measures.
+        output: further measures of the output variant, None if it was not requested.
+        body_coordinates_mm: coordinates x, y, z of the body-part network at the centroid of each organ, None if absent.
+        seconds: seconds by stage.
     """
 
     name: str
@@ -60,14 +69,14 @@ class CaseMeasures:
     label: str
     true_ml: Mapping[str, float]
     variants: Mapping[str, Mapping[str, OrganMeasures]]
-    answer: AnswerMeasures | None
+    output: OutputMeasures | None
     body_coordinates_mm: Mapping[str, tuple[float, float, float] | None]
     seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Truth:
-    """The true labels (k, j, i) of a scan in its own geometry; `organs` are the label values drawn, with their names.
+    """The true labels (k, j, i) of a scan; `organs` maps the annotated label values to their names.
 
     What does not depend on the prediction is computed once for all variants.
     """
@@ -88,18 +97,18 @@ class Truth:
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each organ that was drawn."""
+        """Volume of each annotated organ."""
         counts = np.bincount(self.labels.ravel(), minlength=self.classes)
         return {name: float(counts[value]) * self.volume.voxel_ml for value, name in self.organs.items()}
 
     def surfaces_of(self, labels: NDArray[np.uint8]) -> LabelSurfaces:
-        """Surfaces of another map of the same geometry."""
+        """Surfaces of another label map with the same geometry."""
         x, y, z = (float(length) for length in self.volume.spacing)
         return LabelSurfaces(labels, self.classes, (z, y, x))
 
 
 def measure_labels(predicted: NDArray[np.uint8], truth: Truth, *, vox2vec: bool) -> dict[str, OrganMeasures]:
-    """Measures of a label map (k, j, i) by organ; `vox2vec` adds the Dice of its protocol."""
+    """Measures of a label map (k, j, i) by organ; `vox2vec` adds Dice by its protocol."""
     counts = count_labels(predicted, truth.labels, truth.classes)
     surface = surface_dice(truth.surfaces_of(predicted), truth.surfaces)
     resampled = (
@@ -126,16 +135,20 @@ def volume_intervals(
 
 
 def error_shares(uncertainty: NDArray[np.float32], wrong: NDArray[np.bool_]) -> dict[str, float]:
-    """Share (0..1) of the wrong voxels among the most uncertain ones, by how many of these are looked at."""
+    """Share (0..1) of the wrong voxels among the most uncertain ones, by their share."""
     return {str(share): errors_in_most_uncertain(uncertainty, wrong, share=share) for share in ERROR_SHARES}
 
 
 def island_counts(
     islands: NDArray[np.uint8], truth: NDArray[np.uint8], offset: tuple[int, int, int], organs: Mapping[int, str]
 ) -> tuple[int, int]:
-    """How many pieces of drawn organs were taken out, and how many of them were mostly the organ.
+    """Number of removed islands of annotated organs, and of those that mostly belong to the organ.
 
-    `islands` (z, y, x) begins at voxel `offset` of the grid on which `truth` (z, y, x) lies.
+    Args:
+        islands: label values of the removed islands (z, y, x).
+        truth: true labels (z, y, x) on the whole grid.
+        offset: first voxel of `islands` in `truth`.
+        organs: names of the annotated label values.
     """
     pieces = [(value, voxels + np.array(offset)) for value, voxels in pieces_of(islands) if value in organs]
     right = sum(np.mean(truth[tuple(voxels.T)] == value) > 0.5 for value, voxels in pieces)
@@ -145,7 +158,7 @@ def island_counts(
 def coordinates_at_centroids(
     coordinates_mm: NDArray[np.float32], truth: NDArray[np.uint8], classes: int, organs: Mapping[int, str]
 ) -> dict[str, tuple[float, float, float] | None]:
-    """Body coordinates x, y, z in mm at the centroid of each organ of `truth` (z, y, x), None for one it lacks."""
+    """Body coordinates x, y, z in mm at the centroid of each organ of `truth` (z, y, x), None if absent."""
     values = centroid_values(coordinates_mm, truth, classes)
     return {name: _point(values[value - 1]) for value, name in organs.items()}
 
@@ -156,5 +169,5 @@ def _point(row: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, fl
 
 
 def _number(value: float) -> float | None:
-    """None for NaN, which JSON does not have."""
+    """None for NaN, which is not valid JSON."""
     return None if np.isnan(value) else float(value)

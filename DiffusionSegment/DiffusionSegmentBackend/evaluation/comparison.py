@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from DiffusionSegmentBackend.evaluation.scores import Scores, shared_case_means
-
 from ..errors import DiffusionSegmentError, ErrorCode
+from .scores import Scores, shared_case_means
 from .statistics import PairedDifference, holm_adjusted, paired_difference
 from .stored_evaluation import StoredEvaluation
 from .summary import DICE, LEVEL, ROUNDS, SEED, SURFACE_DICE, VOX2VEC_DICE
 
-# True volumes of one label map are equal but for rounding to 0.01 mL.
+# Stored true volumes of the same label map differ only by rounding to 0.01 mL.
 _SAME_ML = 0.011
 
 
@@ -33,7 +32,7 @@ class ComparedScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """B held against A over the cases that both have; `rows` by measure, that of all organs first."""
+    """Comparison of B with A over their common cases; `rows` by measure, that of all organs first."""
 
     a: StoredEvaluation
     b: StoredEvaluation
@@ -48,11 +47,11 @@ class Comparison:
 def compare(
     a: StoredEvaluation, b: StoredEvaluation, *, variant_a: str | None = None, variant_b: str | None = None
 ) -> Comparison:
-    """Compare a variant of each; None for the one that `segment` delivers. Cases and organs are paired by name.
+    """Compare a variant of each, None for the one that `segment` outputs; cases and organs are paired by name.
 
     Raises:
-        DiffusionSegmentError: OPTION for a variant that a file does not hold; INPUT_VALUES for files without a case or
-            an organ in common, and where a case of one name has other true volumes in the two.
+        DiffusionSegmentError: OPTION for a variant that is not in its file; INPUT_VALUES for files without a common
+            case or organ, and for a case with different true volumes in the two files.
     """
     names = a.checked_variant(variant_a), b.checked_variant(variant_b)
     cases = tuple(case for case in a.cases if case in b.cases)
@@ -96,7 +95,7 @@ def _check_same_truth(a: StoredEvaluation, b: StoredEvaluation, cases: tuple[str
 
 
 def _rows(a: Scores, b: Scores, organs: tuple[str, ...]) -> list[ComparedScore]:
-    """The row of all organs and one of each organ that a case of both shows; none where no organ is."""
+    """The row of all organs, and one for each organ with a score in a case of both; empty without any."""
     means = shared_case_means(a, b)
     if not means:
         return []

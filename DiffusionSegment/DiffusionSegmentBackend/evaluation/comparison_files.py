@@ -1,4 +1,4 @@
-"""A comparison on disk: strict JSON, and a CSV of one row a measure and organ."""
+"""A comparison on disk: strict JSON, and a CSV file with a row per measure and organ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DIGITS = 4
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Write the JSON file and the CSV file beside it, both or none.
+    """Write the JSON file and the CSV file beside it, both or neither.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.

@@ -16,7 +16,6 @@ from ..datasets.labelled_cases import CaseFiles, drawn_values, read_case_labels
 from ..imaging.volume import Volume
 from ..imaging.volume_io import read_volume
 from ..models.model import Model, weights_sha256
-from ..pipeline.islands import remove_islands
 from ..pipeline.memory import memory_errors
 from ..pipeline.options import options_for_scan, resolve
 from ..pipeline.restore import restore_labels, restore_map
@@ -25,9 +24,9 @@ from ..pipeline.session import Session
 from ..pipeline.uncertainty import entropy
 from ..schema.run_options import RunOptions, RunPlan
 from .case_measures import (
-    AnswerMeasures,
     CaseMeasures,
     OrganMeasures,
+    OutputMeasures,
     Truth,
     coordinates_at_centroids,
     error_shares,
@@ -42,9 +41,9 @@ _AIR_HU = -120
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model reached on labelled scans; `answer` is the variant that `segment` delivers.
+    """Measures of a model on labelled scans.
 
-    `vox2vec` says whether Dice was measured by that protocol as well.
+    `output_variant` is the variant that `segment` outputs; `vox2vec`, whether Dice was also measured by that protocol.
     """
 
     model: str
@@ -53,14 +52,14 @@ class Evaluation:
     run: RunPlan
     organs: tuple[str, ...]
     variants: tuple[str, ...]
-    answer: str
+    output_variant: str
     vox2vec: bool
     cases: tuple[CaseMeasures, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """Which variants are measured, None for all, and whether Dice is also measured as in vox2vec."""
+    """The variants to measure, None for all, and whether to measure Dice also by the protocol of vox2vec."""
 
     variants: tuple[str, ...] | None = None
     vox2vec: bool = False
@@ -73,7 +72,7 @@ def evaluate(
     *,
     measured: EvaluationOptions | None = None,
 ) -> Evaluation:
-    """Run a model on labelled scans and measure it. Every label map is checked before the first run.
+    """Run a model on labelled scans and measure it; all label maps are checked before the first run.
 
     Raises:
         DiffusionSegmentError: OPTION, TRAINING_DATA, OUT_OF_MEMORY, and what reading a scan raises.
@@ -94,7 +93,7 @@ def evaluate(
         run=run,
         organs=tuple(label.name for label in model.description.labels),
         variants=variants,
-        answer=variants_of(model)[-1],
+        output_variant=variants_of(model)[-1],
         vox2vec=measured.vox2vec,
         cases=tuple(cases),
     )
@@ -108,53 +107,68 @@ def _read(model: Model, scan: CaseFiles) -> tuple[Volume, Truth]:
     return volume, Truth(Volume(labels, volume.index_to_lps), model.description.classes, organs)
 
 
+@dataclass(frozen=True)
+class _CaseRun:
+    """A finished run on one labelled scan; `true_on_grid` (z, y, x) are the true labels on the model's grid."""
+
+    volume: Volume
+    truth: Truth
+    session: Session
+    true_on_grid: NDArray[np.uint8]
+
+
 def _measure_case(
     model: Model, scan: CaseFiles, options: RunOptions, variants: Sequence[str], *, vox2vec: bool
 ) -> CaseMeasures:
     volume, truth = _read(model, scan)
     session = open_session(volume, model, replace(options_for_scan(options), force=True), keep_islands=True)
     began = time.perf_counter()
-    on_grid = session.grid.labels_to_grid(truth.labels)
-    measures: dict[str, dict[str, OrganMeasures]] = {}
-    answer = None
+    run = _CaseRun(volume, truth, session, session.grid.labels_to_grid(truth.labels))
     with torch.inference_mode(), memory_errors():
-        for name in variants:
-            probabilities = variant_probabilities(session.prediction, name)
-            islands = remove_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
-            labels = restore_labels(probabilities, session.prediction.offset, session.grid)
-            measures[name] = measure_labels(labels, truth, vox2vec=vox2vec)
-            if name == variants_of(model)[-1]:
-                taken_out, right = island_counts(islands, on_grid, session.prediction.offset, truth.organs)
-                answer = AnswerMeasures(
-                    intervals_ml=volume_intervals(probabilities, _grid_voxel_ml(session), truth.organs),
-                    errors_in_most_uncertain=_error_shares(probabilities, labels, truth, volume, session),
-                    islands_taken_out=taken_out,
-                    islands_mostly_organ=right,
-                )
+        measured = {name: _measure_variant(run, model, name, vox2vec=vox2vec) for name in variants}
     coordinates = coordinates_at_centroids(
-        session.prediction.coordinates_mm.numpy(), on_grid, truth.classes, truth.organs
+        session.prediction.coordinates_mm.numpy(), run.true_on_grid, truth.classes, truth.organs
     )
     return CaseMeasures(
         name=scan.name,
         image=str(scan.image.resolve()),
         label=str(scan.label.resolve()),
         true_ml=truth.volumes_ml,
-        variants=measures,
-        answer=answer,
+        variants={name: organs for name, (organs, _) in measured.items()},
+        output=next((output for _, output in measured.values() if output is not None), None),
         body_coordinates_mm=coordinates,
         seconds={**session.seconds, "measure": round(time.perf_counter() - began, 3)},
     )
 
 
-def _grid_voxel_ml(session: Session) -> float:
-    return float(np.prod(session.grid.spacing)) / 1000.0
+def _measure_variant(
+    run: _CaseRun, model: Model, name: str, *, vox2vec: bool
+) -> tuple[dict[str, OrganMeasures], OutputMeasures | None]:
+    """Measures by organ, and for the variant that `segment` outputs those of its uncertainty and islands."""
+    session = run.session
+    probabilities = variant_probabilities(session.prediction, name)
+    islands = remove_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
+    labels = restore_labels(probabilities, session.prediction.offset, session.grid)
+    organs = measure_labels(labels, run.truth, vox2vec=vox2vec)
+    return organs, _measure_output(run, probabilities, labels, islands) if name == variants_of(model)[-1] else None
 
 
-def _error_shares(
-    probabilities: Tensor, labels: NDArray[np.uint8], truth: Truth, volume: Volume, session: Session
-) -> dict[str, float]:
-    """In the body alone; an organ that nobody drew counts as background on both sides."""
-    body = volume.array > _AIR_HU
-    uncertainty = restore_map(entropy(probabilities).numpy(), session.prediction.offset, session.grid)
-    drawn = np.isin(np.arange(truth.classes), list(truth.organs))
-    return error_shares(uncertainty[body], (np.where(drawn[labels], labels, 0) != truth.labels)[body])
+def _measure_output(
+    run: _CaseRun, probabilities: Tensor, labels: NDArray[np.uint8], islands: NDArray[np.uint8]
+) -> OutputMeasures:
+    session, truth = run.session, run.truth
+    removed, mostly_organ = island_counts(islands, run.true_on_grid, session.prediction.offset, truth.organs)
+    return OutputMeasures(
+        intervals_ml=volume_intervals(probabilities, session.grid.voxel_ml, truth.organs),
+        errors_in_most_uncertain=_error_shares(run, probabilities, labels),
+        islands_taken_out=removed,
+        islands_mostly_organ=mostly_organ,
+    )
+
+
+def _error_shares(run: _CaseRun, probabilities: Tensor, labels: NDArray[np.uint8]) -> dict[str, float]:
+    """Shares within the body; an organ that was not annotated in the case counts as background in both maps."""
+    body = run.volume.array > _AIR_HU
+    uncertainty = restore_map(entropy(probabilities).numpy(), run.session.prediction.offset, run.session.grid)
+    annotated = np.isin(np.arange(run.truth.classes), list(run.truth.organs))
+    return error_shares(uncertainty[body], (np.where(annotated[labels], labels, 0) != run.truth.labels)[body])

@@ -1,4 +1,4 @@
-"""The result of `evaluate` on disk: strict JSON with organs and cases by name, and a CSV of one row a measure."""
+"""The result of `evaluate` on disk: strict JSON, and a CSV file with a row per case, organ and variant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import __version__
 from ..datasets.labelled_folders import FolderCases
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import staged_file
-from .case_measures import AnswerMeasures, CaseMeasures, OrganMeasures
+from .case_measures import CaseMeasures, OrganMeasures, OutputMeasures
 from .evaluate import Evaluation
 from .summary import (
     DICE,
@@ -21,11 +21,11 @@ from .summary import (
     SEED,
     SURFACE_DICE,
     VOX2VEC_DICE,
-    AnswerSummary,
     Estimate,
     OrganSummary,
+    OutputSummary,
     body_coordinate_spread,
-    summarise_answer,
+    summarise_output,
     summarise_variant,
 )
 
@@ -39,7 +39,7 @@ _SCORE_DIGITS, _ML_DIGITS = 4, 2
 
 
 def check_output(path: Path) -> None:
-    """Refuse a name of the JSON file that is also that of the CSV file beside it, or a folder.
+    """Check that the name of the JSON file differs from that of its CSV file and is not a folder.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -56,7 +56,7 @@ def csv_path(path: Path) -> Path:
 
 
 def write_evaluation(path: Path, evaluation: Evaluation, folders: list[FolderCases], *, part: str | None) -> None:
-    """Write the JSON file and the CSV file beside it, both or none.
+    """Write the JSON file and the CSV file beside it, both or neither.
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL.
@@ -72,7 +72,7 @@ def write_pair(path: Path, values: dict[str, Any], table: str) -> None:
     """
     text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     with staged_file(path) as json_file, staged_file(csv_path(path)) as csv_file:
-        # Bytes of file names that are no letters become '?'.
+        # Undecodable bytes of file names become '?'.
         csv_file.write_bytes(table.encode("utf-8", errors="replace"))
         json_file.write_bytes(text.encode("utf-8", errors="replace"))
 
@@ -87,14 +87,16 @@ def csv_text(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
-    """One row a case, organ and variant; organs that nobody drew in a case have none."""
-    return csv_text(CSV_COLUMNS, [row for case in evaluation.cases for row in _csv_rows(case, evaluation.answer)])
+    """One row per case, annotated organ and variant."""
+    return csv_text(
+        CSV_COLUMNS, [row for case in evaluation.cases for row in _csv_rows(case, evaluation.output_variant)]
+    )
 
 
-def _csv_rows(case: CaseMeasures, answer: str) -> list[dict[str, Any]]:
+def _csv_rows(case: CaseMeasures, output_variant: str) -> list[dict[str, Any]]:
     rows = []
     for variant, organs in case.variants.items():
-        intervals = case.answer.intervals_ml if case.answer is not None and variant == answer else {}
+        intervals = case.output.intervals_ml if case.output is not None and variant == output_variant else {}
         for organ, one in organs.items():
             low, high = intervals.get(organ, (None, None))
             rows.append(
@@ -137,7 +139,7 @@ def evaluation_json(evaluation: Evaluation, folders: list[FolderCases], *, part:
         "cases": len(evaluation.cases),
         "organs": list(evaluation.organs),
         "variants": list(evaluation.variants),
-        "answer": evaluation.answer,
+        "answer": evaluation.output_variant,
         "bootstrap": {"level": LEVEL, "rounds": ROUNDS, "seed": SEED},
         "mean_dice": {variant: one[DICE] for variant, one in means.items()},
         "median_dice": {variant: _median(one.scores[DICE]) for variant, one in summaries.items()},
@@ -154,7 +156,7 @@ def evaluation_json(evaluation: Evaluation, folders: list[FolderCases], *, part:
             }
             for variant, one in summaries.items()
         },
-        **_answer_summary_json(summarise_answer(evaluation)),
+        **_output_summary_json(summarise_output(evaluation)),
         "bodypart_spread_mm": None if spread is None else [round(v, _SCORE_DIGITS) for v in spread],
         "by_case": {case.name: _case_json(case) for case in evaluation.cases},
     }
@@ -179,7 +181,7 @@ def _case_json(case: CaseMeasures) -> dict[str, Any]:
             variant: {organ: _organ_json(one) for organ, one in organs.items()}
             for variant, organs in case.variants.items()
         },
-        **_answer_json(case.answer),
+        **_output_json(case.output),
         "bodypart_at_centroids_mm": {
             organ: None if point is None else [round(value, 1) for value in point]
             for organ, point in case.body_coordinates_mm.items()
@@ -193,23 +195,23 @@ def _organ_json(one: OrganMeasures) -> dict[str, Any]:
     return scores if one.dice_1x1x2mm is None else {**scores, VOX2VEC_DICE: _score(one.dice_1x1x2mm)}
 
 
-def _answer_json(answer: AnswerMeasures | None) -> dict[str, Any]:
-    if answer is None:
+def _output_json(output: OutputMeasures | None) -> dict[str, Any]:
+    if output is None:
         return {}
     return {
-        "intervals_ml": {organ: [_ml(low), _ml(high)] for organ, (low, high) in answer.intervals_ml.items()},
-        "errors_in_most_uncertain": {k: _score(v) for k, v in answer.errors_in_most_uncertain.items()},
-        "islands": {"taken out": answer.islands_taken_out, "mostly the organ": answer.islands_mostly_organ},
+        "intervals_ml": {organ: [_ml(low), _ml(high)] for organ, (low, high) in output.intervals_ml.items()},
+        "errors_in_most_uncertain": {k: _score(v) for k, v in output.errors_in_most_uncertain.items()},
+        "islands": {"taken out": output.islands_taken_out, "mostly the organ": output.islands_mostly_organ},
     }
 
 
-def _answer_summary_json(answer: AnswerSummary | None) -> dict[str, Any]:
-    if answer is None:
+def _output_summary_json(output: OutputSummary | None) -> dict[str, Any]:
+    if output is None:
         return {}
     return {
-        "volume_interval_coverage": _score(answer.interval_coverage),
-        "errors_in_most_uncertain": {k: _score(v) for k, v in answer.errors_in_most_uncertain.items()},
-        "islands": {"taken out": answer.islands_taken_out, "mostly the organ": answer.islands_mostly_organ},
+        "volume_interval_coverage": _score(output.interval_coverage),
+        "errors_in_most_uncertain": {k: _score(v) for k, v in output.errors_in_most_uncertain.items()},
+        "islands": {"taken out": output.islands_taken_out, "mostly the organ": output.islands_mostly_organ},
     }
 
 

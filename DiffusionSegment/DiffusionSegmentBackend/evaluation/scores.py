@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-# Case -> organ -> score 0..1; an organ that the case does not show is left out.
+# Case -> organ -> score 0..1, without organs that are absent from the case.
 Scores = dict[str, dict[str, float]]
 
 
 def case_means(scores: Scores) -> dict[str, float]:
-    """Each case's mean over the organs it shows, 0..1; a case without any organ is left out."""
+    """Mean over the organs of each case, 0..1; cases without any organ are omitted."""
     return {case: float(np.mean(list(organs.values()))) for case, organs in scores.items() if organs}
 
 
 def shared_case_means(scores: Scores, reference: Scores) -> list[tuple[float, float]]:
-    """Pairs of case means over the cases and organs that both sides have, so that like is compared with like."""
+    """Pairs of case means over the cases and organs that are in both."""
     pairs = []
     for case in scores:
         organs = [organ for organ in scores[case] if organ in reference.get(case, {})]

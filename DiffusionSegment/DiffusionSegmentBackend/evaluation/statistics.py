@@ -1,4 +1,4 @@
-"""How sure a mean over a few cases is: the bootstrap interval of a mean, and of a paired difference."""
+"""Bootstrap intervals of means and of paired differences over cases, and their tests."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-# With fewer pairs p is above 0.1 even where every case points the same way (n = 4: 2 / 2**4), so it tells nothing.
-_FEWEST_PAIRS = 5
-# Differences that agree to this many decimals are ties: 0.3 - 0.2 and 0.2 - 0.1 differ in the last bit only.
+# With fewer pairs p is above 0.1 even if all differences have the same sign (n = 4: 2 / 2**4).
+_MIN_PAIRS = 5
+# Differences that are equal to this many decimals are ties: 0.3 - 0.2 and 0.2 - 0.1 differ in the last bit only.
 _DECIMALS = 12
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of a - b over the cases that both have, in the unit of the values; NaN without such a case."""
+    """Mean of a - b over the common cases, in the unit of the values; NaN without any."""
 
     mean: float
     low: float
@@ -27,12 +27,11 @@ class PairedDifference:
 
 
 def bootstrap_interval(
-    values: Sequence[float | None] | NDArray, *, level: float = 0.95, rounds: int = 2000, seed: int = 0
+    values: Sequence[float | None] | NDArray[np.float64], *, level: float = 0.95, rounds: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of `values`, one value a case, when cases are drawn anew with replacement.
+    """Percentile bootstrap interval of the mean of `values`, one per case.
 
-    None and NaN count as cases that were not measured. Without any case both bounds are NaN; with
-    one, they are its value.
+    None and NaN are omitted. Without any case both bounds are NaN; with one, they are its value.
 
     Raises:
         ValueError: `level` outside 0..1, `rounds` below 1, an infinite value, or more than one axis.
@@ -49,8 +48,8 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    a: Sequence[float | None] | NDArray,
-    b: Sequence[float | None] | NDArray,
+    a: Sequence[float | None] | NDArray[np.float64],
+    b: Sequence[float | None] | NDArray[np.float64],
     *,
     level: float = 0.95,
     rounds: int = 2000,
@@ -58,7 +57,7 @@ def paired_difference(
 ) -> PairedDifference:
     """a - b, where a[i] and b[i] are one case's values: mean, bootstrap interval and Wilcoxon's signed-rank p.
 
-    A pair with a None or NaN is left out. p (two-sided) is None with fewer than five pairs, or when no pair differs.
+    Pairs with None or NaN are omitted. p (two-sided) is None with fewer than five pairs, or if no pair differs.
 
     Raises:
         ValueError: `a` and `b` differ in length, or as for `bootstrap_interval`.
@@ -70,16 +69,15 @@ def paired_difference(
     differences = differences[~np.isnan(differences)]
     low, high = bootstrap_interval(differences, level=level, rounds=rounds, seed=seed)
     mean = float(differences.mean()) if differences.size else float("nan")
-    tested = differences.size >= _FEWEST_PAIRS and bool(np.any(differences))
+    tested = differences.size >= _MIN_PAIRS and bool(np.any(differences))
     p = float(wilcoxon(differences).pvalue) if tested else None
     return PairedDifference(mean=mean, low=low, high=high, p=p, n=int(differences.size))
 
 
 def holm_adjusted(probabilities: Sequence[float | None]) -> list[float | None]:
-    """p-values (0..1) adjusted for how many were computed, in their order; None stays None.
+    """p-values (0..1) adjusted for multiple testing, in their order; None stays None.
 
-    Holm 1979, "A simple sequentially rejective multiple test procedure": the chance of even one false rejection among
-    all of them stays below the level that the adjusted values are held against.
+    Holm 1979, "A simple sequentially rejective multiple test procedure", which controls the family-wise error rate.
     """
     known = sorted((p, index) for index, p in enumerate(probabilities) if p is not None)
     adjusted: list[float | None] = [None] * len(probabilities)
@@ -90,8 +88,8 @@ def holm_adjusted(probabilities: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _numbers(values: Sequence[float | None] | NDArray) -> NDArray[np.float64]:
-    """One axis of floats, None as NaN."""
+def _numbers(values: Sequence[float | None] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """A 1D array of floats, None as NaN."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or np.isinf(numbers).any():
         raise ValueError("Values must be a plain list of finite numbers, None or NaN.")

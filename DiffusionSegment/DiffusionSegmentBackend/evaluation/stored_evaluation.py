@@ -1,4 +1,4 @@
-"""Reading the result file of an evaluation, and a clear refusal of any other file."""
+"""The result file of an evaluation, read and validated."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from DiffusionSegmentBackend.evaluation.scores import Scores
-
 from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
 from .result_files import FORMAT, FORMAT_VERSION
+from .scores import Scores
 from .summary import DICE, SURFACE_DICE, VOX2VEC_DICE
 
 _NEXT_STEP = "Name JSON files that `evaluate` wrote."
@@ -24,26 +23,26 @@ class StoredEvaluation:
     path: Path
     model: str
     variants: tuple[str, ...]
-    answer: str
+    output_variant: str
     organs: tuple[str, ...]
     cases: dict[str, dict[str, dict[str, dict[str, float | None]]]]
     true_ml: dict[str, dict[str, float]]
 
     def scores(self, variant: str, measure: str) -> Scores:
-        """Case -> organ -> score 0..1 of a variant; what has no score is left out."""
+        """Case -> organ -> score 0..1 of a variant; organs without a score are omitted."""
         return {
             case: {o: value for o, one in variants[variant].items() if (value := one.get(measure)) is not None}
             for case, variants in self.cases.items()
         }
 
     def checked_variant(self, name: str | None) -> str:
-        """The variant of that name; for None the one that `segment` delivers, or else the last that was measured.
+        """The variant of that name; for None the one that `segment` outputs, or else the last that was measured.
 
         Raises:
-            DiffusionSegmentError: OPTION for a variant that the file does not hold.
+            DiffusionSegmentError: OPTION for a variant that is not in the file.
         """
         if name is None:
-            return self.answer if self.answer in self.variants else self.variants[-1]
+            return self.output_variant if self.output_variant in self.variants else self.variants[-1]
         if name not in self.variants:
             if len(self.variants) > 1:
                 raise unknown_name(f"variant in {self.path}", name, self.variants)
@@ -56,8 +55,8 @@ def read_evaluation(path: Path) -> StoredEvaluation:
     """Read and check a result file.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE for what is not strict JSON, INPUT_VALUES for a file of
-            another kind, of an older or newer version, or with values that are none.
+        DiffusionSegmentError: INPUT_MISSING; INPUT_UNREADABLE for invalid JSON; INPUT_VALUES for a file of another kind
+            or version, or with invalid values.
     """
     raw = _load(path)
     _check_format(raw, path)
@@ -66,7 +65,7 @@ def read_evaluation(path: Path) -> StoredEvaluation:
             path=path,
             model=str(raw["model"]),
             variants=tuple(str(name) for name in raw["variants"]),
-            answer=str(raw["answer"]),
+            output_variant=str(raw["answer"]),
             organs=tuple(str(name) for name in raw["organs"]),
             cases={str(name): _variants(case, raw["variants"]) for name, case in raw["by_case"].items()},
             true_ml={

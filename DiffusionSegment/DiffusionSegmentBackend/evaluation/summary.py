@@ -27,9 +27,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class OrganSummary:
-    """One organ in one variant over the cases in which it was drawn; volumes are means in mL.
+    """One organ in one variant over the cases in which it was annotated; volumes are means in mL.
 
-    `scores` by measure, None where no case shows the organ. `mean_absolute_error_ml` is that of the volume.
+    `scores` by measure, None if no case shows the organ. `mean_absolute_error_ml` is that of the volume.
     """
 
     scores: dict[str, Estimate | None]
@@ -47,8 +47,8 @@ class VariantSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerSummary:
-    """The uncertainty of the delivered variant, over all cases; None without any case or organ to measure."""
+class OutputSummary:
+    """Uncertainty and islands of the output variant over all cases; coverage is None without any organ."""
 
     interval_coverage: float | None
     errors_in_most_uncertain: dict[str, float]
@@ -57,7 +57,7 @@ class AnswerSummary:
 
 
 def estimate(values: Iterable[float | None]) -> Estimate | None:
-    """Of one value a case, None for a case that has none; None without any value."""
+    """The estimate from one value per case, None for a missing one; None without any value."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -66,12 +66,12 @@ def estimate(values: Iterable[float | None]) -> Estimate | None:
 
 
 def measures_of(evaluation: Evaluation) -> tuple[str, ...]:
-    """Names of the scores that an evaluation holds."""
+    """Names of the scores of an evaluation."""
     return (DICE, SURFACE_DICE, VOX2VEC_DICE) if evaluation.vox2vec else (DICE, SURFACE_DICE)
 
 
 def summarise_variant(evaluation: Evaluation, variant: str) -> VariantSummary:
-    """Estimates over all cases and by organ; an organ that was drawn in no case is left out."""
+    """Estimates over all cases and by organ; organs without annotation in any case are omitted."""
     measures = measures_of(evaluation)
     return VariantSummary(
         scores={m: estimate(_case_mean(case, variant, m) for case in evaluation.cases) for m in measures},
@@ -83,32 +83,32 @@ def summarise_variant(evaluation: Evaluation, variant: str) -> VariantSummary:
     )
 
 
-def summarise_answer(evaluation: Evaluation) -> AnswerSummary | None:
-    """None where the delivered variant was not measured."""
-    answers = [(case, case.answer) for case in evaluation.cases if case.answer is not None]
-    if not answers:
+def summarise_output(evaluation: Evaluation) -> OutputSummary | None:
+    """The summary of the output variant; None if it was not measured."""
+    outputs = [(case, case.output) for case in evaluation.cases if case.output is not None]
+    if not outputs:
         return None
     hits = [
         low <= case.true_ml[organ] <= high
-        for case, answer in answers
-        for organ, (low, high) in answer.intervals_ml.items()
+        for case, output in outputs
+        for organ, (low, high) in output.intervals_ml.items()
         if case.true_ml[organ] > 0
     ]
-    return AnswerSummary(
+    return OutputSummary(
         interval_coverage=float(np.mean(hits)) if hits else None,
         errors_in_most_uncertain={
-            str(share): float(np.mean([answer.errors_in_most_uncertain[str(share)] for _, answer in answers]))
+            str(share): float(np.mean([output.errors_in_most_uncertain[str(share)] for _, output in outputs]))
             for share in ERROR_SHARES
         },
-        islands_taken_out=sum(answer.islands_taken_out for _, answer in answers),
-        islands_mostly_organ=sum(answer.islands_mostly_organ for _, answer in answers),
+        islands_taken_out=sum(output.islands_taken_out for _, output in outputs),
+        islands_mostly_organ=sum(output.islands_mostly_organ for _, output in outputs),
     )
 
 
 def body_coordinate_spread(cases: Sequence[CaseMeasures], organs: Iterable[str]) -> tuple[float, float, float] | None:
-    """Deviation over cases of the body coordinate at an organ's centroid, median over organs: x, y, z in mm.
+    """Standard deviation over cases of the body coordinate at an organ's centroid, median over organs: x, y, z in mm.
 
-    None where no organ shows in two cases.
+    None if no organ is in two cases.
     """
     spreads = []
     for organ in organs:
@@ -122,7 +122,7 @@ def body_coordinate_spread(cases: Sequence[CaseMeasures], organs: Iterable[str])
 
 
 def _case_mean(case: CaseMeasures, variant: str, measure: str) -> float | None:
-    """Mean over the organs that the case shows."""
+    """Mean over the organs of the case."""
     values = [score for organ in case.variants[variant].values() if (score := getattr(organ, measure)) is not None]
     return float(np.mean(values)) if values else None
 

@@ -16,7 +16,7 @@ from .summary import (
     OrganSummary,
     VariantSummary,
     measures_of,
-    summarise_answer,
+    summarise_output,
     summarise_variant,
 )
 
@@ -26,7 +26,7 @@ NOTHING = "–"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, the first one to the left, the others to the right."""
+    """Columns of equal width, the first one left-aligned, the others right-aligned."""
     lines = [header, *rows]
     widths = [max(len(line[n]) for line in lines) for n in range(len(header))]
     aligned = [
@@ -37,14 +37,14 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def evaluation_text(evaluation: Evaluation, folders: Sequence[FolderCases]) -> str:
-    """A row a variant over all cases, then a row an organ of the variant that `segment` delivers."""
+    """A row per variant over all cases, then a row per organ of the variant that `segment` outputs."""
     summaries = {variant: summarise_variant(evaluation, variant) for variant in evaluation.variants}
-    shown = evaluation.answer if evaluation.answer in summaries else evaluation.variants[-1]
+    shown = evaluation.output_variant if evaluation.output_variant in summaries else evaluation.variants[-1]
     parts = [
         f"{evaluation.model} {evaluation.version}, {_cases(len(evaluation.cases))}",
         _variant_table(evaluation, summaries),
         _organ_table(evaluation, shown, summaries[shown]),
-        *_answer_lines(evaluation),
+        *_output_lines(evaluation),
         *_notes(evaluation, folders),
     ]
     return "\n\n".join(parts)
@@ -73,14 +73,14 @@ def _organ_row(organ: str, one: OrganSummary, measures: Sequence[str]) -> list[s
     return [organ, *scores, f"{one.predicted_ml:.1f}", f"{one.true_ml:.1f}", str(dice.cases if dice else 0)]
 
 
-def _answer_lines(evaluation: Evaluation) -> list[str]:
-    answer = summarise_answer(evaluation)
-    if answer is None or answer.interval_coverage is None:
+def _output_lines(evaluation: Evaluation) -> list[str]:
+    output = summarise_output(evaluation)
+    if output is None or output.interval_coverage is None:
         return []
-    shares = _listed(f"{100 * float(share):g}" for share in answer.errors_in_most_uncertain)
-    wrong = _listed(f"{100 * value:.0f}" for value in answer.errors_in_most_uncertain.values())
+    shares = _listed(f"{100 * float(share):g}" for share in output.errors_in_most_uncertain)
+    wrong = _listed(f"{100 * value:.0f}" for value in output.errors_in_most_uncertain.values())
     return [
-        f"The 90 % volume intervals hold {100 * answer.interval_coverage:.0f} % of the true volumes.\n"
+        f"The 90 % volume intervals hold {100 * output.interval_coverage:.0f} % of the true volumes.\n"
         f"The {shares} % most uncertain voxels of the body hold {wrong} % of the wrong ones."
     ]
 
@@ -103,7 +103,7 @@ def _notes(evaluation: Evaluation, folders: Sequence[FolderCases]) -> list[str]:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """What is compared, and a table a measure: all organs first, then each organ."""
+    """The compared files, and a table per measure: all organs first, then each organ."""
     a, b = comparison.a, comparison.b
     left_out = [
         f"Only in {name}: {_named(cases)}."
@@ -167,6 +167,6 @@ def _cases(count: int) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """The first names, and how many there are beside them."""
+    """The first five names, and the number of the others."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

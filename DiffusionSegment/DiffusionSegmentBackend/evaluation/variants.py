@@ -1,4 +1,4 @@
-"""The segmentations of one run that are measured beside each other, by name."""
+"""Variants of the segmentation of one run, by name."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ PROBE, REFINER, ENSEMBLE, SEGMENTER = "probe", "refiner", "ensemble", "segmenter
 
 
 def variants_of(model: Model) -> tuple[str, ...]:
-    """Names of a model's variants; the last is the one that `segment` delivers."""
+    """Names of a model's variants; the last is the one that `segment` outputs."""
     if model.refiner is not None:
         return PROBE, REFINER, ENSEMBLE
     return (PROBE,) if PROBE in model.description.needed_networks else (SEGMENTER,)
 
 
 def chosen_variants(model: Model, names: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of the model's variants that are named, in the model's order; all for None.
+    """The named variants in the order of `variants_of`; all for None.
 
     Raises:
-        DiffusionSegmentError: OPTION for a name that the model does not have.
+        DiffusionSegmentError: OPTION for an unknown name.
     """
     known = variants_of(model)
     unknown = [name for name in names or () if name not in known]
@@ -38,13 +38,13 @@ def chosen_variants(model: Model, names: Sequence[str] | None) -> tuple[str, ...
 
 
 def variant_probabilities(prediction: Prediction, name: str) -> Tensor:
-    """Probabilities (classes, z, y, x) of a variant in memory of their own, float32.
+    """Probabilities (classes, z, y, x) of a variant as a new float32 tensor.
 
-    The mean of the refiner's samples is what the ensemble (Fu et al. 2023) holds beside the probe.
+    The mean of the refiner's samples is recovered from the ensemble (Fu et al. 2023), its weighted mean with the probe.
     """
     if name == ENSEMBLE:
         return prediction.ensemble.float().clone()
-    before = prediction.pre.float()
+    pre = prediction.pre.float()
     if name == REFINER:
-        return (prediction.ensemble.float() - (1 - ENSEMBLE_WEIGHT) * before) / ENSEMBLE_WEIGHT
-    return before.clone()
+        return (prediction.ensemble.float() - (1 - ENSEMBLE_WEIGHT) * pre) / ENSEMBLE_WEIGHT
+    return pre.clone()

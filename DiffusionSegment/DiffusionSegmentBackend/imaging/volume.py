@@ -173,6 +173,11 @@ class Grid:
     index_to_lps: NDArray[np.float64]
     native_to_grid: NDArray[np.float64] | None = None
 
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(np.prod(self.spacing)) / 1000.0
+
     def lps(self, zyx: NDArray[Any]) -> NDArray[np.float64]:
         """LPS mm of grid indices (..., 3) given as z, y, x."""
         xyz = np.asarray(zyx, dtype=np.float64)[..., ::-1]

@@ -1,4 +1,4 @@
-"""Whether confidences and uncertainties mean what they say: calibration, proper scores and the ranking of errors.
+"""Calibration of confidence and uncertainty: calibration error, proper scores and the ranking of errors.
 
 Voxel lists are (classes, N) and (N,); volumes are (classes, z, y, x) and (z, y, x). Probabilities lie in 0..1 and sum
 to 1 over the classes. A measure over no voxels is NaN.
@@ -21,19 +21,19 @@ def boundary_band(
 ) -> NDArray[np.bool_]:
     """Voxels of `labels` (z, y, x) at most `width_mm` from a boundary between two labels; `spacing` (z, y, x) in mm.
 
-    The distance is Euclidean and ends at the centre of the nearest voxel that shares a face with another label, on
-    either side: half a voxel short of the face itself. A map of one label has no band.
+    The distance is Euclidean, to the centre of the nearest voxel that shares a face with another label: half a voxel
+    less than to the face itself. A map of one label has no band.
     """
     at_boundary = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         ahead = np.moveaxis(labels, axis, 0)
-        marked = np.moveaxis(at_boundary, axis, 0)
+        boundary = np.moveaxis(at_boundary, axis, 0)
         differs = ahead[1:] != ahead[:-1]
-        marked[1:] |= differs
-        marked[:-1] |= differs
+        boundary[1:] |= differs
+        boundary[:-1] |= differs
     if not at_boundary.any():
         return at_boundary
-    # Nothing outside this box can lie in the band, and the distance transform costs time for every voxel it is given.
+    # The band lies in this box; restricting the distance transform to it saves time.
     box = []
     for axis, step in enumerate(spacing):
         others = tuple(a for a in range(labels.ndim) if a != axis)
@@ -48,7 +48,7 @@ def boundary_band(
 def expected_calibration_error(
     confidence: NDArray[np.floating], correct: NDArray[np.bool_], *, bins: int = 15
 ) -> float:
-    """Mean gap (0..1) between the confidence in the top label and how often it is right.
+    """Mean gap (0..1) between confidence and accuracy of the most probable label.
 
     Guo et al. 2017, "On calibration of modern neural networks", eq. 3: `bins` equal intervals of confidence (0..1),
     each closed above, weighted by the voxels in them. Both arrays cover the same voxels.
@@ -57,7 +57,7 @@ def expected_calibration_error(
         return float("nan")
     values = confidence.ravel().astype(np.float64)
     bin_of = np.clip(np.ceil(values * bins).astype(np.intp) - 1, 0, bins - 1)
-    # Voxels in the bin times |accuracy - confidence| is the difference of two sums, which an empty bin leaves at 0.
+    # Voxels in the bin times |accuracy - confidence| is a difference of sums, which is 0 for an empty bin.
     gaps = np.bincount(bin_of, correct.ravel().astype(np.float64) - values, minlength=bins)
     return float(np.abs(gaps).sum() / values.size)
 
@@ -72,7 +72,7 @@ def band_ece(
 ) -> float:
     """Expected calibration error in the boundary band of the true `labels` (z, y, x); `spacing` (z, y, x) in mm.
 
-    Away from boundaries nearly every voxel is right and certain, which would hide any gap in an average over all.
+    Away from boundaries nearly all voxels are correct and confident, which would hide a gap in an average over all.
     """
     band = boundary_band(labels, spacing, width_mm=width_mm)
     chosen = probabilities[:, band]
@@ -105,14 +105,14 @@ def negative_log_likelihood(probabilities: NDArray[np.floating], labels: NDArray
 def area_under_risk_coverage(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
     """Error rate (0..1, lower is better) among the k most confident of N voxels, averaged over k = 1..N.
 
-    AURC of Geifman and El-Yaniv 2017, "Selective classification for deep neural networks". Any `confidence` that
-    ranks the voxels will do, such as a negated uncertainty.
+    AURC of Geifman and El-Yaniv 2017, "Selective classification for deep neural networks". Only the order of
+    `confidence` matters; it may be a negated uncertainty.
     """
     if confidence.size == 0:
         return float("nan")
     _, group_of, sizes = np.unique(-confidence.ravel(), return_inverse=True, return_counts=True)
     wrong = np.bincount(group_of.ravel(), ~correct.ravel().astype(bool), minlength=len(sizes))
-    # Saturated softmax ties many voxels: each takes the error rate of its tie, which is the mean over all orders.
+    # Saturated softmax ties many voxels: each has the error rate of its tie, the mean over all orders.
     errors = np.cumsum(np.repeat(wrong / sizes, sizes))
     return float(np.mean(errors / np.arange(1, len(errors) + 1)))
 
@@ -120,14 +120,14 @@ def area_under_risk_coverage(confidence: NDArray[np.floating], correct: NDArray[
 def fit_temperature(
     logits: NDArray[np.floating], labels: NDArray[np.integer], *, weights: NDArray[np.floating] | None = None
 ) -> float:
-    """Temperature in 0.2..5 that makes softmax(logits / temperature) most likely to show `labels`.
+    """Temperature in 0.2..5 that maximises the likelihood of `labels` under softmax(logits / temperature).
 
-    Guo et al. 2017, section 4.2. `logits` (classes, N) may be log-probabilities; `weights` (N,), not negative,
-    counts some voxels more than others. Works on a copy in float64: a million voxels are plenty.
+    Guo et al. 2017, section 4.2. `logits` (classes, N) may be log-probabilities; `weights` (N,) are not negative.
+    Computed on a copy in float64, for which a million voxels suffice.
     """
     if labels.size == 0:
         raise ValueError("A temperature cannot be fitted to no voxels.")
-    # Subtracting the largest logit changes no probability and keeps exp from overflowing at low temperatures.
+    # Subtracting the largest logit prevents overflow of exp at low temperatures and changes no probability.
     shifted = logits.astype(np.float64)
     shifted -= shifted.max(axis=0)
     of_label = _of_label(shifted, labels)
@@ -138,25 +138,26 @@ def fit_temperature(
         return float(np.average(nll, weights=weights))
 
     low, high = np.log(TEMPERATURE_RANGE)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(optimum.x))
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.floating]:
     """Probabilities (classes, ...) raised to 1 / temperature and scaled to sum to 1, in their own precision.
 
-    It equals dividing the logits by the temperature (Guo et al. 2017, section 4.2): above 1 softens, below 1 sharpens.
+    Equivalent to dividing the logits by the temperature (Guo et al. 2017, section 4.2): above 1 softens, below 1
+    sharpens.
     """
-    # With the largest at 1 no power can bring all classes down to 0.
+    # Scaled to a maximum of 1, so that no power underflows in all classes.
     powers = (probabilities / probabilities.max(axis=0)) ** probabilities.dtype.type(1 / temperature)
     scaled: NDArray[np.floating] = powers / powers.sum(axis=0)
     return scaled
 
 
 def rank_correlation(uncertainty: NDArray[np.floating], dice: NDArray[np.floating]) -> float:
-    """Spearman's rank correlation (-1..1) of one uncertainty and one Dice per case; good uncertainty nears -1.
+    """Spearman's rank correlation (-1..1) of uncertainty and Dice, one pair per case; ideally -1.
 
-    Pairs with a NaN are left out; NaN if fewer than three are left or if either side is constant.
+    Pairs with NaN are omitted; NaN with fewer than three pairs or if either side is constant.
     """
     kept = ~(np.isnan(uncertainty) | np.isnan(dice))
     first, second = uncertainty[kept], dice[kept]

@@ -1,4 +1,4 @@
-"""Agreement of organ surfaces within a tolerance in mm."""
+"""Normalised surface Dice at a tolerance in mm."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from monai.metrics.utils import get_code_to_measure_table
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from ..imaging.volume import Box
+
 ROUNDING_MM = 1e-6
 
-Box = tuple[slice, slice, slice]
 Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class SurfaceElements:
-    """Elements of a surface, each between eight voxels: `indices` (n, 3) of their first one, `areas` (n,) in mm2."""
+    """Surface elements, each between eight voxels.
+
+    Attributes:
+        indices: index (n, 3) of the first of the eight voxels.
+        areas: area (n,) in mm2.
+    """
 
     indices: NDArray[np.intp]
     areas: NDArray[np.float64]
 
     def area_near(self, other: SurfaceElements, offsets: NDArray[np.intp]) -> float:
-        """Area in mm2 of the elements that are one of `offsets` (m, 3), nearest first, away from one of `other`."""
+        """Area in mm2 of the elements at one of `offsets` (m, 3), nearest first, from an element of `other`."""
         low = other.indices.min(axis=0) - offsets.max(axis=0)
         high = other.indices.max(axis=0) - offsets.min(axis=0)
         candidates = np.flatnonzero(np.all((self.indices >= low) & (self.indices <= high), axis=1))
-        # As wide again on either side as the largest offset, so that no step from within leaves the box.
+        # Padded by the largest offset on either side, so that no step leaves the box.
         corner, shape = low + offsets.min(axis=0), high - low + 1 + np.ptp(offsets, axis=0)
         occupied = np.zeros(shape, bool)
         occupied[tuple((other.indices - corner).T)] = True
@@ -46,36 +52,36 @@ class SurfaceElements:
 
 
 class LabelSurfaces:
-    """The surfaces of labels 1..classes-1 of one map (z, y, x) with `spacing` (z, y, x) in mm, each computed once."""
+    """Surfaces of labels 1..classes-1 of a label map (z, y, x) with `spacing` (z, y, x) in mm, each computed once."""
 
     def __init__(self, labels: NDArray[np.uint8], classes: int, spacing: Spacing) -> None:
         self.labels, self.spacing = labels, spacing
         self._boxes: list[Box | None] = find_objects(labels, max_label=classes - 1)
-        self._known: dict[int, SurfaceElements | None] = {}
+        self._surfaces: dict[int, SurfaceElements | None] = {}
 
     @property
     def values(self) -> range:
-        """The labels."""
+        """The label values."""
         return range(1, len(self._boxes) + 1)
 
     def of(self, value: int) -> SurfaceElements | None:
-        """The surface of label `value`; None where no voxel has it."""
-        if value not in self._known:
+        """The surface of label `value`; None where the label is absent."""
+        if value not in self._surfaces:
             box = self._boxes[value - 1]
-            self._known[value] = None if box is None else _surface_in(self.labels, value, box, self.spacing)
-        return self._known[value]
+            self._surfaces[value] = None if box is None else _surface_in(self.labels, value, box, self.spacing)
+        return self._surfaces[value]
 
 
 def surface_dice(predicted: LabelSurfaces, truth: LabelSurfaces, *, tolerance_mm: float = 2.0) -> NDArray[np.float64]:
     """Normalised surface Dice (0..1) of labels 1..classes-1 of two maps of the same shape and spacing.
 
-    Share of the area of both surfaces that lies within `tolerance_mm` of the other one: Nikolov et al. 2018, "Deep
+    The share of the area of both surfaces that lies within `tolerance_mm` of the other one: Nikolov et al. 2018, "Deep
     learning to achieve clinically applicable segmentation of head and neck anatomy for radiotherapy". NaN for a label
-    that the truth does not show, 0 for one that only the prediction lacks. The values are those of MONAI's
+    that is absent from the truth, 0 for one that is absent from the prediction alone. Equal to MONAI's
     `compute_surface_dice` with sub-voxel areas, without its convolution of dense volumes in floating point.
 
-    All elements lie on one lattice, so that the elements within the tolerance are those at a fixed list of offsets:
-    looking these up takes the place of a distance transform.
+    All elements lie on one lattice, so the elements within the tolerance are at a fixed list of offsets, which are
+    looked up instead of computing a distance transform.
     """
     scores = np.full(len(truth.values), np.nan)
     offsets = offsets_within(tolerance_mm, truth.spacing)
@@ -105,9 +111,9 @@ def surface_dice_by_label(
 
 
 def offsets_within(tolerance_mm: float, spacing: Spacing) -> NDArray[np.intp]:
-    """Steps (m, 3) along z, y, x on a lattice of `spacing` in mm that lead at most `tolerance_mm` away, nearest first.
+    """Offsets (m, 3) along z, y, x on a lattice of `spacing` in mm, at most `tolerance_mm` long, shortest first.
 
-    A nanometre is allowed for rounding: points on a lattice of 0.7 mm, say, are only so precise.
+    A nanometre is allowed for rounding.
     """
     limit = tolerance_mm + ROUNDING_MM
     axes = [np.arange(-int(limit // step), int(limit // step) + 1) for step in spacing]
@@ -120,19 +126,19 @@ def offsets_within(tolerance_mm: float, spacing: Spacing) -> NDArray[np.intp]:
 
 @lru_cache(maxsize=8)
 def _area_table(spacing: Spacing) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Area in mm2 by code (256,), and what each of the eight voxels adds to the code (2, 2, 2)."""
+    """Area in mm2 by neighbour code (256,), and the weight of each of the eight voxels in the code (2, 2, 2)."""
     areas, weights = (t.cpu().numpy() for t in get_code_to_measure_table(spacing))
     return areas.astype(np.float64), weights.reshape(2, 2, 2).astype(np.uint8)
 
 
 def _surface_in(labels: NDArray[np.uint8], value: int, box: Box, spacing: Spacing) -> SurfaceElements:
-    """Surface of label `value`, all of which lies in `box`.
+    """Surface of label `value`, whose voxels all lie in `box`.
 
-    An element lies between eight voxels. Which of them show the label is its code (0..255), and marching cubes give
-    each code its area in mm2.
+    An element lies between eight voxels. Its code (0..255) has a bit for each of them with the label, and marching
+    cubes give the area in mm2 of each code.
     """
     areas, weights = _area_table(spacing)
-    # The margin also closes a surface that the edge of the volume cuts.
+    # Padding closes a surface at the edge of the volume.
     mask = np.pad(labels[box] == value, 1).view(np.uint8)
     depth, height, width = (size - 1 for size in mask.shape)
     codes = np.zeros((depth, height, width), np.uint8)

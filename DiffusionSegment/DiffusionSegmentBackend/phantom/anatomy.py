@@ -1,7 +1,7 @@
 """The phantom's abdominal organs. Positions, sizes and values follow published normal ranges of adults.
 
-Millimetres in the frame of `phantom_canvas`: x left, y back, z up, origin on the aorta between the kidneys. Each
-function draws one group of organs; what is drawn later lies in front of what is there already.
+Millimetres in the frame of `canvas`: x left, y back, z up, origin on the aorta between the kidneys. Each function draws
+one group of organs over those drawn before.
 """
 
 from __future__ import annotations

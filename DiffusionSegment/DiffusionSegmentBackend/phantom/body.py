@@ -1,6 +1,6 @@
 """The phantom's frame: trunk wall, fat, muscles, spine, ribs, lungs, heart and table.
 
-Millimetres in the body frame of `phantom_canvas`.
+Millimetres in the body frame of `canvas`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Tissues:
 
 @dataclass(frozen=True)
 class Trunk:
-    """Distances that everything else refers to, over the whole canvas.
+    """Distances to the layers of the trunk over the whole canvas, to which all other shapes refer.
 
     `muscle` to the outside of the muscular wall, `cavity` to its inside, `skin` to the body's surface; `front` and
     `back` are 1 straight ahead and behind, 0 at the sides.
@@ -71,7 +71,7 @@ class Trunk:
         reach = np.sqrt(canvas.x**2 + dy**2) + 1e-3
         ray = (np.abs(canvas.x / width) ** 2.4 + np.abs(dy / depth) ** 2.4) ** np.float32(1 / 2.4) + 1e-6
         muscle = reach - reach / ray
-        front, back = np.clip(-dy / reach, 0, 1), np.clip(dy / reach, 0, 1)
+        front, back = (np.clip(side, 0, 1).astype(np.float32, copy=False) for side in (-dy / reach, dy / reach))
         groove = np.exp(-((canvas.x / 22) ** 2))
         navel = np.exp(-(canvas.x**2 + (canvas.z + 62) ** 2) / 60) * front
         below_skin = fat_mm * more_fat * (0.85 + 0.35 * back - 0.5 * back**2 * groove - 0.75 * navel) + 2.0
@@ -82,7 +82,7 @@ class Trunk:
 
 
 def draw_wall(canvas: Canvas, trunk: Trunk, tissues: Tissues) -> None:
-    """Muscular wall, fat below the skin, skin, and the air around; clears what stuck out of the abdominal cavity."""
+    """Muscular wall, fat below the skin, skin, and the surrounding air, over all that extends beyond the cavity."""
     everything = canvas.whole()
     lateral = 1 - np.maximum(trunk.front, trunk.back) ** 4
     layers = np.exp(-(((trunk.muscle + 5) / 0.9) ** 2)) + np.exp(-(((trunk.muscle + 9) / 0.9) ** 2))

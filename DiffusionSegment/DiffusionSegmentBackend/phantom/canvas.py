@@ -1,4 +1,4 @@
-"""The drawing board of the phantom: smooth shapes given by signed distances, painted with partial volume.
+"""The canvas of the phantom: smooth shapes given by signed distances, painted with partial volume.
 
 All lengths are millimetres in the phantom's own body frame: x to the patient's left, y to the back, z to the head; the
 origin lies on the aorta halfway between the kidneys. Distances are negative inside a shape.
@@ -7,23 +7,24 @@ origin lies on the aorta halfway between the kidneys. Distances are negative ins
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 Field: TypeAlias = NDArray[np.float32]
-Box: TypeAlias = tuple[slice, slice, slice]
+# Coordinates x, y, z of the columns, rows and slices of a grid, in mm.
+Axes: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 _FAR = np.float32(1e3)
 _HALO_MM = 5.0
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box of the canvas: its place in the arrays and the body coordinates of its voxels, each (k, j, i) in mm."""
+    """A box of the canvas: its slices, and the body coordinates of its voxels, each (k, j, i) in mm."""
 
-    box: Box
+    box: tuple[slice, slice, slice]
     x: Field
     y: Field
     z: Field
@@ -32,14 +33,16 @@ class Region:
 class Canvas:
     """Hounsfield units and labels on a voxel grid, with the body coordinates of every voxel.
 
-    `axes` are the undisturbed coordinates (x, y, z) of the grid's columns, rows and slices; `warp_mm` bounds the smooth
-    displacement field that makes every patient a little different. `rng` shapes the anatomy, `noise` what depends on
-    the grid, so that one anatomy can be drawn at several spacings.
+    Args:
+        axes: coordinates x, y, z of the grid's columns, rows and slices, before the displacement.
+        warp_mm: bound of the smooth displacement field that varies the anatomy.
+        rng: generator of the anatomy.
+        noise: generator of what depends on the grid, so that one anatomy can be drawn at several spacings.
     """
 
     def __init__(
         self,
-        axes: tuple[NDArray, NDArray, NDArray],
+        axes: Axes,
         *,
         warp_mm: float,
         rng: np.random.Generator,
@@ -52,9 +55,9 @@ class Canvas:
         bends = [waves(axes, rng, amplitude=warp_mm, wavelength=(110.0, 320.0), count=5) for _ in range(3)]
         self._reach = [float(np.abs(bend).max()) + _HALO_MM + self.edge_mm for bend in bends]
         x, y, z = (np.asarray(axis, dtype=np.float32) for axis in axes)
-        self.x = bends[0] + x
-        self.y = bends[1] + y[:, None]
-        self.z = bends[2] + z[:, None, None]
+        self.x: Field = bends[0] + x
+        self.y: Field = bends[1] + y[:, None]
+        self.z: Field = bends[2] + z[:, None, None]
         self.hu = np.full(self.shape, -1000.0, dtype=np.float32)
         self.labels = np.zeros(self.shape, dtype=np.uint8)
         self.texture = smooth_noise(self.shape, noise, sigma=[3.5 / s for s in reversed(spacing)])
@@ -75,10 +78,10 @@ class Canvas:
     def paint(
         self, region: Region, distance: Field, hu: Field | float, *, label: int | None = 0, texture: float = 0.0
     ) -> None:
-        """Blend `hu` into the image where `distance` is negative, half a voxel softly at the rim.
+        """Blend `hu` into the image where `distance` is negative, with partial volume at the boundary.
 
-        `label` is written where more than half of a voxel is covered; 0 clears it, None leaves what is there.
-        `texture` is the standard deviation in HU of the tissue's own, smooth irregularity.
+        `label` is written where more than half of a voxel is covered; None keeps the present label. `texture` is the
+        standard deviation in HU of a smooth random variation of the tissue.
         """
         cover = np.clip(0.5 - distance / self.edge_mm, 0.0, 1.0)
         image = self.hu[region.box]
@@ -108,7 +111,13 @@ class Canvas:
 
 
 def capsule(
-    at: Region, start: NDArray, end: NDArray, start_radius: float, end_radius: float, *, flat: float = 1.0
+    at: Region,
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    start_radius: float,
+    end_radius: float,
+    *,
+    flat: float = 1.0,
 ) -> Field:
     """Distance to a straight piece of tube whose radius changes evenly from one end to the other."""
     axis = end - start
@@ -139,17 +148,19 @@ def ellipsoid(at: Region, centre: ArrayLike, radii: ArrayLike, *, tilt: float = 
 
 
 def union(a: Field, b: Field, *, blend_mm: float) -> Field:
-    """Both shapes, their seam rounded over `blend_mm`."""
+    """Smooth union of two shapes, rounded over `blend_mm`."""
     overlap = np.maximum(blend_mm - np.abs(a - b), 0.0)
     return np.minimum(a, b) - overlap * overlap / (4 * blend_mm)
 
 
 def cut(shape: Field, away: Field, *, blend_mm: float = 2.0) -> Field:
-    """`shape` without `away`, with a rounded edge."""
+    """Smooth difference `shape` minus `away`, rounded over `blend_mm`."""
     return -union(-shape, away, blend_mm=blend_mm)
 
 
-def smooth_path(points: NDArray, radii: NDArray, *, step_mm: float) -> tuple[NDArray, NDArray]:
+def smooth_path(
+    points: NDArray[np.float64], radii: NDArray[np.float64], *, step_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A Catmull-Rom curve through `points` (n, 3) in steps of about `step_mm`, with the radius at each step."""
     knots = np.column_stack([points, radii])
     knots = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
@@ -164,7 +175,7 @@ def smooth_path(points: NDArray, radii: NDArray, *, step_mm: float) -> tuple[NDA
 
 
 def waves(
-    axes: tuple[NDArray, NDArray, NDArray],
+    axes: Axes,
     rng: np.random.Generator,
     *,
     amplitude: float,
@@ -184,7 +195,7 @@ def waves(
 
 
 def ripple(at: Region, rng: np.random.Generator, *, amplitude: float, wavelength: tuple[float, float]) -> Field:
-    """A bumpy surface: a random field over body coordinates to add to a distance, within +-`amplitude` mm."""
+    """A random field over body coordinates to add to a distance, within +-`amplitude` mm."""
     total = np.zeros(at.x.shape, dtype=np.float32)
     for _ in range(3):
         direction = rng.normal(size=3)

@@ -62,7 +62,7 @@ def make_phantom(
 
 
 def _draw(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Paint the patient from the inside of the belly outwards, then the organs that lie against the back."""
+    """Paint the patient from the abdominal cavity outwards, then the organs that lie against the back."""
     tissues = body.Tissues.draw(rng)
     trunk = body.Trunk.draw(canvas, rng)
     canvas.paint(canvas.whole(), np.full(canvas.shape, -10.0, dtype=np.float32), tissues.fat, texture=5.0)
@@ -88,7 +88,7 @@ def _draw(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _diaphragm(canvas: Canvas, at: Region, right_dome: Field) -> tuple[Region, Field]:
-    """Distance to what lies below the diaphragm: the liver, known in the box `at`, and the left dome."""
+    """Distance to the space below the diaphragm: the liver, given in the region `at`, and the left dome."""
     above = canvas.region((-400, -400, 15), (400, 400, 400))
     dome = body.left_dome(above)
     common = [slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(above.box, at.box, strict=True)]
@@ -108,4 +108,5 @@ def _scan(
     kernel_mm = rng.uniform(0.6, 1.0)
     blurred = ndimage.gaussian_filter(hu, kernel_mm / steps * (0.6, 1, 1), truncate=3)
     noise = smooth_noise(hu.shape, rng, sigma=list(kernel_mm / steps * (0.3, 1.0, 1.0)))
-    return np.clip(np.rint(blurred + noise * rng.uniform(8, 20)), -1024, 3071).astype(np.int16)
+    image: NDArray[np.int16] = np.clip(np.rint(blurred + noise * rng.uniform(8, 20)), -1024, 3071).astype(np.int16)
+    return image

@@ -13,7 +13,7 @@ from ..datasets.labelled_cases import CaseFiles, read_case_labels
 from ..datasets.volumes import TrainingVolume
 from ..imaging.volume import coarser_grid
 from ..imaging.volume_io import read_volume
-from ..metrics.metrics import dice_by_label
+from ..metrics.overlap import dice_by_label
 from ..models.manifest import ModelDescription
 from ..networks.bodypart import normalised
 from ..networks.precision import autocast

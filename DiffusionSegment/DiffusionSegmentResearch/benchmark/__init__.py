@@ -1,1 +1,1 @@
-"""What a click costs: our stages and memory, and other networks on the same scan by the same clock."""
+"""Inference time and memory of a segmentation by stage, beside other networks on the same scan."""

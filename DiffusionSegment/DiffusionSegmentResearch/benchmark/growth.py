@@ -1,4 +1,4 @@
-"""How time and memory grow with the scan and with the samples, as one picture."""
+"""A figure of time and memory over the number of slices and over K x S."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 
 
 def can_draw(rows: Sequence[BenchmarkRow]) -> bool:
-    """Whether there are two scans of ours at least."""
+    """Whether our own rows cover at least two scans."""
     return len({row.scan for row, _ in _ours(rows)}) > 1
 
 
@@ -32,22 +32,22 @@ def draw_growth(rows: Sequence[BenchmarkRow], path: Path) -> None:
     FigureCanvasAgg(figure)
     time, evaluations, memory = figure.subplots(1, 3)
     by_method, by_scan = _grouped(ours, lambda row, _: row.method), _grouped(ours, lambda row, _: row.scan[0])
-    for n, (method, found) in enumerate(by_method.items()):
+    for n, (method, group) in enumerate(by_method.items()):
         label = str(method).removeprefix("DiffusionSegment, ")
-        _line(time, n, label, [(row.scan[0], row.click_s) for row, _ in found])
-        _line(memory, n, label, [(row.scan[0], row.host_mb and row.host_mb / 1024) for row, _ in found])
-    for n, (slices, found) in enumerate(by_scan.items()):
-        _line(evaluations, n, f"{slices} slices", [(passes, row.click_s) for row, passes in found])
-    _dress(time, "slices of 512 x 512", "warm click, s")
-    _dress(evaluations, "K x S", "warm click, s")
-    _dress(memory, "slices of 512 x 512", "host memory, GiB")
-    # Without the program's version the bytes do not change with it.
+        _line(time, n, label, [(row.scan[0], row.click_s) for row, _ in group])
+        _line(memory, n, label, [(row.scan[0], row.host_mb and row.host_mb / 1024) for row, _ in group])
+    for n, (slices, group) in enumerate(by_scan.items()):
+        _line(evaluations, n, f"{slices} slices", [(passes, row.click_s) for row, passes in group])
+    _label_axes(time, "slices of 512 x 512", "warm click, s")
+    _label_axes(evaluations, "K x S", "warm click, s")
+    _label_axes(memory, "slices of 512 x 512", "host memory, GiB")
+    # Without the version of matplotlib in the metadata, the file is reproducible.
     figure.savefig(path, dpi=110, format="png", metadata={"Software": None})
 
 
 def _ours(rows: Sequence[BenchmarkRow]) -> list[tuple[BenchmarkRow, int]]:
     """Our rows, each with its K x S."""
-    return [(row, int(found[1]) * int(found[2])) for row in rows if (found := _OURS.match(row.method))]
+    return [(row, int(match[1]) * int(match[2])) for row in rows if (match := _OURS.match(row.method))]
 
 
 def _grouped(
@@ -64,7 +64,7 @@ def _line(axes: Axes, number: int, label: str, points: Sequence[tuple[float, flo
     axes.plot(*zip(*known, strict=True), "o-", color=_COLOURS[number % len(_COLOURS)], label=label)
 
 
-def _dress(axes: Axes, x_label: str, y_label: str) -> None:
+def _label_axes(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_xlim(left=0)

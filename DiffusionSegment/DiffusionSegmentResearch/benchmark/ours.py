@@ -1,4 +1,4 @@
-"""Our own clicks: the first one of a fresh process, and warm ones with K samples of S steps each."""
+"""Time of our own segmentations: a cold run in a new process, and warm runs with K samples of S steps each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ NETWORK_STAGES = ("bodypart", "features", "refine")
 
 @dataclass(frozen=True)
 class Click:
-    """What is kept of a run from scan to maps, which themselves would weigh on the next one's memory.
+    """Measures of one run; its maps are not kept, so that they do not count in the memory of the next run.
 
-    `stages_s` are seconds by stage, `preview_s` those until the preview lay in the scan's geometry; `body_shape` is the
-    box around the body (z, y, x) in voxels of the model's grid, `tiling` the tiles that the networks ran on, which
-    cover at least that.
+    Attributes:
+        stages_s: seconds by stage.
+        preview_s: seconds until the preview was resampled to the scan's geometry.
+        body_shape: size (z, y, x) of the box around the body in voxels of the model's grid.
+        tiling: the tiles that the networks ran on; they cover at least that box.
     """
 
     stages_s: dict[str, float]
@@ -37,7 +39,7 @@ class Click:
 
 
 def start_seconds() -> float:
-    """Seconds in which a fresh interpreter imports torch and the pipeline, as a worker does before its first run."""
+    """Seconds in which a new interpreter imports torch and the pipeline, as a worker does before its first run."""
     code = "import DiffusionSegmentBackend.pipeline.segment"
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], check=True)
@@ -52,10 +54,10 @@ def our_rows(
     seed: int,
     start_s: float | None = None,
 ) -> tuple[list[BenchmarkRow], Click]:
-    """One row for each (K, S), and the last click; the first click is that of the first configuration.
+    """One row for each (K, S), and the last run.
 
-    The first click is `start_s`, which `start_seconds` measured, and what follows in this process: weights, then the
-    run. It is left out where `start_s` is None. A scan is segmented whatever it looks like.
+    The time of a cold run is the sum of `start_s` (from `start_seconds`), loading the weights, and a run with the first
+    configuration; it is None where `start_s` is None. The scan's body part is not checked.
 
     Raises:
         DiffusionSegmentError: what `load` or the pipeline raise.
@@ -78,13 +80,15 @@ def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) ->
     options = SegmentOptions(samples=samples, steps=steps, seed=seed, force=True)
 
     def click() -> Click:
-        began, seen = time.perf_counter(), []
-        session = open_session(volume, model, options, preview=lambda labels: seen.append(time.perf_counter() - began))
+        began, previews_s = time.perf_counter(), []
+        session = open_session(
+            volume, model, options, preview=lambda labels: previews_s.append(time.perf_counter() - began)
+        )
         report = build_segmentation(session, model, bodypart=False).report
         z, y, x = session.prediction.pre.shape[1:]
         tiling = Tiling(session.prediction.tiled_shape, model.tile.voxels, step=model.tile.stride)
         stages = {name: s for name, s in report["timings_s"].items() if name != "total"}
-        return Click(stages, seen[0], (z, y, x), tiling)
+        return Click(stages, previews_s[0], (z, y, x), tiling)
 
     return measure(click, model.device)
 

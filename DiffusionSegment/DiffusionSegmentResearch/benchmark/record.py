@@ -1,4 +1,4 @@
-"""The file of a benchmark: one row a method and scan, and what is needed to run it again."""
+"""The result file of a benchmark: one row per method and scan, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ KIND = "benchmark"
 class BenchmarkRow:
     """One method on one scan.
 
-    `scan` is (slices, rows, columns); `spacing_mm` that of the network's grid. `tiles` counts the passes through a
-    network that a whole scan takes, `timed` those that the clock has seen: where they differ, `network_s` is the
-    time of one times `tiles`. `processor_s` is the processor time of the warm click, or where there is none of the
-    networks. `click_s` is a click with everything warm, from scan to maps; `first_click_s` one with a fresh
-    process; `preview_s` runs from the warm click to the preview, which the click's time includes. `stages_s` holds
-    the warm click's stages. None stands for what was not measured.
+    None stands for what was not measured.
+
+    Attributes:
+        scan: slices, rows and columns.
+        spacing_mm: spacing of the network's grid.
+        tiles: forward passes for the whole scan.
+        timed: forward passes that were timed; where fewer than `tiles`, `network_s` is extrapolated from them.
+        network_s: seconds in the networks.
+        click_s: seconds of a warm run from scan to maps.
+        first_click_s: seconds of a cold run in a new process.
+        preview_s: seconds of the warm run until the preview.
+        stages_s: seconds of the warm run by stage.
+        processor_s: processor time of the warm run, or of the networks where there is no warm run.
+        host_mb: peak resident memory.
+        device_mb: peak memory on the device.
+        load: load average of the machine.
     """
 
     method: str
@@ -44,7 +54,7 @@ class BenchmarkRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A whole run. `answer` and `ideas` are a person's words, `not_run` names what was left out."""
+    """All rows with their provenance. `answer` and `ideas` are written by hand; `not_run` names omitted scans."""
 
     command: str
     software: str
@@ -59,10 +69,10 @@ class Benchmark:
 
 
 def write_benchmark(path: Path, benchmark: Benchmark) -> None:
-    """Write the file in one move.
+    """Write the file atomically.
 
     Raises:
-        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an older file stays as it was.
+        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; an existing file is then unchanged.
     """
     write_text(path, json.dumps({"kind": KIND, **asdict(benchmark)}, indent=1, allow_nan=False) + "\n")
 
@@ -83,7 +93,7 @@ def read_benchmark(path: Path) -> Benchmark:
         ) from error
     except (OSError, ValueError) as error:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read as JSON: {error}.", hint="Write the file anew."
+            ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read as JSON: {error}.", hint="Write the file again."
         ) from error
     if not isinstance(raw, dict) or raw.get("kind") != KIND:
         raise _wrong(path, f'"kind" must be "{KIND}"')
@@ -91,13 +101,13 @@ def read_benchmark(path: Path) -> Benchmark:
     rows = values.get("rows")
     if not isinstance(rows, list) or not rows:
         raise _wrong(path, '"rows" must hold at least one row')
-    found = [_row(row, f"{path}, rows[{n}]") for n, row in enumerate(rows)]
+    parsed = [_row(row, f"{path}, rows[{n}]") for n, row in enumerate(rows)]
     _check_names(values, Benchmark, str(path))
-    return Benchmark(**{**values, "rows": found})
+    return Benchmark(**{**values, "rows": parsed})
 
 
 def joined(earlier: Benchmark, later: Benchmark) -> Benchmark:
-    """The rows of both by size of scan; a method that both measured on a scan keeps the later row."""
+    """The rows of both, sorted by size of scan; of two rows of one method and scan the later one is kept."""
     fresh = {(row.scan, row.method) for row in later.rows}
     kept = [row for row in earlier.rows if (row.scan, row.method) not in fresh]
     rows = sorted([*kept, *later.rows], key=lambda row: row.scan)
@@ -107,8 +117,8 @@ def joined(earlier: Benchmark, later: Benchmark) -> Benchmark:
     return replace(later, rows=rows, command="\n".join(commands), not_run=not_run)
 
 
-def check_same_geometry(earlier: Benchmark, later: Benchmark) -> None:
-    """Refuse to join what was measured by another program, with another model, or on another machine.
+def check_same_setup(earlier: Benchmark, later: Benchmark) -> None:
+    """Refuse to join rows of different software, models or machines.
 
     Raises:
         DiffusionSegmentError: OPTION.
@@ -119,7 +129,7 @@ def check_same_geometry(earlier: Benchmark, later: Benchmark) -> None:
             raise DiffusionSegmentError(
                 ErrorCode.OPTION,
                 f"The file was measured with the {name} {before}, this run has {now}.",
-                hint="Write another file, or measure everything anew without --add.",
+                hint="Write another file, or measure everything again without --add.",
             )
 
 
@@ -151,4 +161,4 @@ def _check_names(values: dict[str, Any], kind: type[Any], where: str) -> None:
 
 
 def _wrong(where: Path | str, problem: str) -> DiffusionSegmentError:
-    return DiffusionSegmentError(ErrorCode.INPUT_VALUES, f"{where}: {problem}.", hint="Write the file anew.")
+    return DiffusionSegmentError(ErrorCode.INPUT_VALUES, f"{where}: {problem}.", hint="Write the file again.")

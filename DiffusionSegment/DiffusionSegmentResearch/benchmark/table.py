@@ -1,4 +1,4 @@
-"""docs/PERFORMANCE.md from the file of a benchmark: one table of methods, one of our stages."""
+"""docs/PERFORMANCE.md from the result file of a benchmark: a table of methods and one of our stages."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _INTRODUCTION = """\
 This page is written by `make performance` from `{source}`. To change it, repeat the commands below, which write that
 file, and run `make performance` again; do not edit the page itself.
 
-How the numbers are formed: every scan is a phantom of 512 x 512 x N voxels over 360 mm, 3 mm thick with 100 slices, 1.5
-mm with 300 and 1 mm with 800, mirrored along the body beyond 300 mm; time does not depend on the anatomy. One clock
-measures all methods. A *warm click* is a segmentation from the scan in memory to the maps in its own geometry, with the
-model loaded; the *preview* comes on its way; a *first click* adds a fresh interpreter with its imports and the weights.
-*Networks* is the time inside the networks alone, the only one that can be compared between methods: the others'
-resampling to their grid and back is left out, which favours them. Only some tiles of the others were timed, after one
-that warms up: *timed tiles of all* says how many of how many, and their time is the median tile's times all tiles. They
-run with random weights, untrained, which does not change their time, on our box around the body, in tiles that overlap
-by half; *mirrored* means eight passes a tile. All networks compute in the precision that ours have on the device. Plain
-DDPM and PD-DDPM are counted evaluations of our own refiner on our tiles, each as long as one measured in our row. Host
-memory is the largest resident size of the whole process meanwhile; for a rival that of one tile, not of the scan.
-*Load* is the machine's load average when the row was measured: with {threads} threads, anything well above {threads}
-means that other programs took part of the time. *Processor* is the processor time of all threads, of the warm click or
-of a rival's networks: other programs change it little. The methods differ in grid and training, so this page says what
-a click costs and nothing about how good its answer is.
+Protocol: every scan is a phantom of 512 x 512 x N voxels over 360 mm, 3 mm thick with 100 slices, 1.5 mm with 300 and
+1 mm with 800, mirrored along the body beyond 300 mm; time does not depend on the anatomy. All methods are timed in the
+same way. A *warm click* is a segmentation from the scan in memory to the maps in its own geometry, with the model
+loaded; the *preview* is shown during it; a *first click* adds the start of a new interpreter, its imports and loading
+the weights. *Networks* is the time of the networks alone, the only one that is comparable between methods: resampling
+to the grid of another method and back is not included, which favours the other method. Of the other methods only some
+tiles were timed, after one warm-up tile: *timed tiles of all* gives their number, and the time is that of the median
+tile times the number of all tiles. They run with random weights, which does not change the time, on our box around the
+body, in tiles that overlap by half; *mirrored* means eight passes per tile. All networks compute in the precision that
+ours have on the device. Plain DDPM and PD-DDPM are extrapolated: evaluations of our own refiner on our tiles, each as
+long as one measured in our row. Host memory is the peak resident memory of the whole process; for a baseline that of
+one tile, not of the scan. *Load* is the load average of the machine when the row was measured: with {threads} threads,
+anything well above {threads} means that other programs took part of the time. *Processor* is the processor time of all
+threads, of the warm click or of a baseline's networks: other programs change it little. The methods differ in grid and
+training; this page gives the cost of a segmentation, not its quality.
 """
 
 
@@ -45,7 +45,7 @@ def write_performance_page(results: Path, output: Path) -> None:
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE or INPUT_VALUES for the file, OUTPUT_UNWRITABLE or
-            DISK_FULL for the page, which then stays as it was.
+            DISK_FULL for the page, which is then unchanged.
     """
     benchmark = read_benchmark(results)
     drawn = can_draw(benchmark.rows)
@@ -78,7 +78,7 @@ def page_text(benchmark: Benchmark, *, source: str, growth: str | None = None) -
 
 
 def method_table(rows: Sequence[BenchmarkRow]) -> str:
-    """One line a row, by scan; seconds, and MB of memory. A column in which nothing was measured is left out."""
+    """One line per row: seconds, and MB of memory. Columns without any value are omitted."""
     header = [
         *("scan", "method", "grid, mm", "timed tiles of all", "networks, s", "preview, s", "warm click, s"),
         *("first click, s", "processor, s", "host memory, MB", "device memory, MB", "load"),
@@ -103,7 +103,7 @@ def method_table(rows: Sequence[BenchmarkRow]) -> str:
 
 
 def stage_table(rows: Sequence[BenchmarkRow]) -> str:
-    """The stages of the rows that have any."""
+    """Seconds by stage of the rows that have them."""
     lines = [
         [
             f"{row.scan[1]} x {row.scan[2]} x {row.scan[0]}",

@@ -1,4 +1,4 @@
-"""One clock for all: seconds, peak memory of host and device, and how busy the machine was meanwhile."""
+"""Wall time, processor time, peak memory of host and device, and load average of a call."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _RESET_PEAK = "5"
 
 @dataclass(frozen=True)
 class Measured(Generic[Value]):
-    """What `measure` saw of one call.
+    """The result and the costs of one call.
 
-    `processor_s` sums the processor time of all threads of this process, which other programs on the machine hardly
-    change. `host_mb` is the largest resident size of this process meanwhile, all that it held before included;
-    `device_mb` the most that torch held on the device, None on a CPU; `load` the mean number of runnable processes of
-    the whole machine over the last minute, None where the system does not tell.
+    Attributes:
+        value: what the call returned.
+        seconds: wall time.
+        processor_s: processor time of all threads of this process.
+        host_mb: peak resident memory of this process during the call, including what it held before.
+        device_mb: peak memory allocated by torch on the device, None on a CPU.
+        load: load average of the machine over the last minute, None where the system does not provide it.
     """
 
     value: Value
@@ -39,14 +42,14 @@ class Measured(Generic[Value]):
 
 
 def measure(call: Callable[[], Value], device: torch.device) -> Measured[Value]:
-    """Run `call` once, and wait for the device before the clock is read."""
-    _forget_peak()
+    """Run `call` once, synchronizing the device before each reading of the clock."""
+    _reset_host_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    _wait_for(device)
+    _synchronize(device)
     began, worked = time.perf_counter(), time.process_time()
     value = call()
-    _wait_for(device)
+    _synchronize(device)
     seconds, processor_s = time.perf_counter() - began, time.process_time() - worked
     on_device = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
     return Measured(value, seconds, processor_s, host_peak_mb(), on_device, load_average())
@@ -55,7 +58,7 @@ def measure(call: Callable[[], Value], device: torch.device) -> Measured[Value]:
 def measure_repeated(
     call: Callable[[], object], device: torch.device, *, repeats: int, warm_ups: int = 1
 ) -> Measured[list[float]]:
-    """Median seconds of `repeats` calls after `warm_ups` that are not counted; the value holds the seconds of each.
+    """Median seconds of `repeats` calls after `warm_ups` uncounted ones; `value` holds the seconds of each call.
 
     Raises:
         ValueError: for fewer than one repeat.
@@ -76,31 +79,31 @@ def measure_repeated(
 
 
 def host_peak_mb() -> float:
-    """Largest resident size in MB: since the last `measure` began on Linux, since the process began elsewhere."""
+    """Peak resident memory in MB: since the last `measure` on Linux, else since the start of the process."""
     try:
         lines = _STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return peak_memory_mb()
-    told = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return told[0] / 1024.0 if told else peak_memory_mb()
+    peaks_kb = [float(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return peaks_kb[0] / 1024.0 if peaks_kb else peak_memory_mb()
 
 
 def load_average() -> float | None:
-    """Runnable processes of the machine, mean of the last minute; None on Windows, which does not tell."""
+    """Load average of the machine over the last minute; None on Windows."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
         return None
 
 
-def _forget_peak() -> None:
-    """Let the kernel count the peak anew, where it is Linux and allows that."""
+def _reset_host_peak() -> None:
+    """Reset the peak resident memory of this process, where Linux permits it."""
     try:
         _CLEAR.write_text(_RESET_PEAK, encoding="utf-8")
     except OSError:
         return
 
 
-def _wait_for(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -20,7 +20,7 @@ def add_benchmark_commands(commands: Any) -> None:
 def _add_benchmark(commands: Any) -> None:
     parser = commands.add_parser(
         "benchmark",
-        help="measure what a click costs, beside other networks",
+        help="measure time and memory of a segmentation, beside other networks",
         epilog=examples("benchmark -o performance.json --slices 100 300 --configurations 4x2 1x1"),
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the result file")
@@ -44,9 +44,9 @@ def _add_benchmark(commands: Any) -> None:
         help="samples x steps, the first one for the first click (default: 4x2 1x1 8x5)",
     )
     parser.add_argument(
-        "--tiles", type=int, default=3, metavar="N", help="tiles of each rival to time (default: %(default)s)"
+        "--tiles", type=int, default=3, metavar="N", help="tiles of each baseline to time (default: %(default)s)"
     )
-    parser.add_argument("--no-rivals", action="store_true", help="measure only this program")
+    parser.add_argument("--no-baselines", action="store_true", help="measure only this program")
     parser.add_argument("--add", action="store_true", help="keep the file's rows of other scans and methods")
     parser.add_argument("--seed", type=int, default=0, help="of the phantom and the samples (default: %(default)s)")
     add_device_option(parser)
@@ -89,7 +89,7 @@ def _run_benchmark(options: argparse.Namespace) -> None:
             in_plane=options.in_plane,
             configurations=tuple(options.configurations),
             timed_tiles=options.tiles,
-            rivals=not options.no_rivals,
+            baselines=not options.no_baselines,
             seed=options.seed,
             add=options.add,
         ),

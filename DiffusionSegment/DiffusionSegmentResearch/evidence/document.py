@@ -1,4 +1,4 @@
-"""The whole evidence page, written in one move once every result file was read and every plot was drawn."""
+"""The evidence page, written atomically after all result files are read and all plots are drawn."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def write_evidence(results: Path, output: Path) -> None:
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE or INPUT_VALUES for the result files,
-            OUTPUT_UNWRITABLE or DISK_FULL for the page. A bad result file leaves page and plots as they were.
+            OUTPUT_UNWRITABLE or DISK_FULL for the page. Page and plots are unchanged after an invalid result file.
     """
-    found = read_results(results)
-    text = page_text(found, folder=results.name)
+    loaded = read_results(results)
+    text = page_text(loaded, folder=results.name)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as staging:
-            _write_files(found, text, staging=Path(staging), output=output)
+            _write_files(loaded, text, staging=Path(staging), output=output)
     except OSError as error:
         raise from_os_error(error, output) from error
 
@@ -71,7 +71,7 @@ def _write_files(results: Sequence[Result], text: str, *, staging: Path, output:
         folder.mkdir(exist_ok=True)
         for path, _ in plots:
             os.replace(path, folder / path.name)
-    # The page goes last: it never shows a plot that is not there yet.
+    # The page is moved last, so that it never refers to a missing plot.
     os.replace(page, output)
 
 

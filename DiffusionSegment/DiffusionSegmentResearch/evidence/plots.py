@@ -1,6 +1,6 @@
-"""A result's plot as PNG: one line a series, for Dice with the 95 % interval over cases as a band.
+"""The plot of a result as PNG: one line per series, for Dice with the 95 % interval over cases as a band.
 
-With many series the bands are left out, because they would hide the lines; the table has the intervals.
+Bands are omitted with many series, because they would hide the lines; the table has the intervals.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .results import DICE, DICE_BY_GROUP, Plot, Result, Row, restricted
 
 _INCHES = (7.0, 4.0)
 _DOTS_PER_INCH = 110
-# Okabe and Ito's colours, told apart with any kind of colour vision; the markers tell them apart in grey.
+# The palette of Okabe and Ito for all kinds of colour vision; markers distinguish the series in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # For the series beyond the last colour.
 _STROKES = ("-", "--", ":")
-_MOST_TICKS = 8
+_MAX_TICKS = 8
 _LEGEND_COLUMNS = 3
-_MOST_BANDS = 4
-_NARROWEST_GAP = 0.06
+_MAX_BANDS = 4
+_MIN_GAP = 0.06
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A row's place in the plot; Dice in points. `low` and `high` are NaN where there is no interval."""
+    """A point of the plot, Dice in points; `low` and `high` are NaN without an interval."""
 
     x: float
     y: float
@@ -57,12 +57,12 @@ def write_plot(result: Result, path: Path) -> None:
     axes = figure.add_subplot()
     series = _series(result, result.plot)
     for n, (name, line) in enumerate(series.items()):
-        _draw(axes, name, line, index=n, band=len(series) <= _MOST_BANDS)
-    _dress(axes, result.plot, sorted({point.x for line in series.values() for point in line}))
+        _draw(axes, name, line, index=n, band=len(series) <= _MAX_BANDS)
+    _format_axes(axes, result.plot, sorted({point.x for line in series.values() for point in line}))
     if any(series):
-        # Above the lines, never on them.
+        # Above the axes, so that it covers no line.
         figure.legend(loc="outside upper left", ncols=min(len(series), _LEGEND_COLUMNS), frameon=False, fontsize=9)
-    # Without the program's version the bytes do not change with it.
+    # Without the version of matplotlib in the metadata, the file is reproducible.
     figure.savefig(path, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
 
 
@@ -76,7 +76,7 @@ def _series(result: Result, plot: Plot) -> dict[str, list[_Point]]:
 
 
 def _points(row: Row, result: Result, plot: Plot) -> Iterator[tuple[str, _Point]]:
-    """The series that a row has a point in, and the point."""
+    """The points of a row, each with its series."""
     if row.x is None:
         return
     if plot.y == DICE_BY_GROUP:
@@ -108,35 +108,34 @@ def _draw(axes: Axes, name: str, line: Sequence[_Point], *, index: int, band: bo
     if not band:
         return
     if len(line) == 1:
-        # A band needs width: a series of one point shows its interval as a bar.
+        # The interval of a single point is drawn as a bar.
         axes.vlines(x, low, high, color=colour, linewidth=1.2)
     else:
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _dress(axes: Axes, plot: Plot, places: Sequence[float]) -> None:
+def _format_axes(axes: Axes, plot: Plot, positions: Sequence[float]) -> None:
     axes.set_xlabel(plot.x_label)
     axes.set_ylabel(plot.y_label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     if not plot.log_x:
-        if all(place.is_integer() for place in map(float, places)):
+        if all(position.is_integer() for position in map(float, positions)):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return
     axes.set_xscale("log")
-    if _fit_as_ticks(places):
-        # The places that were measured say more than the powers of ten between them.
-        axes.set_xticks(places, [f"{place:g}" for place in places])
+    if _fit_as_ticks(positions):
+        axes.set_xticks(positions, [f"{position:g}" for position in positions])
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _fit_as_ticks(places: Sequence[float]) -> bool:
-    """Whether labels at these places, on a logarithmic axis, stay clear of each other."""
-    if len(places) > _MOST_TICKS:
+def _fit_as_ticks(positions: Sequence[float]) -> bool:
+    """Whether labels at these positions of a logarithmic axis do not overlap."""
+    if len(positions) > _MAX_TICKS:
         return False
-    logs = np.log(np.asarray(places))
-    return len(places) < 2 or bool(np.diff(logs).min() >= _NARROWEST_GAP * (logs[-1] - logs[0]))
+    logs = np.log(np.asarray(positions))
+    return len(positions) < 2 or bool(np.diff(logs).min() >= _MIN_GAP * (logs[-1] - logs[0]))

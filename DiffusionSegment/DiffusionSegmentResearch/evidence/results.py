@@ -1,4 +1,4 @@
-"""Result files of the evidence page: what one holds, and a clear refusal of one that is not whole."""
+"""Result files of the evidence page, read and validated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DICE_BY_GROUP = "dice by group"
 
 @dataclass(frozen=True)
 class Row:
-    """One variant that was measured; `x` and `series` place it in the plot."""
+    """One measured variant; `x` is its position in the plot, in the line `series`."""
 
     name: str
     dice: Scores | None
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plot:
-    """What the plot shows: `y` is "dice", "dice by group" (a line a group of organs), or the name of a number."""
+    """The plot: `y` is "dice", "dice by group" (a line per group of organs), or the name of a number."""
 
     x_label: str
     log_x: bool
@@ -42,7 +42,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Claim:
-    """What was asked for, what came out here, and whether that is enough."""
+    """A claim: what was required, what was measured, and whether that suffices."""
 
     claim: str
     asked: str
@@ -52,7 +52,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that a study drew: `file` beside the result files, and what it shows."""
+    """A picture of a study: its file beside the result files, and its caption."""
 
     file: str
     caption: str
@@ -101,18 +101,18 @@ def read_results(folder: Path) -> list[Result]:
         DiffusionSegmentError: INPUT_MISSING when there is none, and as for `read_result`.
     """
     loaded = [(path, _load(path)) for path in sorted(folder.glob("*.json"))]
-    found = [
+    results = [
         _result(_Fields(values, path))
         for path, values in loaded
         if isinstance(values, dict) and values.get("kind") == KIND
     ]
-    if not found:
+    if not results:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
             f"{folder} holds no result file.",
             hint='Name a folder of JSON files with "kind": "evidence".',
         )
-    return sorted(found, key=lambda result: (result.order, result.stem))
+    return sorted(results, key=lambda result: (result.order, result.stem))
 
 
 def restricted(scores: Scores, organs: Iterable[str]) -> Scores:
@@ -122,14 +122,14 @@ def restricted(scores: Scores, organs: Iterable[str]) -> Scores:
 
 
 def group_mean(scores: Scores, organs: Iterable[str]) -> float | None:
-    """Mean over `organs` of each organ's mean over the cases that show it, 0..1; None when no case shows any."""
+    """Mean over `organs` of the mean over cases that show the organ, 0..1; None if no case shows any."""
     by_organ = [[case[organ] for case in scores.values() if organ in case] for organ in organs]
     means = [float(np.mean(values)) for values in by_organ if values]
     return float(np.mean(means)) if means else None
 
 
 class _Fields:
-    """A JSON object's keys, each checked as it is taken; `where` names the object inside the file."""
+    """A JSON object whose values are checked on access; `where` is its path inside the file."""
 
     def __init__(self, values: Any, file: Path, where: str = "") -> None:
         self.file, self.where = file, where
@@ -138,9 +138,9 @@ class _Fields:
         self.values: dict[str, Any] = values
 
     def error(self, problem: str) -> DiffusionSegmentError:
-        place = f"{self.file}, {self.where}" if self.where else str(self.file)
+        source = f"{self.file}, {self.where}" if self.where else str(self.file)
         return DiffusionSegmentError(
-            ErrorCode.INPUT_VALUES, f"{place}: {problem}.", hint="Mend the result file or write it anew."
+            ErrorCode.INPUT_VALUES, f"{source}: {problem}.", hint="Repair the result file or write it again."
         )
 
     def has(self, key: str) -> bool:
@@ -150,7 +150,7 @@ class _Fields:
         if not self.has(key):
             raise self.error(f'"{key}" is missing')
         value = self.values[key]
-        # JSON's true is Python's 1: a truth value passes for a number unless it is refused by name.
+        # In Python bool is a subclass of int, so it has to be excluded.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise self.error(f'"{key}" must be {wanted}')
         return value
@@ -171,7 +171,7 @@ class _Fields:
         return bool(self.take(key, (bool,), "true or false"))
 
     def number(self, key: str) -> float | None:
-        """A finite number; None for null, NaN and a key that is not there."""
+        """A finite number; None for null, NaN and a missing key."""
         if not self.has(key):
             return None
         value = float(self.take(key, (int, float), "a number"))
@@ -180,7 +180,7 @@ class _Fields:
         return None if math.isnan(value) else value
 
     def inside(self, key: str) -> _Fields:
-        """The object under `key`; an empty one where the key is not there."""
+        """The object under `key`; an empty one if the key is missing."""
         where = f"{self.where}, {key}" if self.where else key
         return _Fields(self.values[key] if self.has(key) else {}, self.file, where)
 
@@ -203,7 +203,7 @@ def _load(path: Path) -> Any:
         ) from error
     except (OSError, ValueError) as error:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read as JSON: {error}.", hint="Write the file anew."
+            ErrorCode.INPUT_UNREADABLE, f"{path} cannot be read as JSON: {error}.", hint="Write the file again."
         ) from error
 
 
@@ -282,7 +282,7 @@ def _check_rows(result: Result, fields: _Fields) -> None:
         raise fields.error('"rows" must hold at least one row, each with its own name')
     if result.reference is not None and (result.reference not in by_name or not by_name[result.reference].dice):
         raise fields.error(f'"reference" names "{result.reference}", which is no row with Dice')
-    # A misspelt organ would leave its group's mean without a word.
+    # A misspelt organ would silently be omitted from the mean of its group.
     known = {organ for row in fields.values["rows"] for case in (row.get(DICE) or {}).values() for organ in case or {}}
     for group, organs in result.groups.items():
         unknown = sorted(set(organs) - known)

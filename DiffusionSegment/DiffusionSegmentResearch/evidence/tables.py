@@ -14,13 +14,13 @@ from .results import Result, Row, group_mean
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table; a bar or a line break inside a cell cannot break it."""
+    """A GitHub table; bars and line breaks inside cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines) + "\n"
 
 
 def result_table(result: Result) -> str:
-    """The Dice columns where any row has Dice, then one column a number."""
+    """The Dice columns if any row has Dice, then one column per number."""
     columns = [["row", *(row.name for row in result.rows)]]
     if any(row.dice for row in result.rows):
         columns += _dice_columns(result)
@@ -76,7 +76,7 @@ def _mean_and_interval(row: Row) -> str:
     values = list(case_means(row.dice or {}).values())
     if not values:
         return NOTHING
-    # The spread over cases cannot be guessed from a single one.
+    # A single case has no interval.
     return points(float(np.mean(values))) + (_interval(*bootstrap_interval(values)) if len(values) > 1 else "")
 
 
@@ -101,13 +101,13 @@ def _difference(row: Row, reference: Row) -> tuple[str, str]:
     pairs = shared_case_means(row.dice or {}, reference.dice or {})
     if not pairs:
         return NOTHING, NOTHING
-    found = paired_difference([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-    text = points(found.mean, signed=True)
-    if found.n > 1:
-        text += _interval(found.low, found.high, signed=True)
-    if found.n < max(len(case_means(row.dice or {})), len(case_means(reference.dice or {}))):
-        text += f", n = {found.n}"
-    return text, _probability(found.p)
+    difference = paired_difference([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    text = points(difference.mean, signed=True)
+    if difference.n > 1:
+        text += _interval(difference.low, difference.high, signed=True)
+    if difference.n < max(len(case_means(row.dice or {})), len(case_means(reference.dice or {}))):
+        text += f", n = {difference.n}"
+    return text, _probability(difference.p)
 
 
 def _probability(p: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Which scans a model accepts, warns about and refuses, and the limits that follow from training scans.
+"""`study anatomy`: which scans a model accepts and refuses, and the limits that follow from its training scans.
 
 A scan of the model's own body part must never be refused; a scan of another part, and a phantom, always.
 """
@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from DiffusionSegmentBackend.imaging.atomic_writes import write_text
-from DiffusionSegmentBackend.imaging.volume import model_grid
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.checks import (
@@ -25,88 +24,96 @@ from DiffusionSegmentBackend.pipeline.checks import (
     organ_measures,
     share_in_reach,
 )
-from DiffusionSegmentBackend.pipeline.features import body_box, body_coordinates, first_stage, padded
-from DiffusionSegmentBackend.pipeline.prepare import network_input
+from DiffusionSegmentBackend.pipeline.features import first_stage
 from DiffusionSegmentBackend.pipeline.progress import silent
 from tqdm import tqdm
 
 from .anatomy_scans import Scan, scans_of
-from .result_file import StudyRow
+from .prepared_scan import prepare_scan
+from .result_file import StudyDescription, StudyResult, StudyRow
+from .study import StudyRequest
 
-# Of other body parts' scans that are refused by their heights anyway, one in so many is segmented all the same.
+# Scans of other body parts that are refused by their heights are not segmented, except one of this many.
 SEGMENTED_OTHERS = 15
 MEASURES_FILE = "anatomy.json"
 
 
+class _StoredMeasures(TypedDict):
+    """Measures of a scan in anatomy.json."""
+
+    share: float
+    organs: dict[str, Any] | None
+
+
 @dataclass(frozen=True)
 class Measured:
-    """A scan's share at the heights of the model's organs, and what was segmented unless that was left out."""
+    """Measures of one scan.
+
+    Attributes:
+        scan: the scan.
+        share: share of its tissue at the heights of the model's organs.
+        organs: measures of its segmentation, None if it was not segmented.
+    """
 
     scan: Scan
     share: float
     organs: OrganMeasures | None
 
     def verdict(self, description: ModelDescription) -> Verdict:
-        """As a run gives it: refused by the heights, else by the organs; little confidence is a warning."""
+        """The verdict of a run: by the heights, then by the organs; low confidence is a warning."""
         part = judge_body_part(self.share, description).verdict
         if part is Verdict.REFUSE or self.organs is None:
             return part
         organs = judge_organs(self.organs, description).verdict
-        doubtful = self.organs.confidence < description.anatomy.usual_confidence
-        return Verdict.WARN if organs is Verdict.ACCEPT and (part is Verdict.WARN or doubtful) else organs
+        unconfident = self.organs.confidence < description.anatomy.usual_confidence
+        return Verdict.WARN if organs is Verdict.ACCEPT and (part is Verdict.WARN or unconfident) else organs
 
 
 def measure_all(model: Model, scans: Sequence[Scan], folder: Path) -> list[Measured]:
-    """Measures of all scans; those that the file anatomy.json in `folder` has are not formed again."""
+    """Measures of all scans; those in the file anatomy.json in `folder` are not measured again."""
     path = folder / MEASURES_FILE
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known: dict[str, _StoredMeasures] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     others = [scan for scan in scans if not scan.own]
     for scan in tqdm(scans, desc="scans"):
         key = f"{scan.group}/{scan.name}"
         if key not in known:
-            every = scan.own or others.index(scan) % SEGMENTED_OTHERS == 0
-            share, organs = measure(model, scan, organs=every)
+            segmented = scan.own or others.index(scan) % SEGMENTED_OTHERS == 0
+            share, organs = measure(model, scan, organs=segmented)
             known[key] = {"share": share, "organs": None if organs is None else asdict(organs)}
             folder.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(known, indent=1) + "\n")
-    found = [known[f"{scan.group}/{scan.name}"] for scan in scans]
-    return [
-        Measured(scan, one["share"], None if one["organs"] is None else OrganMeasures(**one["organs"]))
-        for scan, one in zip(scans, found, strict=True)
-    ]
+    return [_measured(scan, known[f"{scan.group}/{scan.name}"]) for scan in scans]
+
+
+def _measured(scan: Scan, stored: _StoredMeasures) -> Measured:
+    organs = stored["organs"]
+    return Measured(scan, stored["share"], None if organs is None else OrganMeasures(**organs))
 
 
 def measure(model: Model, scan: Scan, *, organs: bool) -> tuple[float, OrganMeasures | None]:
-    """The share in reach, and what was segmented: if asked for, or if the share does not refuse the scan anyway."""
-    description, volume = model.description, scan.read()
-    grid = model_grid(volume, spacing=description.spacing_mm)
+    """The share at the heights of the organs, and measures of the segmentation.
+
+    A scan that is refused by its share is segmented only with `organs`.
+    """
+    description = model.description
     with torch.inference_mode():
-        image = torch.from_numpy(network_input(volume, grid, description))
-        coordinates = body_coordinates(image, model)
-        share = share_in_reach(coordinates, image, description.anatomy.body_z_mm)
+        prepared = prepare_scan(scan.read(), model)
+        share = share_in_reach(prepared.coordinates_mm, prepared.image, description.anatomy.body_z_mm)
         assert share is not None
         if not organs and judge_body_part(share, description).verdict is Verdict.REFUSE:
             return share, None
-        tile = model.tile
-        box = body_box(image, min_shape=tile.voxels)
-        stage = first_stage(
-            padded(image[box][None], tile=tile, value=-1.0)[0],
-            padded(coordinates[(slice(None), *box)], tile=tile, value=0.0),
-            model,
-            progress=silent,
-            keep_features=False,
-        )
+        stage = first_stage(*prepared.tile_input(model), model, progress=silent, keep_features=False)
     return share, organ_measures(stage.pre, description)
 
 
 def limits_of(measured: Iterable[Measured]) -> dict[str, float]:
-    """Limits as model.json has them, by the training scans alone.
+    """Limits as in model.json, from the training scans alone.
 
-    Usual is what the model's own training scans show at most or at least. A scan is refused from the geometric mean
-    of that and the nearest training scan of another body part on.
+    The usual value is the extreme of the model's own training scans. The limit of refusal is the geometric mean of that
+    and the nearest value among training scans of other body parts.
     """
-    setting = [one for one in measured if one.scan.sets_limits]
-    own, others = [one for one in setting if one.scan.own], [one for one in setting if not one.scan.own]
+    training = [one for one in measured if one.scan.sets_limits]
+    own, others = [one for one in training if one.scan.own], [one for one in training if not one.scan.own]
     share = min(one.share for one in own)
     layout = max(_layouts(own))
     return {
@@ -119,7 +126,7 @@ def limits_of(measured: Iterable[Measured]) -> dict[str, float]:
 
 
 def anatomy_rows(measured: Sequence[Measured], description: ModelDescription) -> list[StudyRow]:
-    """A row a group with the verdicts and the ranges of the measures, and one with the limits that the rule gives."""
+    """A row per group with verdicts and ranges of the measures, and one with the limits from the training scans."""
     groups = {one.scan.group: [other for other in measured if other.scan.group == one.scan.group] for one in measured}
     rows = [StudyRow(name, numbers=_counts(group, description)) for name, group in groups.items()]
     return [*rows, StudyRow("limits by the rule", numbers=limits_of(measured))]
@@ -147,24 +154,26 @@ def _layouts(group: Iterable[Measured]) -> list[float]:
     return [one.organs.layout_mm for one in group if one.organs and one.organs.layout_mm is not None]
 
 
-def anatomy_study(
-    description: ModelDescription, data: Sequence[Path], others: Sequence[Path], folder: Path
-) -> tuple[list[StudyRow], dict[str, Any]]:
-    """Rows and description of the study; measures are kept in `folder`, and taken from there."""
+def study(request: StudyRequest) -> StudyResult:
+    """The verdicts on all scans; measures are kept in the folder of predictions and read from there."""
+    description = request.description
     model = load_model(str(description.folder), "auto", with_refiner=False)
-    measured = measure_all(model, scans_of(data, others), folder)
-    article = "an" if description.modality == "MR" else "a"
-    described = {
-        "order": 12,
-        "title": f"Anatomy check of {description.name}",
-        "question": "Which scans are accepted, which come with a warning, and which are refused?",
-        "protocol": f"Every scan as {article} {description.modality}, by the limits in model.json. Share in reach: "
+    measured = measure_all(model, scans_of(request.data, request.options.others), request.predictions)
+    return StudyResult(anatomy_rows(measured, description), _description(description))
+
+
+def _description(model: ModelDescription) -> StudyDescription:
+    article = "an" if model.modality == "MR" else "a"
+    return StudyDescription(
+        order=12,
+        title=f"Anatomy check of {model.name}",
+        question="Which scans are accepted, which come with a warning, and which are refused?",
+        protocol=f"Every scan as {article} {model.modality}, by the limits in model.json. Share in reach: "
         "tissue at the heights of the body where the model has its organs. "
         "Layout: mean distance in mm between the organs of the pre-segmentation "
-        "(1 mL or more, at least four) and their usual places, after the best scale and shift an axis. Limits are set "
-        "by training cases alone: a warning outside what the model's own training scans show, a refusal from the "
+        "(1 mL or more, at least four) and their usual positions, after the best scale and shift an axis. Limits are "
+        "set by training cases alone: a warning outside what the model's own training scans show, a refusal from the "
         "geometric mean of that and the nearest training scan of another body part on. Scans of other parts that are "
-        f"refused by their heights are not segmented, save one in {SEGMENTED_OTHERS}.",
-        "budget": "no training",
-    }
-    return anatomy_rows(measured, description), described
+        f"refused by their heights are not segmented, except one of {SEGMENTED_OTHERS}.",
+        budget="no training",
+    )

@@ -1,4 +1,4 @@
-"""The scans on which the anatomy check is tried: patients in folders, and phantoms of water and of noise."""
+"""Scans for the study of the anatomy check: patients in folders, and phantoms of water and of noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ _AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan of a group. `own`: it shows the model's body part. `sets_limits`: limits may be set by it."""
+    """One scan of a group.
+
+    Attributes:
+        group: the folder and its part, or the kind of phantom.
+        name: name of the scan.
+        own: whether it shows the model's body part.
+        sets_limits: whether it is a training case, by which limits are set.
+        source: its file or DICOM folder, or a function that makes its values.
+    """
 
     group: str
     name: str
@@ -29,7 +37,7 @@ class Scan:
     source: Path | Callable[[], NDArray[np.float32]]
 
     def read(self) -> Volume:
-        """Its values and geometry."""
+        """Read the scan."""
         if isinstance(self.source, Path):
             return read_volume(self.source)
         return Volume(self.source(), np.diag([_PHANTOM_MM, _PHANTOM_MM, _PHANTOM_MM, 1.0]))
@@ -38,30 +46,30 @@ class Scan:
 def scans_of(folders: Sequence[Path], others: Sequence[Path]) -> list[Scan]:
     """All scans of the model's body part in `folders` and of other parts in `others`, and the phantoms.
 
-    A folder holds images/ and labels/, of which the training cases set limits, or scans alone, which set none. One of
-    the `others` may be a single scan; it is then not counted in the folder where it lies.
+    A folder holds images/ and labels/, of which the training cases set limits, or scans alone, which set none. A path
+    in `others` may be a single scan; it is then excluded from its folder.
     """
-    own = [scan for place in folders for scan in _scans(place, own=True, without=others)]
-    return own + [scan for place in others for scan in _scans(place, own=False)] + list(phantoms())
+    own = [scan for folder in folders for scan in _scans(folder, own=True, without=others)]
+    return own + [scan for path in others for scan in _scans(path, own=False)] + list(phantoms())
 
 
-def scans_in(folders: Sequence[Path]) -> list[Scan]:
-    """All scans in `folders`; one of these may be a single scan."""
-    return [scan for place in folders for scan in _scans(place, own=True)]
+def scans_in(paths: Sequence[Path]) -> list[Scan]:
+    """All scans in `paths`, each a folder or a single scan."""
+    return [scan for path in paths for scan in _scans(path, own=True)]
 
 
-def _scans(place: Path, *, own: bool, without: Sequence[Path] = ()) -> Iterator[Scan]:
-    if is_scan(place):
-        yield Scan(_name(place), _name(place), own, False, place)
-    elif not (place / "images").is_dir():
-        for path in sorted(place.iterdir()):
+def _scans(source: Path, *, own: bool, without: Sequence[Path] = ()) -> Iterator[Scan]:
+    if is_scan(source):
+        yield Scan(_name(source), _name(source), own, False, source)
+    elif not (source / "images").is_dir():
+        for path in sorted(source.iterdir()):
             if (path.is_dir() or is_scan(path)) and path not in without:
-                yield Scan(place.name, _name(path), own, False, path)
+                yield Scan(source.name, _name(path), own, False, path)
     else:
-        training = {case.name for case in find_cases(place)}
-        for path in sorted(path for path in (place / "images").iterdir() if is_scan(path)):
+        training = {case.name for case in find_cases(source)}
+        for path in sorted(path for path in (source / "images").iterdir() if is_scan(path)):
             known = _name(path) in training
-            yield Scan(f"{place.name}, {'training' if known else 'validation'}", _name(path), own, known, path)
+            yield Scan(f"{source.name}, {'training' if known else 'validation'}", _name(path), own, known, path)
 
 
 def _name(path: Path) -> str:

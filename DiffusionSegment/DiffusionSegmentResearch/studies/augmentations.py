@@ -1,4 +1,4 @@
-"""What each part of the augmentation looks like before and after, and how long it takes on one thread."""
+"""`study augmentations`: pictures of each augmentation before and after, and its time on one thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,8 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from .result_file import StudyRow
+from .result_file import StudyDescription, StudyResult, StudyRow
+from .study import StudyRequest
 
 SPACING_MM = (3.0, 1.5, 1.5)
 PATCH = (64, 128, 128)
@@ -47,7 +47,14 @@ Change = Callable[[PatchBatch], PatchBatch]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: columns of before and after, by their titles; `axis` is the one across the plane shown (z, y, x)."""
+    """One picture.
+
+    Attributes:
+        stem: name of the file without its suffix.
+        caption: text below the picture.
+        columns: the change shown in each column, by its title.
+        axis: axis (z, y, x) perpendicular to the plane shown.
+    """
 
     stem: str
     caption: str
@@ -56,13 +63,13 @@ class Picture:
 
 
 def labelled_batch(volume: Volume, model: Model) -> PatchBatch:
-    """A whole scan, its labels by the model itself without a refiner, on a grid of 1.5 x 1.5 x 3 mm."""
-    found = segment(volume, model, SegmentOptions(samples=1, steps=1))
+    """A whole scan on a grid of 1.5 x 1.5 x 3 mm, labelled by the model without a refiner."""
+    segmentation = segment(volume, model, SegmentOptions(samples=1, steps=1))
     grid = model_grid(volume, spacing=SPACING_MM[::-1])
     low, high = model.description.window
     return PatchBatch(
         image=torch.from_numpy(grid.to_grid(volume.array)).float().clamp(low, high)[None, None],
-        labels=torch.from_numpy(grid.labels_to_grid(found.labels)).long()[None, None],
+        labels=torch.from_numpy(grid.labels_to_grid(segmentation.labels)).long()[None, None],
         spacing_mm=SPACING_MM,
         organs=organ_values(model.description),
     )
@@ -74,17 +81,17 @@ def organ_values(description: ModelDescription) -> dict[str, int]:
 
 
 def around_organs(batch: PatchBatch, size: tuple[int, int, int]) -> PatchBatch:
-    """A part of at most `size` (z, y, x) around the middle of all organs."""
-    middle = batch.labels.nonzero()[:, 2:].float().mean(dim=0).round().long().tolist()
+    """Crop to at most `size` (z, y, x) around the centroid of all organs."""
+    centre = batch.labels.nonzero()[:, 2:].float().mean(dim=0).round().long().tolist()
     box = []
-    for at, wanted, n in zip(middle, size, batch.shape, strict=True):
-        low = max(0, min(n - wanted, at - wanted // 2))
-        box.append(slice(low, min(n, low + wanted)))
+    for at, side, n in zip(centre, size, batch.shape, strict=True):
+        low = max(0, min(n - side, at - side // 2))
+        box.append(slice(low, min(n, low + side)))
     return batch.cut((box[0], box[1], box[2]))
 
 
 def cost_rows(batch: PatchBatch, augmentation: HospitalAugmentation) -> list[StudyRow]:
-    """Milliseconds of processor time a patch of 64 x 128 x 128 on one thread, a row a part, and for all as drawn."""
+    """Processor time in ms for a patch of 64 x 128 x 128 on one thread: a row per part, and for random draws."""
     threads, patch = torch.get_num_threads(), around_organs(batch, PATCH)
     torch.set_num_threads(1)
     try:
@@ -117,7 +124,7 @@ def _seconds(
     drawn: tuple[frozenset[str], ...],
     generator: torch.Generator,
 ) -> float:
-    """Time for the displacement and the gray values; reading the patch through a grid is the sampler's own cost."""
+    """Time for the displacement field and the intensities, without resampling the patch through its grid."""
     began = time.process_time()
     augmentation.displacement(patch, drawn, generator)
     augmentation.appearance(patch, drawn, generator)
@@ -129,7 +136,7 @@ def _rounded(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def pictures() -> list[Picture]:
-    """All pictures, each with the seeds that it shows."""
+    """All pictures, each with the seeds of its columns."""
     grow = partial(_moved, warp=partial(resize_organ, grown=(3.0, 3.2), shrunk=(3.0, 3.2)))
     return [
         Picture("phase", "Contrast phases", {phase.name: partial(_phase, phase=phase.name) for phase in PHASES}),
@@ -167,7 +174,7 @@ def _parts(name: str, seeds: Sequence[int]) -> dict[str, Change]:
 
 
 def _part(batch: PatchBatch, *, name: str, seed: int) -> PatchBatch:
-    """One part of the augmentation as training applies it."""
+    """One augmentation as in training."""
     drawn, generator = (frozenset({name}),), torch.Generator().manual_seed(seed)
     return _applied(batch, drawn, generator)
 
@@ -212,7 +219,7 @@ def _phase(batch: PatchBatch, *, phase: str) -> PatchBatch:
 
 
 def draw(picture: Picture, batch: PatchBatch, path: Path, *, window: tuple[float, float]) -> None:
-    """Write the picture as PNG: above each column the scan before, below it after, where most has changed."""
+    """Write the picture as PNG: in each column the slice that changes most, before (above) and after."""
     columns = list(picture.columns.items())
     figure = Figure(figsize=(_INCHES * len(columns), 2 * _INCHES), layout="constrained")
     FigureCanvasAgg(figure)
@@ -221,18 +228,18 @@ def draw(picture: Picture, batch: PatchBatch, path: Path, *, window: tuple[float
         after = change(batch)
         difference = (after.image.clamp(*window) - batch.image.clamp(*window)).abs()[0, 0]
         shown = difference * (after.labels[0, 0] > 0).any() if picture.axis == 0 else difference
-        place = int(shown.sum(dim=[axis for axis in range(3) if axis != picture.axis]).argmax())
-        for row, (seen, words) in enumerate(((batch, "before"), (after, title))):
-            _panel(grid[row][n], seen, picture.axis, place, words, window)
+        index = int(shown.sum(dim=[axis for axis in range(3) if axis != picture.axis]).argmax())
+        for row, (shown_batch, heading) in enumerate(((batch, "before"), (after, title))):
+            _draw_slice(grid[row][n], shown_batch, picture.axis, index, heading, window)
     figure.savefig(path, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
     with Image.open(path) as drawn:
         smaller = drawn.convert("RGB").quantize(_COLOURS)
     smaller.save(path, optimize=True)
 
 
-def _panel(axes: Axes, batch: PatchBatch, axis: int, place: int, title: str, window: tuple[float, float]) -> None:
-    image = batch.image[0, 0].select(axis, place).numpy()
-    organs = (batch.labels[0, 0].select(axis, place) > 0).numpy()
+def _draw_slice(axes: Axes, batch: PatchBatch, axis: int, index: int, title: str, window: tuple[float, float]) -> None:
+    image = batch.image[0, 0].select(axis, index).numpy()
+    organs = (batch.labels[0, 0].select(axis, index) > 0).numpy()
     spacing = [step for n, step in enumerate(batch.spacing_mm) if n != axis]
     axes.imshow(
         image,
@@ -248,39 +255,48 @@ def _panel(axes: Axes, batch: PatchBatch, axis: int, place: int, title: str, win
     axes.axis("off")
 
 
-def augmentation_study(
-    description: ModelDescription, scan: Path, output: Path
-) -> tuple[list[StudyRow], dict[str, Any]]:
-    """Rows and description of the study; pictures lie in a folder beside `output`, named as it is.
+def study(request: StudyRequest) -> StudyResult:
+    """The first model on the first scan; pictures are written into a folder beside the result file, named as it is.
 
     Raises:
         DiffusionSegmentError: OPTION for a model whose scans are not in HU.
     """
+    description, scan = request.description, request.data[0]
     if not description.in_hounsfield:
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
             f"The augmentation is for CT, {description.name} for {description.modality}.",
             hint="Choose a model for CT.",
         )
-    model = load_model(str(description.folder), "auto", with_refiner=False)
-    batch = labelled_batch(read_volume(scan), model)
+    batch = labelled_batch(read_volume(scan), load_model(str(description.folder), "auto", with_refiner=False))
+    written = _write_pictures(around_organs(batch, _SHOWN_VOXELS), description, scan, request.output)
+    rows = cost_rows(batch, HospitalAugmentation(window_hu=description.window))
+    return StudyResult(rows, _description(written))
+
+
+def _write_pictures(
+    batch: PatchBatch, description: ModelDescription, scan: Path, output: Path
+) -> list[Mapping[str, str]]:
+    """Draw all pictures; file and caption of each."""
     folder = output.parent / output.stem
     folder.mkdir(parents=True, exist_ok=True)
-    shown = around_organs(batch, _SHOWN_VOXELS)
-    drawn = []
+    written = []
     for picture in tqdm(pictures(), desc="pictures"):
-        draw(picture, shown, folder / f"{picture.stem}.png", window=description.window)
-        caption = f"{picture.caption}: before (above) and after. {scan.name.split('.')[0]}; outlined is what "
-        caption += f"{description.name} {description.version} itself takes for organs, the labels that were used."
-        drawn.append({"file": f"{folder.name}/{picture.stem}.png", "caption": caption})
-    described = {
-        "order": 14,
-        "title": "Augmentation for what hospitals send",
-        "question": "What does each part do to a scan, and what does it cost?",
-        "protocol": "Processor time on one thread for a patch of 64 x 128 x 128 voxels of 1.5 x 1.5 x 3 mm: the "
-        "displacement field and the gray values; reading the patch through its sampling grid is left out, because "
-        "training does that for every patch. Probability: of a part in any patch.",
-        "budget": "no training",
-        "pictures": drawn,
-    }
-    return cost_rows(batch, HospitalAugmentation(window_hu=description.window)), described
+        draw(picture, batch, folder / f"{picture.stem}.png", window=description.window)
+        caption = f"{picture.caption}: before (above) and after. {scan.name.split('.')[0]}; the outlines are the "
+        caption += f"organs by {description.name} {description.version} itself, which were used as labels."
+        written.append({"file": f"{folder.name}/{picture.stem}.png", "caption": caption})
+    return list(written)
+
+
+def _description(pictures: Sequence[Mapping[str, str]]) -> StudyDescription:
+    return StudyDescription(
+        order=14,
+        title="Augmentation for what hospitals send",
+        question="What does each part do to a scan, and what does it cost?",
+        protocol="Processor time on one thread for a patch of 64 x 128 x 128 voxels of 1.5 x 1.5 x 3 mm: the "
+        "displacement field and the intensities, without resampling the patch through its grid, which training does "
+        "for every patch. Probability: of a part in any patch.",
+        budget="no training",
+        pictures=pictures,
+    )

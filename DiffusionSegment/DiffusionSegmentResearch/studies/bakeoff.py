@@ -1,6 +1,6 @@
-"""Which second-generation network to train for long: arms of equal computing time from one trunk, scored out of fold.
+"""Bake-off of second-generation networks: arms of equal computing time from one trunk, scored out of fold.
 
-Trunk and arms keep their checkpoints and scores in one folder. Run again, the study goes on with what is missing there.
+Trunk and arms keep their checkpoints and scores in one folder, from which the study resumes.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from DiffusionSegmentBackend.training.whole_scan import dice_on_scan, whole_scan
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .result_file import organ_table
+from .result_file import OrganScores, organ_table
 
 TRUNK_STRIDE: Stride = (1, 2, 2)
 _PARTIAL_SHARE = 0.1
-# Written down before any arm was trained.
+# Fixed before any arm was trained.
 MAX_DEFICIT_AT_HALF = 0.02
 MIN_GAIN = 0.007
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to go on from the trunk.
+    """A variant that is trained from the weights of the trunk.
 
     `fine` is that of `Segmenter` on the fine grid, or None to train at the trunk's spacing.
     """
@@ -53,7 +53,7 @@ class Arm:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def network(self, classes: int, trunk: Segmenter) -> Segmenter:
-        """A network that begins where the trunk is."""
+        """The network, initialised from the trunk."""
         network = self.untrained(classes, trunk.channels, norm=trunk.norm)
         start_from_trunk(network, trunk)
         return network
@@ -72,15 +72,17 @@ FINE_PATH = Arm("fine-path", "stem, fine path", "path")
 
 
 def variants_of(winner: Arm, description: ModelDescription) -> list[Arm]:
-    """One change each to the arm that won: CutMix and what hospitals send, joint denoising, larger patches."""
+    """Variants of the best arm: CutMix with hospital augmentation, joint denoising, and larger patches."""
     title, recipe = winner.title, winner.recipe
-    sent = augmentation_for(description)
+    hospital = augmentation_for(description)
     return [
         replace(
             winner,
             name=f"{winner.name}-cutmix-hospital",
             title=f"{title}, CutMix, phases and other appearances",
-            augmentation=replace(winner.augmentation, cutmix=CutMix(), hospital=sent.hospital, organs=sent.organs),
+            augmentation=replace(
+                winner.augmentation, cutmix=CutMix(), hospital=hospital.hospital, organs=hospital.organs
+            ),
         ),
         replace(
             winner,
@@ -99,7 +101,7 @@ def variants_of(winner: Arm, description: ModelDescription) -> list[Arm]:
 
 @dataclass(frozen=True, kw_only=True)
 class BakeoffPlan:
-    """Minutes are computing time of one process on `threads` cores (`Budget.processor_time`)."""
+    """How long to train, and where; minutes are processor time of `threads` cores (`Budget.processor_time`)."""
 
     folder: Path
     trunk_minutes: float
@@ -112,11 +114,11 @@ class BakeoffPlan:
 
     @property
     def trunk_name(self) -> str:
-        """Of the trunk's folder and scores."""
+        """Name of the folder and the score file of the trunk."""
         return "trunk" if self.norm == GROUP else f"trunk-{self.norm}"
 
     def budget(self, minutes: float, *, learning_rate: float, ema_decay: float) -> Budget:
-        """A budget in which a patch a thread is computed at once."""
+        """The budget of a training, with one patch per thread."""
         return segmenter_budget(
             minutes,
             learning_rate=learning_rate,
@@ -128,25 +130,22 @@ class BakeoffPlan:
         )
 
     def threaded(self, recipe: SegmenterRecipe) -> SegmenterRecipe:
-        """A thread a patch on the CPU; batches where a GPU computes them."""
+        """The recipe with one thread per patch on the CPU, and batches on a GPU."""
         return replace(recipe, threads=self.threads if self.device == "cpu" else 1)
-
-
-Scores = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Dice of an arm by held-out case and organ, at half its time and at its end; None where it was ended at half."""
+    """Dice of an arm by held-out case and organ, after half its time and at its end; None if it was stopped at half."""
 
     arm: Arm
-    half: Scores
-    end: Scores | None
+    half: OrganScores
+    end: OrganScores | None
 
 
 @dataclass(frozen=True)
 class BakeoffData:
-    """What networks train on (fully and partly labelled) and the labelled cases of the fold that they never see."""
+    """Training volumes, fully and partly labelled, and the held-out labelled cases of the fold."""
 
     description: ModelDescription
     training: Sequence[TrainingVolume]
@@ -154,13 +153,13 @@ class BakeoffData:
     held_out: Sequence[tuple[CaseFiles, TrainingVolume]]
 
     def sets(self) -> list[TrainingSet]:
-        """The labelled cases, and a tenth of the patches from partly labelled ones."""
+        """The fully labelled cases, and the partly labelled ones with a tenth of the patches."""
         whole = TrainingSet(self.training, 1 - _PARTIAL_SHARE)
         return [whole, TrainingSet(self.partial, _PARTIAL_SHARE)] if self.partial else [whole]
 
 
 def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
-    """A network at the trunk's spacing, from random weights; goes on from the checkpoint in `plan.folder`."""
+    """Train a network at the trunk's spacing from random weights; resumes from the checkpoint in `plan.folder`."""
     torch.manual_seed(plan.seed)
     network = Segmenter(data.description.classes, channels=plan.channels, stride=(1, 1, 1), fine="none", norm=plan.norm)
     return train_segmenter(
@@ -177,7 +176,7 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
 
 
 def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, until: float = 1.0) -> Segmenter:
-    """The arm from the trunk's weights; goes on from the checkpoint in `plan.folder`."""
+    """Train an arm from the weights of the trunk; resumes from the checkpoint in `plan.folder`."""
     torch.manual_seed(plan.seed)
     return train_segmenter(
         arm.network(data.description.classes, trunk),
@@ -196,12 +195,12 @@ def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, 
 def run_arm(
     arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, *, control: ArmResult | None = None
 ) -> ArmResult:
-    """Train an arm and score it at half its time and at the end; what is there already is not done again.
+    """Train an arm and score it after half its time and at the end; resumes from checkpoints and scores.
 
-    An arm that is two points behind the control at half its time ends there.
+    An arm that is two points below the control after half its time is stopped.
     """
 
-    def scored(share: float) -> Scores:
+    def scored(share: float) -> OrganScores:
         path = plan.folder / f"{arm.name}-{round(100 * share)}.json"
         network = train_arm(arm, data, trunk, plan, until=share)
         return score(network, arm.recipe, data, path, plan)
@@ -212,9 +211,9 @@ def run_arm(
     return ArmResult(arm, half, scored(1.0))
 
 
-def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: Path, plan: BakeoffPlan) -> Scores:
-    """Dice by held-out case and organ in the scans' own geometry; kept in `path` case by case and read again."""
-    scores: Scores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: Path, plan: BakeoffPlan) -> OrganScores:
+    """Dice by held-out case and organ in the geometry of the scans; cached in `path` case by case."""
+    scores: OrganScores = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     organs = [label.name for label in data.description.labels]
     network = network.to(plan.device).eval()
 
@@ -234,15 +233,17 @@ def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: 
 
 
 def better(results: Sequence[ArmResult]) -> ArmResult:
-    """The best of arms in the order of their cost: a dearer one must be better by `keeps`.
+    """The best of arms in ascending order of cost: a more expensive one must be better by `keeps`.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA where no arm came to its end.
+        DiffusionSegmentError: TRAINING_DATA if no arm was trained to its end.
     """
     ended = [result for result in results if result.end is not None]
     if not ended:
         raise DiffusionSegmentError(
-            ErrorCode.TRAINING_DATA, "No arm came to its end.", hint="Give more minutes, or labelled cases to hold out."
+            ErrorCode.TRAINING_DATA,
+            "No arm was trained to its end.",
+            hint="Give more minutes, or labelled cases to hold out.",
         )
     best = ended[0]
     for result in ended[1:]:
@@ -252,14 +253,14 @@ def better(results: Sequence[ArmResult]) -> ArmResult:
 
 
 def keeps(result: ArmResult, reference: ArmResult) -> bool:
-    """Whether a change is kept: a mean paired gain of 0.7 points or more, and five of seven cases that gain."""
+    """Whether a change is kept: a mean paired gain of at least 0.7 points, and a gain in five of seven cases."""
     if result.end is None or reference.end is None:
         return False
     return is_gain(case_gains(result.end, reference.end), min_mean=MIN_GAIN)
 
 
-def case_gains(scores: Scores, reference: Scores) -> NDArray[np.float64]:
-    """Of each case in both, the mean difference of Dice over the organs in both."""
+def case_gains(scores: OrganScores, reference: OrganScores) -> NDArray[np.float64]:
+    """Mean difference of Dice over the organs in both, for each case in both."""
     gains = []
     for case in scores.keys() & reference.keys():
         pairs = [(value, reference[case].get(organ)) for organ, value in scores[case].items()]
@@ -268,8 +269,8 @@ def case_gains(scores: Scores, reference: Scores) -> NDArray[np.float64]:
     return np.array(gains)
 
 
-def mean_dice(scores: Scores) -> float:
-    """Mean over the cases of each case's mean over its organs; NaN without any."""
+def mean_dice(scores: OrganScores) -> float:
+    """Mean over cases of the mean Dice over their organs; NaN without any."""
     cases = [[value for value in organs.values() if value is not None] for organs in scores.values()]
     means = [float(np.mean(values)) for values in cases if values]
     return float(np.mean(means)) if means else float("nan")

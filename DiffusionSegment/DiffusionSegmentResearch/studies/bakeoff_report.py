@@ -1,9 +1,8 @@
-"""The bake-off from beginning to end: trunk, arms, the winner's variants, and the rows of its result file."""
+"""`study bakeoff`: trunk, arms, variants of the best arm, and the rows of the result file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from DiffusionSegmentBackend.training.loop import CHECKPOINT_FILE
@@ -16,10 +15,10 @@ from .bakeoff import (
     MIN_GAIN,
     SUB_VOXELS,
     TRUNK_RECIPE,
+    Arm,
     ArmResult,
     BakeoffData,
     BakeoffPlan,
-    Scores,
     better,
     keeps,
     mean_dice,
@@ -28,34 +27,59 @@ from .bakeoff import (
     train_trunk,
     variants_of,
 )
-from .result_file import ORGAN_GROUPS, StudyRow
+from .bakeoff_data import FOLDS, read_setup
+from .result_file import (
+    ORGAN_GROUPS,
+    OrganScores,
+    PlotAxes,
+    StudyDescription,
+    StudyResult,
+    StudyRow,
+    organ_groups,
+)
+from .study import StudyRequest
+from .study_data import organ_names
 
 STOP_RULES = (
-    "Rules, written before the first arm was trained: an arm that is "
-    f"{100 * MAX_DEFICIT_AT_HALF:.0f} points behind the control at half its time ends there; a change is kept if the "
+    "Rules, fixed before the first arm was trained: an arm that is "
+    f"{100 * MAX_DEFICIT_AT_HALF:.0f} points below the control after half its time is stopped; a change is kept if the "
     f"mean paired difference is at least {100 * MIN_GAIN:.1f} points and at least five of seven cases gain; of equals "
     "the cheaper one; the one combined change must gain 0.5 points on a second fold."
 )
 
 
+def study(request: StudyRequest) -> StudyResult:
+    """Train and score what is missing; the result file is written after each arm."""
+    setup = read_setup(request)
+    description = bakeoff_description(setup.data, setup.plan, fold=setup.fold, folds=FOLDS)
+    rows: list[StudyRow] = []
+
+    def report(rows_so_far: list[StudyRow]) -> None:
+        rows[:] = rows_so_far
+        request.save(StudyResult(rows, description))
+
+    run_bakeoff(setup.data, setup.plan, report)
+    return StudyResult(rows, description)
+
+
 def run_bakeoff(data: BakeoffData, plan: BakeoffPlan, report: Callable[[list[StudyRow]], None]) -> None:
-    """Train and score what is missing in `plan.folder`; `report` is called with all rows so far after each arm."""
+    """Train and score what is missing in `plan.folder`; calls `report` with all rows after each arm."""
     trunk = train_trunk(data, plan)
     start = score(trunk, TRUNK_RECIPE, data, plan.folder / "trunk.json", plan)
-    done: list[ArmResult] = []
+    results: list[ArmResult] = []
 
-    def run(arms: Sequence[Any]) -> None:
+    def run(arms: Sequence[Arm]) -> None:
         for arm in arms:
-            done.append(run_arm(arm, data, trunk, plan, control=done[0] if done else None))
-            report(bakeoff_rows(start, done, plan))
+            results.append(run_arm(arm, data, trunk, plan, control=results[0] if results else None))
+            report(bakeoff_rows(start, results, plan))
 
     run([CONTROL, FINE_LOSS, SUB_VOXELS, FINE_PATH])
-    winner = better(done[1:] if any(result.end for result in done[1:]) else done).arm
+    winner = better(results[1:] if any(result.end for result in results[1:]) else results).arm
     run(variants_of(winner, data.description))
 
 
-def bakeoff_rows(start: Scores, results: Sequence[ArmResult], plan: BakeoffPlan) -> list[StudyRow]:
-    """The trunk, and each arm at half and at the end; x is the arm's minutes."""
+def bakeoff_rows(start: OrganScores, results: Sequence[ArmResult], plan: BakeoffPlan) -> list[StudyRow]:
+    """A row for the trunk, and for each arm after half its time and at the end; x is the minutes of the arm."""
     rows = [StudyRow("trunk", dice=start, numbers={"training minutes": plan.trunk_minutes}, x=0, series="trunk")]
     for result in results:
         shares = [(0.5, result.half)] + ([(1.0, result.end)] if result.end is not None else [])
@@ -68,7 +92,7 @@ def bakeoff_rows(start: Scores, results: Sequence[ArmResult], plan: BakeoffPlan)
 
 
 def _numbers(result: ArmResult, results: Sequence[ArmResult], plan: BakeoffPlan) -> dict[str, float]:
-    """Steps, seconds of a core a step, Dice by group of organs, and whether the rules keep the arm (1) or not (0)."""
+    """Steps, core seconds per step, Dice by group of organs, and whether the rules keep the arm (1) or not (0)."""
     numbers: dict[str, float] = {}
     path = plan.folder / result.arm.name / CHECKPOINT_FILE
     if path.is_file():
@@ -85,27 +109,25 @@ def _numbers(result: ArmResult, results: Sequence[ArmResult], plan: BakeoffPlan)
     return numbers
 
 
-def _last(result: ArmResult) -> Scores:
+def _last(result: ArmResult) -> OrganScores:
     return result.end if result.end is not None else result.half
 
 
-def bakeoff_description(data: BakeoffData, plan: BakeoffPlan, *, fold: int, folds: int) -> dict[str, Any]:
-    """Title, question, protocol and so on of the result file."""
-    organs = [label.name for label in data.description.labels]
-    groups = {name: [o for o in members if o in organs] for name, members in ORGAN_GROUPS.items()}
-    return {
-        "order": 25,
-        "title": "Bake-off of the second generation",
-        "question": "Which grid and which training are worth the long run?",
-        "protocol": f"Fold {fold} of {folds}: trained on {len(data.training)} labelled cases and {len(data.partial)} "
-        f"with one organ drawn, scored on {len(data.held_out)} that neither trunk nor arm has seen, in the scans' own "
-        "geometry (overlapping patches, arg max of interpolated probabilities), without post-processing. Folds are "
-        "alike in slice thickness. Every arm goes on from the same trunk, with the same seed and crops, for the same "
+def bakeoff_description(data: BakeoffData, plan: BakeoffPlan, *, fold: int, folds: int) -> StudyDescription:
+    """The texts of the result file."""
+    return StudyDescription(
+        order=25,
+        title="Bake-off of the second generation",
+        question="Which grid and which training are worth the long run?",
+        protocol=f"Fold {fold} of {folds}: trained on {len(data.training)} labelled cases and {len(data.partial)} "
+        f"with one organ annotated, scored on {len(data.held_out)} that neither trunk nor arm has seen, in the scans' "
+        "own geometry (overlapping patches, arg max of interpolated probabilities), without post-processing. Folds are "
+        "alike in slice thickness. Every arm starts from the same trunk, with the same seed and crops, for the same "
         f"computing time. The body-part network is that of {data.description.name} {data.description.version}, "
         f"which has seen the cases' organ centroids. {STOP_RULES}",
-        "budget": f"{plan.trunk_minutes:g} minutes for the trunk, {plan.arm_minutes:g} for an arm, of {plan.threads} "
+        budget=f"{plan.trunk_minutes:g} minutes for the trunk, {plan.arm_minutes:g} for an arm, of {plan.threads} "
         "cores computing (their time on other work is not counted)",
-        "reference": CONTROL.title,
-        "plot": {"x_label": "minutes from the trunk on", "log_x": False, "y": "dice", "y_label": "mean Dice"},
-        **({"groups": groups} if all(groups.values()) else {}),
-    }
+        reference=CONTROL.title,
+        plot=PlotAxes(x_label="minutes from the trunk on"),
+        groups=organ_groups(organ_names(data.description)),
+    )

@@ -1,4 +1,4 @@
-"""What corrections are worth: a simulated reader mends the largest mistake again and again, in three ways."""
+"""`study corrections`: Dice over corrections of the largest error by a simulated reader, by three methods."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
+from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles, find_cases
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
-from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
+from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from .result_file import StudyRow, organ_table
+from .result_file import PlotAxes, StudyDescription, StudyResult, StudyRow, organ_table
+from .study import StudyRequest
+from .study_data import organ_names, training_budget
 
 PAINTING, CLAMPING, FULL = "painting only", "clamping only", "full loop"
 COUNTS = (0, 1, 3, 5, 10)
@@ -30,18 +32,43 @@ _BRUSH_MM = 3.0
 _REGIONS = 10
 
 
+def study(request: StudyRequest) -> StudyResult:
+    """The first model on the validation cases of the first data folder."""
+    model = request.description
+    scans = find_cases(request.data[0], part="validation")
+    rows = correction_rows(load_model(str(model.folder), "auto"), scans)
+    description = StudyDescription(
+        order=55,
+        title="Corrections",
+        question="How much does a stroke improve the result?",
+        protocol=f"{len(scans)} validation cases in their own geometry. A simulated reader marks the largest "
+        "connected error of the present label map, with click, scribble and painted slice in turn, knowing the "
+        "truth. Each method begins with the same result.",
+        budget=training_budget(model, "refiner"),
+        reference=rows[0].name,
+        plot=PlotAxes(x_label="corrections"),
+    )
+    return StudyResult(rows, description)
+
+
 @dataclass
-class _Tally:
-    """What is counted over all corrections of the full loop."""
+class _Statistics:
+    """Statistics over all corrections of the full loop.
+
+    Attributes:
+        seconds: time of each correction.
+        violations: scribbled voxels whose label is not that of the scribble.
+        beyond_reach: voxels that changed beyond the reach of the new scribbles.
+    """
 
     seconds: list[float] = field(default_factory=list)
-    disobeyed: int = 0
+    violations: int = 0
     beyond_reach: int = 0
 
 
 @dataclass(frozen=True)
 class _Patient:
-    """One scan: the present answer and the truth, uint8 (k, j, i)."""
+    """One scan with its true labels, uint8 (k, j, i), and its segmentation before any correction."""
 
     volume: Volume
     truth: NDArray[np.uint8]
@@ -50,19 +77,19 @@ class _Patient:
 
 
 def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
-    """A row for each way and number of corrections, Dice by case and organ; x is the number.
+    """A row for each method and number of corrections: Dice by case and organ.
 
-    Painting only: the strokes are painted into the label map and nothing else happens. Clamping only: the refiner runs
-    again with the marked voxels held, but is not told. Full loop: what the product does. The reader takes the largest
-    connected mistake of the present label map each time, with click, scribble and painted slice in turn.
+    Painting only: the strokes are painted into the label map. Clamping only: the refiner runs again with the scribbled
+    voxels clamped, without the scribbles as input channels. Full loop: as in the product. Each correction is on the
+    largest connected error of the present label map, by click, scribble and painted slice in turn.
     """
-    organs = [label.name for label in model.description.labels]
+    organs = organ_names(model.description)
     rows = {
         (arm, count): StudyRow(f"{arm}, {count}", dice={}, x=float(count), series=arm)
         for arm in (PAINTING, CLAMPING, FULL)
         for count in COUNTS
     }
-    tally, shares = _Tally(), []
+    statistics, shares = _Statistics(), []
     for scan in tqdm(scans, desc="cases"):
         volume = read_volume(scan.image)
         truth = read_label_map(scan.label, volume)
@@ -70,62 +97,64 @@ def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
         patient = _Patient(volume, truth, session, build_segmentation(session, model, bodypart=False))
         shares.append(_share_in_regions(patient.first, truth))
         for arm in (PAINTING, CLAMPING, FULL):
-            for count, labels in enumerate(_corrected(arm, patient, model, tally)):
+            for count, labels in enumerate(_corrected(arm, patient, model, statistics)):
                 if (arm, count) in rows:
                     dice = dice_by_label(labels, truth, model.description.classes)
                     rows[arm, count].dice[scan.name] = organ_table(dice, organs)  # type: ignore[index]
     rows[FULL, 0].numbers["share of wrong voxels in the first 10 regions"] = float(np.mean(shares))
     rows[FULL, max(COUNTS)].numbers = {
-        "seconds a correction, median": float(np.median(tally.seconds)),
-        "marked voxels disobeyed": float(tally.disobeyed),
-        "voxels changed beyond reach": float(tally.beyond_reach),
+        "seconds a correction, median": float(np.median(statistics.seconds)),
+        "marked voxels disobeyed": float(statistics.violations),
+        "voxels changed beyond reach": float(statistics.beyond_reach),
     }
     return list(rows.values())
 
 
-def _corrected(arm: str, patient: _Patient, model: Model, tally: _Tally) -> Iterator[NDArray[np.uint8]]:
+def _corrected(arm: str, patient: _Patient, model: Model, statistics: _Statistics) -> Iterator[NDArray[np.uint8]]:
     """The label map after 0, 1, 2, ... corrections."""
-    labels, marks, state = patient.first.labels, np.zeros_like(patient.first.labels), patient.session
+    labels, scribbles, state = patient.first.labels, np.zeros_like(patient.first.labels), patient.session
     generator = np.random.default_rng(0)
     yield labels
     for count in range(max(COUNTS)):
-        fresh = _mark_largest(labels, patient, STROKES[count % len(STROKES)], generator)
-        labels, marks = np.where(fresh > 0, fresh - 1, labels).astype(np.uint8), np.where(fresh > 0, fresh, marks)
-        if arm != PAINTING and fresh.any():
-            asked = Corrections(labels=labels, scribbles=marks, propagate=arm == FULL)
-            answer, state = correct(state, model, asked)
+        new = _scribble_on_largest_error(labels, patient, STROKES[count % len(STROKES)], generator)
+        labels = np.where(new > 0, new - 1, labels).astype(np.uint8)
+        scribbles = np.where(new > 0, new, scribbles)
+        if arm != PAINTING and new.any():
+            corrections = Corrections(labels=labels, scribbles=scribbles, propagate=arm == FULL)
+            correction, state = correct(state, model, corrections)
             painted, labels = labels, labels.copy()
-            labels[answer.box] = answer.labels
+            labels[correction.box] = correction.labels
             if arm == FULL:
-                tally.seconds.append(answer.report["timings_s"]["total"])
-                tally.disobeyed += int(np.count_nonzero(labels[marks > 0] != marks[marks > 0] - 1))
-                tally.beyond_reach += _beyond_reach(painted != labels, fresh, answer, patient.volume, model)
+                statistics.seconds.append(correction.report["timings_s"]["total"])
+                statistics.violations += int(np.count_nonzero(labels[scribbles > 0] != scribbles[scribbles > 0] - 1))
+                statistics.beyond_reach += _beyond_reach(painted != labels, new, correction, patient.volume, model)
         yield labels
 
 
-def _mark_largest(
+def _scribble_on_largest_error(
     labels: NDArray[np.uint8], patient: _Patient, kind: str, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Marks (k, j, i) of one stroke on the largest mistake; none where nothing is wrong."""
-    mistakes = largest_mistakes(labels, patient.truth, count=1)
-    if not mistakes:
+    """Scribbles (k, j, i) of one stroke on the largest error, label + 1; all 0 without any error."""
+    errors = largest_mistakes(labels, patient.truth, count=1)
+    if not errors:
         return np.zeros_like(labels)
     brush = _BRUSH_MM / float(np.median(patient.volume.spacing))
-    stroke = stroke_on(mistakes[0], patient.truth, kind=kind, generator=generator, brush=brush)
+    stroke = stroke_on(errors[0], patient.truth, kind=kind, generator=generator, brush=brush)
     return np.where(stroke.marked, stroke.label + 1, 0).astype(np.uint8)
 
 
 def _share_in_regions(first: Segmentation, truth: NDArray[np.uint8]) -> float:
+    """Share (0..1) of the wrong voxels in the first regions of the review."""
     wrong = first.labels != truth
     shown = (first.regions > 0) & (first.regions <= _REGIONS)
     return float(np.count_nonzero(wrong & shown)) / max(1, int(np.count_nonzero(wrong)))
 
 
 def _beyond_reach(
-    changed: NDArray[np.bool_], fresh: NDArray[np.uint8], answer: Correction, volume: Volume, model: Model
+    changed: NDArray[np.bool_], new: NDArray[np.uint8], correction: Correction, volume: Volume, model: Model
 ) -> int:
-    """Voxels that changed although no fresh mark is within reach, a grid voxel allowed for rounding."""
+    """Number of changed voxels without a new scribble within reach, plus a grid voxel for rounding."""
     reach_mm = (REACH_VOXELS + 1) * np.array(model.description.trunk_spacing_mm).max()
     sides = [2 * int(np.ceil(reach_mm / spacing)) + 1 for spacing in volume.spacing[::-1]]
-    near = ndimage.maximum_filter((fresh[answer.box] > 0).astype(np.uint8), size=sides, mode="constant") > 0
-    return int(np.count_nonzero(changed[answer.box] & ~near))
+    near = ndimage.maximum_filter((new[correction.box] > 0).astype(np.uint8), size=sides, mode="constant") > 0
+    return int(np.count_nonzero(changed[correction.box] & ~near))

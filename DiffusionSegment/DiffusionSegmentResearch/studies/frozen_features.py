@@ -1,4 +1,4 @@
-"""What frozen features are worth: pointwise probes on each backbone, cross-validated; the curve over t; few labels."""
+"""Dice of pointwise probes on frozen features: cross-validated, over timesteps, and with few labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Cohort:
 
 
 def cross_validation_jobs(cohort: Cohort, *, folds: int, heads: Sequence[str] = HEADS) -> list[ProbeJob]:
-    """A job a head and fold; every folds-th case is tested in the same fold."""
+    """A job for each head and fold; every `folds`-th case is tested in the same fold."""
     indices = range(len(cohort.cases))
     return [
         ProbeJob(head, head, tuple(i for i in indices if i % folds != f), tuple(i for i in indices if i % folds == f))
@@ -61,9 +61,15 @@ def measure(
     patches: int = 28,
     predictions: Path | None = None,
 ) -> list[StudyRow]:
-    """One row a job name, Dice of all its tested cases on the model's grid; probes learn from `patches` of each case.
+    """One row per job name: Dice of its tested cases on the model's grid.
 
-    `predictions` receives the probabilities that the jobs named "nonlinear" give for the cases they test: out of fold.
+    Args:
+        source: where descriptors come from.
+        cohort: the cases.
+        jobs: the probes to train and test.
+        seed: of patches and weights.
+        patches: number of patches of each case to train on.
+        predictions: folder for the out-of-fold probabilities of the jobs named "nonlinear".
     """
     cases, classes = cohort.cases, len(cohort.organs) + 1
     needed = sorted({i for job in jobs for i in (*job.train, *job.test)})
@@ -76,8 +82,8 @@ def measure(
     }
     rows = {job.name: StudyRow(job.name, dice={}) for job in jobs}
     for job in tqdm(jobs, desc="probes", leave=False):
-        known = [tables[i][0] for i in job.train]
-        probe = train_pointwise(known, head=job.head, channels=source.channels, classes=classes, seed=seed)
+        training = [tables[i][0] for i in job.train]
+        probe = train_pointwise(training, head=job.head, channels=source.channels, classes=classes, seed=seed)
         for i in job.test:
             _record(rows[job.name], cases[i], score_pointwise(tables[i][1], probe, classes), cohort.organs)
             if predictions is not None and job.name == "nonlinear":

@@ -1,4 +1,4 @@
-"""Pointwise probes on tables of frozen voxel features: training, and testing on whole scans."""
+"""Training of pointwise probes on tables of frozen features, and tests on whole scans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.networks.pointwise_probe import pointwise_probe
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """One probe: its head, the cases it learns from and those it is tested on, by index."""
+    """One probe: its head, and the indices of the cases for training and testing."""
 
     name: str
     head: str
@@ -36,7 +36,7 @@ class ProbeJob:
 def train_pointwise(
     tables: Sequence[VoxelTable], *, head: str, channels: Sequence[int], classes: int, seed: int = 0
 ) -> nn.Module:
-    """Cross-entropy plus soft Dice on voxels, each weighted by how many it stands for; AdamW with a cosine rate."""
+    """Train with weighted cross-entropy and soft Dice over voxels, AdamW and a cosine learning rate."""
     torch.manual_seed(seed)
     probe = pointwise_probe(head, channels, classes)
     descriptors = torch.cat([table.descriptors for table in tables])
@@ -69,18 +69,18 @@ def weighted_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 def score_pointwise(table: VoxelTable, probe: nn.Module, classes: int) -> NDArray[np.float64]:
     """Dice (classes - 1,) of a probe over the voxels of a table."""
     with torch.inference_mode():
-        found = [probe(part.float()).argmax(dim=1) for part in table.descriptors.split(_CHUNK)]
-    predicted = torch.cat(found).numpy().astype(np.uint8)
+        labels = [probe(part.float()).argmax(dim=1) for part in table.descriptors.split(_CHUNK)]
+    predicted = torch.cat(labels).numpy().astype(np.uint8)
     return dice_by_label(predicted, table.labels.numpy().astype(np.uint8), classes)
 
 
 def predict_pointwise(case: Case, source: FeatureSource, probe: nn.Module, classes: int) -> NDArray[np.float16]:
-    """Probabilities (classes, z, y, x) of a probe on a whole scan; outside the body all is background."""
-    found = np.zeros((classes, *case.image.shape), np.float16)
-    found[0] = 1
+    """Probabilities (classes, z, y, x) of a probe on a whole scan; background outside the body."""
+    probabilities = np.zeros((classes, *case.image.shape), np.float16)
+    probabilities[0] = 1
     with torch.inference_mode():
-        for tile, local, place in tiles(case, source):
-            logits = probe(source.descriptors(tile, local).float())
-            z, y, x = place.T
-            found[:, z, y, x] = logits.softmax(dim=1).T.half().numpy()
-    return found
+        for tile, in_tile, in_case in tiles(case, source):
+            logits = probe(source.descriptors(tile, in_tile).float())
+            z, y, x = in_case.T
+            probabilities[:, z, y, x] = logits.softmax(dim=1).T.half().numpy()
+    return probabilities

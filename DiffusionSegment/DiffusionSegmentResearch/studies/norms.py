@@ -1,20 +1,28 @@
-"""Which norm the trunk should have: one trunk a norm, trained alike for the same computing time, scored out of fold."""
+"""`study norms`: trunks with different norms, trained alike for the same computing time, scored out of fold."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from DiffusionSegmentBackend.datasets.case_folds import is_gain
 from DiffusionSegmentBackend.networks.norm import NORMS
 
 from .bakeoff import MIN_GAIN, TRUNK_RECIPE, BakeoffData, BakeoffPlan, case_gains, score, train_trunk
+from .bakeoff_data import FOLDS, read_setup
 from .bakeoff_report import bakeoff_description
-from .result_file import StudyRow
+from .result_file import StudyDescription, StudyResult, StudyRow
+from .study import StudyRequest
+
+
+def study(request: StudyRequest) -> StudyResult:
+    """Train and score the trunks that are missing in the folder of trainings."""
+    setup = read_setup(request)
+    description = norms_description(setup.data, setup.plan, fold=setup.fold, folds=FOLDS)
+    return StudyResult(norm_rows(setup.data, setup.plan), description)
 
 
 def norm_rows(data: BakeoffData, plan: BakeoffPlan) -> list[StudyRow]:
-    """A row a norm; trunks and scores that `plan.folder` holds, those of a bake-off included, are not made again."""
+    """A row per norm; reuses trunks and scores in `plan.folder`, also those of a bake-off."""
     rows: list[StudyRow] = []
     for norm in NORMS:
         chosen = replace(plan, norm=norm)
@@ -26,14 +34,14 @@ def norm_rows(data: BakeoffData, plan: BakeoffPlan) -> list[StudyRow]:
     return rows
 
 
-def norms_description(data: BakeoffData, plan: BakeoffPlan, *, fold: int, folds: int) -> dict[str, Any]:
-    """Title, question, protocol and so on of the result file: those of a bake-off, of trunks alone."""
-    described = bakeoff_description(data, plan, fold=fold, folds=folds)
-    described.pop("plot")
-    return described | {
-        "order": 26,
-        "title": "Norm of the trunk",
-        "question": "Is a norm over each voxel's channels as good as group norm, which sets overlapping tiles at odds?",
-        "budget": f"{plan.trunk_minutes:g} minutes a trunk of {plan.threads} cores computing",
-        "reference": f"{NORMS[0]} norm",
-    }
+def norms_description(data: BakeoffData, plan: BakeoffPlan, *, fold: int, folds: int) -> StudyDescription:
+    """The texts of the result file: those of a bake-off, for trunks alone."""
+    return replace(
+        bakeoff_description(data, plan, fold=fold, folds=folds),
+        order=26,
+        title="Norm of the trunk",
+        question="Is a norm over each voxel's channels as good as group norm, by which overlapping tiles disagree?",
+        budget=f"{plan.trunk_minutes:g} minutes a trunk of {plan.threads} cores computing",
+        reference=f"{NORMS[0]} norm",
+        plot=None,
+    )

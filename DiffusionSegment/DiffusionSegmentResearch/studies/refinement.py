@@ -1,4 +1,4 @@
-"""Chains of refiners on given pre-segmentations: Dice after every step, for any start, sampler, number of steps."""
+"""Reverse processes of refiners from given pre-segmentations: Dice after every step, for any start and sampler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.metrics.metrics import dice_by_label
+from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.models.model import load_network
 from DiffusionSegmentBackend.models.tile_shape import TileShape
@@ -30,7 +30,7 @@ _TILE = TileShape.cube(64)
 
 @dataclass(frozen=True)
 class Chain:
-    """One way to run a refiner: where x_t starts (alpha_bar), how many steps and samples, which sampler."""
+    """A reverse process: alpha_bar at its start, number of steps and samples, and sampler."""
 
     name: str
     abar_start: float
@@ -39,7 +39,7 @@ class Chain:
     samples: int = 1
 
     def plan(self, schedule: str) -> SamplingPlan:
-        """The pipeline's own plan."""
+        """The plan of the pipeline."""
         return SamplingPlan(
             schedule=schedule, sampler=self.sampler, steps=self.steps, abar_start=self.abar_start, seed=0
         )
@@ -56,7 +56,7 @@ class RefinerUnderTest:
 
     @classmethod
     def load(cls, description: ModelDescription) -> RefinerUnderTest:
-        """Both networks, channels last."""
+        """Load both networks, channels last."""
         backbone = cast(Backbone, load_network(description, "backbone"))
         refiner = cast(Refiner, load_network(description, "refiner"))
         for network in (backbone, refiner):
@@ -65,15 +65,15 @@ class RefinerUnderTest:
 
 
 def shared_stage(case: Case, backbone: Backbone, prior: NDArray[np.float16]) -> Stage1:
-    """Features of all tiles and the given pre-segmentation (classes, z, y, x), which replaces the probe's."""
+    """Features of all tiles, and the given pre-segmentation (classes, z, y, x) instead of the probe's."""
     assert case.coordinates is not None
     image = padded(torch.from_numpy(case.image)[None], tile=_TILE, value=-1.0)[0]
     coordinates = normalised(padded(torch.from_numpy(case.coordinates).float(), tile=_TILE, value=0.0))
     tiling = tiling_of(image, _TILE)
     features = []
-    for place in tiling.tiles:
-        tile = image[place][None, None].contiguous(memory_format=torch.channels_last_3d)
-        pyramid = backbone.features(tile, coordinates[(slice(None), *place)][None])
+    for box in tiling.tiles:
+        tile = image[box][None, None].contiguous(memory_format=torch.channels_last_3d)
+        pyramid = backbone.features(tile, coordinates[(slice(None), *box)][None])
         features.append([level.half() for level in pyramid[:2]])
     return Stage1(coordinates, tiling, features, _tiled(prior))
 
@@ -95,7 +95,7 @@ def run_chain(
 
 
 def dice_of(probabilities: Tensor, case: Case) -> NDArray[np.float64]:
-    """Dice (classes - 1,) on the model's grid; what the tiles' volume has beyond the case is left out."""
+    """Dice (classes - 1,) on the model's grid; `probabilities` may be padded beyond the case."""
     z, y, x = case.labels.shape
     predicted = probabilities[:, :z, :y, :x].argmax(dim=0).numpy().astype(np.uint8)
     return dice_by_label(predicted, case.labels, probabilities.shape[0])
@@ -108,7 +108,7 @@ def chain_scores(
 ) -> dict[tuple[str, str], list[list[NDArray[np.float64]]]]:
     """(model, chain) -> for each step, for each case, Dice of (the chain, the chain ensembled with the prior).
 
-    Every entry is an array (2, classes - 1). Computed in bfloat16 where the processor has it.
+    Every entry is an array (2, classes - 1). Computed in bfloat16 where the processor supports it.
     """
     cpu = torch.device("cpu")
     dtype = inference_dtype(cpu)
@@ -130,7 +130,7 @@ def chain_scores(
 
 
 def organ_dropped(prior: NDArray[np.float16], value: int) -> NDArray[np.float16]:
-    """The pre-segmentation with one organ given to the background."""
+    """The pre-segmentation with the probability of one organ added to the background."""
     dropped = prior.copy()
     dropped[0] += dropped[value]
     dropped[value] = 0
@@ -138,12 +138,12 @@ def organ_dropped(prior: NDArray[np.float16], value: int) -> NDArray[np.float16]
 
 
 def with_prior(stage1: Stage1, prior: NDArray[np.float16]) -> Stage1:
-    """The same features under another pre-segmentation."""
+    """The same features with another pre-segmentation."""
     return replace(stage1, pre=_tiled(prior))
 
 
 def _tiled(prior: NDArray[np.float16]) -> Tensor:
-    """Probabilities (classes, z, y, x) in the tiles' volume; what was padded is background."""
+    """Probabilities (classes, z, y, x) padded to whole tiles with background."""
     pre = padded(torch.from_numpy(prior).float(), tile=_TILE, value=0.0)
     pre[0] += 1 - pre.sum(dim=0)
     return pre

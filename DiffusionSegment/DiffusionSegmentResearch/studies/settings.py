@@ -1,4 +1,4 @@
-"""What each way to be quicker costs in Dice and calibration: precision, samples and steps on the same cases."""
+"""`study settings`: Dice, calibration and time by precision, samples and steps, on the same cases."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from pathlib import Path
 
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.models.model import load_model
+from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
-from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
+from DiffusionSegmentBackend.pipeline.prediction import predict
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
+from DiffusionSegmentBackend.training.session import load_cases
+from torch import Tensor
 from tqdm import tqdm
 
-from .result_file import StudyRow
+from .result_file import StudyDescription, StudyResult, StudyRow
+from .study import StudyRequest
+from .study_data import organ_names, training_budget
 from .uncertainty import case_measures, measured_row
 
 
@@ -28,7 +32,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """As the table has it."""
+        """The name of its row."""
         return f"{self.precision}, K = {self.samples}, S = {self.steps}"
 
 
@@ -44,27 +48,50 @@ SETTINGS = (
 )
 
 
+def study(request: StudyRequest) -> StudyResult:
+    """The first model on its validation cases."""
+    model = request.description
+    cases = load_cases(request.data, model, part="validation")
+    description = StudyDescription(
+        order=55,
+        title=f"Quicker settings of {model.name}",
+        question="What do fewer bits, samples and steps cost in Dice and calibration?",
+        protocol=f"{len(cases)} validation cases on the model's grid, probe and samples together, on the CPU; "
+        "measures as in the study of uncertainty. Seconds are those of backbone, probe and refiner.",
+        budget=training_budget(model, "refiner"),
+        reference=SETTINGS[0].name,
+    )
+    return StudyResult(setting_rows(model.folder, cases), description)
+
+
 def setting_rows(model: Path, cases: Sequence[Case], settings: Sequence[Setting] = SETTINGS) -> list[StudyRow]:
-    """One row a setting, over all cases on the model's grid, on the CPU; seconds are those of the networks a case."""
+    """One row per setting over all cases on the model's grid, on the CPU; seconds of the networks per case."""
     rows = []
     for setting in tqdm(settings, desc="settings"):
         loaded = load_model(str(model), "cpu", precision=setting.precision)
-        plan, samples = plan_of(SegmentOptions(samples=setting.samples, steps=setting.steps), loaded)
         measured, seconds = [], 0.0
         for case in tqdm(cases, desc="cases", leave=False):
-            watch = Stopwatch()
-            with torch.inference_mode():
-                image = torch.from_numpy(case.image)
-                job = PredictionRequest(image=image, plan=plan, samples=samples, tile=loaded.tile, force=True)
-                found = predict(job, loaded, watch=watch)
-            place = tuple(slice(o, o + n) for o, n in zip(found.offset, found.ensemble.shape[1:], strict=True))
-            whole = torch.zeros(found.ensemble.shape[0], *case.image.shape)
-            whole[0] = 1
-            whole[(slice(None), *place)] = found.ensemble
-            measured.append(case_measures(whole.numpy(), case, loaded))
-            seconds += watch.seconds["features"] + watch.seconds["refine"]
-        organs = [label.name for label in loaded.description.labels]
-        row = measured_row(setting.name, cases, measured, organs)
+            probabilities, spent = _predict_case(case, loaded, setting)
+            measured.append(case_measures(probabilities.numpy(), case, loaded))
+            seconds += spent
+        row = measured_row(setting.name, cases, measured, list(organ_names(loaded.description)))
         row.numbers["seconds a case"] = round(seconds / len(cases), 2)
         rows.append(row)
     return rows
+
+
+def _predict_case(case: Case, model: Model, setting: Setting) -> tuple[Tensor, float]:
+    """Probabilities (classes, z, y, x) of a case, background outside the body, and seconds in the networks."""
+    plan, samples = plan_of(SegmentOptions(samples=setting.samples, steps=setting.steps), model)
+    watch = Stopwatch()
+    with torch.inference_mode():
+        request = PredictionRequest(
+            image=torch.from_numpy(case.image), plan=plan, samples=samples, tile=model.tile, force=True
+        )
+        prediction = predict(request, model, watch=watch)
+    ensemble = prediction.ensemble
+    box = tuple(slice(o, o + n) for o, n in zip(prediction.offset, ensemble.shape[1:], strict=True))
+    whole = torch.zeros(ensemble.shape[0], *case.image.shape)
+    whole[0] = 1
+    whole[(slice(None), *box)] = ensemble
+    return whole, watch.seconds["features"] + watch.seconds["refine"]

@@ -1,15 +1,14 @@
-"""Where a training step's time goes, first generation against second: `diffusion-segment-research study step`.
+"""`study step`: time of the parts of a training step, of the first and the second generation of networks.
 
-Core seconds of one thread, the least of a few rounds, so that other work on the machine does not count.
+Processor seconds of one thread, the minimum of a few rounds, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +16,8 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case, find_cases, lo
 from DiffusionSegmentBackend.datasets.patch_sampler import Augmentation, Patches, PatchSampler, TrainingSet
 from DiffusionSegmentBackend.datasets.patches import patch_batches
 from DiffusionSegmentBackend.datasets.volumes import training_volume
-from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
-from DiffusionSegmentBackend.models.model import load_network
+from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.networks.backbone import Backbone
-from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.networks.segmenter import Logits, Segmenter
 from DiffusionSegmentBackend.networks.space_to_depth import space_to_depth
@@ -32,7 +29,9 @@ from DiffusionSegmentBackend.training.session import add_coordinates
 from torch import Tensor, nn
 
 from .bakeoff import CONTROL, FINE_LOSS, FINE_PATH, SUB_VOXELS, TRUNK_STRIDE
-from .result_file import StudyRow, write_study
+from .result_file import StudyDescription, StudyResult, StudyRow
+from .study import StudyRequest
+from .study_data import load_regressor
 
 _ROUNDS = 3
 _PATCHES = 8
@@ -40,7 +39,7 @@ _PATCHES = 8
 
 @dataclass(frozen=True)
 class _Setup:
-    """A network with what a step needs: parameters, a patch, logits of a patch, and its loss."""
+    """Parameters and functions of a training step: a patch by its number, logits of a patch, and their loss."""
 
     parameters: list[nn.Parameter]
     patch: Callable[[int], Any]
@@ -48,46 +47,40 @@ class _Setup:
     loss: Callable[[Any, list[Tensor]], Tensor]
 
 
-def write_step_profile(model: Path, data: Sequence[Path], output: Path) -> None:
-    """Measure on the first case of the first folder, and write the result file.
-
-    Raises:
-        DiffusionSegmentError: TRAINING_DATA, WEIGHTS_MISSING.
-    """
-    description = read_description(model)
-    files = find_cases(data[0])[0]
-    before = torch.get_num_threads()
+def study(request: StudyRequest) -> StudyResult:
+    """Measure with the first model on the first case of the first data folder."""
+    description = request.description
+    files = find_cases(request.data[0])[0]
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         rows = step_rows(description, load_case(files, description), load_case(files, finer(description)))
     finally:
-        torch.set_num_threads(before)
-    folders = " ".join(f"--data {folder}" for folder in data)
-    write_study(
-        output,
-        rows,
-        command=f"diffusion-segment-research study step --models {model} {folders} -o {output}",
-        seed=0,
-        order=24,
-        title="A training step",
-        question="Where does the time of a training step go, and what does a finer grid cost?",
-        protocol=f"Core seconds of one thread for one patch, the least of {_ROUNDS} rounds; a patch is cut and "
-        f"changed as in training, mean of {_PATCHES}. First generation: 64 x 64 x 64 voxels of 3 mm, 7.1 litres, with "
-        "MONAI's transforms and loss. Second: 48 x 96 x 96 voxels of 3 x 1.5 x 1.5 mm, 3.0 litres; the loss includes "
-        "that of the trunk.",
-        budget="a few steps each, without learning anything",
-    )
+        torch.set_num_threads(threads)
+    return StudyResult(rows, _DESCRIPTION)
+
+
+_DESCRIPTION = StudyDescription(
+    order=24,
+    title="A training step",
+    question="Where does the time of a training step go, and what does a finer grid cost?",
+    protocol=f"Core seconds of one thread for one patch, the minimum of {_ROUNDS} rounds; a patch is cut and "
+    f"augmented as in training, mean of {_PATCHES}. First generation: 64 x 64 x 64 voxels of 3 mm, 7.1 litres, with "
+    "MONAI's transforms and loss. Second: 48 x 96 x 96 voxels of 3 x 1.5 x 1.5 mm, 3.0 litres; the loss includes "
+    "that of the trunk.",
+    budget="a few steps each, without learning anything",
+)
 
 
 def finer(description: ModelDescription) -> ModelDescription:
-    """The description on the grid around a trunk at its spacing."""
+    """The description with the spacing of the fine grid, for a trunk at its present spacing."""
     x, y, z = (s / step for s, step in zip(description.spacing_mm, reversed(TRUNK_STRIDE), strict=True))
     return replace(description, spacing_mm=(x, y, z))
 
 
 def step_rows(description: ModelDescription, coarse: Case, fine: Case) -> list[StudyRow]:
     """A row for the first generation and for each arm of the second."""
-    regressor = cast(BodyPartRegressor, load_network(description, "bodypart"))
+    regressor = load_regressor(description)
     add_coordinates([coarse], regressor)
     setups = {"first generation, 3 mm": _first_generation(description, coarse)}
     volume = training_volume(fine, regressor, description.classes, trunk_stride=TRUNK_STRIDE)
@@ -156,7 +149,7 @@ def _measure(setup: _Setup) -> dict[str, float]:
 
 
 def _round(setup: _Setup, number: int) -> dict[str, float]:
-    """Core seconds of one step's parts."""
+    """Processor seconds of the parts of one step."""
     optimizer = torch.optim.AdamW(setup.parameters, lr=1e-4)
     patch = setup.patch(number)
     seconds = {}

@@ -1,4 +1,4 @@
-"""How well overlapping tiles agree about the labels, and whether the blended result shows where they meet."""
+"""Agreement of overlapping tiles on the labels, and visibility of seams in the blended result."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from DiffusionSegmentBackend.imaging.volume import Box
 from DiffusionSegmentBackend.pipeline.tiling import Tiling
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Planes between voxels, counted from the middle of an overlap: where a seam would be, and where there is none.
+# Distances of planes between voxels from the middle of an overlap: at a possible seam, and beside it.
 _SEAM_VOXELS = 1.5
 _BESIDE_VOXELS = (4.0, 12.0)
-
-Tile = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class TileAgreement:
-    """`dice` 0..1 of the labels of neighbouring tiles where they overlap, all labels but 0 pooled; NaN without any.
+    """Agreement of the tiles of one scan.
 
-    `seam_ratio` is the number of boundary faces of the blended labels a plane in the middle of overlaps, divided by
-    that of planes 4 to 12 voxels beside: 1 without seams; NaN where the scan needs a single tile or shows no label.
+    Attributes:
+        dice: Dice (0..1) of the labels of neighbouring tiles in their overlaps, all labels but 0 pooled; NaN without
+            any label.
+        seam_ratio: mean number of boundary faces of the blended labels in planes in the middle of overlaps, divided by
+            that in planes 4 to 12 voxels away: 1 without seams; NaN for a single tile or without any label.
     """
 
     dice: float
     seam_ratio: float
 
 
-def tile_agreement(tiling: Tiling, predict: Callable[[int, Tile], Tensor], *, channels: int) -> TileAgreement:
-    """Agreement of the tiles of one scan; `predict` gives the probabilities of a tile, as for `Tiling.blend`."""
+def tile_agreement(tiling: Tiling, predict: Callable[[int, Box], Tensor], *, channels: int) -> TileAgreement:
+    """Agreement of the tiles of one scan; `predict` returns the probabilities of a tile, as for `Tiling.blend`."""
     labels: list[NDArray[np.uint8]] = []
 
-    def kept(index: int, tile: Tile) -> Tensor:
+    def predict_labels(index: int, tile: Box) -> Tensor:
         probabilities = predict(index, tile)
         labels.append(probabilities.argmax(dim=0).to(torch.uint8).cpu().numpy())
         return probabilities
 
-    blended = tiling.blend(kept, channels=channels).argmax(dim=0).to(torch.uint8).numpy()
+    blended = tiling.blend(predict_labels, channels=channels).argmax(dim=0).to(torch.uint8).numpy()
     return TileAgreement(dice_in_overlaps(tiling, labels), seam_ratio(tiling, blended))
 
 
 def dice_in_overlaps(tiling: Tiling, labels: Sequence[NDArray[np.uint8]]) -> float:
-    """Dice of the label maps of all pairs of tiles that lie side by side, one map (z, y, x) a tile."""
-    alike = total = 0
+    """Dice over all pairs of adjacent tiles in their overlaps; `labels` has one map (z, y, x) per tile."""
+    agreeing = total = 0
     for first, second in _neighbours(tiling):
         shared = [
             slice(max(a.start, b.start), min(a.stop, b.stop))
@@ -58,23 +60,25 @@ def dice_in_overlaps(tiling: Tiling, labels: Sequence[NDArray[np.uint8]]) -> flo
             ]
             for n in (first, second)
         )
-        alike += 2 * int(np.count_nonzero((one == other) & (one > 0)))
+        agreeing += 2 * int(np.count_nonzero((one == other) & (one > 0)))
         total += int(np.count_nonzero(one) + np.count_nonzero(other))
-    return alike / total if total else float("nan")
+    return agreeing / total if total else float("nan")
 
 
 def _neighbours(tiling: Tiling) -> Iterator[tuple[int, int]]:
-    """Pairs of tiles that overlap and are shifted along one axis alone."""
+    """Pairs of overlapping tiles that are shifted along a single axis."""
     for n, one in enumerate(tiling.tiles):
         for m in range(n + 1, len(tiling.tiles)):
             other = tiling.tiles[m]
-            moved = [a.start != b.start for a, b in zip(one, other, strict=True)]
-            if sum(moved) == 1 and all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)):
+            shifted = [a.start != b.start for a, b in zip(one, other, strict=True)]
+            if sum(shifted) == 1 and all(
+                a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
+            ):
                 yield n, m
 
 
 def seam_ratio(tiling: Tiling, labels: NDArray[np.uint8]) -> float:
-    """Boundary faces a plane in the middle of overlaps over those beside, of blended labels (z, y, x)."""
+    """Boundary faces per plane in the middle of overlaps over those beside it, of blended labels (z, y, x)."""
     seam, beside = [], []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)

@@ -104,7 +104,7 @@ def differences(hypothesis: Hypothesis, segmentation: NDArray[np.uint8], session
     labels = hypothesis.labels.numpy()
     classes = session.prediction.pre.shape[0]
     pairs = np.where(labels != segmentation, labels.astype(np.int32) * classes + segmentation + 1, 0)
-    voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
+    voxel_ml = session.grid.voxel_ml
     pieces: list[Difference] = []
     for pair in np.unique(pairs[pairs > 0]).tolist():
         components, _ = ndimage.label(pairs == pair)

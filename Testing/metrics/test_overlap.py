@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.metrics.metrics import (
+from DiffusionSegmentBackend.metrics.overlap import (
     centroid_values,
     dice_by_label,
     dice_of_vox2vec,
@@ -54,12 +54,12 @@ def test_dice_of_vox2vec_rewards_the_absence_of_what_is_absent() -> None:
     np.testing.assert_array_equal(dice_of_vox2vec(predicted, truth, 3, index_to_lps=np.eye(4)), [1, 0])
 
 
-def test_errors_are_found_where_doubt_is_highest() -> None:
-    doubt = np.arange(100, dtype=np.float32)
-    wrong = doubt >= 95
-    assert errors_in_most_uncertain(doubt, wrong, share=0.05) == 1
-    assert errors_in_most_uncertain(-doubt, wrong, share=0.05) == 0
-    assert errors_in_most_uncertain(doubt, wrong, share=0.02) == pytest.approx(0.4)
+def test_errors_are_counted_where_uncertainty_is_highest() -> None:
+    uncertainty = np.arange(100, dtype=np.float32)
+    wrong = uncertainty >= 95
+    assert errors_in_most_uncertain(uncertainty, wrong, share=0.05) == 1
+    assert errors_in_most_uncertain(-uncertainty, wrong, share=0.05) == 0
+    assert errors_in_most_uncertain(uncertainty, wrong, share=0.02) == pytest.approx(0.4)
 
 
 def test_values_are_read_at_centroids() -> None:

@@ -1,4 +1,4 @@
-"""Measures of a label map and of its uncertainty against the truth."""
+"""Overlap of label maps by Dice, and measures of coordinates and uncertainty against true labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from ..imaging.volume import Volume, model_grid
+from ..imaging.volume import Box, Volume, model_grid
 
 VOX2VEC_SPACING_MM = (1.0, 1.0, 2.0)
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Voxels of labels 1..classes-1 (classes - 1,): in the prediction, in the truth, and in both at the same voxel."""
+    """Number of voxels of labels 1..classes-1, each (classes - 1,): predicted, true, and both at the same voxel."""
 
     predicted: NDArray[np.float64]
     truth: NDArray[np.float64]
@@ -26,14 +24,14 @@ class LabelCounts:
 
     @property
     def dice(self) -> NDArray[np.float64]:
-        """Dice (classes - 1,), 0..1; NaN for a label that the truth does not show."""
+        """Dice (classes - 1,), 0..1; NaN for a label that is absent from the truth."""
         scores = np.full(len(self.truth), np.nan)
         np.divide(2 * self.both, self.predicted + self.truth, out=scores, where=self.truth > 0)
         return scores
 
 
 def foreground_box(*maps: NDArray[np.uint8]) -> Box:
-    """The smallest box (z, y, x) outside of which every voxel of all `maps` is 0; empty where all are 0."""
+    """The bounding box (z, y, x) of the non-zero voxels of all `maps`; empty where all are 0."""
     sides = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
@@ -51,8 +49,12 @@ def count_labels(
 ) -> LabelCounts:
     """Count the voxels of each label in two maps of the same shape.
 
-    With `repeats`, three lists of whole numbers along the axes of 3D maps, a voxel counts as often as the product of
-    its three numbers: the counts are then those of maps in which planes are repeated or left out.
+    Args:
+        predicted: label map.
+        truth: label map of the same shape.
+        classes: number of classes, background included.
+        repeats: for 3D maps, a number of repetitions of each plane along z, y and x; the counts are then those of maps
+            with the planes repeated (or omitted where 0), without forming these maps.
     """
     if repeats is None:
         maps = (predicted, truth, truth[predicted == truth])
@@ -70,21 +72,21 @@ def count_labels(
 
 
 def dice_by_label(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """Dice of labels 1..classes-1; NaN for a label that the truth does not show."""
+    """Dice of labels 1..classes-1; NaN for a label that is absent from the truth."""
     return count_labels(predicted, truth, classes).dice
 
 
 def dice_of_vox2vec(
     predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, *, index_to_lps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Dice of labels 1..classes-1 as in vox2vec (Goncharov et al. 2023), whose protocol Li et al. 2025 share.
+    """Dice of labels 1..classes-1 by the protocol of vox2vec (Goncharov et al. 2023), also used by Li et al. 2025.
 
-    Both maps are read at 1 x 1 x 2 mm by nearest voxel; a label that is absent scores 1 where none was predicted,
-    else 0. (Their crop to the body and their removal of what lies outside it are left out.)
+    Both maps are resampled to 1 x 1 x 2 mm by nearest neighbour. A label that is absent from the truth scores 1 where
+    it was not predicted, else 0. Their crop to the body is omitted.
     """
     grid = model_grid(Volume(truth, index_to_lps), spacing=VOX2VEC_SPACING_MM)
     if grid.native_to_grid is None:
-        # Nearest voxels along straight axes repeat whole planes: counting them so forms no map of 1 x 1 x 2 mm.
+        # Along straight axes, nearest neighbours repeat whole planes: their number suffices, without resampled maps.
         indices = grid.nearest_indices()
         repeats = [np.bincount(i, minlength=n) for i, n in zip(indices, grid.native_shape, strict=True)]
         maps = [grid.order.apply(m) for m in (predicted, truth)]
@@ -97,7 +99,10 @@ def dice_of_vox2vec(
 
 
 def centroid_values(field: NDArray[np.float32], labels: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """Values of `field` (channels, z, y, x) at the centroids of labels 1..classes-1, NaN for one that is absent."""
+    """Values (classes - 1, channels) of `field` (channels, z, y, x) at the centroids of labels 1..classes-1.
+
+    NaN for an absent label.
+    """
     values = np.full((classes - 1, field.shape[0]), np.nan)
     for index, box in enumerate(find_objects(labels, max_label=classes - 1)):
         if box is not None:
@@ -109,8 +114,11 @@ def centroid_values(field: NDArray[np.float32], labels: NDArray[np.uint8], class
 
 
 def errors_in_most_uncertain(uncertainty: NDArray[np.float32], wrong: NDArray[np.bool_], *, share: float) -> float:
-    """Share of the wrong voxels that lie among the `share` most uncertain voxels; all arrays cover the same voxels."""
+    """Share (0..1) of the wrong voxels among the `share` (0..1) of the most uncertain voxels.
+
+    1 without any wrong voxel. Both arrays cover the same voxels.
+    """
     count = max(1, round(share * uncertainty.size))
-    most = np.argpartition(uncertainty.ravel(), -count)[-count:]
+    highest = np.argpartition(uncertainty.ravel(), -count)[-count:]
     total = np.count_nonzero(wrong)
-    return float(np.count_nonzero(wrong.ravel()[most]) / total) if total else 1.0
+    return float(np.count_nonzero(wrong.ravel()[highest]) / total) if total else 1.0

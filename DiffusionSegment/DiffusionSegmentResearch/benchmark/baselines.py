@@ -1,8 +1,8 @@
-"""Other networks on the same scan by the same clock: a few tiles are timed, the tiles of the whole scan counted.
+"""Inference time of other networks on the same scan: that of a few tiles, times the number of tiles of the scan.
 
 nnU-Net (Isensee et al. 2021; its residual encoder "L": Isensee et al. 2024) predicts tiles of 128^3 voxels of 1.5 mm
-that overlap by half, each in all eight mirror images where mirroring is on. Weights are drawn at random: time does not
-depend on them.
+that overlap by half, each in all eight mirror images where mirroring is on. Weights are random: time does not depend
+on them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .timing import Measured, measure_repeated
 ARCHITECTURES = "dynamic_network_architectures"
 MIRROR_IMAGES = 8
 OVERLAP = 0.5
-# One tile by the function that builds the network and the tile's side: it does not depend on scan or spacing.
+# The time of one tile by the function that builds the network and the side of the tile.
 TileTimes = dict[tuple[Callable[[int], nn.Module], int], Measured[list[float]]]
 
 _FEATURES = (32, 64, 128, 256, 320, 320)
@@ -34,10 +34,10 @@ _STRIDES = (1, 2, 2, 2, 2, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rival:
-    """A network that answers for a whole scan tile by tile: tiles of `side` voxels of `spacing_mm`.
+class Baseline:
+    """A network for sliding-window inference with cubic tiles of `side` voxels of `spacing_mm`.
 
-    `build(classes)` makes the network with one input channel; `mirrored` asks for eight passes a tile instead of one.
+    `build(classes)` makes the network with one input channel; `mirrored` means eight passes per tile instead of one.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Rival:
     mirrored: bool = False
 
     def tiles(self, body_mm: tuple[float, float, float]) -> int:
-        """Passes through the network for a box of this size (z, y, x) around the body."""
+        """Number of forward passes for a box of this size (z, y, x) around the body."""
         z, y, x = (max(self.side, math.ceil(length / self.spacing_mm - 1e-6)) for length in body_mm)
-        places = len(Tiling((z, y, x), (self.side,) * 3, OVERLAP).tiles)
-        return places * (MIRROR_IMAGES if self.mirrored else 1)
+        tiles = len(Tiling((z, y, x), (self.side,) * 3, OVERLAP).tiles)
+        return tiles * (MIRROR_IMAGES if self.mirrored else 1)
 
 
 def plain_unet(classes: int) -> nn.Module:
-    """The network of nnU-Net's configuration 3d_fullres, as its planner lays it out for abdominal CT."""
+    """The network of nnU-Net's configuration 3d_fullres, as planned for abdominal CT."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
     return PlainConvUNet(1, 6, _FEATURES, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **_layers(classes))
@@ -94,25 +94,25 @@ def _layers(classes: int) -> dict[str, object]:
     }
 
 
-def usual_rivals(*, our_spacing_mm: float) -> list[Rival]:
-    """All rivals on their own 1.5 mm, and nnU-Net's on our grid too: how much of the difference is the grid's."""
+def default_baselines(*, our_spacing_mm: float) -> list[Baseline]:
+    """All networks at 1.5 mm, and nnU-Net's at our spacing too, which isolates the effect of the spacing."""
     networks = [("nnU-Net", plain_unet, 128), ("nnU-Net ResEnc-L", residual_unet, 128)]
-    rivals = []
+    baselines = []
     for name, build, side in networks:
-        rivals += [
-            Rival(name=name, build=build, side=side, spacing_mm=1.5),
-            Rival(name=f"{name}, mirrored", build=build, side=side, spacing_mm=1.5, mirrored=True),
-            Rival(name=f"{name}, our grid", build=build, side=side, spacing_mm=our_spacing_mm),
+        baselines += [
+            Baseline(name=name, build=build, side=side, spacing_mm=1.5),
+            Baseline(name=f"{name}, mirrored", build=build, side=side, spacing_mm=1.5, mirrored=True),
+            Baseline(name=f"{name}, our grid", build=build, side=side, spacing_mm=our_spacing_mm),
         ]
     return [
-        *rivals,
-        Rival(name="SegResNet", build=segresnet, side=128, spacing_mm=1.5),
-        Rival(name="SwinUNETR", build=swin_unetr, side=96, spacing_mm=1.5),
+        *baselines,
+        Baseline(name="SegResNet", build=segresnet, side=128, spacing_mm=1.5),
+        Baseline(name="SwinUNETR", build=swin_unetr, side=96, spacing_mm=1.5),
     ]
 
 
 def check_packages() -> None:
-    """Find out before the work starts that a rival could not be built.
+    """Check that the packages of all baselines are installed.
 
     Raises:
         DiffusionSegmentError: PACKAGE_MISSING.
@@ -122,24 +122,22 @@ def check_packages() -> None:
         raise DiffusionSegmentError(
             ErrorCode.PACKAGE_MISSING,
             f"The Python package {missing[0]} is missing.",
-            hint="Install diffusion-segment[benchmark], or leave the rivals out with --no-rivals.",
+            hint="Install diffusion-segment[benchmark], or leave the baselines out with --no-baselines.",
         )
 
 
-def timed_tiles(rivals: Sequence[Rival], device: torch.device, *, classes: int, repeats: int) -> TileTimes:
-    """The time of one tile for each network and side among the rivals; a network is built once and let go again."""
-    found: TileTimes = {}
-    for key in dict.fromkeys((rival.build, rival.side) for rival in rivals):
-        found[key] = time_of_a_tile(*key, device, classes=classes, repeats=repeats)
-    return found
+def timed_tiles(baselines: Sequence[Baseline], device: torch.device, *, classes: int, repeats: int) -> TileTimes:
+    """The time of one tile for each network and side among the baselines; each network is built once."""
+    keys = dict.fromkeys((baseline.build, baseline.side) for baseline in baselines)
+    return {key: time_tile(*key, device, classes=classes, repeats=repeats) for key in keys}
 
 
-def time_of_a_tile(
+def time_tile(
     build: Callable[[int], nn.Module], side: int, device: torch.device, *, classes: int, repeats: int
 ) -> Measured[list[float]]:
-    """Seconds of one pass of a tile (1, 1, side, side, side), the median of `repeats` after one that warms up.
+    """Seconds of one forward pass of a tile (1, 1, side, side, side): the median of `repeats` after a warm-up pass.
 
-    In the precision that our own networks have on the device.
+    Computed in the precision of our own networks on the device.
     """
     torch.manual_seed(0)
     network = build(classes).eval().requires_grad_(False).to(device)
@@ -153,15 +151,15 @@ def time_of_a_tile(
     return measure_repeated(forward, device, repeats=repeats)
 
 
-def rival_row(
-    rival: Rival, tile: Measured[list[float]], *, scan: tuple[int, int, int], body_mm: tuple[float, float, float]
+def baseline_row(
+    baseline: Baseline, tile: Measured[list[float]], *, scan: tuple[int, int, int], body_mm: tuple[float, float, float]
 ) -> BenchmarkRow:
-    """A rival's row: the time of one `tile` times the passes that the box around the body takes."""
-    passes = rival.tiles(body_mm)
+    """The row of a baseline: the time of one `tile` times the number of passes for the box around the body."""
+    passes = baseline.tiles(body_mm)
     return BenchmarkRow(
-        method=rival.name,
+        method=baseline.name,
         scan=scan,
-        spacing_mm=rival.spacing_mm,
+        spacing_mm=baseline.spacing_mm,
         tiles=passes,
         timed=len(tile.value),
         network_s=round(passes * tile.seconds, 3),
@@ -173,13 +171,13 @@ def rival_row(
 
 
 def diffusion_rows(row: BenchmarkRow, click: Click) -> list[BenchmarkRow]:
-    """What other chains would cost with our own refiner on our tiles, from what the refiner took in our `row`.
+    """The time of other reverse processes with our refiner on our tiles, extrapolated from the refiner's time in `row`.
 
-    Plain DDPM (Ho et al. 2020): one chain of 1000 steps from noise, without features' time counted against it. PD-DDPM
-    (Guo et al. 2022): 5 chains of 300 steps from a pre-segmentation, whose time is counted.
+    Plain DDPM (Ho et al. 2020): one chain of 1000 steps from noise, without the time of the features. PD-DDPM (Guo et
+    al. 2022): 5 chains of 300 steps from a pre-segmentation, whose time is included.
     """
-    places = len(click.tiling.tiles)
-    timed = row.tiles - places
+    tiles = len(click.tiling.tiles)
+    timed = row.tiles - tiles
     evaluation_s = row.stages_s["refine"] / timed
     before_s = row.stages_s["bodypart"] + row.stages_s["features"]
     return [
@@ -187,13 +185,13 @@ def diffusion_rows(row: BenchmarkRow, click: Click) -> list[BenchmarkRow]:
             method=name,
             scan=row.scan,
             spacing_mm=row.spacing_mm,
-            tiles=places * steps * samples + extra,
+            tiles=tiles * steps * samples + extra,
             timed=timed + extra,
-            network_s=round(evaluation_s * places * steps * samples + seconds, 3),
+            network_s=round(evaluation_s * tiles * steps * samples + seconds, 3),
             load=row.load,
         )
         for name, steps, samples, extra, seconds in (
             ("plain DDPM, 1000 steps", 1000, 1, 0, 0.0),
-            ("PD-DDPM, 300 steps x 5", 300, 5, places, before_s),
+            ("PD-DDPM, 300 steps x 5", 300, 5, tiles, before_s),
         )
     ]

@@ -1,0 +1,74 @@
+"""All studies. A new one is a module with a function `study`, and an entry here."""
+
+from __future__ import annotations
+
+from .study import Study
+
+_BAKEOFF = ("trainings", "fold", "trunk_minutes")
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(name="models", measures="Dice and surface Dice of whole models", module="model_quality"),
+        Study(name="bodypart", measures="agreement of body coordinates over patients", module="bodypart"),
+        Study(
+            name="features",
+            measures="linear and nonlinear probes on frozen features",
+            module="frozen_features_study",
+            options=("predictions",),
+        ),
+        Study(
+            name="labels",
+            measures="training from scratch, fine-tuning and frozen features on few cases",
+            module="few_labels",
+            options=("trainings",),
+        ),
+        Study(
+            name="recycling",
+            measures="schemes of training a refiner, step by step",
+            module="recycling",
+            options=("predictions",),
+            required=("predictions",),
+        ),
+        Study(
+            name="starts",
+            measures="start, steps and samples of the reverse process",
+            module="starts",
+            options=("predictions",),
+            required=("predictions",),
+        ),
+        Study(name="uncertainty", measures="calibration and ranking of errors", module="uncertainty"),
+        Study(name="settings", measures="cost of faster settings in Dice and calibration", module="settings"),
+        Study(
+            name="fine-tuning",
+            measures="fine-tuning to one organ on one scan",
+            module="fine_tuning",
+            options=("targets", "minutes"),
+        ),
+        Study(name="corrections", measures="Dice over simulated corrections", module="correction"),
+        Study(
+            name="anatomy",
+            measures="accepted and refused scans of the anatomy check",
+            module="anatomy",
+            options=("predictions", "others"),
+            required=("predictions",),
+        ),
+        Study(name="augmentations", measures="appearance and cost of each augmentation", module="augmentations"),
+        Study(name="tiles", measures="agreement of overlapping tiles", module="tiles"),
+        Study(
+            name="bakeoff",
+            measures="network variants trained for the same time",
+            module="bakeoff_report",
+            options=(*_BAKEOFF, "minutes"),
+            required=("trainings",),
+        ),
+        Study(
+            name="norms",
+            measures="normalisation layers of the trunk",
+            module="norms",
+            options=_BAKEOFF,
+            required=("trainings",),
+        ),
+        Study(name="step", measures="time of the parts of a training step", module="step_profile"),
+    )
+}
