@@ -17,8 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / "DiffusionSegment" / "DiffusionSegmentLib" / "panel"
 WORDING = PANEL / "wording.py"
-SCENE_WORDS = PANEL.parent / "scene" / "words.py"
-FILES = [*sorted(PANEL.glob("*.py")), SCENE_WORDS]
+SCENE = PANEL.parent / "scene"
+# Files of the scene that translate a text.
+SCENE_TEXTS = [path for path in sorted(SCENE.glob("*.py")) if "import tr as _" in path.read_text(encoding="utf-8")]
+FILES = [*sorted(PANEL.glob("*.py")), *SCENE_TEXTS]
 # Attributes and functions by which words reach the screen.
 SHOWING = {
     *("text", "toolTip", "windowTitle", "placeholderText", "informativeText", "title", "statusTip"),
@@ -83,6 +85,12 @@ def _isTranslation(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
 
 
+def _translates(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(part, ast.ImportFrom) and part.module == "slicer.i18n" for part in node.body
+    )
+
+
 def _isNoText(node: ast.Constant, above: list[ast.AST]) -> bool:
     """Docstrings, keys, and the format inside a field of an f-string."""
     parent = above[0]
@@ -106,10 +114,17 @@ def _isShown(node: ast.Constant, above: list[ast.AST]) -> bool:
     return bool(SHOWING & set(names))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PANEL.glob("*.py")), ids=lambda path: path.stem)
 def test_no_text_is_shown_untranslated(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert untranslated(source, every=path in (WORDING, SCENE_WORDS)) == []
+    assert untranslated(source, every=path == WORDING) == []
+
+
+@pytest.mark.parametrize("path", SCENE_TEXTS, ids=lambda path: path.stem)
+def test_functions_of_the_scene_that_translate_leave_no_text_untranslated(path: Path) -> None:
+    functions = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _translates(node)]
+    assert functions
+    assert [text for function in functions for text in untranslated(ast.unparse(function), every=True)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -191,9 +206,9 @@ choices = [box.itemText(n) for box in boxes for n in range(box.count)]
 from DiffusionSegmentLib.scene.history import StepName
 from DiffusionSegmentLib.scene.overlay import STYLES
 from DiffusionSegmentLib.scene.review import RegionState
-from DiffusionSegmentLib.scene.words import LEGENDS, REDO, UNDO
-shown = [item.label() for kind in (RegionState, StepName) for item in kind] + [UNDO, REDO]
-shown += [LEGENDS[style.title] for style in STYLES.values()]
+shown = [item.label() for kind in (RegionState, StepName) for item in kind]
+shown += [StepName.SEGMENT.undoText(), StepName.SEGMENT.redoText()]
+shown += [kind.legendTitle() for kind in STYLES]
 widget.ui.overlaySelector.setCurrentIndex(2)
 widget.ui.policySelector.setCurrentIndex(3)
 node = widget._parameterNode.parameterNode

@@ -40,9 +40,26 @@ class StepName(Enum):
 
     def label(self) -> str:
         """The text after Undo and Redo, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        return {
+            StepName.SEGMENT: _("Segment"),
+            StepName.APPLY_CORRECTIONS: _("Apply corrections"),
+            StepName.PICK_ALTERNATIVE: _("Pick alternative"),
+            StepName.SIMILAR_REGION: _("Similar region"),
+        }[self]
+
+    def undoText(self) -> str:
+        """Text of the Undo button, such as "Undo Apply corrections"."""
+        from slicer.i18n import tr as _
+
+        return str(_("Undo {step}")).format(step=self.label())
+
+    def redoText(self) -> str:
+        """Text of the Redo button, such as "Redo Apply corrections"."""
+        from slicer.i18n import tr as _
+
+        return str(_("Redo {step}")).format(step=self.label())
 
 
 _NOWHERE = Box((0, 0, 0), (0, 0, 0))
@@ -120,16 +137,12 @@ class History:
     @property
     def undoText(self) -> str | None:
         """Such as "Undo Apply corrections"; None when there is nothing to undo."""
-        from .words import UNDO
-
-        return UNDO.format(step=self._done[-1].name.label()) if self._done else None
+        return self._done[-1].name.undoText() if self._done else None
 
     @property
     def redoText(self) -> str | None:
         """Such as "Redo Apply corrections"; None when there is nothing to redo."""
-        from .words import REDO
-
-        return REDO.format(step=self._undone[-1].name.label()) if self._undone else None
+        return self._undone[-1].name.redoText() if self._undone else None
 
     @property
     def bytes(self) -> int:

@@ -24,9 +24,14 @@ class MergePolicy(Enum):
 
     def label(self) -> str:
         """The text in the panel, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        return {
+            MergePolicy.NEW: _("New segmentation"),
+            MergePolicy.REPLACE: _("Replace the last result"),
+            MergePolicy.FILL_EMPTY: _("Fill only what is empty"),
+            MergePolicy.RESPECT_LOCKED: _("Replace all but locked organs"),
+        }[self]
 
 
 def merged(present: np.ndarray, arriving: np.ndarray, policy: MergePolicy, locked: Iterable[int] = ()) -> np.ndarray:

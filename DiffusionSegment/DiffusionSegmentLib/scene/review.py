@@ -29,9 +29,14 @@ class RegionState(Enum):
 
     def label(self) -> str:
         """The text in the panel, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        return {
+            RegionState.OPEN: _("Open"),
+            RegionState.ACCEPTED: _("Accepted"),
+            RegionState.CORRECTED: _("Corrected"),
+            RegionState.FLAGGED: _("Flagged"),
+        }[self]
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from .box import Box, boxAround
 from .labelled_scan import LabelledScan
 from .layers import BINARY, layersOf
-from .overlay import OverlayStyle, colourNode, dressOverlay, layOver, setThreshold
+from .overlay import OverlayStyle, applyStyle, colourNode, layOver, setThreshold
 from .segmentation import orientedImage
 from .volumes import RAS_FROM_LPS, ijkToLPS, toMatrix, volumeBuffer
 
 SIMILARITY_ROLE = "DiffusionSegment.similarityOf"
-_STYLE = OverlayStyle("Similarity", 0.0, 1.0, 0.7, "%.2f")
+_STYLE = OverlayStyle(0.0, 1.0, 0.7, "%.2f")
 _COLOURS_NAME = "DiffusionSegment similarity"
 _STOPS = ((0.0, 0.05, 0.10, 0.25), (0.5, 0.05, 0.45, 0.55), (0.8, 0.25, 0.85, 0.70), (1.0, 0.95, 1.0, 0.80))
 _SEGMENT_COLOURS = ((0.25, 0.85, 0.70), (0.95, 0.65, 0.25), (0.55, 0.55, 0.95), (0.90, 0.45, 0.70))
@@ -76,7 +76,7 @@ def putSimilarity(
     if fresh:
         colours = colourNode(node.GetScene(), _COLOURS_NAME, _STOPS)
         colours.SetSaveWithScene(False)
-        dressOverlay(node, _STYLE, colours)
+        applyStyle(node, _STYLE, colours)
         node.GetDisplayNode().SetSaveWithScene(False)
     return node
 
@@ -89,9 +89,11 @@ def showSimilarity(
     opacity: float,
 ) -> None:
     """Lay the map over its scan, what is less alike than `threshold` left out."""
+    from slicer.i18n import tr as _
+
     scene = inputNode.GetScene()
     setThreshold(similarity, threshold)
-    layOver(scene, inputNode, similarity, _STYLE, opacity=opacity)
+    layOver(scene, inputNode, similarity, _STYLE, legendTitle=_("Similarity"), opacity=opacity)
     slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(similarity).SetSaveWithScene(False)
 
 
