@@ -11,8 +11,9 @@ from DiffusionSegmentBackend.protocol.messages import Answer, Result
 
 from .scene.sequence import FrameSource, emptyFrames, putFrame
 from .scene.terminology import ModelDescription
-from .worker.client import WorkerClient, WorkerState
+from .worker.client import WorkerClient
 from .worker.signal import Signal
+from .worker.worker_state import WorkerState
 
 # What fails so will fail for the next frame too.
 _HOPELESS = {

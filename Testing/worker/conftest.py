@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentLib.worker.client import WorkerClient, WorkerState
+from DiffusionSegmentLib.worker.client import WorkerClient
 from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 _ENGINE = [sys.executable, "-u", str(Path(__file__).with_name("engine_process.py"))]
 _ODD = [sys.executable, "-u", str(Path(__file__).with_name("odd_process.py"))]

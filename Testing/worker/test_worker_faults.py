@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from DiffusionSegmentBackend.errors import ErrorCode
 from DiffusionSegmentBackend.protocol.messages import MAX_LINE_BYTES
-from DiffusionSegmentLib.worker.client import WorkerState
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 if TYPE_CHECKING:
     from .conftest import Session

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import open_buffer
-from DiffusionSegmentLib.worker.client import WorkerState
 from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 if TYPE_CHECKING:
     from .conftest import Session

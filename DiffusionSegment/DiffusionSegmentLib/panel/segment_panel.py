@@ -32,7 +32,8 @@ from ..scene.result import SceneResult, findResult, putResult
 from ..scene.segmentation import showSurfaces
 from ..scene.terminology import ModelDescription
 from ..scene.volumes import scanVersion, volumeBuffer
-from ..worker.client import WorkerClient, WorkerState
+from ..worker.client import WorkerClient
+from ..worker.worker_state import WorkerState
 from . import wording
 from .alternatives_panel import AlternativesPanel
 from .desk import offer

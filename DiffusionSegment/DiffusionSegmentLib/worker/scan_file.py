@@ -29,7 +29,7 @@ class ScanFile:
             DiffusionSegmentError: DISK_FULL or OUTPUT_UNWRITABLE; no partial file is left.
         """
         if version is None:
-            return write_buffer(folder / f"{requestId}-given-volume.raw", array, ijkToLPS)
+            return write_buffer(folder / f"{requestId}-request-volume.raw", array, ijkToLPS)
         kept = self._kept
         if kept is not None and self._version == version and self._holds(kept, folder, array):
             return replace(kept, ijk_to_lps=tuple(float(v) for v in np.asarray(ijkToLPS, np.float64).ravel()))
