@@ -80,10 +80,12 @@ _BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.1
 
 def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> None:
     """Give a map its colours, range and threshold."""
-    name, stops = _BODY_COLOURS_NAME, _BODY_STOPS
-    if STYLES[kind].threshold is not None:
-        name, stops = _UNCERTAINTY_COLOURS_NAME, _UNCERTAINTY_STOPS
-    applyStyle(node, STYLES[kind], colourNode(node.GetScene(), name, stops))
+    style, scene = STYLES[kind], node.GetScene()
+    if style.threshold is not None:
+        colours = colourNode(scene, _UNCERTAINTY_COLOURS_NAME, _UNCERTAINTY_STOPS)
+    else:
+        colours = colourNode(scene, _BODY_COLOURS_NAME, _BODY_STOPS)
+    applyStyle(node, style, colours)
 
 
 def applyStyle(
