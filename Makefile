@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 STAMP := $(VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test lint fuzz endurance screenshots tutorial click-times evidence performance system-packages clean
+.PHONY: demo test lint fuzz endurance screenshots tutorial click-times evidence performance schemas system-packages clean
 
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -47,6 +47,10 @@ endurance: $(STAMP)
 # docs/EVIDENCE.md and its plots from the result files in docs/results.
 evidence: $(STAMP)
 	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentResearch evidence
+
+# JSON Schema of report.json, review.json and model.json, from the types that read and write them.
+schemas: $(STAMP)
+	PYTHONPATH=DiffusionSegment $(PY) -m DiffusionSegmentBackend.schema.json_schema -o docs/schemas
 
 # docs/PERFORMANCE.md from docs/results/performance.json, which `diffusion-segment-research benchmark` writes.
 performance: $(STAMP)

@@ -15,7 +15,9 @@ LIB, BACKEND, RESEARCH = "DiffusionSegmentLib", "DiffusionSegmentBackend", "Diff
 HEAVY = {"torch", "monai", "SimpleITK", "nibabel", "safetensors", "scipy", "tqdm", "psutil", "pydicom", "highdicom"}
 SLICER = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PythonQt", "PySide6"}
 # What Slicer's process may import of the backend.
-SHARED = tuple(f"{BACKEND}.{name}" for name in ("errors", "schema", "protocol", "models.folders"))
+SHARED = tuple(
+    f"{BACKEND}.{name}" for name in ("errors", "schema", "protocol", "imaging.label_changes", "models.folders")
+)
 # Modules among them that need numpy as well.
 WITH_NUMPY = {"protocol/buffers.py"}
 # Drawn in Slicer's own process on demand, because numpy and scipy, which Slicer brings, are all that it takes.

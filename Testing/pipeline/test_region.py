@@ -12,8 +12,9 @@ from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.region import box_for, box_region, region_mask
+from DiffusionSegmentBackend.pipeline.region import box_for, region_mask
 from DiffusionSegmentBackend.pipeline.segment import delivered, open_session
+from DiffusionSegmentBackend.schema.run_options import box_region
 from numpy.typing import NDArray
 
 LIVER = 6

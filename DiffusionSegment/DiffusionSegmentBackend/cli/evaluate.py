@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..schema.run_options import run_options_of
 from .command_parser import examples
-from .run_options import add_run_options, segment_options
+from .run_options import add_run_options
 
 _PROTOCOLS = ("native", "vox2vec")
 
@@ -30,7 +31,7 @@ def add_evaluation_commands(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=_OUTPUT)
     parser.add_argument("--variants", metavar="NAMES", help="names, separated by commas (default: all of the model's)")
     parser.add_argument("--protocol", choices=_PROTOCOLS, default="native", help=_PROTOCOL)
-    add_run_options(parser)
+    add_run_options(parser, without=("organs", "region", "bodypart", "force"))
     parser.set_defaults(run=_run_evaluate)
     _add_compare(commands)
 
@@ -90,10 +91,7 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         [*(LabelledFolder.of_data(folder) for folder in options.data), *pairs],
         options.output,
         part=options.part,
-        model_name=options.model,
-        device=options.device,
-        precision=options.precision,
-        options=segment_options(options),
+        options=run_options_of(options),
         measured=EvaluationOptions(variants=names, vox2vec=options.protocol == "vox2vec"),
     )
 

@@ -11,13 +11,13 @@ from ..commands.run_estimate import FEATURE_STAGES
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.output_folder import check_replaceable
 from ..schema.output_kinds import SIMILARITY
+from ..schema.run_options import DEFAULT_MODEL
 from .command_parser import examples, point_lps
 from .run_options import add_device_option, add_overwrite_option, check_input
 from .series_option import add_series_option
 
 _THRESHOLD = 0.6
 _MINUTES = 2.0
-_BASE = "abdomen-ct"
 
 
 def add_teaching_commands(commands: Any) -> None:
@@ -67,7 +67,7 @@ def _add_similar(commands: Any) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the two maps")
     add_overwrite_option(parser)
-    parser.add_argument("--model", default=_BASE, help="name or folder (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
     add_device_option(parser)
     add_progress_option(parser)
     parser.set_defaults(run=_run_similar)
@@ -87,7 +87,9 @@ def _add_fine_tune(commands: Any) -> None:
         "--labels", type=Path, action="append", required=True, metavar="LABELMAP", help="one for each scan, in order"
     )
     parser.add_argument("--names", required=True, metavar="N=NAME,...", help='such as "1=left kidney,2=my tumour"')
-    parser.add_argument("--base", default=_BASE, help="the model whose features are used (default: %(default)s)")
+    parser.add_argument(
+        "--base", default=DEFAULT_MODEL, help="the model whose features are used (default: %(default)s)"
+    )
     parser.add_argument("--name", required=True, help="the new model's name: small letters, digits, hyphens")
     parser.add_argument("--minutes", type=float, default=_MINUTES, help="minutes of training (default: %(default)s)")
     add_device_option(parser)

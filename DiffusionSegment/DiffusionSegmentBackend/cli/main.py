@@ -20,17 +20,13 @@ from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
 from ..process.standard_streams import reserve_descriptors, tolerant_streams
 from ..schema.output_kinds import FEATURES, RESULT
+from ..schema.run_options import DEFAULT_MODEL
 from .command_parser import PROGRAM, examples, new_parser, organ_names
 from .evaluate import add_evaluation_commands
 from .extra_options import add_extra_options
 from .fine_tune import add_teaching_commands
 from .report import add_reporting_commands
-from .run_options import (
-    DEFAULT_MODEL,
-    add_device_option,
-    add_overwrite_option,
-    check_input,
-)
+from .run_options import add_device_option, add_overwrite_option, check_input
 from .segment import add_segment_command
 from .series_option import add_series_option
 from .train import add_training_commands

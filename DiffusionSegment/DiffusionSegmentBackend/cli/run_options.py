@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args, get_type_hints
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..schema.run_options import OptionInfo, RunOptions, box_region, option_info
+from .command_parser import organ_names
 
-if TYPE_CHECKING:
-    from ..pipeline.options import SegmentOptions
-
-DEFAULT_MODEL = "abdomen-ct"
+_BOX = ("X0", "X1", "Y0", "Y1", "Z0", "Z1")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--device`."""
-    parser.add_argument(
-        "--device",
-        default="auto",
-        choices=("auto", "cpu", "cuda"),
-        help="what computes; auto: the graphics card where there is one (default: %(default)s)",
-    )
+    """Add `--device` alone, for commands without the other options of a run."""
+    add_run_options(parser, without={item.name for item in fields(RunOptions)} - {"device"})
 
 
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
@@ -46,46 +42,32 @@ def check_input(path: str | Path) -> None:
             raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options from which `segment_options` makes those of the pipeline, and model, device and precision."""
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder (default: %(default)s)")
-    parser.add_argument("--samples", type=int, metavar="K", help="diffusion samples (default: the model's)")
-    parser.add_argument("--steps", type=int, metavar="S", help="denoising steps a sample (default: the model's)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same result (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--sampler", choices=("ddim", "ddpm"), help="how x_t follows from its predecessor (default: the model's)"
-    )
-    parser.add_argument(
-        "--schedule", choices=("linear", "cosine"), help="how noise grows with t (default: the model's)"
-    )
-    parser.add_argument(
-        "--abar-start", type=float, metavar="A", help="alpha_bar at the start T', 0 to 1 (default: the model's)"
-    )
-    add_device_option(parser)
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16"),
-        help="of the networks; auto: bfloat16 where the device has instructions for it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--memory-limit", type=float, metavar="GB", help="most memory of the computer to use (default: what is free)"
-    )
+def add_run_options(parser: argparse.ArgumentParser, *, without: Container[str] = ()) -> None:
+    """Add an argument for each field of `RunOptions` but those named in `without`."""
+    hints = get_type_hints(RunOptions)
+    for item in fields(RunOptions):
+        if item.name not in without:
+            info = option_info(item)
+            flag = info.flag or f"--{item.name.replace('_', '-')}"
+            parser.add_argument(flag, dest=item.name, help=info.help, **_argument(hints[item.name], item.default, info))
 
 
-def segment_options(options: argparse.Namespace, **more: Any) -> SegmentOptions:
-    """The options of the pipeline: the parsed ones of `add_run_options`, and `more`."""
-    from ..pipeline.options import SegmentOptions
+def _argument(hint: Any, default: object, info: OptionInfo) -> dict[str, Any]:
+    """What `add_argument` needs to know of an option of this type."""
+    if hint is bool:
+        return {"action": "store_true"}
+    (kind,) = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    if kind == tuple[str, ...]:
+        return {"default": default, "metavar": info.metavar, "type": organ_names}
+    if kind == tuple[float, ...]:
+        return {"default": default, "metavar": _BOX, "type": float, "nargs": len(_BOX), "action": _StoreRegion}
+    if info.choices:
+        return {"default": default, "choices": info.choices}
+    return {"default": default, "metavar": info.metavar, "type": kind}
 
-    return SegmentOptions(
-        samples=options.samples,
-        steps=options.steps,
-        seed=options.seed,
-        sampler=options.sampler,
-        schedule=options.schedule,
-        abar_start=options.abar_start,
-        memory_limit_gb=options.memory_limit,
-        **more,
-    )
+
+class _StoreRegion(argparse.Action):
+    """Turns the two corners of a box into the matrix of a region."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        setattr(namespace, self.dest, box_region(*values))

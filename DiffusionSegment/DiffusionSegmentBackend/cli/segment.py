@@ -14,9 +14,10 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import check_writable
 from ..imaging.output_folder import check_replaceable
 from ..schema.output_kinds import RESULT
-from .command_parser import examples, organ_names
+from ..schema.run_options import run_options_of
+from .command_parser import examples
 from .extra_options import add_extra_options
-from .run_options import add_overwrite_option, add_run_options, check_input, segment_options
+from .run_options import add_overwrite_option, add_run_options, check_input
 from .series_option import add_series_option
 
 # Tells an error in a line that begins with the input that it is about, and gives it back in words.
@@ -42,19 +43,7 @@ def add_segment_command(commands: Any, tell: Tell) -> None:
     )
     add_overwrite_option(parser)
     add_run_options(parser)
-    parser.add_argument(
-        "--organs", type=organ_names, metavar="NAMES", help="names as in the table, separated by commas (default: all)"
-    )
-    parser.add_argument("--bodypart", action="store_true", help="also write the body coordinates")
-    parser.add_argument(
-        "--roi",
-        type=float,
-        nargs=6,
-        metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
-        help="region of interest, LPS mm (default: the whole scan)",
-    )
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
-    parser.add_argument("--force", action="store_true", help="run even if the scan looks wrong for the model")
     add_extra_options(parser)
     add_progress_option(parser)
     parser.set_defaults(run=lambda options: _run_segment(options, tell))
@@ -66,19 +55,9 @@ def _run_segment(options: argparse.Namespace, tell: Tell) -> int:
         bar("start", 0, 1)
         from ..commands.result_extras import extras_of
         from ..commands.segment import RunChoices, segment_file, segment_files
-        from ..pipeline.region import box_region
 
         choices = RunChoices(
-            model_name=options.model,
-            device=options.device,
-            precision=options.precision,
-            options=segment_options(
-                options,
-                organs=options.organs or None,
-                bodypart=options.bodypart,
-                force=options.force,
-                region=box_region(*options.roi) if options.roi else None,
-            ),
+            options=run_options_of(options),
             presegmentation=options.presegmentation,
             series=options.series,
             overwrite=options.overwrite,

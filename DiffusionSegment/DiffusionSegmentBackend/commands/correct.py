@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import check_writable
+from ..imaging.label_changes import record_correction
 from ..imaging.label_maps import read_label_map
 from ..imaging.maps import write_map
 from ..imaging.placement import laid_on
@@ -27,8 +28,10 @@ from ..pipeline.options import SegmentOptions
 from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
-from ..schema.correction_record import CorrectionRecord, corrections_of, record_correction, with_corrections
+from ..schema.correction_record import CorrectionRecord, corrections_of, with_corrections
+from ..schema.dataclass_json import from_json
 from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REPORT, SEGMENTATION, SESSION, UNCERTAINTY
+from ..schema.report import OrganResult
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .result_folder import Timings
 
@@ -127,7 +130,7 @@ def _record_of(
     return record_correction(
         before,
         after,
-        organs=correction.report["organs"],
+        organs=[from_json(OrganResult, organ) for organ in correction.report["organs"]],
         voxel_ml=volume.voxel_ml,
         marked_voxels=int(np.count_nonzero(marked)),
     )

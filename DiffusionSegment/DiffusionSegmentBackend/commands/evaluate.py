@@ -14,7 +14,7 @@ from ..evaluation.stored_evaluation import read_evaluation
 from ..evaluation.tables import comparison_text, evaluation_text
 from ..imaging.atomic_writes import check_writable
 from ..models.model import load_model
-from ..pipeline.options import SegmentOptions
+from ..schema.run_options import RunOptions
 
 
 def evaluate_folders(
@@ -22,10 +22,7 @@ def evaluate_folders(
     output: Path,
     *,
     part: str | None,
-    model_name: str,
-    device: str,
-    precision: str = "auto",
-    options: SegmentOptions,
+    options: RunOptions,
     measured: EvaluationOptions,
 ) -> None:
     """Evaluate on labelled folders, write the result to `output` and a CSV file beside it, and print tables.
@@ -36,7 +33,7 @@ def evaluate_folders(
     check_output(output)
     cases = labelled_cases(folders, part=part)
     check_writable(output.parent)
-    model = load_model(model_name, device, precision=precision)
+    model = load_model(options.model, options.device, precision=options.precision)
     evaluation = evaluate(model, [case for one in cases for case in one.cases], options, measured=measured)
     write_evaluation(output, evaluation, cases, part=part)
     print(evaluation_text(evaluation, cases))

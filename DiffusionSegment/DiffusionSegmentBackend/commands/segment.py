@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from ..imaging.volume import Volume
 from ..imaging.volume_io import read_scan, write_volume
 from ..models.manifest import is_installed, list_models
 from ..models.model import Model, load_model
-from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.options import options_for_scan, plan_of
 from ..pipeline.segment import delivered, open_session
 from ..schema.output_kinds import PHANTOM, RESULT
+from ..schema.run_options import RunOptions
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .several_inputs import Outcome, outcome_table, result_names
@@ -38,10 +39,7 @@ class RunChoices:
     folder that holds other files as well; `extras` says what else to write.
     """
 
-    model_name: str
-    device: str = "auto"
-    precision: str = "auto"
-    options: SegmentOptions = field(default_factory=SegmentOptions)
+    options: RunOptions = field(default_factory=RunOptions)
     presegmentation: Path | None = None
     series: str | None = None
     overwrite: bool = False
@@ -114,7 +112,7 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
 
 def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
     bar("load", 0, 1)
-    model = load_model(choices.model_name, choices.device, precision=choices.precision)
+    model = load_model(choices.options.model, choices.options.device, precision=choices.options.precision)
     plan, samples = plan_of(choices.options, model)
     bar.expect_passes(samples * plan.steps if model.refiner is not None else 0)
     return model
@@ -127,9 +125,11 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     volume = scan.volume
     if scan.dicom is not None and not choices.options.force:
         check_hounsfield(scan.dicom)
-    options = replace(choices.options, modality=scan.modality)
-    if choices.presegmentation is not None:
-        options = replace(options, presegmentation=read_label_map(choices.presegmentation, volume))
+    options = options_for_scan(
+        choices.options,
+        modality=scan.modality,
+        presegmentation=read_label_map(choices.presegmentation, volume) if choices.presegmentation else None,
+    )
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
     result = delivered(session, model, bodypart=options.bodypart, progress=bar, folder=beside)

@@ -18,11 +18,12 @@ from ..imaging.volume_io import read_volume
 from ..models.model import Model, weights_sha256
 from ..pipeline.islands import sink_islands
 from ..pipeline.memory import memory_errors
-from ..pipeline.options import ResolvedRun, SegmentOptions, resolve
+from ..pipeline.options import options_for_scan, resolve
 from ..pipeline.restore import restore_labels, restore_map
 from ..pipeline.segment import open_session
 from ..pipeline.session import Session
 from ..pipeline.uncertainty import entropy
+from ..schema.run_options import RunOptions, RunPlan
 from .case_measures import (
     AnswerMeasures,
     CaseMeasures,
@@ -49,7 +50,7 @@ class Evaluation:
     model: str
     version: str
     sha256: str
-    run: ResolvedRun
+    run: RunPlan
     organs: tuple[str, ...]
     variants: tuple[str, ...]
     answer: str
@@ -68,7 +69,7 @@ class EvaluationOptions:
 def evaluate(
     model: Model,
     scans: Sequence[CaseFiles],
-    options: SegmentOptions,
+    options: RunOptions,
     *,
     measured: EvaluationOptions | None = None,
 ) -> Evaluation:
@@ -108,10 +109,10 @@ def _read(model: Model, scan: CaseFiles) -> tuple[Volume, Truth]:
 
 
 def _measure_case(
-    model: Model, scan: CaseFiles, options: SegmentOptions, variants: Sequence[str], *, vox2vec: bool
+    model: Model, scan: CaseFiles, options: RunOptions, variants: Sequence[str], *, vox2vec: bool
 ) -> CaseMeasures:
     volume, truth = _read(model, scan)
-    session = open_session(volume, model, replace(options, force=True), islands=True)
+    session = open_session(volume, model, replace(options_for_scan(options), force=True), islands=True)
     began = time.perf_counter()
     on_grid = session.grid.labels_to_grid(truth.labels)
     measures: dict[str, dict[str, OrganMeasures]] = {}

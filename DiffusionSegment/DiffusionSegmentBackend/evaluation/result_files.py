@@ -117,7 +117,7 @@ def evaluation_json(evaluation: Evaluation, folders: list[FolderCases], *, part:
     summaries = {variant: summarise_variant(evaluation, variant) for variant in evaluation.variants}
     means = {variant: _plain_means(one.scores) for variant, one in summaries.items()}
     spread = body_coordinate_spread(evaluation.cases, evaluation.organs)
-    plan = evaluation.run.plan
+    plan = evaluation.run
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

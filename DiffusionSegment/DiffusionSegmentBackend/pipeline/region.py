@@ -42,14 +42,6 @@ def region_mask(region: tuple[float, ...], grid: Grid) -> Tensor:
     return torch.from_numpy(inside)
 
 
-def box_region(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> tuple[float, ...]:
-    """The region between two corners in LPS mm, along the patient's axes, as `region_mask` takes it."""
-    low, high = np.array([x0, y0, z0]), np.array([x1, y1, z1])
-    matrix = np.diag([*((high - low) / 2), 1.0])
-    matrix[:3, 3] = (low + high) / 2
-    return tuple(float(value) for value in matrix.ravel())
-
-
 def box_for(mask: Tensor, body: Box, *, tile: TileShape) -> Box:
     """Where the networks look: the region and some context, inside the body's box where they meet, a tile at least."""
     sides = []

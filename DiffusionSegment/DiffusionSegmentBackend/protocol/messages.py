@@ -8,11 +8,12 @@ message naming it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import math
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..schema.field_types import check_types, finite_number
+from ..schema.dataclass_json import from_json, to_json
 from .requests import (
     Alternatives,
     Correct,
@@ -265,7 +266,7 @@ def buffers_of(message: Message) -> list[VolumeReference]:
 
 def encode(message: Message) -> bytes:
     """One line of UTF-8 JSON, newline included."""
-    payload = {"type": message.type, **asdict(message)}
+    payload = {"type": message.type, **to_json(message)}
     return (json.dumps(payload, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
@@ -279,24 +280,18 @@ def decode(line: bytes | str) -> Message:
     if len(line) > MAX_LINE_BYTES:
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message of {len(line)} bytes is too long.")
     try:
-        payload = json.loads(line, parse_float=finite_number, parse_constant=finite_number)
-        message_type = _MESSAGES[payload.pop("type")]
-        known = {item.name for item in fields(message_type)}
-        values = {key: _thaw(key, value) for key, value in payload.items() if key in known}
-        check_types(message_type, values)
-        return message_type(**values)
+        payload = json.loads(line, parse_float=_finite, parse_constant=_finite)
+        return from_json(_MESSAGES[payload.pop("type")], payload)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A message was not understood ({reason}).") from error
 
 
-def _thaw(key: str, value: Any) -> Any:
-    if key in _VOLUME_FIELDS and isinstance(value, dict):
-        known = {item.name for item in fields(VolumeReference)}
-        named: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
-        check_types(VolumeReference, named)
-        return VolumeReference(**named)
-    return tuple(value) if isinstance(value, list) else value
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
 
 
 @dataclass

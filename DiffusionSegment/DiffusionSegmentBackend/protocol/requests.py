@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..schema.run_options import DEFAULT_MODEL, RunOptions
+
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeReference:
@@ -60,30 +62,19 @@ class Request(Task):
     """Base of what runs on a scan."""
 
     volume: VolumeReference
-    model: str = "abdomen-ct"
+    model: str = DEFAULT_MODEL
     device: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment(Request):
-    """Ask for a segmentation, answered by `Result`. `None` takes the model's own default.
+class Segment(Request, RunOptions):
+    """Ask for a segmentation with these run options, answered by `Result`.
 
-    `region` are the 16 numbers, row by row, of the matrix from the cube -1..1 to the oriented box, in LPS mm, outside
-    which nothing is segmented. With `preview`, a `Preview` comes as soon as there is one. `memory_limit_gb` (1e9 bytes)
-    is what the worker may use of the computer's memory.
+    With `preview`, a `Preview` comes as soon as there is one.
     """
 
     type: ClassVar[str] = "segment"
-    samples: int | None = None
-    steps: int | None = None
-    seed: int = 0
-    sampler: str | None = None
-    organs: tuple[str, ...] | None = None
-    bodypart: bool = False
-    force: bool = False
-    region: tuple[float, ...] | None = None
     preview: bool = False
-    memory_limit_gb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

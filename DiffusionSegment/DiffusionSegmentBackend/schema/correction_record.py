@@ -4,22 +4,18 @@
      "organs": [{"name": "liver", "title": "Liver", "gained_voxels": 500, "lost_voxels": 12,
                  "gained_ml": 13.5, "lost_ml": 0.32}]}
 
-Standard library and numpy only, because Slicer's process imports it too.
+Gained and lost voxels are counted by `imaging.label_changes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-CORRECTIONS_KEY = "corrections"
-_LABELS = 256
+from .dataclass_json import SchemaError, from_json, to_json
 
 
 class CorrectionKind(str, Enum):
@@ -54,37 +50,50 @@ class CorrectionRecord:
     changed_voxels: int
     organs: tuple[OrganChange, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """The entry of report.json."""
-        return {**asdict(self), "kind": self.kind.value, "organs": [asdict(organ) for organ in self.organs]}
+    def __post_init__(self) -> None:
+        try:
+            datetime.fromisoformat(self.time)
+        except ValueError as error:
+            raise SchemaError(f"{self.time!r:.40} is not a time of ISO 8601") from error
+        counts = (
+            self.marked_voxels,
+            self.changed_voxels,
+            *(n for o in self.organs for n in (o.gained_voxels, o.lost_voxels)),
+        )
+        if min(counts) < 0:
+            raise SchemaError(f"{min(counts)} is not a number of voxels")
 
 
-def record_correction(
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
+class OrganNames(Protocol):
+    """An organ of a report or of a model."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def value(self) -> int: ...  # noqa: D102
+
+
+def correction_record(
     *,
-    organs: Sequence[Mapping[str, Any]],
+    gained: Sequence[int],
+    lost: Sequence[int],
+    organs: Sequence[OrganNames],
     voxel_ml: float,
     marked_voxels: int,
     kind: CorrectionKind = CorrectionKind.MARKS,
     time: str | None = None,
 ) -> CorrectionRecord:
-    """Compare two label maps of one shape; `organs` are those of the report, `time` is now unless given.
-
-    Raises:
-        KeyError: an organ without `name`, `title` or `value`.
-    """
-    changed = before != after
-    gained = np.bincount(after[changed], minlength=_LABELS)
-    lost = np.bincount(before[changed], minlength=_LABELS)
+    """The record of a change that gave each label value `gained` voxels and took `lost`; `time` is now unless given."""
     changes = (
         OrganChange(
-            name=str(organ["name"]),
-            title=str(organ["title"]),
-            gained_voxels=int(gained[organ["value"]]),
-            lost_voxels=int(lost[organ["value"]]),
-            gained_ml=round(float(gained[organ["value"]]) * voxel_ml, 2),
-            lost_ml=round(float(lost[organ["value"]]) * voxel_ml, 2),
+            name=organ.name,
+            title=organ.title,
+            gained_voxels=int(gained[organ.value]),
+            lost_voxels=int(lost[organ.value]),
+            gained_ml=round(float(gained[organ.value]) * voxel_ml, 2),
+            lost_ml=round(float(lost[organ.value]) * voxel_ml, 2),
         )
         for organ in organs
     )
@@ -92,24 +101,9 @@ def record_correction(
         time=time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
         kind=kind,
         marked_voxels=marked_voxels,
-        changed_voxels=int(np.count_nonzero(changed)),
+        changed_voxels=int(sum(gained)),
         organs=tuple(change for change in changes if change.gained_voxels or change.lost_voxels),
     )
-
-
-def corrections_of(report: Mapping[str, Any]) -> tuple[CorrectionRecord, ...]:
-    """The corrections that a report lists, oldest first; none for a report without such a list.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError: the list is damaged.
-    """
-    return tuple(_record(item) for item in report.get(CORRECTIONS_KEY, []))
-
-
-def with_corrections(report: Mapping[str, Any], records: Sequence[CorrectionRecord]) -> dict[str, Any]:
-    """The report with these corrections; without the list where there are none."""
-    rest = {key: value for key, value in report.items() if key != CORRECTIONS_KEY}
-    return {**rest, CORRECTIONS_KEY: [record.as_json() for record in records]} if records else rest
 
 
 def corrected_organs(records: Sequence[CorrectionRecord]) -> frozenset[str]:
@@ -117,28 +111,21 @@ def corrected_organs(records: Sequence[CorrectionRecord]) -> frozenset[str]:
     return frozenset(organ.name for record in records for organ in record.organs)
 
 
-def _record(item: Mapping[str, Any]) -> CorrectionRecord:
-    return CorrectionRecord(
-        time=datetime.fromisoformat(str(item["time"])).isoformat(),
-        kind=CorrectionKind(item["kind"]),
-        marked_voxels=_count(item["marked_voxels"]),
-        changed_voxels=_count(item["changed_voxels"]),
-        organs=tuple(_organ(organ) for organ in item["organs"]),
-    )
+def corrections_of(report: Mapping[str, Any]) -> tuple[CorrectionRecord, ...]:
+    """The corrections that the JSON object of a report lists, oldest first; none for a report without such a list.
+
+    Raises:
+        SchemaError: The list is damaged.
+    """
+    return from_json(_Corrections, report).corrections
 
 
-def _organ(item: Mapping[str, Any]) -> OrganChange:
-    return OrganChange(
-        name=str(item["name"]),
-        title=str(item["title"]),
-        gained_voxels=_count(item["gained_voxels"]),
-        lost_voxels=_count(item["lost_voxels"]),
-        gained_ml=float(item["gained_ml"]),
-        lost_ml=float(item["lost_ml"]),
-    )
+def with_corrections(report: Mapping[str, Any], records: Sequence[CorrectionRecord]) -> dict[str, Any]:
+    """The JSON object with these corrections; without the list where there are none."""
+    rest = {key: value for key, value in report.items() if key != "corrections"}
+    return {**rest, "corrections": to_json(tuple(records))} if records else rest
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r:.40} is no number of voxels")
-    return value
+@dataclass(frozen=True)
+class _Corrections:
+    corrections: tuple[CorrectionRecord, ...] = ()

@@ -40,6 +40,7 @@ from ..protocol.messages import (
     WriteReport,
     Written,
 )
+from ..schema.run_options import run_options_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -117,21 +118,12 @@ class PipelineEngine:
         preview: Callable[[np.ndarray], None] | None = None,
     ) -> Any:
         """The session of a request: the last one where nothing differs that decides its bits, else a new run."""
-        from ..pipeline.options import SegmentOptions, resolve
+        from ..pipeline.options import options_for_scan, resolve
         from ..pipeline.segment import open_session
 
         volume = _volume(request.volume)
-        options = SegmentOptions(
-            samples=request.samples,
-            steps=request.steps,
-            seed=request.seed,
-            sampler=request.sampler,
-            organs=request.organs,
-            force=request.force,
-            region=request.region,
-            memory_limit_gb=request.memory_limit_gb,
-        )
-        key = (_digest(volume), resolve(options, model))
+        options = options_for_scan(run_options_of(request))
+        key = (_digest(volume), resolve(options, model).session_key)
         if key != self._session_key:
             self._session_key = self._session = None
             self._session = open_session(volume, model, options, progress=progress, preview=preview)

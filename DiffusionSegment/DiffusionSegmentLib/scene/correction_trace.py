@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.imaging.label_changes import record_correction
 from DiffusionSegmentBackend.schema.correction_record import (
     CorrectionKind,
     CorrectionRecord,
     corrections_of,
-    record_correction,
     with_corrections,
 )
 
@@ -97,7 +97,7 @@ def _record(
     return record_correction(
         before,
         after,
-        organs=[{"name": label.name, "title": label.title, "value": label.value} for label in scan.labels],
+        organs=scan.labels,
         voxel_ml=float(abs(np.linalg.det(ijkToLPS(scan.input)[:3, :3]))) / 1000.0,
         marked_voxels=markedVoxels,
         kind=kind,

@@ -129,7 +129,7 @@ _WORDS = {"format": "version", "sha256": "model", "scan": "scan", "run": "run"}
 
 def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str, Any]:
     """What decides the arrays, as JSON has it."""
-    run = asdict(resolve(options, model))
+    run: dict[str, object] = dict(resolve(options, model).session_key)
     given = options.presegmentation
     run["presegmentation"] = None if given is None else _digest(given)
     identity = {
