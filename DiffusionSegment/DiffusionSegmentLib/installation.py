@@ -25,14 +25,14 @@ class Requirement:
     """A Python package, called the same by pip and by `import`.
 
     `minimum` is the first version that will do and `below` the first that will not (empty: none is known);
-    `megabytes` is the size of its download and what it depends on, `mostMegabytes` that of the largest build.
+    `megabytes` is the size of its download and what it depends on, `maxMegabytes` that of the largest build.
     """
 
     name: str
     minimum: str
     megabytes: int
     below: str = ""
-    mostMegabytes: int = 0
+    maxMegabytes: int = 0
 
     @property
     def versions(self) -> str:
@@ -48,7 +48,7 @@ class Requirement:
 
 
 REQUIREMENTS = (
-    Requirement(TORCH, "2.11", 200, below="2.14", mostMegabytes=3000),
+    Requirement(TORCH, "2.11", 200, below="2.14", maxMegabytes=3000),
     Requirement("monai", "1.5", 2),
     Requirement("numpy", "1.26", 17),
     Requirement("scipy", "1.11", 37),

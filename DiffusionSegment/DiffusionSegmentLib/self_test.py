@@ -8,8 +8,8 @@ from DiffusionSegmentBackend.protocol.messages import Answer, SelfTest, SelfTest
 
 from .installation import planInstallation
 from .sample_data import addPhantom
-from .scene.labelled_scan import readReport
 from .scene.result import findResult
+from .scene.segmented_scan import readReport
 from .scripting import Scripting
 from .worker.client import WorkerClient
 from .worker.transport import QProcessTransport, processEvents

@@ -11,8 +11,8 @@ import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentLib.scene.labelled_scan import readReport
 from DiffusionSegmentLib.scene.nodes import nodesOfClass
+from DiffusionSegmentLib.scene.segmented_scan import readReport
 from DiffusionSegmentLib.scene.sequence import FrameSource, findFrames
 from headless.slicer_picture import putVolume
 from panel.conftest import ENGINE, PanelUser

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
-from DiffusionSegmentLib.scene.labelled_scan import readReport
+from DiffusionSegmentLib.scene.segmented_scan import readReport
 from PySide6 import QtCore, QtTest
 
 if TYPE_CHECKING:

@@ -154,10 +154,10 @@ class TestTimeLeft:
         now = [0.0]
         progress = RunProgress(user.ui, TimeLeft(lambda: now[0]))
         progress.begin("Starting")
-        progress.heard(Progress(id="1", stage="refine", done=0, total=10))
+        progress.show(Progress(id="1", stage="refine", done=0, total=10))
         assert user.ui.timeLabel.text == "0 of 10"
         now[0] = seconds
-        progress.heard(Progress(id="1", stage="refine", done=5, total=10))
+        progress.show(Progress(id="1", stage="refine", done=5, total=10))
         assert user.ui.timeLabel.text == text
         assert np.isclose(user.ui.progressBar.value, 5)
 
@@ -166,7 +166,7 @@ class TestTimeLeft:
 
         progress = RunProgress(user.ui)
         progress.begin("Starting")
-        progress.heard(Progress(id="1", stage="load", done=0, total=1))
+        progress.show(Progress(id="1", stage="load", done=0, total=1))
         assert user.ui.stageLabel.text == "Loading the model"
         assert user.ui.timeLabel.text == ""
 

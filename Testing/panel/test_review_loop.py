@@ -13,8 +13,8 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from headless.slicer_picture import putVolume
 from slicer.util import arrayFromVolume
 
@@ -49,8 +49,8 @@ def reader(user: PanelUser, body: Volume, monkeypatch: pytest.MonkeyPatch) -> It
     return user
 
 
-def _scan(user: PanelUser) -> LabelledScan:
-    scan: LabelledScan = user.widget.panel.scan
+def _scan(user: PanelUser) -> SegmentedScan:
+    scan: SegmentedScan = user.widget.panel.scan
     return scan
 
 

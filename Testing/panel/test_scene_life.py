@@ -309,7 +309,7 @@ class TestBundle:
         writeLabels(scan, labels)
         found = findCorrections(scan)
         assert 0 < found.count <= 12
-        assert set(np.unique(found.marks)) == {0, 7}
+        assert set(np.unique(found.scribbles)) == {0, 7}
 
     def test_the_next_run_uses_the_loaded_nodes(self, segmented: PanelUser, again: Callable[[], None]) -> None:
         again()

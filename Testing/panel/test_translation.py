@@ -155,7 +155,7 @@ def test_every_text_is_filled_in_with_what_it_names() -> None:
     [
         'button.text = "Segment"',
         'button.toolTip = reason or "why it cannot"',
-        'desk.say(f"{count} organs were found")',
+        'stub.say(f"{count} organs were found")',
         'label.text = f"{seconds}s"',
         'COLUMNS = ("Organ", "Volume")',
         'words = {1: "begun"}',
@@ -172,7 +172,7 @@ def test_a_forgotten_translation_is_found(source: str) -> None:
     [
         '"""What this file is for."""',
         'button.text = _("Segment")',
-        'desk.say(_("{} organs").format(count))',
+        'stub.say(_("{} organs").format(count))',
         'told.get("model", "")',
         'report["organs"]',
         'text = f"⚠ {message:.0f} [{code}]"',

@@ -25,8 +25,8 @@ from DiffusionSegmentBackend.reporting.review_state import read_review
 from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 from DiffusionSegmentBackend.worker.reporting_requests import with_volumes_now
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
 from DiffusionSegmentLib.scene.review import Region, RegionState, ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import geometryOfRun
 from headless.slicer_picture import legendOnlyIn
 from headless.views import SliceView
 from PIL import Image

@@ -11,8 +11,8 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from DiffusionSegmentLib.scene.volumes import toMatrix, volumeBuffer
 from scipy.spatial.transform import Rotation
@@ -95,7 +95,7 @@ def test_the_matrix_of_their_transform_moves_scan_and_result_as_one(
     put = putResult(scene, result, ct, model)
     parent.SetMatrixTransformToParent(toMatrix(rigid(80.0)))
     assertUnderOrgans(put, ct, labels)
-    scan = LabelledScan(ct, put.segmentation, model.labels)
+    scan = SegmentedScan(ct, put.segmentation, model.labels)
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
 
@@ -103,7 +103,7 @@ def test_a_scan_that_is_moved_alone_is_told_and_corrected_once_both_are(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
 ) -> None:
     put = putResult(scene, result, ct, model)
-    scan = LabelledScan(ct, put.segmentation, model.labels)
+    scan = SegmentedScan(ct, put.segmentation, model.labels)
     edited = labels.copy()
     edited[6:9, 7:9, 5:7] = 0
     writeLabels(scan, edited)

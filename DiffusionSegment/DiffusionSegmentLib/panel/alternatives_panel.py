@@ -18,20 +18,25 @@ from ..scene.review import Region
 from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer, requestOptions
+from .panel_context import PanelContext, offer, requestOptions
 
 Recorded = Callable[[StepName, Snapshot], None]
 
 
 class AlternativesPanel:
-    """Binds the row "Alternatives" to the result on the desk; `region` gives the region under review."""
+    """Binds the row "Alternatives" to the shown result; `region` returns the region under review."""
 
     def __init__(
-        self, ui: Any, client: WorkerClient, desk: Desk, region: Callable[[], Region | None], recorded: Recorded
+        self,
+        ui: Any,
+        client: WorkerClient,
+        context: PanelContext,
+        region: Callable[[], Region | None],
+        recorded: Recorded,
     ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._region = region
         self._recorded = recorded
         self._samples: SampleMaps | None = None
@@ -45,7 +50,7 @@ class AlternativesPanel:
 
     def close(self) -> None:
         """Forget the samples and take their outline away."""
-        scan = self._desk.scan
+        scan = self._context.scan
         if self._samples is not None and scan is not None and scan.scene is not None:
             hideAlternative(scan)
         self._samples = None
@@ -55,7 +60,7 @@ class AlternativesPanel:
     def update(self) -> None:
         """Enable what can be done now; what cannot says why."""
         ui = self._ui
-        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        why = wording.BUSY if self._client.running else "" if self._context.scan is not None else wording.NO_RESULT
         region = self._region()
         step = why or ("" if self._samples is not None else wording.NO_ALTERNATIVES)
         pick = step or ("" if region is not None else wording.NO_REGION)
@@ -75,17 +80,17 @@ class AlternativesPanel:
     def onAlternatives(self) -> None:
         """Ask the worker for the samples, or take the outline away again."""
         if self._samples is not None:
-            self._desk.guard(self.close)
+            self._context.guard(self.close)
         else:
-            self._desk.guard(self._ask)
-        self._desk.update()
+            self._context.guard(self._ask)
+        self._context.update()
 
     def _ask(self) -> None:
-        scan, parameters = self._desk.scan, self._desk.parameters
+        scan, parameters = self._context.scan, self._context.parameters
         if scan is None or parameters is None:
             return
         array, geometry = volumeBuffer(scan.input)
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         options = requestOptions(scan, parameters)
         self._client.request(Alternatives, array, geometry, version=scanVersion(scan.input), **options)
 
@@ -95,7 +100,7 @@ class AlternativesPanel:
         Raises:
             DiffusionSegmentError: what `keepAlternatives` raises.
         """
-        scan = self._desk.scan
+        scan = self._context.scan
         if scan is not None:
             self._samples = keepAlternatives(scan, answer)
             self._number = 0
@@ -112,17 +117,17 @@ class AlternativesPanel:
     def _step(self, by: int) -> None:
         if self._samples is not None:
             self._number = (self._number + by) % len(self._samples)
-            self._desk.guard(self._show)
+            self._context.guard(self._show)
             self.update()
 
     def onRegionChanged(self) -> None:
         """Another region is under review: show the sample there."""
         if self._samples is not None:
-            self._desk.guard(self._show)
+            self._context.guard(self._show)
         self.update()
 
     def _show(self) -> None:
-        scan, place = self._desk.scan, self._place()
+        scan, place = self._context.scan, self._place()
         if scan is None or self._samples is None:
             return
         if place is None:
@@ -132,7 +137,7 @@ class AlternativesPanel:
 
     def _place(self) -> Place | None:
         """The region where its voxels are known, else its organ."""
-        region, result = self._region(), self._desk.result
+        region, result = self._region(), self._context.result
         if region is None or result is None:
             return None
         if result.regions is not None:
@@ -141,13 +146,13 @@ class AlternativesPanel:
         return None if organ is None else Place(organ=organ)
 
     def _organ(self, region: Region) -> int | None:
-        scan = self._desk.scan
-        found = [scan.label(name) for name in (region.organ, region.rival)] if scan is not None else []
+        scan = self._context.scan
+        found = [scan.label(name) for name in (region.organ, region.competingOrgan)] if scan is not None else []
         return next((label.value for label in found if label is not None), None)
 
     def onPickRegion(self) -> None:
         """Use the sample that is shown inside the region."""
-        region, result = self._region(), self._desk.result
+        region, result = self._region(), self._context.result
         if region is not None and result is not None:
             self._pick(Place(region=region, regions=result.regions))
 
@@ -159,16 +164,16 @@ class AlternativesPanel:
             self._pick(Place(organ=organ))
 
     def _pick(self, place: Place) -> None:
-        scan, samples = self._desk.scan, self._samples
+        scan, samples = self._context.scan, self._samples
         if scan is None or samples is None:
             return
 
         def pick() -> None:
             before = snapshot(scan)
             if pickAlternative(scan, samples, self._number, place) is None:
-                self._desk.say(wording.UNCHANGED)
+                self._context.say(wording.UNCHANGED)
             else:
                 self._recorded(StepName.PICK_ALTERNATIVE, before)
 
-        self._desk.guard(pick)
-        self._desk.update()
+        self._context.guard(pick)
+        self._context.update()

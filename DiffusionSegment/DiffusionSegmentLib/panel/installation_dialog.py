@@ -43,9 +43,9 @@ def makeDialog(plan: InstallationPlan, parent: Any) -> Any:
 
 
 def _row(item: Requirement) -> str:
-    if item.mostMegabytes:
+    if item.maxMegabytes:
         return wording.INSTALL_ROW_UP_TO.format(
-            package=item.name, size=_size(item.megabytes), most=_size(item.mostMegabytes)
+            package=item.name, size=_size(item.megabytes), most=_size(item.maxMegabytes)
         )
     return wording.INSTALL_ROW.format(package=item.name, size=_size(item.megabytes))
 

@@ -9,7 +9,7 @@ from DiffusionSegmentBackend.protocol.messages import Imported, ImportModel, Sel
 
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
 _MANIFEST = "manifest.json"
 _GIGABYTE = 1e9
@@ -27,13 +27,13 @@ class InstallationPanel:
         self,
         ui: Any,
         client: WorkerClient,
-        desk: Desk,
+        context: PanelContext,
         modelImported: Callable[[str], None],
         chooseFile: Callable[[], str] = chooseModelFile,
     ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._modelImported = modelImported
         self._chooseFile = chooseFile
         ui.selfTestButton.clicked.connect(self.onSelfTest)
@@ -51,12 +51,12 @@ class InstallationPanel:
 
     def onSelfTest(self) -> None:
         """Ask the worker what it computes with, and how fast."""
-        self._desk.guard(self._selfTest)
-        self._desk.update()
+        self._context.guard(self._selfTest)
+        self._context.update()
 
     def _selfTest(self) -> None:
-        parameters = self._desk.parameters
-        self._desk.begin(wording.STARTING)
+        parameters = self._context.parameters
+        self._context.begin(wording.STARTING)
         self._client.ask(SelfTest, device=parameters.device.value if parameters is not None else "auto")
 
     def onSelfTestReport(self, answer: SelfTestReport) -> None:
@@ -67,8 +67,8 @@ class InstallationPanel:
 
     def onImport(self) -> None:
         """Ask for a file, and have the worker check and install it."""
-        self._desk.guard(self._import)
-        self._desk.update()
+        self._context.guard(self._import)
+        self._context.update()
 
     def _import(self) -> None:
         chosen = self._chooseFile()
@@ -77,13 +77,13 @@ class InstallationPanel:
         path = Path(chosen)
         # Reading weights takes torch.
         self._client.prepare()
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         self._client.ask(ImportModel, path=str(path.parent if path.name == _MANIFEST else path))
 
     def onImported(self, answer: Imported) -> None:
         """A model was installed."""
         self._modelImported(answer.name)
-        self._desk.say(wording.IMPORTED.format(model=answer.name))
+        self._context.say(wording.IMPORTED.format(model=answer.name))
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

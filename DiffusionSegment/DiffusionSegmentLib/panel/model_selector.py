@@ -8,7 +8,7 @@ import qt
 from ..scene.installed_models import installedModels, searchModels
 from ..scene.terminology import ModelDescription
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
 _MOST_ORGANS = 12
 
@@ -19,9 +19,9 @@ class ModelSelector:
     The chosen model stays in the list whatever is searched for, so that a search never changes the choice.
     """
 
-    def __init__(self, ui: Any, desk: Desk, chosen: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, context: PanelContext, chosen: Callable[[], None]) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self._chosen = chosen
         self._filling = False
         self._shown: list[str] = []
@@ -34,7 +34,7 @@ class ModelSelector:
     @property
     def model(self) -> ModelDescription | None:
         """The chosen model, None where it is not installed."""
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         return self.models.get(parameters.model) if parameters is not None else None
 
     def reload(self) -> None:
@@ -55,8 +55,8 @@ class ModelSelector:
     def onReturn(self) -> None:
         """Choose the first model that fits."""
         found = self._found()
-        if found and self._desk.parameters is not None and str(self._ui.modelSearchEdit.text).strip():
-            self._desk.parameters.model = found[0]
+        if found and self._context.parameters is not None and str(self._ui.modelSearchEdit.text).strip():
+            self._context.parameters.model = found[0]
             self._chosen()
 
     def onModelChosen(self, _: object) -> None:
@@ -65,8 +65,8 @@ class ModelSelector:
         The argument is not used: it is an index or a text, depending on the version of Qt.
         """
         index = self._ui.modelSelector.currentIndex
-        if not self._filling and self._desk.parameters is not None and 0 <= index < len(self._shown):
-            self._desk.parameters.model = self._shown[index]
+        if not self._filling and self._context.parameters is not None and 0 <= index < len(self._shown):
+            self._context.parameters.model = self._shown[index]
             self._chosen()
 
     def _found(self) -> list[str]:
@@ -74,7 +74,7 @@ class ModelSelector:
 
     def _names(self, found: list[str]) -> list[str]:
         """What the list holds: what was found, and the chosen model in any case, all in their usual order."""
-        chosen = self._desk.parameters.model if self._desk.parameters is not None else ""
+        chosen = self._context.parameters.model if self._context.parameters is not None else ""
         return [name for name in self.models if name in found or name == chosen]
 
     def _fill(self) -> None:
@@ -100,7 +100,7 @@ class ModelSelector:
     def _choose(self) -> None:
         """Bring the list to the parameter node; a model that is not installed leaves it without a choice."""
         box, model = self._ui.modelSelector, self.model
-        chosen = self._desk.parameters.model if self._desk.parameters is not None else None
+        chosen = self._context.parameters.model if self._context.parameters is not None else None
         self._filling = True
         box.currentIndex = self._shown.index(chosen) if chosen in self._shown else -1
         self._filling = False
@@ -120,7 +120,7 @@ def describeModel(model: ModelDescription) -> str:
         wording.MODALITY.format(modality=model.modality),
         wording.ORGANS.format(organs=wording.AND_MORE.format(organs=named, more=more) if more > 0 else named),
         worth,
-        wording.TRAINED_ON.format(data=model.trainingData or wording.NOT_TOLD),
-        wording.LICENCE.format(licence=model.licence or wording.NOT_TOLD),
+        wording.TRAINED_ON.format(data=model.trainingData or wording.NOT_STATED),
+        wording.LICENCE.format(licence=model.licence or wording.NOT_STATED),
     ]
     return "\n".join(lines)

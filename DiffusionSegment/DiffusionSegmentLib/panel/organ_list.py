@@ -7,35 +7,35 @@ import qt
 
 from ..scene.terminology import ModelDescription
 from . import wording
-from .desk import Desk, offer
-from .tick_frames import frameTicks
+from .check_box_frames import frameCheckBoxes
+from .panel_context import PanelContext, offer
 
 
 class OrganList:
     """Binds the list to the parameter `organs`, which holds names, none for all; `changed` hears of every tick."""
 
-    def __init__(self, ui: Any, desk: Desk, changed: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, context: PanelContext, changed: Callable[[], None]) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self._changed = changed
         self._model: ModelDescription | None = None
         self._names: list[str] = []
         self._filling = False
         # Apart from the parameter, in which no name means all.
         self._none = False
-        frameTicks(ui.organList)
+        frameCheckBoxes(ui.organList)
         ui.organList.itemChanged.connect(self.onTicked)
         ui.allOrgansButton.clicked.connect(self.onAll)
         ui.noOrgansButton.clicked.connect(self.onNone)
         self.update(None)
 
     @property
-    def nothingWanted(self) -> bool:
+    def noneSelected(self) -> bool:
         """Whether the reader has taken every tick away."""
         return self._none and bool(self._names)
 
     @property
-    def wanted(self) -> tuple[str, ...] | None:
+    def selected(self) -> tuple[str, ...] | None:
         """What a request should ask for; None for all organs."""
         chosen = self._chosen()
         return tuple(name for name in self._names if name in chosen) if len(chosen) < len(self._names) else None
@@ -70,14 +70,14 @@ class OrganList:
 
     def _set(self, names: list[str]) -> None:
         self._none = not names
-        if self._desk.parameters is not None:
-            self._desk.parameters.organs = names if len(names) < len(self._names) else []
+        if self._context.parameters is not None:
+            self._context.parameters.organs = names if len(names) < len(self._names) else []
         self._tick()
         self._changed()
 
     def _named(self) -> set[str]:
         """What the parameter node names, of this model's organs; another model's names say nothing here."""
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         return set(parameters.organs) & set(self._names) if parameters is not None else set()
 
     def _chosen(self) -> set[str]:

@@ -10,11 +10,11 @@ from DiffusionSegmentBackend.protocol.messages import ExportDicom, WriteReport, 
 
 from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from ..scene.examination import examinationOf
-from ..scene.labelled_scan import LabelledScan
 from ..scene.result import SceneResult
+from ..scene.segmented_scan import SegmentedScan
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
 # Title, suggested name, kinds of files; gives the path, empty when the reader thought better of it.
 ChooseFile = Callable[[str, str, str], str]
@@ -26,12 +26,14 @@ def askForFile(title: str, name: str, kinds: str) -> str:
 
 
 class ReportPanel:
-    """Binds the section "Report and export" to the result on the desk."""
+    """Binds the section "Report and export" to the shown result."""
 
-    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, chooseFile: ChooseFile = askForFile) -> None:
+    def __init__(
+        self, ui: Any, client: WorkerClient, context: PanelContext, chooseFile: ChooseFile = askForFile
+    ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._chooseFile = chooseFile
         ui.reportFileButton.clicked.connect(self.onReport)
         ui.dicomButton.clicked.connect(self.onDicom)
@@ -39,7 +41,7 @@ class ReportPanel:
 
     def update(self) -> None:
         """Enable what can be done now; what cannot says why."""
-        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        why = wording.BUSY if self._client.running else "" if self._context.scan is not None else wording.NO_RESULT
         for button, tip in ((self._ui.reportFileButton, wording.REPORT_TIP), (self._ui.dicomButton, wording.DICOM_TIP)):
             offer(button, why, tip)
 
@@ -51,19 +53,19 @@ class ReportPanel:
         """Write the DICOM SEG."""
         self._start(self._dicom)
 
-    def _start(self, action: Callable[[LabelledScan, SceneResult], None]) -> None:
-        scan, result = self._desk.scan, self._desk.result
+    def _start(self, action: Callable[[SegmentedScan, SceneResult], None]) -> None:
+        scan, result = self._context.scan, self._context.result
         if scan is not None and result is not None and not self._client.running:
-            self._desk.guard(lambda: action(scan, result))
-        self._desk.update()
+            self._context.guard(lambda: action(scan, result))
+        self._context.update()
 
-    def _report(self, scan: LabelledScan, result: SceneResult) -> None:
+    def _report(self, scan: SegmentedScan, result: SceneResult) -> None:
         record = readCaseRecord(scan, result)
         path = self._path(wording.REPORT_TITLE, "report", wording.REPORT_FILES, ".html")
         if path is None:
             return
-        anonymous = self._desk.parameters is not None and self._desk.parameters.anonymous
-        self._desk.begin(wording.WRITING)
+        anonymous = self._context.parameters is not None and self._context.parameters.anonymous
+        self._context.begin(wording.WRITING)
         self._client.request(
             WriteReport,
             record.scan,
@@ -77,14 +79,14 @@ class ReportPanel:
             anonymous=anonymous,
         )
 
-    def _dicom(self, scan: LabelledScan, result: SceneResult) -> None:
+    def _dicom(self, scan: SegmentedScan, result: SceneResult) -> None:
         # Before the dialog: a reader should not choose a file for nothing.
         files = seriesFiles(scan.input)
         record = readCaseRecord(scan, result)
         path = self._path(wording.DICOM_TITLE, "segmentation", wording.DICOM_FILES, ".dcm")
         if path is None:
             return
-        self._desk.begin(wording.WRITING)
+        self._context.begin(wording.WRITING)
         self._client.request(
             ExportDicom,
             record.scan,
@@ -104,4 +106,4 @@ class ReportPanel:
 
     def onAnswer(self, answer: Written) -> None:
         """Tell where the file is."""
-        self._desk.say(wording.WRITTEN.format(path=answer.path))
+        self._context.say(wording.WRITTEN.format(path=answer.path))

@@ -6,11 +6,11 @@ from typing import Any
 import qt
 import slicer
 
-from ..scene.labelled_scan import LabelledScan
 from ..scene.merge_policy import isLocked, setLocked
+from ..scene.segmented_scan import SegmentedScan
 from . import wording
+from .check_box_frames import frameCheckBoxes
 from .table_fit import TableFit
-from .tick_frames import frameTicks
 
 _VISIBLE, _VOLUME, _INTERVAL, _CONFIDENCE, _REVIEW, _LOCK = range(6)
 _MAX_ROWS = 14
@@ -22,10 +22,10 @@ class ResultTable:
     def __init__(self, ui: Any, guard: Callable[[Callable[[], None]], None]) -> None:
         self._ui = ui
         self._guard = guard
-        self._scan: LabelledScan | None = None
+        self._scan: SegmentedScan | None = None
         self._names: list[str] = []
         self._filling = False
-        frameTicks(ui.resultTable)
+        frameCheckBoxes(ui.resultTable)
         optional = (_INTERVAL, _CONFIDENCE, _LOCK, _REVIEW)
         self._fit = TableFit(ui.resultTable, stretched=_VISIBLE, optional=optional, maxRows=_MAX_ROWS)
         ui.resultTable.cellChanged.connect(self.onCellChanged)
@@ -38,7 +38,7 @@ class ResultTable:
         self._ui.resultTable.visible = False
         self._ui.emptyLabel.visible = True
 
-    def fill(self, scan: LabelledScan, report: dict[str, Any]) -> None:
+    def fill(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
         """Show the report's organs, those found, in the order of the model, in as many rows as they need."""
         organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
         self._scan, self._names = scan, [organ["name"] for organ in organs]
@@ -56,7 +56,7 @@ class ResultTable:
         table.visible = bool(organs)
         self._ui.emptyLabel.visible = not organs
 
-    def _fillRow(self, row: int, organ: dict[str, Any], scan: LabelledScan) -> None:
+    def _fillRow(self, row: int, organ: dict[str, Any], scan: SegmentedScan) -> None:
         table = self._ui.resultTable
         low, high = organ["volume_interval_ml"]
         volume = _millilitres(organ["volume_ml"])
@@ -90,12 +90,12 @@ class ResultTable:
             self._guard(lambda: scan.segmentation.GetDisplayNode().SetSegmentVisibility(name, ticked))
 
 
-def _isVisible(scan: LabelledScan, name: str) -> bool:
+def _isVisible(scan: SegmentedScan, name: str) -> bool:
     display = scan.segmentation.GetDisplayNode()
     return display is not None and bool(display.GetSegmentVisibility(name))
 
 
-def _reviewed(scan: LabelledScan, name: str) -> str:
+def _reviewed(scan: SegmentedScan, name: str) -> str:
     """What was said of the organ, empty while nobody has looked."""
     segment = scan.segmentation.GetSegmentation().GetSegment(name)
     logic = slicer.vtkSlicerSegmentationsModuleLogic

@@ -4,15 +4,15 @@ from typing import Any
 
 from ..scene.examination import examinationOf
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
 
 class ScanHeader:
     """Fills the label `scanLabel`, which is not there for a scan without DICOM, or while patient data are left out."""
 
-    def __init__(self, ui: Any, desk: Desk) -> None:
+    def __init__(self, ui: Any, context: PanelContext) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self.update()
 
     def update(self) -> None:
@@ -22,7 +22,7 @@ class ScanHeader:
         self._ui.scanLabel.visible = bool(text)
 
     def _text(self) -> str:
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         if parameters is None or parameters.inputVolume is None or parameters.anonymous:
             return ""
         shown = examinationOf(parameters.inputVolume)

@@ -4,8 +4,8 @@ from typing import Any
 
 import slicer
 
-from ..scene.labelled_scan import LabelledScan
 from ..scene.segment_editor_node import segmentEditorNode
+from ..scene.segmented_scan import SegmentedScan
 
 
 class SegmentEditor:
@@ -30,7 +30,7 @@ class SegmentEditor:
         self._widget.uninstallKeyboardShortcuts()
         self._widget.removeViewObservations()
 
-    def edit(self, scan: LabelledScan) -> None:
+    def edit(self, scan: SegmentedScan) -> None:
         """Edit the segmentation of a scan."""
         self._bindNode()
         self._widget.setSegmentationNode(scan.segmentation)

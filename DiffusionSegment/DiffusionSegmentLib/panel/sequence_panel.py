@@ -11,7 +11,7 @@ from ..scene.terminology import ModelDescription
 from ..sequence_run import SequenceOutcome, SequenceRun
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
 _TOLD_FAILURES = 3
 
@@ -19,10 +19,10 @@ _TOLD_FAILURES = 3
 class SequencePanel:
     """Binds the box "All frames"; `ended` is called when a run over frames has ended, in whatever way."""
 
-    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, ended: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, client: WorkerClient, context: PanelContext, ended: Callable[[], None]) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._ended = ended
         self._run: SequenceRun | None = None
 
@@ -34,12 +34,12 @@ class SequencePanel:
     @property
     def wanted(self) -> FrameSource | None:
         """The frames to be segmented; None where the input alone is."""
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         return self._source if parameters is not None and parameters.allFrames else None
 
     @property
     def _source(self) -> FrameSource | None:
-        node = self._desk.parameters.inputVolume if self._desk.parameters is not None else None
+        node = self._context.parameters.inputVolume if self._context.parameters is not None else None
         return findFrames(node) if node is not None else None
 
     def update(self) -> None:
@@ -62,21 +62,21 @@ class SequencePanel:
         self._run.start(**options)
 
     def _replaced(self, source: FrameSource) -> slicer.vtkMRMLSequenceNode | None:
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         new = parameters is not None and parameters.mergePolicy is MergePolicy.NEW
         return None if new else findSequence(source)
 
     def _onBegun(self, number: int) -> None:
         if self._run is not None:
             source = self._run.source
-            self._desk.begin(wording.STARTING)
-            self._desk.say(wording.FRAME.format(number=number + 1, total=source.count, label=source.label(number)))
+            self._context.begin(wording.STARTING)
+            self._context.say(wording.FRAME.format(number=number + 1, total=source.count, label=source.label(number)))
 
     def _onEnded(self, outcome: SequenceOutcome) -> None:
         self._ended()
         if self._run is not None and self._run.source.present:
-            self._desk.say(_summary(outcome))
-        self._desk.update()
+            self._context.say(_summary(outcome))
+        self._context.update()
 
 
 def _summary(outcome: SequenceOutcome) -> str:

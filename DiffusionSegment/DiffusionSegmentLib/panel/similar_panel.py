@@ -9,13 +9,13 @@ import slicer
 from DiffusionSegmentBackend.protocol.messages import Similar, Similarity
 
 from ..scene.history import Snapshot, StepName, snapshot
-from ..scene.labelled_scan import LabelledScan
+from ..scene.segmented_scan import SegmentedScan
 from ..scene.similar_point import findSimilarPoint, placeSimilarPoint, similarPointLPS
 from ..scene.similarity import findSimilarity, makeSimilarSegment, putSimilarity, segmentationFor, showSimilarity
 from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
 Point = tuple[float, float, float]
 
@@ -27,11 +27,11 @@ class SimilarPanel:
     """
 
     def __init__(
-        self, ui: Any, client: WorkerClient, desk: Desk, recorded: Callable[[StepName, Snapshot], None]
+        self, ui: Any, client: WorkerClient, context: PanelContext, recorded: Callable[[StepName, Snapshot], None]
     ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._recorded = recorded
         self._point: slicer.vtkMRMLMarkupsFiducialNode | None = None
         self._tags: list[int] = []
@@ -48,7 +48,7 @@ class SimilarPanel:
 
     @property
     def _input(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        node = self._desk.parameters.inputVolume if self._desk.parameters is not None else None
+        node = self._context.parameters.inputVolume if self._context.parameters is not None else None
         return node if node is not None and node.GetScene() is not None else None
 
     @property
@@ -80,7 +80,7 @@ class SimilarPanel:
 
     @property
     def _threshold(self) -> float:
-        return self._desk.parameters.similarity if self._desk.parameters is not None else 0.0
+        return self._context.parameters.similarity if self._context.parameters is not None else 0.0
 
     def _follow(self, node: slicer.vtkMRMLMarkupsFiducialNode | None) -> None:
         """Hear of the moves of this point alone. A point that was there before is not asked for until it moves."""
@@ -98,7 +98,7 @@ class SimilarPanel:
 
     def onPlacePoint(self) -> None:
         """Let the next click in a slice view place the point."""
-        self._desk.guard(self._place)
+        self._context.guard(self._place)
         self.update()
 
     def _place(self) -> None:
@@ -113,17 +113,17 @@ class SimilarPanel:
     def onTimer(self) -> None:
         """Ask for the place where the point is now, unless it was asked for, or the worker is busy."""
         if not self._client.running:
-            self._desk.guard(self._ask)
+            self._context.guard(self._ask)
 
     def _ask(self) -> None:
-        node, parameters = self._input, self._desk.parameters
+        node, parameters = self._input, self._context.parameters
         point = similarPointLPS(self._point) if self._point is not None else None
         if node is None or parameters is None or point is None or point == self._asked:
             return
         # Before the request: one that fails must not be sent again and again.
         self._asked = point
         array, geometry = volumeBuffer(node)
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         self._client.request(
             Similar,
             array,
@@ -134,7 +134,7 @@ class SimilarPanel:
             point_lps=point,
         )
         self._sent = (node, geometry)
-        self._desk.update()
+        self._context.update()
 
     def onAnswer(self, answer: Similarity) -> None:
         """Show the worker's map.
@@ -142,7 +142,7 @@ class SimilarPanel:
         Raises:
             DiffusionSegmentError: what `putSimilarity` raises.
         """
-        sent, parameters = self._sent, self._desk.parameters
+        sent, parameters = self._sent, self._context.parameters
         self._sent = None
         if sent is None or parameters is None:
             return
@@ -160,28 +160,28 @@ class SimilarPanel:
     def onThreshold(self, value: float) -> None:
         """Follow the slider."""
         similarity = self._map
-        if similarity is not None and self._input is not None and self._desk.parameters is not None:
-            opacity = self._desk.parameters.opacity
+        if similarity is not None and self._input is not None and self._context.parameters is not None:
+            opacity = self._context.parameters.opacity
             showSimilarity(self._input, similarity, threshold=value, opacity=opacity)
             self.update()
 
     def onMakeSegment(self) -> None:
         """Make a segment of the region around the point."""
-        self._desk.guard(self._make)
-        self._desk.update()
+        self._context.guard(self._make)
+        self._context.update()
 
     def _make(self) -> None:
-        node, similarity, parameters = self._input, self._map, self._desk.parameters
+        node, similarity, parameters = self._input, self._map, self._context.parameters
         point = similarPointLPS(self._point) if self._point is not None else None
         if node is None or similarity is None or parameters is None or point is None or self._client.running:
             return
-        scan = self._desk.scan
+        scan = self._context.scan
         if scan is not None and scan.input is node:
             before = snapshot(scan)
             made = makeSimilarSegment(scan, similarity, point, parameters.similarity)
             self._recorded(StepName.SIMILAR_REGION, before)
         else:
             segmentation = segmentationFor(node, parameters.segmentation)
-            made = makeSimilarSegment(LabelledScan(node, segmentation, ()), similarity, point, parameters.similarity)
+            made = makeSimilarSegment(SegmentedScan(node, segmentation, ()), similarity, point, parameters.similarity)
             parameters.segmentation = segmentation
-        self._desk.say(wording.SIMILAR_MADE.format(name=made.name, volume=made.volumeMl))
+        self._context.say(wording.SIMILAR_MADE.format(name=made.name, volume=made.volumeMl))

@@ -53,7 +53,7 @@ class TimeLeft:
             self._last[self._run.kind] = self._run.stages
         self._run = _Run("")
 
-    def heard(self, stage: str, done: int, total: int) -> float | None:
+    def update(self, stage: str, done: int, total: int) -> float | None:
         """Seconds left now that `done` of `total` units of `stage` are finished; None while nothing is known."""
         now, run = self._clock(), self._run
         if stage not in run.stages:

@@ -12,12 +12,12 @@ from DiffusionSegmentBackend.protocol.messages import Hypotheses
 
 from .box import Box, boxAround, boxOfGrid
 from .label_map import readLabels, writeLabels
-from .labelled_scan import LabelledScan
 from .layers import valueTable
 from .merge_policy import lockedValues
 from .packed_array import PackedArray, pack
 from .review import Region
 from .segmentation import newSegment, orientedImage
+from .segmented_scan import SegmentedScan
 from .volumes import volumeBuffer
 
 PREVIEW_ROLE = "DiffusionSegment.alternativeOf"
@@ -50,7 +50,7 @@ class Place:
     organ: int | None = None
 
 
-def keepAlternatives(scan: LabelledScan, answer: Hypotheses) -> SampleMaps:
+def keepAlternatives(scan: SegmentedScan, answer: Hypotheses) -> SampleMaps:
     """Take the samples out of the worker's buffer, which is deleted afterwards.
 
     Raises:
@@ -66,7 +66,7 @@ def keepAlternatives(scan: LabelledScan, answer: Hypotheses) -> SampleMaps:
     return SampleMaps(tuple(pack(sample) for sample in samples), box)
 
 
-def pickAlternative(scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place) -> Box | None:
+def pickAlternative(scan: SegmentedScan, alternatives: SampleMaps, number: int, place: Place) -> Box | None:
     """Write sample `number` (from 0) into the segmentation at one place; gives the box of what changed, or None.
 
     For a region, the voxels of the region take the sample's labels. For an organ, it loses the voxels that the sample
@@ -89,7 +89,7 @@ def pickAlternative(scan: LabelledScan, alternatives: SampleMaps, number: int, p
 
 
 def showAlternative(
-    scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place
+    scan: SegmentedScan, alternatives: SampleMaps, number: int, place: Place
 ) -> slicer.vtkMRMLSegmentationNode:
     """Outline what picking sample `number` would give, the organs concerned alone, in a node that is never saved.
 
@@ -114,7 +114,7 @@ def showAlternative(
     return node
 
 
-def hideAlternative(scan: LabelledScan) -> None:
+def hideAlternative(scan: SegmentedScan) -> None:
     """Take the outline away; nothing happens where none is shown."""
     node = _previewNode(scan)
     if node is not None:
@@ -124,7 +124,7 @@ def hideAlternative(scan: LabelledScan) -> None:
 
 
 def _afterPick(
-    scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place, present: np.ndarray
+    scan: SegmentedScan, alternatives: SampleMaps, number: int, place: Place, present: np.ndarray
 ) -> np.ndarray:
     """The labels inside the samples' box as they would be after picking."""
     if not 0 <= number < len(alternatives):
@@ -154,19 +154,19 @@ def _regionMask(place: Place, box: Box) -> np.ndarray:
     return regions[box.slices] == place.region.number + 1
 
 
-def _valuesOf(scan: LabelledScan, region: Region | None) -> set[int]:
+def _valuesOf(scan: SegmentedScan, region: Region | None) -> set[int]:
     found = {scan.label(name) for name in region.organs} if region is not None else set()
     return {label.value for label in found if label is not None}
 
 
-def _previewNode(scan: LabelledScan) -> slicer.vtkMRMLSegmentationNode | None:
+def _previewNode(scan: SegmentedScan) -> slicer.vtkMRMLSegmentationNode | None:
     scene = scan.scene
     count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if scene is not None else 0
     nodes = [scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode") for n in range(count)]
     return next((n for n in nodes if n.GetNodeReferenceID(PREVIEW_ROLE) == scan.segmentation.GetID()), None)
 
 
-def _newPreview(scan: LabelledScan) -> slicer.vtkMRMLSegmentationNode:
+def _newPreview(scan: SegmentedScan) -> slicer.vtkMRMLSegmentationNode:
     scene = scan.scene
     node = scene.CreateNodeByClass("vtkMRMLSegmentationNode")
     node.UnRegister(None)

@@ -12,10 +12,10 @@ from slicer.util import arrayFromVolume
 
 from .correction_trace import withEdits
 from .label_map import readLabels
-from .labelled_scan import LabelledScan, geometryOfRun, readReport
 from .overlay import OverlayKind
 from .result import SceneResult
 from .review import ReviewList
+from .segmented_scan import SegmentedScan, geometryOfRun, readReport
 from .volumes import ijkToLPS
 
 _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
@@ -37,7 +37,7 @@ class CaseRecord:
     scanToLPS: np.ndarray
 
 
-def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
+def readCaseRecord(scan: SegmentedScan, result: SceneResult) -> CaseRecord:
     """The result with everything that the reader has drawn since.
 
     Raises:
@@ -72,7 +72,7 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
     )
 
 
-def reviewRecord(scan: LabelledScan) -> dict[str, Any]:
+def reviewRecord(scan: SegmentedScan) -> dict[str, Any]:
     """What the reader said, as the report's review.json has it: organs by Slicer's segment status, regions by the list.
 
     Raises:

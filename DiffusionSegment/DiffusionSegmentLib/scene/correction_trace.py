@@ -16,9 +16,9 @@ from DiffusionSegmentBackend.schema.correction_record import (
     with_corrections,
 )
 
-from .delivered import deliveredLabels
+from .correction_maps import resultLabels
 from .label_map import readLabels
-from .labelled_scan import LabelledScan, readReport
+from .segmented_scan import SegmentedScan, readReport
 from .volumes import ijkToLPS
 
 
@@ -39,7 +39,7 @@ def keptCorrections(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[Corre
 
 
 def withCorrection(
-    report: dict[str, Any], scan: LabelledScan, before: np.ndarray, after: np.ndarray, *, markedVoxels: int
+    report: dict[str, Any], scan: SegmentedScan, before: np.ndarray, after: np.ndarray, *, markedVoxels: int
 ) -> dict[str, Any]:
     """The report of a correction with all corrections so far and this one, from labels `before` to `after` (k, j, i).
 
@@ -50,7 +50,7 @@ def withCorrection(
     return with_corrections(report, [*keptCorrections(scan.segmentation), record])
 
 
-def withEdits(report: dict[str, Any], scan: LabelledScan, labels: np.ndarray) -> dict[str, Any]:
+def withEdits(report: dict[str, Any], scan: SegmentedScan, labels: np.ndarray) -> dict[str, Any]:
     """The report with what the reader has drawn since the last answer, which the model was not given, as a correction.
 
     A segmentation of which nothing is known to have been delivered has none.
@@ -59,7 +59,7 @@ def withEdits(report: dict[str, Any], scan: LabelledScan, labels: np.ndarray) ->
         DiffusionSegmentError: as `keptCorrections`.
     """
     try:
-        delivered = deliveredLabels(scan)
+        delivered = resultLabels(scan)
     except DiffusionSegmentError:
         return report
     count = int(np.count_nonzero(delivered != labels))
@@ -70,7 +70,7 @@ def withEdits(report: dict[str, Any], scan: LabelledScan, labels: np.ndarray) ->
 
 
 def carriedCorrections(
-    report: dict[str, Any], scan: LabelledScan, arriving: np.ndarray, settled: np.ndarray
+    report: dict[str, Any], scan: SegmentedScan, arriving: np.ndarray, settled: np.ndarray
 ) -> dict[str, Any]:
     """The report of a new run that meets an older segmentation, with the corrections of organs that it did not replace.
 
@@ -92,7 +92,7 @@ def carriedCorrections(
 
 
 def _record(
-    scan: LabelledScan, before: np.ndarray, after: np.ndarray, markedVoxels: int, kind: CorrectionKind
+    scan: SegmentedScan, before: np.ndarray, after: np.ndarray, markedVoxels: int, kind: CorrectionKind
 ) -> CorrectionRecord:
     return record_correction(
         before,

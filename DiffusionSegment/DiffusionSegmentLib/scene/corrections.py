@@ -12,15 +12,15 @@ from DiffusionSegmentBackend.protocol.messages import Corrected
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxOfGrid
+from .correction_maps import appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .correction_trace import withCorrection
-from .delivered import deliveredLabels, keepDelivered, keepMarks, marksInForce
 from .label_map import readLabels, writeLabels
-from .labelled_scan import LabelledScan, keepGeometry
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind
 from .packed_array import pack
 from .result import SceneResult, openRegions
 from .review import ReviewList
+from .segmented_scan import SegmentedScan, keepGeometry
 from .volumes import volumeBuffer
 
 
@@ -34,7 +34,7 @@ class Corrections:
     """
 
     labels: np.ndarray
-    marks: np.ndarray
+    scribbles: np.ndarray
     locked: tuple[int, ...]
     count: int
 
@@ -48,7 +48,7 @@ class AppliedCorrection:
     keptVoxels: int
 
 
-def findCorrections(scan: LabelledScan) -> Corrections:
+def findCorrections(scan: SegmentedScan) -> Corrections:
     """Compare the segmentation with what was delivered; every voxel that differs is a mark, beside earlier ones.
 
     Nothing is changed. A segment that the reader deleted counts as erased, one that he renamed is still found, because
@@ -58,7 +58,7 @@ def findCorrections(scan: LabelledScan) -> Corrections:
         DiffusionSegmentError: INPUT_MISSING for deleted nodes or an unknown delivery, GEOMETRY for another volume or
             grid or edits outside the scan, INPUT_VALUES where two organs claim one voxel, OPTION without any edit.
     """
-    delivered = deliveredLabels(scan)
+    delivered = resultLabels(scan)
     present = readLabels(scan)
     if present.overlapping:
         raise DiffusionSegmentError(
@@ -80,12 +80,12 @@ def findCorrections(scan: LabelledScan) -> Corrections:
             "There are no corrections to apply.",
             hint="Correct the organs with Segment Editor first.",
         )
-    marks = marksInForce(scan).copy()
-    np.add(present.labels, 1, out=marks, where=edited)
-    return Corrections(present.labels, marks, lockedValues(scan), count)
+    scribbles = appliedScribbles(scan).copy()
+    np.add(present.labels, 1, out=scribbles, where=edited)
+    return Corrections(present.labels, scribbles, lockedValues(scan), count)
 
 
-def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
+def applyCorrected(scan: SegmentedScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
     """Put the model's answer into the nodes: labels and maps inside its box, the report, the list of regions.
 
     The report lists the correction, beside earlier ones: from what was delivered before to what is delivered now.
@@ -98,7 +98,7 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
         DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved or the answer does not
             fit it, INPUT_UNREADABLE or PROTOCOL for a damaged answer; the segmentation is then as before.
     """
-    delivered = deliveredLabels(scan)
+    delivered = resultLabels(scan)
     grid = volumeBuffer(scan.input)[1]
     arriving = np.array(open_buffer(answer.labels))
     maps = {
@@ -121,8 +121,8 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     report = withCorrection(answer.report, scan, delivered, after, markedVoxels=sent.count)
     ReviewList(scan.segmentation).replaceReport(report)
     writeLabels(scan, np.where(newer, now, settled), box=box)
-    keepDelivered(scan, after)
-    keepMarks(scan, sent.marks)
+    storeResultLabels(scan, after)
+    storeScribbles(scan, sent.scribbles)
     keepGeometry(scan.segmentation, grid)
     for kind, array in maps.items():
         _writeMap(shown.overlays.get(kind), array, box)
@@ -130,7 +130,7 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     return AppliedCorrection(result, box, int(np.count_nonzero(newer)))
 
 
-def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
+def answerBox(scan: SegmentedScan, answer: Corrected) -> Box:
     """The box of the scan's voxels that an answer is about.
 
     Raises:

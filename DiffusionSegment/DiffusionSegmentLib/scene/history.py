@@ -20,12 +20,12 @@ import slicer
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxAround
-from .delivered import DELIVERED_ROLE, deliveredLabels, keepDelivered, keepMarks, marksInForce
+from .correction_maps import RESULT_LABELS_ROLE, appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .label_map import readLabels, writeLabels
-from .labelled_scan import GEOMETRY_ATTRIBUTE, LabelledScan, readReport
-from .made_segments import MadeSegment, keepSegment, removeSegment, restoreSegment
 from .packed_array import PackedArray, pack
 from .review import Region, ReviewList
+from .segment_copy import SegmentCopy, copySegment, removeSegment, restoreSegment
+from .segmented_scan import GEOMETRY_ATTRIBUTE, SegmentedScan, readReport
 
 _LEVELS = 20
 
@@ -117,7 +117,7 @@ class Step:
     maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]
     before: Words
     after: Words
-    made: tuple[MadeSegment, ...] = ()
+    made: tuple[SegmentCopy, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -149,7 +149,7 @@ class History:
         """Memory that all steps take."""
         return sum(step.bytes for step in (*self._done, *self._undone))
 
-    def record(self, name: StepName, scan: LabelledScan, before: Snapshot) -> None:
+    def record(self, name: StepName, scan: SegmentedScan, before: Snapshot) -> None:
         """Remember what has become of `before`; steps that were undone can then no longer be redone.
 
         Raises:
@@ -170,7 +170,7 @@ class History:
         self._done.append(step)
         self._undone.clear()
 
-    def undo(self, scan: LabelledScan) -> StepName | None:
+    def undo(self, scan: SegmentedScan) -> StepName | None:
         """Take the last step back; None when there is none. A `ReviewList` of the node must be reloaded afterwards.
 
         Raises:
@@ -179,7 +179,7 @@ class History:
         if not self._done:
             return None
         step = self._done[-1]
-        made = tuple(keepSegment(scan, segment.segmentId) or segment for segment in step.made)
+        made = tuple(copySegment(scan, segment.segmentId) or segment for segment in step.made)
         left = _restore(scan, step, backwards=True)
         for segment in made:
             removeSegment(scan, segment.segmentId)
@@ -187,7 +187,7 @@ class History:
         self._undone.append(replace(step, after=left, made=made))
         return step.name
 
-    def redo(self, scan: LabelledScan) -> StepName | None:
+    def redo(self, scan: SegmentedScan) -> StepName | None:
         """Do again what was undone last; None when there is nothing. Errors as `undo`."""
         if not self._undone:
             return None
@@ -200,7 +200,7 @@ class History:
         return step.name
 
 
-def snapshot(scan: LabelledScan) -> Snapshot:
+def snapshot(scan: SegmentedScan) -> Snapshot:
     """The segmentation now, to be given to `History.record` after a step.
 
     Raises:
@@ -210,24 +210,24 @@ def snapshot(scan: LabelledScan) -> Snapshot:
     return replace(seen, labels=seen.labels.copy(), delivered=seen.delivered.copy(), marks=seen.marks.copy())
 
 
-def _look(scan: LabelledScan) -> Snapshot:
+def _look(scan: SegmentedScan) -> Snapshot:
     """As `snapshot`, good until the next change: its arrays may be those of the nodes."""
     labels = readLabels(scan, shared=True).labels
-    known = scan.segmentation.GetNodeReference(DELIVERED_ROLE) is not None
-    delivered = deliveredLabels(scan) if known else np.zeros_like(labels)
+    known = scan.segmentation.GetNodeReference(RESULT_LABELS_ROLE) is not None
+    delivered = resultLabels(scan) if known else np.zeros_like(labels)
     segments = frozenset(scan.segmentation.GetSegmentation().GetSegmentIDs())
-    return Snapshot(labels, delivered, marksInForce(scan), _words(scan.segmentation), segments)
+    return Snapshot(labels, delivered, appliedScribbles(scan), _words(scan.segmentation), segments)
 
 
-def emptySnapshot(scan: LabelledScan) -> Snapshot:
+def emptySnapshot(scan: SegmentedScan) -> Snapshot:
     """What was before the first result of a scan: nothing."""
     nothing = np.zeros(scan.box.shape, np.uint8)
     return Snapshot(nothing, nothing, nothing, Words({}, (), None, {}))
 
 
-def _madeSegments(scan: LabelledScan, before: Snapshot, after: Snapshot) -> tuple[MadeSegment, ...]:
+def _madeSegments(scan: SegmentedScan, before: Snapshot, after: Snapshot) -> tuple[SegmentCopy, ...]:
     fresh = [name for name in sorted(after.segments - before.segments) if scan.label(name) is None]
-    kept = (keepSegment(scan, name) for name in fresh)
+    kept = (copySegment(scan, name) for name in fresh)
     return tuple(segment for segment in kept if segment is not None)
 
 
@@ -251,7 +251,7 @@ def _mapPatches(before: Snapshot) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode,
     )
 
 
-def _restore(scan: LabelledScan, step: Step, *, backwards: bool) -> Words:
+def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> Words:
     """Go to the other side of a step; gives what was said on this side, the reader's latest words included."""
     scan.check()
     left = _words(scan.segmentation)
@@ -262,9 +262,9 @@ def _restore(scan: LabelledScan, step: Step, *, backwards: bool) -> Words:
         present = readLabels(scan, box=box).labels
         writeLabels(scan, np.where(present == old, new, present), box=box)
     if step.delivered is not None:
-        keepDelivered(scan, _sides(step.delivered, backwards)[1], box=step.delivered.box)
+        storeResultLabels(scan, _sides(step.delivered, backwards)[1], box=step.delivered.box)
     if step.marks is not None:
-        keepMarks(scan, _sides(step.marks, backwards)[1], box=step.marks.box)
+        storeScribbles(scan, _sides(step.marks, backwards)[1], box=step.marks.box)
     for node, patch in step.maps:
         if node.GetScene() is not None:
             arrayFromVolume(node)[patch.box.slices] = _sides(patch, backwards)[1]
@@ -283,7 +283,7 @@ def _restoreWords(node: slicer.vtkMRMLSegmentationNode, origin: Words, target: W
     review = ReviewList(node)
     was = {region.number: region for region in origin.regions}
     since = [region for region in review.regions if region != was.get(region.number)]
-    carried = [*since, *(r for r in target.regions if not any(one.isAlso(r) for one in since))]
+    carried = [*since, *(r for r in target.regions if not any(one.isSameAs(r) for one in since))]
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     for name, status in _statuses(node).items():
         if status == origin.statuses.get(name, logic.NotStarted):

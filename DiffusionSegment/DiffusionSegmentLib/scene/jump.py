@@ -6,10 +6,10 @@ import numpy as np
 import slicer
 
 from .box import boxAround
-from .labelled_scan import LabelledScan, pointInVolume
 from .overlay import OverlayKind, showOverlay
 from .packed_array import PackedArray
 from .review import Region
+from .segmented_scan import SegmentedScan, pointInVolume
 from .volumes import ijkToLPS, parentToWorld
 
 _SHARE_OF_VIEW = 1 / 3
@@ -17,7 +17,7 @@ _SMALLEST_VIEW_MM = 40.0
 
 
 def jumpToRegion(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     region: Region,
     *,
     regions: PackedArray | None = None,
@@ -59,7 +59,7 @@ def jumpTo(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float], *, sizeM
         node.EndModify(wasModified)
 
 
-def _extentMm(scan: LabelledScan, region: Region, regions: PackedArray | None) -> float | None:
+def _extentMm(scan: SegmentedScan, region: Region, regions: PackedArray | None) -> float | None:
     """The longest side of the region's box, mm."""
     if regions is None or regions.shape != scan.box.shape:
         return None

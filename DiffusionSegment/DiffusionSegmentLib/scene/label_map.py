@@ -9,9 +9,9 @@ import numpy as np
 import slicer
 
 from .box import Box, boxAround
-from .labelled_scan import LabelledScan, readReport
 from .layers import BINARY, Layer, layersOf, lookUp, valueTable
 from .segmentation import newSegment, showSurfaces, valuesIn
+from .segmented_scan import SegmentedScan, readReport
 from .terminology import LabelDefinition
 
 _SURFACE = str(slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName())
@@ -31,7 +31,7 @@ class PresentLabels:
     outside: int = 0
 
 
-def readLabels(scan: LabelledScan, *, box: Box | None = None, shared: bool = False) -> PresentLabels:
+def readLabels(scan: SegmentedScan, *, box: Box | None = None, shared: bool = False) -> PresentLabels:
     """Read the organs, found by their segments' ids, from whatever layers the node keeps them in.
 
     `shared` labels may be the node's own voxels, which is quicker; they must not be written, and change with it.
@@ -67,7 +67,7 @@ def readLabels(scan: LabelledScan, *, box: Box | None = None, shared: bool = Fal
     return PresentLabels(np.zeros(wanted.shape, np.uint8) if labels is None else labels, wanted, overlapping, outside)
 
 
-def occupiedByOthers(scan: LabelledScan) -> np.ndarray:
+def occupiedByOthers(scan: SegmentedScan) -> np.ndarray:
     """Mask (k, j, i), bool: voxels of the input that belong to segments which are not the model's organs."""
     mask = np.zeros(scan.box.shape, bool)
     for layer in layersOf(scan):
@@ -78,7 +78,7 @@ def occupiedByOthers(scan: LabelledScan) -> np.ndarray:
     return mask
 
 
-def writeLabels(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = None) -> None:
+def writeLabels(scan: SegmentedScan, labels: np.ndarray, *, box: Box | None = None) -> None:
     """Make the organs inside `box` (default: the whole volume) those of `labels`, uint8 (k, j, i) of the box's shape.
 
     Segments that are not the model's organs keep every voxel: one that shares a layer with an organ moves to a layer of
@@ -107,7 +107,7 @@ def writeLabels(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = Non
         node.EndModify(wasModified)
 
 
-def _writeLayer(layer: Layer, scan: LabelledScan, labels: np.ndarray, place: Box) -> None:
+def _writeLayer(layer: Layer, scan: SegmentedScan, labels: np.ndarray, place: Box) -> None:
     table = _fromModel(layer, scan)
     if not table.any():
         return
@@ -132,7 +132,7 @@ def _writeLayer(layer: Layer, scan: LabelledScan, labels: np.ndarray, place: Box
     layer.image.Modified()
 
 
-def _addMissing(scan: LabelledScan, labels: np.ndarray) -> None:
+def _addMissing(scan: SegmentedScan, labels: np.ndarray) -> None:
     segmentation = scan.segmentation.GetSegmentation()
     present = valuesIn(labels)
     missing = [label for label in scan.labels if label.value in present and not segmentation.GetSegment(label.name)]
@@ -157,7 +157,7 @@ def _freeValue(taken: set[int]) -> int:
     return next(value for value in range(1, 256) if value not in taken)
 
 
-def _moveOthersAway(scan: LabelledScan, labels: np.ndarray, place: Box) -> None:
+def _moveOthersAway(scan: SegmentedScan, labels: np.ndarray, place: Box) -> None:
     """Give a segment of the reader's a layer of its own where an organ of the same layer is about to take a voxel."""
     for layer in layersOf(scan):
         table, others = _fromModel(layer, scan), _others(layer, scan)
@@ -172,23 +172,23 @@ def _moveOthersAway(scan: LabelledScan, labels: np.ndarray, place: Box) -> None:
                 scan.segmentation.GetSegmentation().SeparateSegmentLabelmap(name)
 
 
-def _others(layer: Layer, scan: LabelledScan) -> list[str]:
+def _others(layer: Layer, scan: SegmentedScan) -> list[str]:
     return [name for name in layer.values if scan.label(name) is None]
 
 
-def _ofOthers(layer: Layer, scan: LabelledScan) -> np.ndarray:
+def _ofOthers(layer: Layer, scan: SegmentedScan) -> np.ndarray:
     return valueTable({layer.values[name]: 1 for name in _others(layer, scan)})
 
 
-def _toModel(layer: Layer, scan: LabelledScan) -> np.ndarray:
+def _toModel(layer: Layer, scan: SegmentedScan) -> np.ndarray:
     return valueTable({layer.values[label.name]: label.value for label in _organsIn(layer, scan)})
 
 
-def _fromModel(layer: Layer, scan: LabelledScan) -> np.ndarray:
+def _fromModel(layer: Layer, scan: SegmentedScan) -> np.ndarray:
     return valueTable({label.value: layer.values[label.name] for label in _organsIn(layer, scan)})
 
 
-def _organsIn(layer: Layer, scan: LabelledScan) -> Iterable[LabelDefinition]:
+def _organsIn(layer: Layer, scan: SegmentedScan) -> Iterable[LabelDefinition]:
     return [label for label in scan.labels if label.name in layer.values]
 
 

@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 from .box import Box, boxOfGrid
-from .labelled_scan import LabelledScan
+from .segmented_scan import SegmentedScan
 from .volumes import RAS_FROM_LPS, ijkToLPS, toArray, toMatrix
 
 BINARY = str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
@@ -52,7 +52,7 @@ class Layer:
         self.box = wider
 
 
-def layersOf(scan: LabelledScan) -> list[Layer]:
+def layersOf(scan: SegmentedScan) -> list[Layer]:
     """Every label map of the segmentation, in the voxels of the input volume.
 
     Raises:

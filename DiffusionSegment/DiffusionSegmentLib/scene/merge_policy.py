@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
-from .labelled_scan import LabelledScan
+from .segmented_scan import SegmentedScan
 
 LOCKED_TAG = "DiffusionSegment.locked"
 
@@ -79,6 +79,6 @@ def isLocked(segmentation: slicer.vtkMRMLSegmentationNode, name: str) -> bool:
     return segment is not None and bool(segment.GetTag(LOCKED_TAG, value)) and str(value) == "1"
 
 
-def lockedValues(scan: LabelledScan) -> tuple[int, ...]:
+def lockedValues(scan: SegmentedScan) -> tuple[int, ...]:
     """The model's label values whose segments are locked."""
     return tuple(label.value for label in scan.labels if isLocked(scan.segmentation, label.name))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import slicer
 
-from .labelled_scan import LabelledScan, pointInVolume
 from .review import Region, RegionState, ReviewList
+from .segmented_scan import SegmentedScan, pointInVolume
 
 _ROLE = "DiffusionSegment.regions"
 _COLOURS = {
@@ -22,7 +22,9 @@ _GLYPH_PERCENT = 1.5
 _TEXT_PERCENT = 2.5
 
 
-def updateRegionMarkups(scan: LabelledScan, review: ReviewList) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
+def updateRegionMarkups(
+    scan: SegmentedScan, review: ReviewList
+) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
     """Bring the points to what the list says; call it after every change of the list, nothing is observed here.
 
     The nodes are found by references of the segmentation, also in a loaded scene; a state that never occurred has none.
@@ -43,7 +45,7 @@ def updateRegionMarkups(scan: LabelledScan, review: ReviewList) -> dict[RegionSt
     return nodes
 
 
-def removeRegionMarkups(scan: LabelledScan) -> None:
+def removeRegionMarkups(scan: SegmentedScan) -> None:
     """Take all points of the segmentation away."""
     for state in RegionState:
         node = scan.segmentation.GetNodeReference(f"{_ROLE}.{state.value}")
@@ -53,7 +55,7 @@ def removeRegionMarkups(scan: LabelledScan) -> None:
 
 
 def _fill(
-    node: slicer.vtkMRMLMarkupsFiducialNode, scan: LabelledScan, regions: list[Region], current: Region | None
+    node: slicer.vtkMRMLMarkupsFiducialNode, scan: SegmentedScan, regions: list[Region], current: Region | None
 ) -> None:
     wasModified = node.StartModify()
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
@@ -71,7 +73,7 @@ def _name(region: Region) -> str:
     return f"{region.number + 1} {region.organ.replace('_', ' ')}"
 
 
-def _newNode(scan: LabelledScan, state: RegionState) -> slicer.vtkMRMLMarkupsFiducialNode:
+def _newNode(scan: SegmentedScan, state: RegionState) -> slicer.vtkMRMLMarkupsFiducialNode:
     name = f"{scan.segmentation.GetName()} regions {state.value}"
     node = scan.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
     node.SetLocked(True)

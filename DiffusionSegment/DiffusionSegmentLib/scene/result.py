@@ -13,15 +13,15 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, VolumeReference
 
+from .correction_maps import removeScribbles, storeResultLabels
 from .correction_trace import carriedCorrections
-from .delivered import forgetMarks, keepDelivered
 from .label_map import occupiedByOthers, readLabels, writeLabels
-from .labelled_scan import LabelledScan, keepGeometry
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
 from .packed_array import PackedArray, pack
 from .review import readRegions, takeReport
 from .segmentation import keepProvenance, putSegmentation
+from .segmented_scan import SegmentedScan, keepGeometry
 from .terminology import ModelDescription
 from .volumes import scanVersion, updateScalarVolume
 
@@ -77,7 +77,7 @@ def putResult(
     kept = previous if usable else None
     merging = kept is not None and policy is not MergePolicy.REPLACE
     if kept is not None and merging:
-        labels = _meet(LabelledScan(inputNode, kept.segmentation, model.labels), labels, policy)
+        labels = _meet(SegmentedScan(inputNode, kept.segmentation, model.labels), labels, policy)
     with _allOrNothing(scene):
         overlays = {}
         for kind, array in maps.items():
@@ -137,20 +137,20 @@ def _putLabels(
     provenance = report.get("provenance", {})
     if node is not None and merging:
         report = carriedCorrections(
-            report, LabelledScan(inputNode, node, model.labels), open_buffer(result.labels), labels
+            report, SegmentedScan(inputNode, node, model.labels), open_buffer(result.labels), labels
         )
-        writeLabels(LabelledScan(inputNode, node, model.labels), labels)
+        writeLabels(SegmentedScan(inputNode, node, model.labels), labels)
         keepProvenance(node, provenance)
     else:
         node = putSegmentation(
             inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=provenance, node=node
         )
-    scan = LabelledScan(inputNode, node, model.labels)
+    scan = SegmentedScan(inputNode, node, model.labels)
     if merging or not _FILES_OUTLIVE_NAMES:
-        keepDelivered(scan, labels)
+        storeResultLabels(scan, labels)
     else:
-        keepDelivered(scan, open_buffer(result.labels, writable=True), owned=True)
-    forgetMarks(scan)
+        storeResultLabels(scan, open_buffer(result.labels, writable=True), owned=True)
+    removeScribbles(scan)
     keepGeometry(node, geometry_of(result.labels))
     takeReport(node, report)
     return node
@@ -185,7 +185,7 @@ def openRegions(reference: VolumeReference | None, shape: tuple[int, ...]) -> np
     return regions
 
 
-def _meet(scan: LabelledScan, arriving: np.ndarray, policy: MergePolicy) -> np.ndarray:
+def _meet(scan: SegmentedScan, arriving: np.ndarray, policy: MergePolicy) -> np.ndarray:
     """The labels after a result met the present segmentation; the reader's own segments are not empty either."""
     present = readLabels(scan).labels
     if policy is MergePolicy.FILL_EMPTY:

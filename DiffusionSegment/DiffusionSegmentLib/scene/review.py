@@ -12,7 +12,7 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 
-from .labelled_scan import REPORT_ATTRIBUTE, readReport
+from .segmented_scan import REPORT_ATTRIBUTE, readReport
 
 REVIEW_ATTRIBUTE = "DiffusionSegment.review"
 _SAME_REGION_MM = 5.0
@@ -45,7 +45,7 @@ class Region:
 
     number: int
     organ: str
-    rival: str
+    competingOrgan: str
     centroidLPS: tuple[float, float, float]
     volumeMl: float
     score: float
@@ -56,10 +56,10 @@ class Region:
     @property
     def organs(self) -> frozenset[str]:
         """The one or two organs concerned; the background is none."""
-        return frozenset({self.organ, self.rival} - {_BACKGROUND})
+        return frozenset({self.organ, self.competingOrgan} - {_BACKGROUND})
 
-    def isAlso(self, other: Region) -> bool:
-        """Whether both are about the same doubt: the same two rivals, within 5 mm."""
+    def isSameAs(self, other: Region) -> bool:
+        """Whether both are about the same doubt: the same two organs, within 5 mm."""
         return self.organs == other.organs and self.distanceTo(other) <= _SAME_REGION_MM
 
     def distanceTo(self, other: Region) -> float:
@@ -176,7 +176,7 @@ class ReviewList:
         before = self.current
         self._segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
         self._regions = regions
-        self._current = next((r.number for r in regions if before is not None and r.isAlso(before)), None)
+        self._current = next((r.number for r in regions if before is not None and r.isSameAs(before)), None)
         self._store()
         for name in sorted({organ for region in regions for organ in region.organs}):
             self._updateStatus(name)
@@ -224,7 +224,7 @@ class ReviewList:
 def carriedOver(old: Sequence[Region], new: Sequence[Region]) -> list[Region]:
     """The `new` regions with the states of the `old` ones that are about the same doubt; each old one counts once."""
     pairs = sorted(
-        (one.distanceTo(other), a, b) for a, one in enumerate(old) for b, other in enumerate(new) if one.isAlso(other)
+        (one.distanceTo(other), a, b) for a, one in enumerate(old) for b, other in enumerate(new) if one.isSameAs(other)
     )
     carried, spent = list(new), set()
     done: set[int] = set()
@@ -271,7 +271,7 @@ def _region(number: int, item: dict[str, Any]) -> Region:
     return Region(
         number=number,
         organ=str(item["organ"]),
-        rival=str(item["rival"]),
+        competingOrgan=str(item["rival"]),
         centroidLPS=(x, y, z),
         volumeMl=float(item["volume_ml"]),
         score=float(item["score"]),

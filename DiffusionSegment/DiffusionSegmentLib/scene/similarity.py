@@ -18,10 +18,10 @@ from slicer.util import updateVolumeFromArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .box import Box, boxAround
-from .labelled_scan import LabelledScan
 from .layers import BINARY, layersOf
 from .overlay import OverlayStyle, applyStyle, colourNode, layOver, setThreshold
 from .segmentation import orientedImage
+from .segmented_scan import SegmentedScan
 from .volumes import RAS_FROM_LPS, ijkToLPS, toMatrix, volumeBuffer
 
 SIMILARITY_ROLE = "DiffusionSegment.similarityOf"
@@ -112,7 +112,7 @@ def segmentationFor(
 
 
 def makeSimilarSegment(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     similarity: slicer.vtkMRMLScalarVolumeNode,
     point: tuple[float, float, float],
     threshold: float,
@@ -164,7 +164,7 @@ def _isOf(segmentation: slicer.vtkMRMLSegmentationNode, inputNode: slicer.vtkMRM
     if source is not None:
         return source is inputNode
     try:
-        layersOf(LabelledScan(inputNode, segmentation, ()))
+        layersOf(SegmentedScan(inputNode, segmentation, ()))
     except DiffusionSegmentError:
         return False
     return True
@@ -233,7 +233,7 @@ def _image(array: np.ndarray) -> vtk.vtkImageData:
     return image
 
 
-def _addSegment(scan: LabelledScan, mask: np.ndarray, box: Box) -> str:
+def _addSegment(scan: SegmentedScan, mask: np.ndarray, box: Box) -> str:
     """A segment with a label map of its own, so that no other loses a voxel; gives its id."""
     segmentation = scan.segmentation.GetSegmentation()
     taken = {segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}

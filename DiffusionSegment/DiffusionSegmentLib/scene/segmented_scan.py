@@ -19,7 +19,7 @@ GEOMETRY_ATTRIBUTE = "DiffusionSegment.geometry"
 
 
 @dataclass(frozen=True)
-class LabelledScan:
+class SegmentedScan:
     """What review and corrections work on: nodes of one scene, and what the label values mean."""
 
     input: slicer.vtkMRMLScalarVolumeNode
@@ -92,7 +92,7 @@ def keepGeometry(segmentation: slicer.vtkMRMLSegmentationNode, gridToLPS: np.nda
     segmentation.SetAttribute(GEOMETRY_ATTRIBUTE, json.dumps(np.asarray(gridToLPS).ravel().tolist()))
 
 
-def pointInVolume(scan: LabelledScan, lps: tuple[float, float, float]) -> np.ndarray:
+def pointInVolume(scan: SegmentedScan, lps: tuple[float, float, float]) -> np.ndarray:
     """A point of the report as RAS mm in the input volume's own frame, that is before its parent transforms.
 
     The report's points are where the volume was during the run; the volume may have been moved since.
@@ -101,7 +101,7 @@ def pointInVolume(scan: LabelledScan, lps: tuple[float, float, float]) -> np.nda
     return np.array([-x, -y, z])
 
 
-def geometryOfRun(scan: LabelledScan) -> np.ndarray:
+def geometryOfRun(scan: SegmentedScan) -> np.ndarray:
     """The 4x4 matrix from (i, j, k, 1) to LPS mm in which the report gives its points; the volume's own if unknown."""
     stored = scan.segmentation.GetAttribute(GEOMETRY_ATTRIBUTE)
     return np.array(json.loads(stored)).reshape(4, 4) if stored else ijkToLPS(scan.input)

@@ -8,21 +8,21 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 
-from .labelled_scan import LabelledScan
 from .layers import Layer, layersOf, lookUp, valueTable
+from .segmented_scan import SegmentedScan
 
 _MOST = 255
 
 
 @dataclass(frozen=True)
-class OwnSegments:
+class UserSegments:
     """`labels`, uint8 (k, j, i) in the input's grid, holds n + 1 where segment `names[n]` is drawn, else 0."""
 
     labels: np.ndarray
     names: tuple[str, ...]
 
 
-def readOwnSegments(scan: LabelledScan) -> OwnSegments:
+def readUserSegments(scan: SegmentedScan) -> UserSegments:
     """The segments that are visible and not empty, in the order of Segment Editor's table.
 
     An organ that still has its title goes by the model's name for it, so that its code and colour are found again;
@@ -46,7 +46,7 @@ def readOwnSegments(scan: LabelledScan) -> OwnSegments:
             f"{scan.segmentation.GetName()} shows no segment to learn from.",
             hint="Draw one with Segment Editor, or make one visible.",
         )
-    return OwnSegments(labels, tuple(names))
+    return UserSegments(labels, tuple(names))
 
 
 def _visible(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
@@ -55,7 +55,7 @@ def _visible(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
     return [name for name in everyone if display is None or display.GetSegmentVisibility(name)]
 
 
-def _draw(scan: LabelledScan, layer: Layer, segmentId: str, labels: np.ndarray, names: list[str]) -> bool:
+def _draw(scan: SegmentedScan, layer: Layer, segmentId: str, labels: np.ndarray, names: list[str]) -> bool:
     """Write one segment into the map as the next label; False where it is empty inside the scan."""
     inside = layer.box.cut(scan.box)
     if inside.empty:
@@ -80,7 +80,7 @@ def _draw(scan: LabelledScan, layer: Layer, segmentId: str, labels: np.ndarray, 
     return True
 
 
-def _nameOf(scan: LabelledScan, segmentId: str) -> str:
+def _nameOf(scan: SegmentedScan, segmentId: str) -> str:
     name = str(scan.segmentation.GetSegmentation().GetSegment(segmentId).GetName())
     organ = scan.label(segmentId)
     return organ.name if organ is not None and organ.title == name else name

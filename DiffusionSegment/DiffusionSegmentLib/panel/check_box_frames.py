@@ -7,7 +7,7 @@ import qt
 _GREY = 160
 
 
-def frameTicks(view: Any) -> None:
+def frameCheckBoxes(view: Any) -> None:
     """Frame the boxes of a list or table in grey.
 
     Qt draws the frame a shade darker than the window, and fills the box like the list around it: in a dark theme a box

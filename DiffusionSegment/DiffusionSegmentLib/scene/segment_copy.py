@@ -8,14 +8,14 @@ import numpy as np
 import slicer
 
 from .box import Box, boxAround
-from .labelled_scan import LabelledScan
 from .layers import BINARY, layersOf
 from .packed_array import PackedArray, pack
 from .segmentation import orientedImage
+from .segmented_scan import SegmentedScan
 
 
 @dataclass(frozen=True)
-class MadeSegment:
+class SegmentCopy:
     """A segment: its id, name, colour and tags in `about`, and its voxels, of those of `box`; None when it is empty."""
 
     segmentId: str
@@ -29,7 +29,7 @@ class MadeSegment:
         return len(self.mask.data) if self.mask is not None else 0
 
 
-def keepSegment(scan: LabelledScan, segmentId: str) -> MadeSegment | None:
+def copySegment(scan: SegmentedScan, segmentId: str) -> SegmentCopy | None:
     """A segment as it is now; None where there is no such segment.
 
     Raises:
@@ -49,18 +49,18 @@ def keepSegment(scan: LabelledScan, segmentId: str) -> MadeSegment | None:
         if place is not None:
             k, j, i = (int(n) for n in np.add(layer.box.start, place.start))
             voxels = mask[place.slices].astype(np.uint8)
-            return MadeSegment(segmentId, about, Box.ofShape(place.shape, (k, j, i)), pack(voxels))
-    return MadeSegment(segmentId, about, None, None)
+            return SegmentCopy(segmentId, about, Box.ofShape(place.shape, (k, j, i)), pack(voxels))
+    return SegmentCopy(segmentId, about, None, None)
 
 
-def removeSegment(scan: LabelledScan, segmentId: str) -> None:
+def removeSegment(scan: SegmentedScan, segmentId: str) -> None:
     """Take a segment with its voxels away; nothing happens where there is no such segment."""
     segmentation = scan.segmentation.GetSegmentation()
     if segmentation.GetSegment(segmentId) is not None:
         segmentation.RemoveSegment(segmentId)
 
 
-def restoreSegment(scan: LabelledScan, made: MadeSegment) -> None:
+def restoreSegment(scan: SegmentedScan, made: SegmentCopy) -> None:
     """Add a segment again, in a label map of its own; one of its id that is there stays as it is."""
     segmentation = scan.segmentation.GetSegmentation()
     if segmentation.GetSegment(made.segmentId) is not None:

@@ -12,16 +12,16 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box
-from .labelled_scan import LabelledScan
 from .nodes import nodesOfClass
+from .segmented_scan import SegmentedScan
 from .volumes import RAS_FROM_LPS, ijkToLPS, setVoxels, toMatrix
 
-DELIVERED_ROLE = "DiffusionSegment.delivered"
-MARKS_ROLE = "DiffusionSegment.marks"
-_NAMES = {DELIVERED_ROLE: "as delivered", MARKS_ROLE: "marks in force"}
+RESULT_LABELS_ROLE = "DiffusionSegment.delivered"
+SCRIBBLES_ROLE = "DiffusionSegment.marks"
+_NAMES = {RESULT_LABELS_ROLE: "as delivered", SCRIBBLES_ROLE: "marks in force"}
 
 
-def keepDelivered(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = None, owned: bool = False) -> None:
+def storeResultLabels(scan: SegmentedScan, labels: np.ndarray, *, box: Box | None = None, owned: bool = False) -> None:
     """Remember `labels`, uint8 (k, j, i), as delivered, for the whole volume or for `box` alone.
 
     Those that are `owned` by nobody else, of the whole volume, are kept without a copy.
@@ -31,18 +31,18 @@ def keepDelivered(scan: LabelledScan, labels: np.ndarray, *, box: Box | None = N
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY for a `box` when there is no fitting copy yet.
     """
     if box is not None:
-        deliveredLabels(scan)
-    _keep(scan, DELIVERED_ROLE, labels, box, owned=owned)
+        resultLabels(scan)
+    _keep(scan, RESULT_LABELS_ROLE, labels, box, owned=owned)
 
 
-def deliveredLabels(scan: LabelledScan) -> np.ndarray:
+def resultLabels(scan: SegmentedScan) -> np.ndarray:
     """The labels as delivered, (k, j, i), a view that must not be written.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING when no copy was kept, GEOMETRY when it is one of another volume.
     """
     scan.check()
-    array = _known(scan, DELIVERED_ROLE)
+    array = _known(scan, RESULT_LABELS_ROLE)
     if array is None:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
@@ -52,30 +52,30 @@ def deliveredLabels(scan: LabelledScan) -> np.ndarray:
     return array
 
 
-def keepMarks(scan: LabelledScan, marks: np.ndarray, *, box: Box | None = None) -> None:
+def storeScribbles(scan: SegmentedScan, marks: np.ndarray, *, box: Box | None = None) -> None:
     """Remember the marks in force, uint8 (k, j, i), for the whole volume or for `box` alone."""
-    _keep(scan, MARKS_ROLE, marks, box)
+    _keep(scan, SCRIBBLES_ROLE, marks, box)
 
 
-def marksInForce(scan: LabelledScan) -> np.ndarray:
+def appliedScribbles(scan: SegmentedScan) -> np.ndarray:
     """The marks of all corrections applied so far, (k, j, i), not to be written: 0 none, 1 background, v + 1 label v.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the marks are those of another volume.
     """
     scan.check()
-    array = _known(scan, MARKS_ROLE)
+    array = _known(scan, SCRIBBLES_ROLE)
     return array if array is not None else np.zeros(scan.box.shape, np.uint8)
 
 
-def forgetMarks(scan: LabelledScan) -> None:
+def removeScribbles(scan: SegmentedScan) -> None:
     """A new result has heard no corrections."""
-    node = scan.segmentation.GetNodeReference(MARKS_ROLE)
+    node = scan.segmentation.GetNodeReference(SCRIBBLES_ROLE)
     if node is not None:
         scan.scene.RemoveNode(node)
 
 
-def _keep(scan: LabelledScan, role: str, labels: np.ndarray, box: Box | None, *, owned: bool = False) -> None:
+def _keep(scan: SegmentedScan, role: str, labels: np.ndarray, box: Box | None, *, owned: bool = False) -> None:
     _sweep(scan.scene, role)
     node = scan.segmentation.GetNodeReference(role)
     if node is None:
@@ -92,7 +92,7 @@ def _keep(scan: LabelledScan, role: str, labels: np.ndarray, box: Box | None, *,
     arrayFromVolumeModified(node)
 
 
-def _hiddenNode(scan: LabelledScan, role: str) -> slicer.vtkMRMLLabelMapVolumeNode:
+def _hiddenNode(scan: SegmentedScan, role: str) -> slicer.vtkMRMLLabelMapVolumeNode:
     node = scan.scene.CreateNodeByClass("vtkMRMLLabelMapVolumeNode")
     node.UnRegister(None)
     node.SetName(f"{scan.segmentation.GetName()} {_NAMES[role]}")
@@ -106,7 +106,7 @@ def _hiddenNode(scan: LabelledScan, role: str) -> slicer.vtkMRMLLabelMapVolumeNo
     return node
 
 
-def _known(scan: LabelledScan, role: str) -> np.ndarray | None:
+def _known(scan: SegmentedScan, role: str) -> np.ndarray | None:
     node = scan.segmentation.GetNodeReference(role)
     if node is None or node.GetImageData() is None:
         return None
