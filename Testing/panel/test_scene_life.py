@@ -13,10 +13,11 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.nodes import nodesOfClass
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.similar_point import POINT_ROLE
 from headless.host import HeadlessSlicer
 from headless.slicer_picture import putVolume
@@ -145,7 +146,7 @@ class TestRemovedNodes:
         for node in nodesOfClass(slicer.mrmlScene, "vtkMRMLLabelMapVolumeNode"):
             slicer.mrmlScene.RemoveNode(node)
         user.click(user.ui.applyButton)
-        assert "is not known" in user.ui.messageLabel.text
+        assert "is unknown" in user.ui.messageLabel.text
         user.segment()
         user.click(user.ui.applyButton)
         assert "There are no corrections" in user.ui.messageLabel.text

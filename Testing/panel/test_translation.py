@@ -139,11 +139,10 @@ def test_what_is_put_in_has_a_name_so_that_translators_can_reorder(path: Path) -
 
 def test_every_text_is_filled_in_with_what_it_names() -> None:
     constants = {
-        target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
+        node.target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
         for node in ast.parse(WORDING.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _isTranslation(node.value)
-        for target in node.targets
-        if isinstance(target, ast.Name)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call) and _isTranslation(node.value)
+        if isinstance(node.target, ast.Name)
     }
     calls = [call for path in FILES for call in filledIn(path.read_text(encoding="utf-8"))]
     assert len(calls) > 30
@@ -205,8 +204,9 @@ boxes = [widget.ui.overlaySelector, widget.ui.policySelector]
 choices = [box.itemText(n) for box in boxes for n in range(box.count)]
 from DiffusionSegmentLib.scene.history import StepName
 from DiffusionSegmentLib.scene.overlay import STYLES
-from DiffusionSegmentLib.scene.review import RegionState
-shown = [item.label() for kind in (RegionState, StepName) for item in kind]
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.review import stateLabel
+shown = [stateLabel(state) for state in RegionState] + [step.label() for step in StepName]
 shown += [StepName.SEGMENT.undoText(), StepName.SEGMENT.redoText()]
 shown += [kind.legendTitle() for kind in STYLES]
 widget.ui.overlaySelector.setCurrentIndex(2)

@@ -13,6 +13,7 @@ import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.messages import Result
+from DiffusionSegmentBackend.schema.dataclass_json import to_json
 from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from DiffusionSegmentLib.scene.label_map import writeLabels
 from DiffusionSegmentLib.scene.overlay import OverlayKind
@@ -61,7 +62,7 @@ def test_a_deleted_uncertainty_map_is_told(scene: slicer.vtkMRMLScene, scan: Seg
 
 def test_a_segmentation_of_unknown_origin_has_no_report(scan: SegmentedScan, shown: SceneResult) -> None:
     scan.segmentation.RemoveAttribute("DiffusionSegment.report")
-    with pytest.raises(DiffusionSegmentError, match="has no record of the run"):
+    with pytest.raises(DiffusionSegmentError, match="has no report of the run"):
         readCaseRecord(scan, shown)
 
 
@@ -73,7 +74,7 @@ def test_the_review_is_told_as_the_report_reads_it(scan: SegmentedScan) -> None:
     review.flag()
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(scan.segmentation.GetSegmentation().GetSegment("liver"), logic.Completed)
-    assert reviewRecord(scan) == {
+    assert to_json(reviewRecord(scan)) == {
         "organs": {"liver": "accepted", "spleen": "flagged"},
         "regions": [
             {"index": 0, "state": "accepted"},
@@ -84,7 +85,7 @@ def test_the_review_is_told_as_the_report_reads_it(scan: SegmentedScan) -> None:
 
 
 def test_an_organ_that_nobody_looked_at_is_not_named(scan: SegmentedScan) -> None:
-    assert reviewRecord(scan)["organs"] == {}
+    assert reviewRecord(scan).organs == {}
 
 
 @pytest.fixture

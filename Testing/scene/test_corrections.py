@@ -14,6 +14,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected, Result
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.correction_maps import RESULT_LABELS_ROLE, appliedScribbles
 from DiffusionSegmentLib.scene.corrections import Corrections, applyCorrected, findCorrections
@@ -21,7 +22,7 @@ from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.merge_policy import setLocked
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from headless.slicer_picture import putVolume
@@ -130,7 +131,7 @@ class TestFinding:
         self, scene: Scene, scan: SegmentedScan, model: ModelDescription
     ) -> None:
         own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
-        with pytest.raises(DiffusionSegmentError, match="not known"):
+        with pytest.raises(DiffusionSegmentError, match="unknown"):
             findCorrections(SegmentedScan(scan.input, own, model.labels))
 
     @pytest.mark.parametrize("gone", ["input", "segmentation"])

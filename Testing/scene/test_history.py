@@ -9,7 +9,8 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol.messages import Hypotheses
-from DiffusionSegmentLib.scene.alternatives import Place, keepAlternatives, pickAlternative
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.correction_maps import appliedScribbles, storeResultLabels, storeScribbles
 from DiffusionSegmentLib.scene.corrections import findCorrections
@@ -18,7 +19,7 @@ from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.layers import layersOf
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from slicer.util import arrayFromVolume
 
@@ -148,7 +149,7 @@ def test_picking_can_be_undone(
     history: History, scan: SegmentedScan, hypotheses: Hypotheses, labels: np.ndarray
 ) -> None:
     before = snapshot(scan)
-    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, Place(organ=LIVER))
+    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, AlternativeTarget(organ=LIVER))
     history.record(StepName.PICK_ALTERNATIVE, scan, before)
     history.undo(scan)
     np.testing.assert_array_equal(readLabels(scan).labels, labels)

@@ -12,7 +12,7 @@ import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.box import Box, boxAround, boxOfGrid
-from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels
+from DiffusionSegmentLib.scene.label_map import readLabels, userSegmentMask, writeLabels
 from DiffusionSegmentLib.scene.layers import BINARY
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
@@ -74,7 +74,7 @@ class TestReading:
         mask[0:3, 0:3, 0:3] = True
         drawUser(scan, mask)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
-        np.testing.assert_array_equal(occupiedByOthers(scan), mask)
+        np.testing.assert_array_equal(userSegmentMask(scan), mask)
 
     def test_separate_cropped_and_hidden_layers_make_no_difference(
         self, scan: SegmentedScan, labels: np.ndarray

@@ -14,7 +14,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, write_buffer
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import findCorrections
-from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels
+from DiffusionSegmentLib.scene.label_map import readLabels, userSegmentMask, writeLabels
 from DiffusionSegmentLib.scene.merge_policy import MergePolicy, isLocked, lockedValues, merged, setLocked
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
@@ -116,7 +116,7 @@ class TestArrival:
         now = readLabels(scan).labels
         assert (now[:10] == SPLEEN).all()
         assert not now[10:].any()
-        np.testing.assert_array_equal(occupiedByOthers(scan), tumour)
+        np.testing.assert_array_equal(userSegmentMask(scan), tumour)
 
     def test_filling_keeps_every_voxel_that_is_drawn(
         self,
@@ -131,7 +131,7 @@ class TestArrival:
         expected = labels.copy()
         expected[:10][(labels[:10] == 0) & ~tumour[:10]] = SPLEEN
         np.testing.assert_array_equal(readLabels(scan).labels, expected)
-        np.testing.assert_array_equal(occupiedByOthers(scan), tumour)
+        np.testing.assert_array_equal(userSegmentMask(scan), tumour)
 
     def test_locked_organs_stay(
         self, scan: SegmentedScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription

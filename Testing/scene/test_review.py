@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList, takeReport
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.review import ReviewList, storeReport
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 
 Logic = slicer.vtkSlicerSegmentationsModuleLogic
@@ -55,7 +56,7 @@ def test_previous_begins_at_the_end(review: ReviewList) -> None:
 
 
 def test_an_empty_list_has_no_next(scan: SegmentedScan) -> None:
-    takeReport(scan.segmentation, {})
+    storeReport(scan.segmentation, {})
     review = ReviewList(scan.segmentation)
     assert review.next() is review.previous() is review.accept() is None
 
@@ -187,7 +188,7 @@ class TestSaving:
 
     def test_a_new_run_mends_a_damaged_list(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
         scan.segmentation.SetAttribute("DiffusionSegment.report", "{")
-        takeReport(scan.segmentation, report)
+        storeReport(scan.segmentation, report)
         assert len(ReviewList(scan.segmentation).regions) == 3
 
     def test_two_lists_of_one_node_agree_after_reload(self, scan: SegmentedScan, review: ReviewList) -> None:

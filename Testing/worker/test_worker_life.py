@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import open_buffer
-from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
+from DiffusionSegmentLib.worker.session_folder import createSessionFolder, removeStaleFolders
 from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def test_folders_of_dead_sessions_are_swept(tmp_path: Path, monkeypatch: pytest.
     ended.wait()
     for pid in (ended.pid, os.getpid()):
         (tmp_path / f"diffusionsegment-{pid}-x").mkdir()
-    sweepStaleFolders()
+    removeStaleFolders()
     assert [p.name for p in tmp_path.iterdir()] == [f"diffusionsegment-{os.getpid()}-x"]
 
 

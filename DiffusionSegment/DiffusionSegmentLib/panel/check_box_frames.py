@@ -1,4 +1,4 @@
-"""Ticks in lists and tables that can be seen in a dark theme too."""
+"""Check boxes in lists and tables that are visible in a dark theme too."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ _GREY = 160
 
 
 def frameCheckBoxes(view: Any) -> None:
-    """Frame the boxes of a list or table in grey.
+    """Draw the frames of check boxes of a list or table in grey.
 
-    Qt draws the frame a shade darker than the window, and fills the box like the list around it: in a dark theme a box
-    without a tick would not be seen.
+    Qt draws the frame darker than the window and fills the box like the list: in a dark theme an unchecked box would be
+    invisible.
     """
     palette = view.palette
     palette.setColor(qt.QPalette.Window, qt.QColor(_GREY, _GREY, _GREY))

@@ -10,7 +10,6 @@ from ..scene.corrections import AppliedCorrection, Corrections, answerBox, apply
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.overlay import OverlayKind
 from ..scene.result import SceneResult
-from ..scene.segmented_scan import SegmentedScan
 from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
@@ -85,13 +84,10 @@ class CorrectionPanel:
         applied = applyCorrected(scan, answer, pending.sent, result)
         self._context.result = applied.result
         self._review.markCorrected(scan, region)
-        self._record(scan, before)
+        self._undo.record(StepName.APPLY_CORRECTIONS, before)
         self._pending = None
         self._review.open()
         self._report(answer, applied)
-
-    def _record(self, scan: SegmentedScan, before: Snapshot) -> None:
-        self._undo.history.record(StepName.APPLY_CORRECTIONS, scan, before)
 
     def _report(self, answer: Corrected, applied: AppliedCorrection) -> None:
         seconds = answer.report.get("timings_s", {}).get("total", 0.0)

@@ -1,4 +1,4 @@
-"""Learn from this case: the segments on the screen become a model of the reader's own."""
+"""Learn from this case: fine-tune a user model on the visible segments."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from .panel_context import PanelContext, offer
 
 
 class FineTunePanel:
-    """Binds the section "Learn from this case" to the segmentation chosen; `modelAdded` is told a new model's name."""
+    """Connects the section "Learn from this case"; `modelAdded` is called with the name of a new model."""
 
     def __init__(self, ui: Any, client: WorkerClient, context: PanelContext, modelAdded: Callable[[str], None]) -> None:
         self._ui = ui
@@ -30,11 +30,11 @@ class FineTunePanel:
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
-        why = wording.BUSY if self._client.running else self._whatIsMissing()
-        offer(self._ui.teachButton, why, wording.FINE_TUNE_TIP)
+        """Update whether the button is enabled."""
+        reason = wording.BUSY if self._client.running else self._missing()
+        offer(self._ui.teachButton, reason, wording.FINE_TUNE_TIP)
 
-    def _whatIsMissing(self) -> str:
+    def _missing(self) -> str:
         parameters = self._context.parameters
         if parameters is None or parameters.inputVolume is None:
             return wording.NO_INPUT
@@ -52,18 +52,18 @@ class FineTunePanel:
 
     def onFineTune(self) -> None:
         """Send the visible segments to the worker."""
-        self._context.guard(self._teach)
+        self._context.guard(self._fineTune)
         self._context.update()
 
-    def _teach(self) -> None:
+    def _fineTune(self) -> None:
         parameters, name = self._context.parameters, self._name
-        if parameters is None or self._whatIsMissing() or self._client.running:
+        if parameters is None or self._missing() or self._client.running:
             return
         if name in installedModels():
             raise DiffusionSegmentError(
                 ErrorCode.OPTION, wording.NAME_TAKEN.format(name=name), hint=wording.ANOTHER_NAME
             )
-        own = readUserSegments(self._scan(parameters.inputVolume, parameters.segmentation))
+        segments = readUserSegments(self._scan(parameters.inputVolume, parameters.segmentation))
         array, geometry = volumeBuffer(parameters.inputVolume)
         self._context.begin(wording.STARTING)
         self._client.request(
@@ -71,10 +71,10 @@ class FineTunePanel:
             array,
             geometry,
             version=scanVersion(parameters.inputVolume),
-            maps={"labels": own.labels},
+            maps={"labels": segments.labels},
             model=parameters.model,
             device=parameters.device.value,
-            names=own.names,
+            names=segments.names,
             name=name,
             minutes=float(parameters.teachMinutes),
         )
@@ -89,7 +89,7 @@ class FineTunePanel:
         return SegmentedScan(inputNode, segmentation, ())
 
     def onAnswer(self, answer: Taught) -> None:
-        """The new model is installed: tell of it, and have it chosen."""
+        """The new model is installed: choose it and show a message."""
         self._modelAdded(answer.name)
         titles = ", ".join(str(organ["title"]) for organ in answer.report.get("organs", []))
         seconds = float(answer.report.get("seconds", 0.0))

@@ -1,4 +1,4 @@
-"""Two buttons under Advanced: what this computer computes with, and models from elsewhere."""
+"""The buttons Self-test and Import weights of the section Advanced."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ _GIGABYTE = 1e9
 
 
 def chooseModelFile() -> str:
-    """The file that the reader chooses, "" for none."""
+    """Ask for a file; "" when the dialog is cancelled."""
     return str(qt.QFileDialog.getOpenFileName(None, wording.IMPORT_TITLE, "", wording.IMPORT_FILTER))
 
 
 class InstallationPanel:
-    """Binds *Self-test* and *Import weights…*; `modelImported` is told the name of a new model."""
+    """Connects *Self-test* and *Import weights…*; `modelImported` gets the name of a new model."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class InstallationPanel:
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
+        """Update which buttons are enabled."""
         for button, tip in (
             (self._ui.selfTestButton, wording.SELF_TEST_TIP),
             (self._ui.importButton, wording.IMPORT_TIP),
@@ -50,7 +50,7 @@ class InstallationPanel:
             offer(button, wording.BUSY if self._client.running else "", tip)
 
     def onSelfTest(self) -> None:
-        """Ask the worker what it computes with, and how fast."""
+        """Request the self-test of the worker."""
         self._context.guard(self._selfTest)
         self._context.update()
 
@@ -60,13 +60,13 @@ class InstallationPanel:
         self._client.ask(SelfTest, device=parameters.device.value if parameters is not None else "auto")
 
     def onSelfTestReport(self, answer: SelfTestReport) -> None:
-        """Show what it found."""
+        """Show the report of the self-test."""
         label = self._ui.selfTestLabel
         label.text = "\n".join(_lines(answer.report))
         label.visible = True
 
     def onImport(self) -> None:
-        """Ask for a file, and have the worker check and install it."""
+        """Ask for a file; the worker checks and installs it."""
         self._context.guard(self._import)
         self._context.update()
 
@@ -75,7 +75,7 @@ class InstallationPanel:
         if not chosen:
             return
         path = Path(chosen)
-        # Reading weights takes torch.
+        # Reading weights needs torch.
         self._client.prepare()
         self._context.begin(wording.STARTING)
         self._client.ask(ImportModel, path=str(path.parent if path.name == _MANIFEST else path))
@@ -87,7 +87,7 @@ class InstallationPanel:
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    """The report of a self-test in words."""
+    """The lines that show the report of a self-test."""
     memory, free = report["free_memory_bytes"], wording.SELF_TEST_MEMORY_UNKNOWN
     if memory is not None:
         free = wording.SELF_TEST_MEMORY.format(gigabytes=memory / _GIGABYTE)

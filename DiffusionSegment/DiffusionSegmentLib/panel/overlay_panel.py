@@ -1,4 +1,4 @@
-"""The section "Overlay": which map lies over the scan, how opaque, from which value on."""
+"""The section "Overlay": kind, opacity and threshold."""
 
 import slicer
 
@@ -16,18 +16,18 @@ class OverlayPanel:
         self._shown: tuple[OverlayKind, float, float] | None = None
 
     def close(self) -> None:
-        """Another result is coming: it gets its overlay even if no setting changes."""
+        """The shown result changes: its overlay is shown even if no setting changes."""
         self._shown = None
 
     def update(self) -> None:
-        """Follow overlay, opacity and threshold; other settings leave the slice views alone."""
+        """Show the overlay again if kind, opacity or threshold changed."""
         parameters, result = self._context.parameters, self._context.result
         if parameters is None or result is None:
             return
-        wanted = (parameters.overlay, parameters.opacity, parameters.threshold)
-        if wanted != self._shown:
-            self._shown = wanted
-            self._show(result, *wanted)
+        settings = (parameters.overlay, parameters.opacity, parameters.threshold)
+        if settings != self._shown:
+            self._shown = settings
+            self._show(result, *settings)
 
     def _show(self, result: SceneResult, kind: OverlayKind, opacity: float, threshold: float) -> None:
         node = result.overlays.get(kind)

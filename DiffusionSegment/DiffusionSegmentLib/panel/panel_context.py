@@ -4,13 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
-from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.schema.dataclass_json import SchemaError, from_json
-from DiffusionSegmentBackend.schema.run_options import RESULT_OPTIONS, RunOptions
-
 from ..parameters import Parameters
 from ..scene.result import SceneResult
-from ..scene.segmented_scan import SegmentedScan, readReport
+from ..scene.run_options import optionsOfRun
+from ..scene.segmented_scan import SegmentedScan
 
 
 class PanelContext(Protocol):
@@ -56,21 +53,13 @@ def offer(button: Any, reason: str, tip: str) -> None:
 
 
 def requestOptions(scan: SegmentedScan, parameters: Parameters) -> dict[str, Any]:
-    """Options of a request that continues the run behind a segmentation: the worker keeps a session for these values.
+    """Options of a request that continues the run behind a segmentation.
 
     Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE when the provenance kept with the segmentation is damaged.
+        DiffusionSegmentError: what `optionsOfRun` raises.
     """
-    provenance = readReport(scan.segmentation).get("provenance", {})
-    # A null or 0 stands for the model's default.
-    stated = {name: provenance[name] for name in RESULT_OPTIONS if provenance.get(name)}
-    try:
-        options = from_json(RunOptions, {**stated, "model": str(provenance.get("model", ""))})
-    except SchemaError as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE,
-            f"The provenance kept with {scan.segmentation.GetName()} is damaged.",
-            hint="Segment the scan again.",
-        ) from error
     memory = parameters.memoryLimit or None
-    return asdict(replace(options, device=parameters.device.value, memory_limit_gb=memory, force=True))
+    options = replace(
+        optionsOfRun(scan.segmentation), device=parameters.device.value, memory_limit_gb=memory, force=True
+    )
+    return asdict(options)

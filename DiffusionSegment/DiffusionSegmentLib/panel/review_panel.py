@@ -4,12 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import qt
+from DiffusionSegmentBackend.schema.review_state import RegionState
 
 from ..scene.jump import jumpToRegion
 from ..scene.overlay import OverlayKind
 from ..scene.region_markups import updateRegionMarkups
 from ..scene.result import SceneResult
-from ..scene.review import Region, RegionState, ReviewList
+from ..scene.review import Region, ReviewList
 from ..scene.segmented_scan import SegmentedScan
 from ..worker.client import WorkerClient
 from . import wording

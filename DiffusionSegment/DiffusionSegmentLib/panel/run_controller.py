@@ -60,7 +60,7 @@ class RunController:
         Raises:
             DiffusionSegmentError: what is wrong with the volume or the region of interest; as `WorkerClient.request`.
         """
-        volume, box, frames = parameters.inputVolume, parameters.regionOfInterest, self.sequences.wanted
+        volume, box, frames = parameters.inputVolume, parameters.regionOfInterest, self.sequences.selected
         array, geometry = volumeBuffer(volume)
         region = regionOfInterest(box, volume) if box is not None else None
         self.input = RunInput(volume, model, scanVersion(volume))

@@ -11,7 +11,7 @@ _MINUTE = 60
 
 
 class RunProgress:
-    """Binds the bar and the line above it to a run."""
+    """Connects the progress bar and the labels above it to a run."""
 
     def __init__(self, ui: Any, timeLeft: TimeLeft | None = None) -> None:
         self._ui = ui
@@ -37,7 +37,7 @@ class RunProgress:
         self.hide()
 
     def hide(self) -> None:
-        """No run is under way."""
+        """No run is in progress."""
         self._set("", "", 0, 0)
         for widget in (self._ui.progressBar, self._ui.stageLabel, self._ui.timeLabel):
             widget.visible = False

@@ -1,4 +1,4 @@
-"""The line below the input volume: whose scan it is, of which day and series, as far as DICOM says."""
+"""The line below the input volume: patient, study date and series from DICOM."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from .panel_context import PanelContext
 
 
 class ScanHeader:
-    """Fills the label `scanLabel`, which is not there for a scan without DICOM, or while patient data are left out."""
+    """Fills the label `scanLabel`, which is hidden for a scan without DICOM data or when patient data are not shown."""
 
     def __init__(self, ui: Any, context: PanelContext) -> None:
         self._ui = ui
@@ -16,7 +16,7 @@ class ScanHeader:
         self.update()
 
     def update(self) -> None:
-        """Show what belongs to the input volume."""
+        """Show the header of the input volume."""
         text = self._text()
         self._ui.scanLabel.text = text
         self._ui.scanLabel.visible = bool(text)

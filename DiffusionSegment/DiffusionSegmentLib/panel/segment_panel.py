@@ -272,7 +272,7 @@ class SegmentPanel:
             self._showError(error)
         except Exception as error:
             unexpected = DiffusionSegmentError(
-                ErrorCode.INTERNAL, wording.UNFORESEEN.format(error=type(error).__name__), hint=wording.REPORT_IT
+                ErrorCode.INTERNAL, wording.UNEXPECTED_ERROR.format(error=type(error).__name__), hint=wording.REPORT_IT
             )
             self._showError(unexpected, traceback.format_exc())
 
@@ -306,7 +306,7 @@ def _snapshotOf(previous: SceneResult | None, run: RunInput) -> Snapshot | None:
 
 def _summary(report: dict[str, Any]) -> str:
     count = sum(organ["volume_ml"] > 0 for organ in report.get("organs", []))
-    lines = [wording.FOUND.format(organs=count, seconds=report["timings_s"]["total"])]
+    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=report["timings_s"]["total"])]
     if report.get("review"):
         lines.append(wording.LOOK_FIRST.format(sentence=report["review"][0]["sentence"]))
     return "\n".join(lines + list(report.get("warnings", [])))

@@ -1,4 +1,4 @@
-"""All frames: shown when the input is a frame of a sequence, which can then be segmented from end to end."""
+"""The check box "All frames", shown when the input volume is a frame of a sequence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +13,11 @@ from ..worker.client import WorkerClient
 from . import wording
 from .panel_context import PanelContext
 
-_TOLD_FAILURES = 3
+_SHOWN_FAILURES = 3
 
 
 class SequencePanel:
-    """Binds the box "All frames"; `ended` is called when a run over frames has ended, in whatever way."""
+    """Connects the check box "All frames"; `ended` is called when a run over frames has ended."""
 
     def __init__(self, ui: Any, client: WorkerClient, context: PanelContext, ended: Callable[[], None]) -> None:
         self._ui = ui
@@ -28,12 +28,12 @@ class SequencePanel:
 
     @property
     def running(self) -> bool:
-        """Whether the request under way is one of a run over frames."""
+        """Whether a run over frames is in progress."""
         return self._run is not None and self._run.running
 
     @property
-    def wanted(self) -> FrameSource | None:
-        """The frames to be segmented; None where the input alone is."""
+    def selected(self) -> FrameSource | None:
+        """The frames to segment; None for the input volume alone."""
         parameters = self._context.parameters
         return self._source if parameters is not None and parameters.allFrames else None
 
@@ -43,7 +43,7 @@ class SequencePanel:
         return findFrames(node) if node is not None else None
 
     def update(self) -> None:
-        """Offer the box where the input has frames."""
+        """Show the check box where the input volume has frames."""
         source = self._source
         self._ui.allFramesBox.visible = source is not None
         self._ui.allFramesBox.enabled = not self._client.running
@@ -80,12 +80,12 @@ class SequencePanel:
 
 
 def _summary(outcome: SequenceOutcome) -> str:
-    words = wording.FRAMES_KEPT if outcome.cancelled else wording.FRAMES_DONE
-    lines = [words.format(done=len(outcome.done), total=outcome.total)]
-    for failed in outcome.failed[:_TOLD_FAILURES]:
-        told = f"{failed.error.message} {failed.error.hint}".strip() + f" [{failed.error.code.value}]"
-        lines.append(wording.FRAME_FAILED.format(number=failed.number + 1, label=failed.label, reason=told))
-    more = len(outcome.failed) - _TOLD_FAILURES
+    summary = wording.FRAMES_KEPT if outcome.cancelled else wording.FRAMES_DONE
+    lines = [summary.format(done=len(outcome.done), total=outcome.total)]
+    for failed in outcome.failed[:_SHOWN_FAILURES]:
+        reason = f"{failed.error.message} {failed.error.hint}".strip() + f" [{failed.error.code.value}]"
+        lines.append(wording.FRAME_FAILED.format(number=failed.number + 1, label=failed.label, reason=reason))
+    more = len(outcome.failed) - _SHOWN_FAILURES
     if more > 0:
         lines.append(wording.MORE_FAILED.format(more=more))
     return "\n".join(lines)

@@ -78,6 +78,7 @@ class UndoPanel:
         def restore() -> None:
             step(scan)
             self._restored()
+            self.update()
             self._context.reportChanged(None)
 
         self._context.guard(restore)

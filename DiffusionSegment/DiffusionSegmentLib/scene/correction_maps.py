@@ -1,7 +1,7 @@
-"""What the next correction needs, in hidden label maps, so that it is known after save and load too.
+"""Hidden label maps that the next correction needs; they are saved with the scene.
 
-The labels as the model delivered them tell what the reader has edited since. The marks in force are all that he has
-corrected so far: the worker applies them anew each time, so a mark that is not sent is a mark taken back.
+The labels of the last result show which voxels were edited since. The scribbles are those of all corrections so far:
+the worker applies them anew each time, so a scribble that is not sent has no effect.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box
@@ -18,65 +19,72 @@ from .volumes import RAS_FROM_LPS, ijkToLPS, setVoxels, toMatrix
 
 RESULT_LABELS_ROLE = "DiffusionSegment.delivered"
 SCRIBBLES_ROLE = "DiffusionSegment.marks"
-_NAMES = {RESULT_LABELS_ROLE: "as delivered", SCRIBBLES_ROLE: "marks in force"}
+_NAMES = {RESULT_LABELS_ROLE: "last result", SCRIBBLES_ROLE: "applied scribbles"}
 
 
-def storeResultLabels(scan: SegmentedScan, labels: np.ndarray, *, box: Box | None = None, owned: bool = False) -> None:
-    """Remember `labels`, uint8 (k, j, i), as delivered, for the whole volume or for `box` alone.
+def storeResultLabels(
+    scan: SegmentedScan, labels: NDArray[np.uint8], *, box: Box | None = None, owned: bool = False
+) -> None:
+    """Store the labels of a result in a hidden node that the segmentation refers to.
 
-    Those that are `owned` by nobody else, of the whole volume, are kept without a copy.
-    The node is found by a reference of the segmentation. Maps whose segmentation was deleted are taken away.
+    Maps whose segmentation was deleted are removed from the scene.
+
+    Args:
+        scan: the segmented scan.
+        labels: uint8 (k, j, i), of the whole volume or of `box`.
+        box: the voxels to replace; default: the whole volume.
+        owned: the caller does not use `labels` any more, so that labels of the whole volume need no copy.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING or GEOMETRY for a `box` when there is no fitting copy yet.
+        DiffusionSegmentError: INPUT_MISSING or GEOMETRY for a `box` without a stored map of the volume.
     """
     if box is not None:
         resultLabels(scan)
-    _keep(scan, RESULT_LABELS_ROLE, labels, box, owned=owned)
+    _store(scan, RESULT_LABELS_ROLE, labels, box, owned=owned)
 
 
-def resultLabels(scan: SegmentedScan) -> np.ndarray:
-    """The labels as delivered, (k, j, i), a view that must not be written.
+def resultLabels(scan: SegmentedScan) -> NDArray[np.uint8]:
+    """The labels of the last result, (k, j, i), a read-only view.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING when no copy was kept, GEOMETRY when it is one of another volume.
+        DiffusionSegmentError: INPUT_MISSING when none are stored, GEOMETRY when they are those of another volume.
     """
     scan.check()
-    array = _known(scan, RESULT_LABELS_ROLE)
+    array = _stored(scan, RESULT_LABELS_ROLE)
     if array is None:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
-            f"The model's result for {scan.segmentation.GetName()} is not known.",
+            f"The model's result for {scan.segmentation.GetName()} is unknown.",
             hint="Corrections need a segmentation made by this module: click Segment.",
         )
     return array
 
 
-def storeScribbles(scan: SegmentedScan, marks: np.ndarray, *, box: Box | None = None) -> None:
-    """Remember the marks in force, uint8 (k, j, i), for the whole volume or for `box` alone."""
-    _keep(scan, SCRIBBLES_ROLE, marks, box)
+def storeScribbles(scan: SegmentedScan, scribbles: NDArray[np.uint8], *, box: Box | None = None) -> None:
+    """Store the scribbles of all corrections so far, uint8 (k, j, i), of the whole volume or of `box`."""
+    _store(scan, SCRIBBLES_ROLE, scribbles, box)
 
 
-def appliedScribbles(scan: SegmentedScan) -> np.ndarray:
-    """The marks of all corrections applied so far, (k, j, i), not to be written: 0 none, 1 background, v + 1 label v.
+def appliedScribbles(scan: SegmentedScan) -> NDArray[np.uint8]:
+    """The scribbles of all corrections so far, (k, j, i), a read-only view: 0 none, 1 background, v + 1 label v.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the marks are those of another volume.
+        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scribbles are those of another volume.
     """
     scan.check()
-    array = _known(scan, SCRIBBLES_ROLE)
+    array = _stored(scan, SCRIBBLES_ROLE)
     return array if array is not None else np.zeros(scan.box.shape, np.uint8)
 
 
 def removeScribbles(scan: SegmentedScan) -> None:
-    """A new result has heard no corrections."""
+    """Remove the scribbles: no corrections were applied to a new result."""
     node = scan.segmentation.GetNodeReference(SCRIBBLES_ROLE)
     if node is not None:
         scan.scene.RemoveNode(node)
 
 
-def _keep(scan: SegmentedScan, role: str, labels: np.ndarray, box: Box | None, *, owned: bool = False) -> None:
-    _sweep(scan.scene, role)
+def _store(scan: SegmentedScan, role: str, labels: NDArray[np.uint8], box: Box | None, *, owned: bool = False) -> None:
+    _removeOrphans(scan.scene, role)
     node = scan.segmentation.GetNodeReference(role)
     if node is None:
         node = _hiddenNode(scan, role)
@@ -96,7 +104,7 @@ def _hiddenNode(scan: SegmentedScan, role: str) -> slicer.vtkMRMLLabelMapVolumeN
     node = scan.scene.CreateNodeByClass("vtkMRMLLabelMapVolumeNode")
     node.UnRegister(None)
     node.SetName(f"{scan.segmentation.GetName()} {_NAMES[role]}")
-    # Hidden before it joins the scene: subject hierarchy decides at that moment.
+    # Hidden before it is added to the scene: subject hierarchy decides at that moment.
     node.SetHideFromEditors(True)
     excluded = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
     node.SetAttribute(excluded, "1")
@@ -106,7 +114,7 @@ def _hiddenNode(scan: SegmentedScan, role: str) -> slicer.vtkMRMLLabelMapVolumeN
     return node
 
 
-def _known(scan: SegmentedScan, role: str) -> np.ndarray | None:
+def _stored(scan: SegmentedScan, role: str) -> NDArray[np.uint8] | None:
     node = scan.segmentation.GetNodeReference(role)
     if node is None or node.GetImageData() is None:
         return None
@@ -117,15 +125,15 @@ def _known(scan: SegmentedScan, role: str) -> np.ndarray | None:
             f"{scan.segmentation.GetName()} was made from another volume than {scan.input.GetName()}.",
             hint="Choose the volume that was segmented.",
         )
-    view = array.view()
+    view: NDArray[np.uint8] = array.view()
     view.flags.writeable = False
     return view
 
 
-def _sweep(scene: slicer.vtkMRMLScene, role: str) -> None:
-    """Remove maps that no segmentation refers to: they are hidden, so nobody else would."""
+def _removeOrphans(scene: slicer.vtkMRMLScene, role: str) -> None:
+    """Remove maps that no segmentation refers to: being hidden, they could not be removed by the user."""
     owners = nodesOfClass(scene, "vtkMRMLSegmentationNode")
-    owned = {node.GetNodeReferenceID(role) for node in owners}
+    referenced = {node.GetNodeReferenceID(role) for node in owners}
     for node in nodesOfClass(scene, "vtkMRMLLabelMapVolumeNode"):
-        if node.GetAttribute(role) and node.GetID() not in owned:
+        if node.GetAttribute(role) and node.GetID() not in referenced:
             scene.RemoveNode(node)

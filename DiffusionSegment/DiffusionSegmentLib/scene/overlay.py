@@ -1,4 +1,4 @@
-"""Maps over the scan in the slice views: uncertainty, mutual information, body coordinates, each with its legend."""
+"""Overlays in the slice views with their legends: uncertainty, mutual information, body coordinates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPACITY = 0.7
 
 
 class OverlayKind(Enum):
-    """What is laid over the scan. Saved scenes keep the name, so members are never renamed."""
+    """Kinds of overlays. Saved scenes contain the names of the members, which are never renamed."""
 
     NONE = "None"
     UNCERTAINTY = "Uncertainty"
@@ -29,27 +29,29 @@ class OverlayKind(Enum):
         """The text in the panel, in the language of the application."""
         from slicer.i18n import tr as _
 
-        return {
+        texts: dict[OverlayKind, str] = {
             OverlayKind.NONE: _("None"),
             OverlayKind.UNCERTAINTY: _("Uncertainty"),
             OverlayKind.MUTUAL_INFORMATION: _("Mutual information"),
             OverlayKind.BODY_RIGHT_LEFT: _("Body: right to left"),
             OverlayKind.BODY_ANTERIOR_POSTERIOR: _("Body: anterior to posterior"),
             OverlayKind.BODY_INFERIOR_SUPERIOR: _("Body: inferior to superior"),
-        }[self]
+        }
+        return texts[self]
 
     def legendTitle(self) -> str:
         """Quantity and unit or range, in the language of the application; empty for NONE."""
         from slicer.i18n import tr as _
 
-        return {
+        texts: dict[OverlayKind, str] = {
             OverlayKind.NONE: "",
             OverlayKind.UNCERTAINTY: _("Uncertainty (0 to 1)"),
             OverlayKind.MUTUAL_INFORMATION: _("Mutual information (0 to 1)"),
             OverlayKind.BODY_RIGHT_LEFT: _("Right - left (mm)"),
             OverlayKind.BODY_ANTERIOR_POSTERIOR: _("Anterior - posterior (mm)"),
             OverlayKind.BODY_INFERIOR_SUPERIOR: _("Inferior - superior (mm)"),
-        }[self]
+        }
+        return texts[self]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ _BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.1
 
 
 def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> None:
-    """Give a map its colours, range and threshold."""
+    """Set colours, displayed range and threshold of an overlay."""
     style, scene = STYLES[kind], node.GetScene()
     if style.threshold is not None:
         colours = colourNode(scene, _UNCERTAINTY_COLOURS_NAME, _UNCERTAINTY_STOPS)
@@ -91,7 +93,7 @@ def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> Non
 def applyStyle(
     node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle, colours: slicer.vtkMRMLProceduralColorNode
 ) -> None:
-    """Give a map a style and colours."""
+    """Set style and colours of an overlay."""
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     wasModified = display.StartModify()
@@ -105,7 +107,7 @@ def applyStyle(
 
 
 def setThreshold(node: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
-    """Leave out what lies below `threshold`, so that the scan stays visible where the model is confident."""
+    """Make voxels below `threshold` transparent."""
     display = node.GetDisplayNode()
     display.AutoThresholdOff()
     display.SetThreshold(threshold, 1e30)
@@ -120,11 +122,11 @@ def showOverlay(
     *,
     opacity: float = _OPACITY,
 ) -> None:
-    """Lay `overlay` over `background` in every slice view, with its legend alone; None takes it away."""
-    layOver(scene, background, overlay, STYLES.get(kind), legendTitle=kind.legendTitle(), opacity=opacity)
+    """Show `overlay` over `background` in every slice view, with only its legend; None removes the overlay."""
+    showForeground(scene, background, overlay, STYLES.get(kind), legendTitle=kind.legendTitle(), opacity=opacity)
 
 
-def layOver(
+def showForeground(
     scene: slicer.vtkMRMLScene,
     background: slicer.vtkMRMLScalarVolumeNode | None,
     overlay: slicer.vtkMRMLScalarVolumeNode | None,
@@ -133,7 +135,7 @@ def layOver(
     legendTitle: str,
     opacity: float = _OPACITY,
 ) -> None:
-    """As `showOverlay`, for a map of a style of its own; without a style there is no legend."""
+    """As `showOverlay`, for an overlay with another style; without a style there is no legend."""
     for composite in nodesOfClass(scene, "vtkMRMLSliceCompositeNode"):
         if background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
@@ -161,7 +163,7 @@ def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle, title
 def colourNode(
     scene: slicer.vtkMRMLScene, name: str, stops: tuple[tuple[float, float, float, float], ...]
 ) -> slicer.vtkMRMLProceduralColorNode:
-    """The scene's colours of that name, made of `stops` (value 0..1, red, green, blue) where they are missing."""
+    """The colour node of that name, created from `stops` (value 0..1, red, green, blue) where it is missing."""
     node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)

@@ -1,13 +1,14 @@
-"""The regions of the review as points in the views: named, coloured by what the reader said, the current one marked.
+"""The regions of the review as points in the views, coloured by their states, the current region highlighted.
 
-A markups node has one colour for all of its points that are not selected, so there is a node for each state.
+A markups node has one colour for all points that are not selected, so there is one node for each state.
 """
 
 from __future__ import annotations
 
 import slicer
+from DiffusionSegmentBackend.schema.review_state import RegionState
 
-from .review import Region, RegionState, ReviewList
+from .review import Region, ReviewList
 from .segmented_scan import SegmentedScan, pointInVolume
 
 _ROLE = "DiffusionSegment.regions"
@@ -25,10 +26,13 @@ _TEXT_PERCENT = 2.5
 def updateRegionMarkups(
     scan: SegmentedScan, review: ReviewList
 ) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
-    """Bring the points to what the list says; call it after every change of the list, nothing is observed here.
+    """Update the points to the list; to be called after every change of the list.
 
-    The nodes are found by references of the segmentation, also in a loaded scene; a state that never occurred has none.
-    Points are locked, lie under the input's transform, and carry the region's sentence as their description.
+    The segmentation refers to the nodes, also in a loaded scene; a state that never occurred has no node. Points are
+    locked, have the transform of the input, and have the sentence of the region as their description.
+
+    Returns:
+        The node of each state that has one.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
@@ -45,15 +49,6 @@ def updateRegionMarkups(
     return nodes
 
 
-def removeRegionMarkups(scan: SegmentedScan) -> None:
-    """Take all points of the segmentation away."""
-    for state in RegionState:
-        node = scan.segmentation.GetNodeReference(f"{_ROLE}.{state.value}")
-        if node is not None and node.GetScene() is not None:
-            node.GetScene().RemoveNode(node.GetDisplayNode())
-            node.GetScene().RemoveNode(node)
-
-
 def _fill(
     node: slicer.vtkMRMLMarkupsFiducialNode, scan: SegmentedScan, regions: list[Region], current: Region | None
 ) -> None:
@@ -61,8 +56,8 @@ def _fill(
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
     node.RemoveAllControlPoints()
     for region in regions:
-        place = pointInVolume(scan, region.centroidLPS)
-        index = node.AddControlPoint(*(float(value) for value in place), _name(region))
+        point = pointInVolume(scan, region.centroidLPS)
+        index = node.AddControlPoint(*(float(value) for value in point), _name(region))
         node.SetNthControlPointDescription(index, region.sentence)
         node.SetNthControlPointSelected(index, current is not None and region.number == current.number)
         node.SetNthControlPointLocked(index, True)

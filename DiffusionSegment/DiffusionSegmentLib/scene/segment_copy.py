@@ -1,4 +1,4 @@
-"""Segments that a step made for the reader, kept small so that undo can take them away and redo bring them back."""
+"""Compressed copies of segments, with which undo removes and redo restores the segments that a step created."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .segmented_scan import SegmentedScan
 
 @dataclass(frozen=True)
 class SegmentCopy:
-    """A segment: its id, name, colour and tags in `about`, and its voxels, of those of `box`; None when it is empty."""
+    """A copy of a segment: id, `metadata` (name, colour, tags), voxels of `box`; None when it is empty."""
 
     segmentId: str
-    about: slicer.vtkSegment
+    metadata: slicer.vtkSegment
     box: Box | None
     mask: PackedArray | None
 
     @property
     def bytes(self) -> int:
-        """Compressed size of its voxels."""
+        """Compressed size of the voxels."""
         return len(self.mask.data) if self.mask is not None else 0
 
 
 def copySegment(scan: SegmentedScan, segmentId: str) -> SegmentCopy | None:
-    """A segment as it is now; None where there is no such segment.
+    """A copy of a segment; None where there is no such segment.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY, see `layersOf`.
@@ -38,37 +38,37 @@ def copySegment(scan: SegmentedScan, segmentId: str) -> SegmentCopy | None:
     segment = scan.segmentation.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         return None
-    about = slicer.vtkSegment()
-    about.DeepCopyMetadata(segment)
-    about.SetLabelValue(1)
+    metadata = slicer.vtkSegment()
+    metadata.DeepCopyMetadata(segment)
+    metadata.SetLabelValue(1)
     for layer in layersOf(scan):
         if segmentId not in layer.values:
             continue
         mask = layer.voxels() == layer.values[segmentId]
-        place = boxAround(mask)
-        if place is not None:
-            k, j, i = (int(n) for n in np.add(layer.box.start, place.start))
-            voxels = mask[place.slices].astype(np.uint8)
-            return SegmentCopy(segmentId, about, Box.ofShape(place.shape, (k, j, i)), pack(voxels))
-    return SegmentCopy(segmentId, about, None, None)
+        inner = boxAround(mask)
+        if inner is not None:
+            k, j, i = (int(n) for n in np.add(layer.box.start, inner.start))
+            voxels = mask[inner.slices].astype(np.uint8)
+            return SegmentCopy(segmentId, metadata, Box.ofShape(inner.shape, (k, j, i)), pack(voxels))
+    return SegmentCopy(segmentId, metadata, None, None)
 
 
 def removeSegment(scan: SegmentedScan, segmentId: str) -> None:
-    """Take a segment with its voxels away; nothing happens where there is no such segment."""
+    """Remove a segment with its voxels, if it exists."""
     segmentation = scan.segmentation.GetSegmentation()
     if segmentation.GetSegment(segmentId) is not None:
         segmentation.RemoveSegment(segmentId)
 
 
-def restoreSegment(scan: SegmentedScan, made: SegmentCopy) -> None:
-    """Add a segment again, in a label map of its own; one of its id that is there stays as it is."""
+def restoreSegment(scan: SegmentedScan, copy: SegmentCopy) -> None:
+    """Add a copied segment in a separate label map; an existing segment with its id is not changed."""
     segmentation = scan.segmentation.GetSegmentation()
-    if segmentation.GetSegment(made.segmentId) is not None:
+    if segmentation.GetSegment(copy.segmentId) is not None:
         return
     segment = slicer.vtkSegment()
-    segment.DeepCopyMetadata(made.about)
+    segment.DeepCopyMetadata(copy.metadata)
     image = slicer.vtkOrientedImageData()
-    if made.mask is not None and made.box is not None:
-        image = orientedImage(made.mask.unpack(), scan.input, start=made.box.start)
+    if copy.mask is not None and copy.box is not None:
+        image = orientedImage(copy.mask.unpack(), scan.input, start=copy.box.start)
     segment.AddRepresentation(BINARY, image)
-    segmentation.AddSegment(segment, made.segmentId)
+    segmentation.AddSegment(segment, copy.segmentId)

@@ -32,6 +32,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     decode,
     encode,
 )
+from numpy.typing import NDArray
 
 from .scan_file import ScanFile
 from .session_folder import createSessionFolder
@@ -80,18 +81,18 @@ class WorkerClient:
         """Whether a request waits for its answer."""
         return self._request is not None
 
-    def segment(self, array: np.ndarray, ijkToLPS: np.ndarray, **options: Any) -> str:
+    def segment(self, array: NDArray[Any], ijkToLPS: NDArray[np.float64], **options: Any) -> str:
         """Request a segmentation; see `request`. `options` are fields of `protocol.Segment`."""
         return self.request(Segment, array, ijkToLPS, **options)
 
     def request(
         self,
         kind: type[Request],
-        array: np.ndarray,
-        ijkToLPS: np.ndarray,
+        array: NDArray[Any],
+        ijkToLPS: NDArray[np.float64],
         *,
         version: int | None = None,
-        maps: Mapping[str, np.ndarray] | None = None,
+        maps: Mapping[str, NDArray[Any]] | None = None,
         **options: Any,
     ) -> str:
         """Send a request on a volume, starting the worker if needed.
