@@ -199,7 +199,7 @@ def test_a_changed_weight_is_refused_and_nothing_is_installed(
     assert not (nothingInstalled / "mine").exists()
 
 
-def test_what_is_no_model_is_told(bench: Bench, said: list[str], tmp_path: Path) -> None:
+def test_what_is_no_model_is_reported(bench: Bench, said: list[str], tmp_path: Path) -> None:
     (tmp_path / "notes.zip").write_text("no zip", encoding="utf-8")
     bench.chosen = str(tmp_path / "notes.zip")
     bench.click(bench.ui.importButton)

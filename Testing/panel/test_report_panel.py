@@ -66,7 +66,7 @@ def labels(body: Volume) -> np.ndarray:
     return array
 
 
-def told(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
+def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
     """The report of a run."""
     organs = []
     for value, name in ((LIVER, "liver"), (SPLEEN, "spleen")):
@@ -98,7 +98,7 @@ def shown(stub: PanelStub, body: Volume, labels: np.ndarray, tmp_path: Path) -> 
     references = {name: write_buffer(tmp_path / f"{name}.raw", a, body.index_to_lps) for name, a in maps.items()}
     model = readModelDescription(MODEL)
     stub.result = putResult(
-        slicer.mrmlScene, Result(id="1", report=told(labels, body.voxel_ml), **references), ct, model
+        slicer.mrmlScene, Result(id="1", report=reported(labels, body.voxel_ml), **references), ct, model
     )
     stub.scan = SegmentedScan(ct, stub.result.segmentation, model.labels)
     stub.update()
@@ -183,7 +183,7 @@ def test_a_dialog_that_is_left_writes_nothing(shown: PanelStub) -> None:
     ("name", "words"),
     [("case.docx", "OPTION: case.docx is neither HTML nor PDF."), ("a file/case.html", "OUTPUT_UNWRITABLE: ")],
 )
-def test_a_file_that_cannot_be_is_told_in_words(
+def test_a_file_that_cannot_be_is_reported(
     shown: PanelStub, dialog: Dialog, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "a file").write_text("not a folder", encoding="utf-8")
@@ -211,13 +211,13 @@ def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
     np.testing.assert_array_equal(read.with_values(values), labels[3:8])
 
 
-def test_a_scan_that_is_not_from_dicom_is_told_before_any_dialog(shown: PanelStub, dialog: Dialog) -> None:
+def test_a_scan_that_is_not_from_dicom_is_reported_before_any_dialog(shown: PanelStub, dialog: Dialog) -> None:
     shown.click(shown.ui.dicomButton)
     assert "was not loaded from DICOM" in shown.said[0]
     assert dialog.asked == []
 
 
-def test_a_file_of_the_series_that_is_gone_is_told(
+def test_a_file_of_the_series_that_is_gone_is_reported(
     shown: PanelStub, series: Path, dialog: Dialog, tmp_path: Path
 ) -> None:
     dialog.path = str(tmp_path / "seg.dcm")

@@ -57,8 +57,8 @@ def put(stub: PanelStub, *ras: float) -> None:
 
 def segments(stub: PanelStub) -> list[str]:
     node = stub.parameters.segmentation
-    found = node.GetSegmentation() if node is not None else None
-    return [found.GetSegment(name).GetName() for name in found.GetSegmentIDs()] if found is not None else []
+    result = node.GetSegmentation() if node is not None else None
+    return [result.GetSegment(name).GetName() for name in result.GetSegmentIDs()] if result is not None else []
 
 
 def test_without_a_scan_the_buttons_say_why(stub: PanelStub) -> None:
@@ -146,7 +146,7 @@ def test_a_segment_beside_a_result_can_be_undone(stub: PanelStub, ct: Any, recor
     assert segments(stub) == ["Similar region 1"]
 
 
-def test_what_is_not_alike_is_told_in_words(stub: PanelStub, ct: Any) -> None:
+def test_what_is_not_alike_is_reported(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
     point().SetNthControlPointPositionWorld(0, 900.0, -9.0, 16.0)
     stub.click(stub.ui.similarSegmentButton)

@@ -38,12 +38,12 @@ ENTER_SECONDS, RESULT_SECONDS, REGION_SECONDS, AGAIN_SECONDS = 0.3, 1.0, 0.1, 0.
 
 def bestOf(action: Callable[[], object], *, tries: int = 3) -> float:
     """Seconds of the quickest of some tries: what the machine does beside only ever adds."""
-    found = []
+    matches = []
     for _ in range(tries):
         began = time.perf_counter()
         action()
-        found.append(time.perf_counter() - began)
-    return min(found)
+        matches.append(time.perf_counter() - began)
+    return min(matches)
 
 
 class Click:

@@ -17,17 +17,17 @@ class Run:
 
     def stage(self, name: str, total: int, pace: float) -> list[float | None]:
         """All units of a stage, `pace` seconds each; what was estimated after each, before the first too."""
-        told = [self.left.update(name, 0, total)]
+        reported = [self.left.update(name, 0, total)]
         for done in range(1, total + 1):
             self.now += pace
-            told.append(self.left.update(name, done, total))
-        return told
+            reported.append(self.left.update(name, done, total))
+        return reported
 
     def whole(self, kind: str, *stages: tuple[str, int, float]) -> list[float | None]:
         self.left.start(kind)
-        told = [seconds for stage in stages for seconds in self.stage(*stage)]
+        reported = [seconds for stage in stages for seconds in self.stage(*stage)]
         self.left.finish()
-        return told
+        return reported
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_before_the_first_unit_nothing_is_known(run: Run) -> None:
 
 def test_a_steady_pace_gives_the_rest_of_the_stage(run: Run) -> None:
     run.left.start("abdomen")
-    told = run.stage("refine", 10, 2.0)
-    assert told[0] is None
-    assert told[1:] == pytest.approx([18.0, 16.0, 14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0, 0.0])
+    reported = run.stage("refine", 10, 2.0)
+    assert reported[0] is None
+    assert reported[1:] == pytest.approx([18.0, 16.0, 14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0, 0.0])
 
 
 def test_a_few_milliseconds_are_no_pace(run: Run) -> None:
@@ -57,9 +57,9 @@ def test_a_few_milliseconds_are_no_pace(run: Run) -> None:
 def test_a_first_run_speaks_of_the_stage_alone(run: Run) -> None:
     run.left.start("abdomen")
     run.stage("features", 4, 1.0)
-    told = run.stage("refine", 4, 5.0)
-    assert told[0] is None
-    assert told[1:] == pytest.approx([15.0, 10.0, 5.0, 0.0])
+    reported = run.stage("refine", 4, 5.0)
+    assert reported[0] is None
+    assert reported[1:] == pytest.approx([15.0, 10.0, 5.0, 0.0])
 
 
 def test_after_a_whole_run_the_next_is_known_from_its_first_message(run: Run) -> None:
@@ -84,11 +84,11 @@ def test_more_units_than_last_time_take_longer(run: Run) -> None:
 def test_a_second_run_twice_as_slow_is_found_out_without_a_jump(run: Run) -> None:
     run.whole("abdomen", ("refine", 20, 1.0))
     run.left.start("abdomen")
-    told = [seconds for seconds in run.stage("refine", 20, 2.0) if seconds is not None]
-    assert told[0] == pytest.approx(20.0)
-    jumps = [abs(after - before) for before, after in pairwise(told)]
+    reported = [seconds for seconds in run.stage("refine", 20, 2.0) if seconds is not None]
+    assert reported[0] == pytest.approx(20.0)
+    jumps = [abs(after - before) for before, after in pairwise(reported)]
     assert max(jumps) < 5.0
-    assert told[-3] == pytest.approx(4.0, abs=2.0)
+    assert reported[-3] == pytest.approx(4.0, abs=2.0)
 
 
 def test_one_slow_unit_moves_the_estimate_by_less_than_its_pace_would(run: Run) -> None:

@@ -35,7 +35,7 @@ def untranslated(source: str, *, every: bool = False) -> list[str]:
     """Texts for a reader that are not inside `_(...)`; with `every`, whatever has a letter, keys of tables apart."""
     tree = ast.parse(source)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    found = []
+    result = []
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and LETTER.search(node.value)):
             continue
@@ -43,8 +43,8 @@ def untranslated(source: str, *, every: bool = False) -> list[str]:
         if _isNoText(node, above) or any(_isTranslation(parent) for parent in above):
             continue
         if every or WORDS.search(node.value) or _isShown(node, above):
-            found.append(f"{node.lineno}: {node.value!r}")
-    return found
+            result.append(f"{node.lineno}: {node.value!r}")
+    return result
 
 
 def notWhole(source: str) -> list[str]:
@@ -67,10 +67,10 @@ def translations(path: Path) -> list[str]:
 def filledIn(source: str) -> list[tuple[str, list[str]]]:
     """Every text of `wording` that is filled in, by its name, and with what; "" for a value without a name."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    found = [(re.fullmatch(r"wording\.(\w+)\.format", ast.unparse(call.func)), call) for call in calls]
+    result = [(re.fullmatch(r"wording\.(\w+)\.format", ast.unparse(call.func)), call) for call in calls]
     return [
         (match[1], [*("" for _ in call.args), *(str(keyword.arg) for keyword in call.keywords)])
-        for match, call in found
+        for match, call in result
         if match
     ]
 

@@ -53,7 +53,9 @@ def test_the_reports_points_keep_their_place_and_the_files_theirs(
     np.testing.assert_allclose(record.scanToLPS, oblique.index_to_lps, atol=1e-6)
 
 
-def test_a_deleted_uncertainty_map_is_told(scene: slicer.vtkMRMLScene, scan: SegmentedScan, shown: SceneResult) -> None:
+def test_a_deleted_uncertainty_map_is_reported(
+    scene: slicer.vtkMRMLScene, scan: SegmentedScan, shown: SceneResult
+) -> None:
     scene.RemoveNode(shown.overlays[OverlayKind.UNCERTAINTY])
     with pytest.raises(DiffusionSegmentError, match="uncertainty map is no longer in the scene") as caught:
         readCaseRecord(scan, shown)
@@ -66,7 +68,7 @@ def test_a_segmentation_of_unknown_origin_has_no_report(scan: SegmentedScan, sho
         readCaseRecord(scan, shown)
 
 
-def test_the_review_is_told_as_the_report_reads_it(scan: SegmentedScan) -> None:
+def test_the_review_is_reported_as_the_report_reads_it(scan: SegmentedScan) -> None:
     review = ReviewList(scan.segmentation)
     review.select(0)
     review.accept()
@@ -109,7 +111,7 @@ def test_the_series_is_found_through_slicers_database(
     ("instances", "words"),
     [(None, "CT was not loaded from DICOM"), ("1.1 1.3", "1 of 2 images of CT are no longer in Slicer's DICOM")],
 )
-def test_a_scan_without_its_series_is_told_in_words(
+def test_a_scan_without_its_series_is_reported(
     ct: slicer.vtkMRMLScalarVolumeNode, database: dict[str, str], instances: str | None, words: str
 ) -> None:
     database["1.1"] = "/data/a.dcm"

@@ -84,7 +84,7 @@ def test_undo_takes_the_record_back_and_redo_gives_it_again(
     assert len(keptCorrections(scan.segmentation)) == 1
 
 
-def test_report_and_export_are_told_what_was_drawn_but_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
+def test_report_and_export_are_reported_what_was_drawn_but_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
     assert "corrections" not in readCaseRecord(scan, shown).report
     paint(scan, MARKED, SPLEEN)
     (entry,) = readCaseRecord(scan, shown).report["corrections"]
@@ -110,7 +110,7 @@ def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
     assert keptCorrections(scan.segmentation) == ()
 
 
-def test_a_damaged_record_is_told(scan: SegmentedScan, shown: SceneResult) -> None:
+def test_a_damaged_record_is_reported(scan: SegmentedScan, shown: SceneResult) -> None:
     scan.segmentation.SetAttribute(REPORT_ATTRIBUTE, '{"organs": [{"name": "liver"}], "corrections": [{"time": 3}]}')
     paint(scan, MARKED, SPLEEN)
     with pytest.raises(DiffusionSegmentError, match="are damaged") as caught:

@@ -61,13 +61,13 @@ class TestFinding:
     def test_painted_and_erased_voxels_are_marks_of_their_label(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
         paint(scan, Box((8, 6, 16), (9, 8, 18)), 0)
-        found = findCorrections(scan)
+        matches = findCorrections(scan)
         expected = np.zeros(labels.shape, np.uint8)
         expected[:2, :2, :2] = LIVER + 1
         expected[8, 6:8, 16:18] = 1
-        np.testing.assert_array_equal(found.scribbles, expected)
-        assert found.count == 12
-        np.testing.assert_array_equal(found.labels, readLabels(scan).labels)
+        np.testing.assert_array_equal(matches.scribbles, expected)
+        assert matches.count == 12
+        np.testing.assert_array_equal(matches.labels, readLabels(scan).labels)
 
     def test_a_deleted_segment_counts_as_erased(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().RemoveSegment("liver")
@@ -97,7 +97,7 @@ class TestFinding:
         putResult(scene, reviewed, scan.input, model)
         assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
 
-    def test_no_edit_is_told(self, scan: SegmentedScan) -> None:
+    def test_no_edit_is_reported(self, scan: SegmentedScan) -> None:
         with pytest.raises(DiffusionSegmentError, match="no corrections") as caught:
             findCorrections(scan)
         assert caught.value.hint
@@ -135,7 +135,7 @@ class TestFinding:
             findCorrections(SegmentedScan(scan.input, own, model.labels))
 
     @pytest.mark.parametrize("gone", ["input", "segmentation"])
-    def test_a_deleted_node_is_told(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
+    def test_a_deleted_node_is_reported(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
         scene.RemoveNode(getattr(scan, gone))
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
             findCorrections(scan)
@@ -196,9 +196,9 @@ class TestApplying:
         expected = np.zeros_like(sent.scribbles)
         expected[MARKED.slices] = LIVER + 1
         expected[changed.slices] = SPLEEN + 1
-        found = findCorrections(saveAndLoad())
-        np.testing.assert_array_equal(found.scribbles, expected)
-        assert found.count == 1
+        matches = findCorrections(saveAndLoad())
+        np.testing.assert_array_equal(matches.scribbles, expected)
+        assert matches.count == 1
 
     def test_a_new_result_forgets_the_marks(
         self,

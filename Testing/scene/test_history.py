@@ -49,7 +49,7 @@ def history() -> History:
     return History()
 
 
-def test_steps_are_told_by_name(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
+def test_steps_are_reported_by_name(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     assert history.undoText is history.redoText is None
     correct(history, scan, shown, report)
     assert history.undoText == "Undo Apply corrections"

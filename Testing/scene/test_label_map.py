@@ -130,7 +130,7 @@ class TestReading:
             readLabels(scan)
 
     @pytest.mark.parametrize("gone", ["input", "segmentation"])
-    def test_a_deleted_node_is_told(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
+    def test_a_deleted_node_is_reported(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
         scene.RemoveNode(getattr(scan, gone))
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene") as caught:
             readLabels(scan)
@@ -147,18 +147,18 @@ class TestWriting:
 
     def test_the_node_tells_of_it_once(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().SeparateSegmentLabelmap("liver")
-        told: list[str] = []
+        reported: list[str] = []
         event = slicer.vtkSegmentation.SourceRepresentationModified
-        scan.segmentation.AddObserver(event, lambda *_: told.append("changed"))
+        scan.segmentation.AddObserver(event, lambda *_: reported.append("changed"))
         box = Box((4, 5, 3), (17, 15, 25))
         writeLabels(scan, np.zeros(box.shape, np.uint8), box=box)
-        assert told == ["changed"]
+        assert reported == ["changed"]
 
-    def test_nothing_is_told_of_equal_labels(self, scan: SegmentedScan, labels: np.ndarray) -> None:
-        told: list[str] = []
-        scan.segmentation.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: told.append("changed"))
+    def test_nothing_is_reported_of_equal_labels(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+        reported: list[str] = []
+        scan.segmentation.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: reported.append("changed"))
         writeLabels(scan, labels)
-        assert told == []
+        assert reported == []
 
     def test_organs_that_appear_get_the_models_terminology(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((0, 0, 0), (3, 3, 3))

@@ -175,7 +175,9 @@ class TestSaving:
             ("DiffusionSegment.review", '{"states": ["?", "?", "?"], "visited": [0, 0, 0]}'),
         ],
     )
-    def test_a_damaged_scene_is_told_with_the_next_step(self, scan: SegmentedScan, attribute: str, text: str) -> None:
+    def test_a_damaged_scene_is_reported_with_the_next_step(
+        self, scan: SegmentedScan, attribute: str, text: str
+    ) -> None:
         scan.segmentation.SetAttribute(attribute, text)
         with pytest.raises(DiffusionSegmentError, match="damaged") as caught:
             ReviewList(scan.segmentation)

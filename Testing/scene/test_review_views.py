@@ -107,7 +107,7 @@ class TestMarkups:
         assert nodes[RegionState.OPEN].GetNumberOfControlPoints() == 3
         assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 1
 
-    def test_a_deleted_volume_is_told(self, scene: Scene, scan: SegmentedScan, review: ReviewList) -> None:
+    def test_a_deleted_volume_is_reported(self, scene: Scene, scan: SegmentedScan, review: ReviewList) -> None:
         scene.RemoveNode(scan.input)
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
             updateRegionMarkups(scan, review)

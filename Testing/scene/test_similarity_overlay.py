@@ -156,7 +156,7 @@ def test_a_scan_that_is_gone_gets_no_map(
     assert caught.value.code is ErrorCode.INPUT_MISSING
 
 
-def test_the_point_is_told_in_the_world_and_waits_for_the_click(
+def test_the_point_is_reported_in_the_world_and_waits_for_the_click(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     turned(scene, ct)

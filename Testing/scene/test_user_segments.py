@@ -79,10 +79,10 @@ def test_nothing_to_be_seen_is_refused(scan: SegmentedScan) -> None:
 
 def test_the_users_models_come_after_the_bundled_ones(tmp_path: Path) -> None:
     shutil.copytree(bundled_models_folder() / "abdomen-ct", tmp_path / "mine", ignore=shutil.ignore_patterns("*.saf*"))
-    found = installedModels((bundled_models_folder(), tmp_path))
-    assert next(iter(found)) == "abdomen-ct"
-    assert list(found)[-1] == "mine"
-    assert found["mine"].labels == found["abdomen-ct"].labels
+    result = installedModels((bundled_models_folder(), tmp_path))
+    assert next(iter(result)) == "abdomen-ct"
+    assert list(result)[-1] == "mine"
+    assert result["mine"].labels == result["abdomen-ct"].labels
 
 
 def test_unfinished_and_damaged_models_cost_nobody_the_others(tmp_path: Path) -> None:

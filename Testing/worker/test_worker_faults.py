@@ -79,7 +79,7 @@ def test_a_worker_of_another_version_is_refused_and_ended(
     session.succeedsWith(engine)
 
 
-def test_a_program_that_does_not_exist_is_told_as_a_failure(openSession: OpenSession, engine: list[str]) -> None:
+def test_a_program_that_does_not_exist_is_reported_as_a_failure(openSession: OpenSession, engine: list[str]) -> None:
     session = openSession(["/nonexistent/python"])
     session.segment()
     assert session.first("failed", seconds=5).code is ErrorCode.WORKER_DIED

@@ -72,7 +72,7 @@ def test_a_request_during_a_run_is_refused(session: Session) -> None:
     assert caught.value.code is ErrorCode.BUSY
 
 
-def test_a_killed_worker_is_told_in_words_and_the_next_click_works(session: Session) -> None:
+def test_a_killed_worker_is_reported_and_the_next_click_works(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
     assert session.client.hello is not None
