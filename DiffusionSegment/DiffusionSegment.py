@@ -31,7 +31,7 @@ from DiffusionSegmentLib.worker.transport import QProcessTransport, processEvent
 
 
 class DiffusionSegment(ScriptedLoadableModule):
-    """Name, place and description of the module."""
+    """Title, category and description of the module."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -45,7 +45,7 @@ class DiffusionSegment(ScriptedLoadableModule):
 
 
 class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
-    """Shell of the panel: connects Slicer's life to `SegmentPanel`."""
+    """The module widget: connects events of the application and the scene to `SegmentPanel`."""
 
     def __init__(self, parent=None):
         # First, because Slicer's base class runs `setup` within its constructor when there is no parent.
@@ -67,7 +67,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.initializeParameterNode()
 
     def cleanup(self):
-        """The application or a reload ends the module: end the worker too."""
+        """The application exits or the module is reloaded: end the worker."""
         self.setParameterNode(None)
         self.removeObservers()
         if self.panel is not None:
@@ -86,14 +86,14 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.panel.review.editor.exit()
 
     def initializeParameterNode(self):
-        """Take the scene's parameter node; a first volume becomes the input."""
+        """Use the parameter node of the scene; the first volume becomes the input."""
         if self._parameterNode is None:
             self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode.inputVolume is None:
             self._parameterNode.inputVolume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
 
     def setParameterNode(self, parameterNode):
-        """Bind the widgets to another parameter node, or to none."""
+        """Connect the widgets to another parameter node, or to none."""
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParameterChanged)
@@ -105,12 +105,12 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
             self.panel.setParameters(parameterNode)
 
     def onParameterChanged(self, caller, event):
-        """A setting changed, in the panel or by a script."""
+        """A setting was changed in the panel or by a script."""
         self.panel.onParametersChanged()
 
 
 class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
-    """What scripts use, and the panel's warm worker. A second base class would be constructed without arguments."""
+    """Functions for scripts, and the worker client of the panel."""
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
@@ -118,7 +118,7 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
         self.scripting = Scripting(lambda: WorkerClient(QProcessTransport), processEvents)
 
     def getParameterNode(self):
-        """The scene's parameters."""
+        """The parameters of the scene."""
         return parametersOf(super().getParameterNode())
 
     def segment(self, volumeNode, model="abdomen-ct", progress=None, **options):
@@ -134,13 +134,13 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
         return self.scripting.segmentSequence(volumeNode, model, progress, **options)
 
     def close(self):
-        """End both workers, the panel's and that of scripts."""
+        """End the workers of the panel and of scripts."""
         self.client.close()
         self.scripting.close()
 
 
 class DiffusionSegmentTest(ScriptedLoadableModuleTest):
-    """Reload and Test: the main job on the phantom."""
+    """Reload and Test: segment the phantom."""
 
     def runTest(self):
         """Run the self-test in a clean scene."""

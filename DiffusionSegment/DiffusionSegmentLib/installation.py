@@ -1,6 +1,6 @@
-"""What the segmentation process needs and Slicer does not bring: what is missing, how large it is, how it gets there.
+"""Python packages that the worker needs and Slicer does not include: which are missing, and their installation.
 
-Nothing here imports a package to look for it, and nothing is installed before somebody agreed.
+Packages are looked up without importing them, and nothing is installed without consent.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _REQUESTER = "DiffusionSegment"
 
 @dataclass(frozen=True)
 class Requirement:
-    """A Python package, called the same by pip and by `import`.
+    """A Python package with the same name for pip and for `import`.
 
-    `minimum` is the first version that will do and `below` the first that will not (empty: none is known);
-    `megabytes` is the size of its download and what it depends on, `mostMegabytes` that of the largest build.
+    `minimum` is the first version that works and `below` the first that does not (empty: unknown); `megabytes` is the
+    size of the download with its dependencies, `maxMegabytes` that of the largest build.
     """
 
     name: str
     minimum: str
     megabytes: int
     below: str = ""
-    mostMegabytes: int = 0
+    maxMegabytes: int = 0
 
     @property
     def versions(self) -> str:
-        """The versions that will do, as pip writes them: ">=2.11,<2.14"."""
+        """The versions that work, as a pip requirement such as ">=2.11,<2.14"."""
         return f">={self.minimum}" + (f",<{self.below}" if self.below else "")
 
     def isMetBy(self, installed: str | None) -> bool:
-        """Whether an installed version will do; None is not installed, "" is installed without telling a version.
+        """Whether an installed version works; None is not installed, "" is installed without a known version.
 
-        A newer one than `below` is accepted: other extensions may need it, and it most likely works.
+        Versions from `below` on are accepted: other extensions may need them, and they probably work.
         """
         return installed is not None and (not installed or _numbers(installed) >= _numbers(self.minimum))
 
 
 REQUIREMENTS = (
-    Requirement(TORCH, "2.11", 200, below="2.14", mostMegabytes=3000),
+    Requirement(TORCH, "2.11", 200, below="2.14", maxMegabytes=3000),
     Requirement("monai", "1.5", 2),
     Requirement("numpy", "1.26", 17),
     Requirement("scipy", "1.11", 37),
@@ -65,18 +65,18 @@ REQUIREMENTS = (
 
 @dataclass(frozen=True)
 class InstallationPlan:
-    """What would be installed; nothing, where nothing is missing."""
+    """The packages to install."""
 
     missing: tuple[Requirement, ...]
 
     @property
     def torch(self) -> Requirement | None:
-        """PyTorch, where it is missing: the extension of that name installs it, because builds differ by driver."""
+        """PyTorch, where it is missing; the extension PyTorch installs the build that fits the driver."""
         return next((item for item in self.missing if item.name == TORCH), None)
 
     @property
     def others(self) -> tuple[Requirement, ...]:
-        """What pip installs."""
+        """The packages that pip installs."""
         return tuple(item for item in self.missing if item.name != TORCH)
 
     @property
@@ -91,17 +91,17 @@ class InstallationPlan:
 
 
 class Installers(Protocol):
-    """How packages get into Slicer's Python."""
+    """Installs packages into the Python of Slicer."""
 
     def installTorch(self, versions: str) -> None:
-        """Install PyTorch in a build that fits this computer."""
+        """Install a build of PyTorch that fits this computer."""
 
     def installPackages(self, requirements: Sequence[str]) -> None:
-        """Install packages from the index of Python packages."""
+        """Install packages from the Python package index."""
 
 
 def installedVersion(name: str) -> str | None:
-    """Version of an installed package, "" where it tells none, None where there is no such package."""
+    """Version of an installed package; "" where it is unknown, None where the package is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -109,7 +109,7 @@ def installedVersion(name: str) -> str | None:
 
 
 def planInstallation(versionOf: Callable[[str], str | None] = installedVersion) -> InstallationPlan:
-    """What is missing or too old."""
+    """The packages that are missing or too old."""
     return InstallationPlan(tuple(item for item in REQUIREMENTS if not item.isMetBy(versionOf(item.name))))
 
 
@@ -119,11 +119,11 @@ def ensureInstalled(
     installers: Installers,
     versionOf: Callable[[str], str | None] = installedVersion,
 ) -> None:
-    """Install what is missing if `agree` says so; costs milliseconds when nothing is.
+    """Install missing packages if `agree` returns True; takes milliseconds when none is missing.
 
     Raises:
-        DiffusionSegmentError: NO_TORCH, or PACKAGE_MISSING where PyTorch is there: it was not agreed to, or did not
-            succeed.
+        DiffusionSegmentError: NO_TORCH, or PACKAGE_MISSING where PyTorch is installed: the user did not agree, or the
+            installation failed.
     """
     plan = planInstallation(versionOf)
     if not plan.missing:
@@ -140,15 +140,15 @@ def ensureInstalled(
         wanted = [f"{item.name}{item.versions}" for item in plan.others]
         _install(", ".join(item.name for item in plan.others), installers.installPackages, wanted)
     importlib.invalidate_caches()
-    left = planInstallation(versionOf)
-    if left.missing:
+    remaining = planInstallation(versionOf)
+    if remaining.missing:
         raise DiffusionSegmentError(
-            left.errorCode, f"Still not installed: {left.names}.", hint="Restart Slicer and click again."
+            remaining.errorCode, f"Still not installed: {remaining.names}.", hint="Restart Slicer and click again."
         )
 
 
 def requireInstalled() -> None:
-    """For scripts, which nobody can ask: refuse to start where something is missing.
+    """For scripts: refuse to start where a package is missing, without asking.
 
     Raises:
         DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING.
@@ -157,10 +157,10 @@ def requireInstalled() -> None:
 
 
 class SlicerInstallers:
-    """The ways that Slicer itself offers."""
+    """The installers of Slicer."""
 
     def installTorch(self, versions: str) -> None:
-        """By the extension PyTorch, which finds the build for this computer's driver.
+        """Use the extension PyTorch, which selects the build for the driver of this computer.
 
         Raises:
             DiffusionSegmentError: NO_TORCH without that extension.
@@ -176,7 +176,7 @@ class SlicerInstallers:
         PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=False, torchVersionRequirement=versions)
 
     def installPackages(self, requirements: Sequence[str]) -> None:
-        """By `slicer.packaging`, which shows progress, or by what there was before Slicer 5.12."""
+        """Use `slicer.packaging`, which shows progress, or `slicer.util` before Slicer 5.12."""
         try:
             from slicer.packaging import pip_install
         except ImportError:
@@ -199,6 +199,6 @@ def _install(names: str, installer: Callable[..., None], wanted: object) -> None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The numbers a version begins with: (2, 13, 0) of "2.13.0+cpu"."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    """The numbers at the start of a version: (2, 13, 0) of "2.13.0+cpu"."""
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in match.group().split(".")) if match else ()

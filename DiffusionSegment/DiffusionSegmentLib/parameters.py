@@ -1,8 +1,9 @@
-"""What the panel remembers, in one typed parameter node that is saved with the scene."""
+"""The settings of the panel, as a typed parameter node that is saved with the scene."""
 
 from enum import Enum
 from typing import Annotated, Any
 
+from DiffusionSegmentBackend.schema.run_options import RunOptions
 from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -72,17 +73,36 @@ class Parameters:
     teachMinutes: Annotated[int, WithinRange(1, 60)] = 2
 
 
+def runOptions(
+    parameters: Parameters, *, organs: tuple[str, ...] | None, region: tuple[float, ...] | None
+) -> RunOptions:
+    """The run options that the parameters stand for; `organs` and `region` are None for all organs, the whole scan."""
+    return RunOptions(
+        model=parameters.model,
+        samples=parameters.samples or None,
+        steps=parameters.steps or None,
+        seed=parameters.seed,
+        sampler=parameters.sampler.value,
+        organs=organs,
+        region=region,
+        device=parameters.device.value,
+        bodypart=parameters.bodypart,
+        force=parameters.force,
+        memory_limit_gb=parameters.memoryLimit or None,
+    )
+
+
 _parametersByNode: dict[vtkMRMLScriptedModuleNode, Parameters] = {}
 
 
 def parametersOf(node: vtkMRMLScriptedModuleNode) -> Parameters:
     """The typed parameters of a node: one object for as long as the node is in a scene.
 
-    It must not be let go before its node: Python would collect it together with the observers that VTK goes on
-    calling, and the application would end with the next modification (seen with VTK 9.6).
+    It must live as long as its node: otherwise Python would collect it together with the observers that VTK still
+    calls, and the application would crash at the next modification (seen with VTK 9.6).
     """
-    for known in [known for known in _parametersByNode if known.GetScene() is None]:
-        del _parametersByNode[known]
+    for removed in [known for known in _parametersByNode if known.GetScene() is None]:
+        del _parametersByNode[removed]
     if node not in _parametersByNode:
         # The decorator gives the class its constructor.
         _parametersByNode[node] = Parameters(node)  # type: ignore[call-arg]

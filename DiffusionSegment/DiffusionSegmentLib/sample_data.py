@@ -1,4 +1,4 @@
-"""Scans to try the module with, offered in Slicer's module *Sample Data*."""
+"""Scans for the module *Sample Data* of Slicer."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SEED = 1
 _SPACING_MM = (2.0, 2.0, 3.0)
 # A portal-venous CT of the abdomen that Slicer itself offers: Medical Segmentation Decathlon, liver_100, CC BY-SA 4.0.
 _LIVER_SHA256 = "e16eae0ae6fefa858c5c11e58f0f1bb81834d81b7102e021571056324ef6f37e"
-_LIVER_ADDRESS = f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{_LIVER_SHA256}"
+_LIVER_URL = f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{_LIVER_SHA256}"
 _WINDOW_HU = (-160.0, 240.0)
 
 
 def registerSampleData() -> None:
-    """Offer the phantom, which is drawn on demand, and a public CT, by address and checksum.
+    """Register the phantom, which is generated on demand, and a public CT by its URL and checksum.
 
-    Slicer has the thumbnail of the CT itself.
+    Slicer includes the thumbnail of the CT.
     """
     import SampleData
 
@@ -40,7 +40,7 @@ def registerSampleData() -> None:
     register(
         category=CATEGORY,
         sampleName=LIVER_CT,
-        uris=_LIVER_ADDRESS,
+        uris=_LIVER_URL,
         fileNames="CTLiver.nrrd",
         nodeNames="CTLiver",
         checksums=f"SHA256:{_LIVER_SHA256}",
@@ -48,7 +48,7 @@ def registerSampleData() -> None:
 
 
 def loadPhantom(source: Any) -> list[slicer.vtkMRMLScalarVolumeNode]:
-    """Draw the phantom and put it into the scene, as Sample Data expects of a downloader; `source` is not needed."""
+    """Generate the phantom and add it to the scene; a downloader for Sample Data, which does not need `source`."""
     return [addPhantom(slicer.mrmlScene)]
 
 
@@ -58,8 +58,8 @@ def addPhantom(
     spacingMm: tuple[float, float, float] = _SPACING_MM,
     sizeMm: tuple[float, float, float] = (360.0, 270.0, 330.0),
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """A synthetic CT of the abdomen (no patient's), in HU, as a volume node."""
-    # Not at the top: it takes scipy, for which nobody should wait while Slicer starts.
+    """Add a synthetic CT of the abdomen, in HU, to a scene."""
+    # Imported on demand: it needs scipy, which would delay the start of Slicer.
     from DiffusionSegmentBackend.phantom.phantom import make_phantom
 
     phantom = make_phantom(seed=_SEED, spacing_mm=spacingMm, size_mm=sizeMm)

@@ -1,4 +1,4 @@
-"""Segmenting from Slicer's Python console or a script, with a worker of its own, apart from the panel's.
+"""Segmentation from the Python console of Slicer or a script, with its own worker process.
 
 logic = slicer.util.getModuleLogic("DiffusionSegment")
 segmentation = logic.segment(slicer.util.getNode("CT"), samples=2)
@@ -24,17 +24,17 @@ from .scene.volumes import scanVersion, volumeBuffer
 from .sequence_run import SequenceOutcome, SequenceRun
 from .worker.client import WorkerClient
 
-# A preview is for somebody who watches.
+# A preview is for the panel.
 _NO_OPTIONS = {item.name for item in fields(Request)} - {"device"} | {"preview"}
 OPTIONS = tuple(sorted({item.name for item in fields(Segment)} - _NO_OPTIONS))
 ProgressCallback = Callable[[str, int, int], None]
 
 
 class SegmentationRun:
-    """A segmentation under way; its result is put into the scene as soon as it is there.
+    """A segmentation in progress; its result is put into the scene when it arrives.
 
-    `progress` is the last message from the worker (stage, done, total), None before the first; `done` tells whether it
-    has ended, in whatever way.
+    `progress` is the last progress message (stage, done, total), None before the first; `done` is True when the run has
+    ended, failed or was cancelled.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SegmentationRun:
         array, geometry = volumeBuffer(self._volume)
         if self._client.running:
             raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Wait for it, or cancel it.")
-        # Before the request, because a worker that cannot be started fails within it.
+        # Connected before the request, because a worker that cannot be started fails within it.
         for signal, slot in self._slots:
             signal.connect(slot)
         try:
@@ -83,17 +83,17 @@ class SegmentationRun:
             raise
 
     def wait(self) -> slicer.vtkMRMLSegmentationNode:
-        """Process events until the run has ended; the segmentation node with its organs.
+        """Process events until the run has ended; returns the segmentation node.
 
         Raises:
-            DiffusionSegmentError: what went wrong; CANCELLED after `cancel`.
-            Exception: what the progress callback raised; the run was cancelled then.
+            DiffusionSegmentError: the error of the run; CANCELLED after `cancel`.
+            Exception: what the progress callback raised, which cancels the run.
         """
         try:
             while not self.done:
                 self._processEvents()
         except BaseException:
-            # Such as the reader's own Ctrl-C: nobody would wait for the result.
+            # Such as KeyboardInterrupt: nothing waits for the result any more.
             self.cancel()
             raise
         if self._error is not None:
@@ -112,7 +112,7 @@ class SegmentationRun:
         try:
             self._callback(message.stage, message.done, message.total)
         except Exception as error:
-            # Qt would print and swallow it.
+            # Qt would print it and continue.
             self._callback = None
             self._error = error
             self._client.cancel()
@@ -122,8 +122,8 @@ class SegmentationRun:
         try:
             if isinstance(answer, Result) and self._error is None:
                 scene, new = self._volume.GetScene(), MergePolicy.NEW
-                put = putResult(scene, answer, self._volume, self._model, policy=new, version=self._version)
-                self._segmentation = put.segmentation
+                result = putResult(scene, answer, self._volume, self._model, policy=new, version=self._version)
+                self._segmentation = result.segmentation
         except Exception as error:
             failure = error
         self._client.release(answer)
@@ -136,7 +136,7 @@ class SegmentationRun:
         self._end(error)
 
     def _end(self, error: Exception | None) -> None:
-        """`error` is what `wait` raises, unless there was one before."""
+        """End the run; `wait` raises the first `error`."""
         self._error = self._error or error
         self.done = True
         for signal, slot in self._slots:
@@ -144,7 +144,7 @@ class SegmentationRun:
 
 
 class _SequenceWait:
-    """Waits for a run over frames, and tells a callback how far it is."""
+    """Waits for a run over all frames, and reports its progress to a callback."""
 
     def __init__(self, run: SequenceRun, client: WorkerClient, progress: ProgressCallback | None) -> None:
         self._run = run
@@ -172,25 +172,25 @@ class _SequenceWait:
         return outcome
 
     def _onBegun(self, number: int) -> None:
-        self._tell("frame", number + 1, self._run.outcome.total)
+        self._report("frame", number + 1, self._run.outcome.total)
 
     def _onProgress(self, message: Progress) -> None:
-        self._tell(message.stage, message.done, message.total)
+        self._report(message.stage, message.done, message.total)
 
-    def _tell(self, stage: str, done: int, total: int) -> None:
+    def _report(self, stage: str, done: int, total: int) -> None:
         if self._callback is None:
             return
         try:
             self._callback(stage, done, total)
         except Exception as error:
-            # Qt would print and swallow it.
+            # Qt would print it and continue.
             self._callback = None
             self._error = error
             self._run.cancel()
 
 
 class Scripting:
-    """What a script calls on the module's logic; `createClient` makes a worker client of its own on first use."""
+    """The functions of the module logic for scripts; `createClient` creates their worker client at first use."""
 
     def __init__(self, createClient: Callable[[], WorkerClient], processEvents: Callable[[], None]) -> None:
         self._createClient = createClient
@@ -204,14 +204,21 @@ class Scripting:
         progress: ProgressCallback | None = None,
         **options: Any,
     ) -> slicer.vtkMRMLSegmentationNode:
-        """Segment a volume and wait; Slicer stays alive meanwhile.
+        """Segment a volume and wait; Slicer stays responsive.
 
-        `progress` is called with (stage, done, total). `options`: samples, steps, seed, sampler, organs, region,
-        bodypart, force, device, memory_limit_gb. Each call makes nodes of its own.
+        Args:
+            volumeNode: the scan.
+            model: name of an installed model.
+            progress: called with (stage, done, total).
+            options: fields of `RunOptions`, such as samples, steps, seed, sampler, organs, region, bodypart, force,
+                device, memory_limit_gb.
+
+        Returns:
+            A new segmentation node.
 
         Raises:
-            DiffusionSegmentError: whatever is wrong, in one line with the next step; MODEL_UNKNOWN, OPTION, BUSY,
-                NO_TORCH among others.
+            DiffusionSegmentError: with a message in one line and the next step; MODEL_UNKNOWN, OPTION, BUSY, NO_TORCH
+                among others.
         """
         return self.segmentAsync(volumeNode, model, progress, **options).wait()
 
@@ -222,10 +229,10 @@ class Scripting:
         progress: ProgressCallback | None = None,
         **options: Any,
     ) -> SegmentationRun:
-        """Start a segmentation and return at once; what `segment` takes.
+        """Start a segmentation and return at once; arguments as `segment`.
 
         Raises:
-            DiffusionSegmentError: as `segment`, for what is known before the run.
+            DiffusionSegmentError: as `segment`, for errors before the run.
         """
         client, description, options = self._prepared(model, options)
         run = SegmentationRun(client, volumeNode, description, processEvents=self._processEvents, progress=progress)
@@ -233,7 +240,7 @@ class Scripting:
         return run
 
     def _prepared(self, model: str, options: dict[str, Any]) -> tuple[WorkerClient, ModelDescription, dict[str, Any]]:
-        """The worker client, the model and the options, checked.
+        """The worker client, the description of the model and the checked options.
 
         Raises:
             DiffusionSegmentError: OPTION, MODEL_UNKNOWN.
@@ -264,13 +271,16 @@ class Scripting:
     ) -> SequenceOutcome:
         """Segment every frame of the sequence that a volume shows, and wait; `options` as for `segment`.
 
-        `progress` is called with ("frame", number, total) before each frame, from 1, and with the stages of each. The
-        outcome holds the new sequence, and which frames failed and why; the others go on.
+        `progress` is called with ("frame", number, total) before each frame, starting with 1, and with the stages of
+        each frame. A frame that fails does not stop the others.
+
+        Returns:
+            The new sequence, and which frames failed with which error.
 
         Raises:
-            DiffusionSegmentError: INPUT_SHAPE for a volume that is no frame of a sequence; as `segment`, for what is
-                known before the run, and where no frame succeeds.
-            Exception: what the progress callback raised; the run was cancelled then, finished frames stay.
+            DiffusionSegmentError: INPUT_SHAPE for a volume that is no frame of a sequence; as `segment`, for errors
+                before the run, and where no frame succeeds.
+            Exception: what the progress callback raised, which cancels the run; finished frames stay.
         """
         source = findFrames(volumeNode)
         if source is None:
@@ -281,12 +291,12 @@ class Scripting:
             )
         client, description, options = self._prepared(model, options)
         run = SequenceRun(client, source, description)
-        waiting = _SequenceWait(run, client, progress)
+        waiter = _SequenceWait(run, client, progress)
         run.start(model=model, **options)
-        return waiting.wait(self._processEvents)
+        return waiter.wait(self._processEvents)
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker process."""
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -1,4 +1,4 @@
-"""What "Reload and Test" and ctest run inside Slicer: the worker answers, and the main job is done on the phantom."""
+"""The self-test for "Reload and Test" and ctest in Slicer: the worker answers, and the phantom is segmented."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from DiffusionSegmentBackend.protocol.messages import Answer, SelfTest, SelfTest
 
 from .installation import planInstallation
 from .sample_data import addPhantom
-from .scene.labelled_scan import readReport
 from .scene.result import findResult
+from .scene.segmented_scan import readReport
 from .scripting import Scripting
 from .worker.client import WorkerClient
 from .worker.transport import QProcessTransport, processEvents
 
-# As coarse as the model works, and no more of the abdomen than has its organs, so that a slow computer is done in time.
+# The spacing of the model, and a small field of view, so that slow computers finish in time.
 _SPACING_MM = (3.0, 3.0, 3.0)
 _SIZE_MM = (300.0, 220.0, 200.0)
 
 
 def runSelfTest() -> None:
-    """Ask the worker for its self-test, then segment the phantom; without torch that must be refused in words.
+    """Run the self-test of the worker, then segment the phantom; without torch that must be refused.
 
     Raises:
-        AssertionError: something is not as it should be.
+        AssertionError: a check failed.
         DiffusionSegmentError: the run failed.
     """
     report = askWorker()
@@ -39,10 +39,10 @@ def runSelfTest() -> None:
 
 
 def askWorker() -> dict[str, Any]:
-    """The worker's report on itself.
+    """The self-test report of the worker.
 
     Raises:
-        AssertionError: it could not be started, or did not answer.
+        AssertionError: the worker could not be started, or failed.
     """
     answers: list[Answer] = []
     errors: list[DiffusionSegmentError] = []
@@ -59,10 +59,10 @@ def askWorker() -> dict[str, Any]:
 
 
 def checkRefusal(scripting: Scripting) -> None:
-    """Without its packages a run does not start, and says what to do.
+    """Check that a run without the required packages is refused with the next step.
 
     Raises:
-        AssertionError: it started.
+        AssertionError: it was not refused.
     """
     refusal: DiffusionSegmentError | None = None
     try:
@@ -71,11 +71,11 @@ def checkRefusal(scripting: Scripting) -> None:
         refusal = error
     assert refusal is not None, "a run without its packages should be refused"
     assert refusal.code is ErrorCode.NO_TORCH, str(refusal)
-    assert refusal.hint, "the refusal does not say what to do"
+    assert refusal.hint, "the refusal does not name the next step"
 
 
 def checkSegmentation(scripting: Scripting) -> None:
-    """The phantom's organs and their uncertainty are in the scene.
+    """Check that the organs of the phantom and their uncertainty are put into the scene.
 
     Raises:
         AssertionError: something is missing.
@@ -86,7 +86,7 @@ def checkSegmentation(scripting: Scripting) -> None:
     segmentation = scripting.segment(
         scan, progress=lambda stage, done, total: stages.append(stage), samples=1, steps=1, device="cpu", force=True
     )
-    assert "refine" in stages, "no progress was told"
+    assert "refine" in stages, "no progress was reported"
     assert segmentation.GetSegmentation().GetSegment("liver") is not None, "the phantom has a liver"
-    assert findResult(segmentation).overlays, "there is no uncertainty to look at"
+    assert findResult(segmentation).overlays, "there is no uncertainty overlay"
     assert readReport(segmentation)["provenance"]["model"] == "abdomen-ct"

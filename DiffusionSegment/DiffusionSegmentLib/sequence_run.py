@@ -1,4 +1,4 @@
-"""Every frame of a sequence, segmented one after the other by one warm worker."""
+"""Segmentation of all frames of a sequence, one after the other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from DiffusionSegmentBackend.protocol.messages import Answer, Result
 
 from .scene.sequence import FrameSource, emptyFrames, putFrame
 from .scene.terminology import ModelDescription
-from .worker.client import WorkerClient, WorkerState
+from .worker.client import WorkerClient
 from .worker.signal import Signal
+from .worker.worker_state import WorkerState
 
-# What fails so will fail for the next frame too.
-_HOPELESS = {
+# With these errors the other frames would fail too.
+_FATAL = {
     ErrorCode.NO_TORCH,
     ErrorCode.PACKAGE_MISSING,
     ErrorCode.NO_DEVICE,
@@ -32,7 +33,7 @@ _HOPELESS = {
 
 @dataclass(frozen=True)
 class FailedFrame:
-    """A frame without a segmentation: its number from 0, its index such as "time 2 s", and why."""
+    """A frame without a segmentation: its number from 0, its index such as "time 2 s", and the error."""
 
     number: int
     label: str
@@ -41,7 +42,7 @@ class FailedFrame:
 
 @dataclass
 class SequenceOutcome:
-    """What became of the frames; `sequence` is None while none is finished."""
+    """Result of a run over frames; `sequence` is None while no frame is finished."""
 
     total: int
     sequence: slicer.vtkMRMLSequenceNode | None = None
@@ -51,10 +52,10 @@ class SequenceOutcome:
 
 
 class SequenceRun:
-    """A run over all frames. A frame that fails is noted, and the others go on; cancelling keeps what is finished.
+    """A run over all frames. A frame that fails does not stop the others; cancelling keeps finished frames.
 
-    Signals: `begun(number)`, from 0, before each frame; `ended(SequenceOutcome)` once, in whatever way. The sequence
-    `replaced`, if there is one, is used again as soon as the first frame is finished.
+    Signals: `begun(number)`, from 0, before each frame; `ended(SequenceOutcome)` once. The sequence `replaced`, if
+    given, is reused when the first frame is finished.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SequenceRun:
         )
 
     def start(self, **options: Any) -> None:
-        """Begin with the first frame; `options` are fields of `protocol.Segment`, the same for every frame.
+        """Start with the first frame; `options` are fields of `protocol.Segment`, the same for every frame.
 
         Raises:
             DiffusionSegmentError: BUSY during another run; INPUT_SHAPE for a sequence without frames.
@@ -105,20 +106,20 @@ class SequenceRun:
             self._client.cancel()
 
     def _next(self) -> None:
-        """Ask for the next frame that can be asked for."""
+        """Request the next frame; frames whose request fails are skipped."""
         while self.running:
             self._number += 1
             if self.outcome.cancelled or self._number >= self.outcome.total:
                 self._end()
                 return
             self.begun.emit(self._number)
-            # Who hears of the frame may have had enough.
+            # A receiver of the signal may have cancelled.
             if self.outcome.cancelled:
                 continue
             try:
                 self._client.segment(*self.source.buffer(self._number), **self._options)
             except DiffusionSegmentError as error:
-                self._note(error)
+                self._recordFailure(error)
             else:
                 return
 
@@ -127,20 +128,20 @@ class SequenceRun:
             if isinstance(answer, Result):
                 self._put(answer)
         except DiffusionSegmentError as error:
-            self._note(error)
+            self._recordFailure(error)
         except Exception as error:
             message = f"The answer could not be shown ({type(error).__name__})."
-            self._note(DiffusionSegmentError(ErrorCode.INTERNAL, message))
+            self._recordFailure(DiffusionSegmentError(ErrorCode.INTERNAL, message))
         self._client.release(answer)
         self._next()
 
     def _put(self, result: Result) -> None:
-        outcome, known = self.outcome, self.outcome.sequence
-        if known is None and self._replaced is not None and self._replaced.GetScene() is not None:
-            # Answers of two runs in one sequence would be taken for one.
-            known = self._replaced
-            emptyFrames(self.source, known)
-        outcome.sequence = putFrame(self.source, self._number, result, self._model, sequence=known)
+        outcome, sequence = self.outcome, self.outcome.sequence
+        if sequence is None and self._replaced is not None and self._replaced.GetScene() is not None:
+            # Results of the earlier run must not be mixed with those of this run.
+            sequence = self._replaced
+            emptyFrames(self.source, sequence)
+        outcome.sequence = putFrame(self.source, self._number, result, self._model, sequence=sequence)
         outcome.done.append(self._number)
 
     def _onCancelled(self, _: str) -> None:
@@ -148,17 +149,17 @@ class SequenceRun:
         self._end()
 
     def _onFailed(self, _: str | None, error: DiffusionSegmentError) -> None:
-        self._note(error)
-        # A worker that could not even be started is no fault of the frame; one that died starts again by itself.
+        self._recordFailure(error)
+        # The worker could not be started; one that crashed restarts by itself.
         if self.running and self._client.state is WorkerState.FAILED:
             self._end()
         self._next()
 
-    def _note(self, error: DiffusionSegmentError) -> None:
-        """A frame failed; the run ends where no other could succeed."""
+    def _recordFailure(self, error: DiffusionSegmentError) -> None:
+        """Record a frame that failed; the run ends where the others would fail too."""
         label = self.source.label(self._number) if self.source.sequence.GetScene() is not None else ""
         self.outcome.failed.append(FailedFrame(self._number, label, error))
-        if error.code in _HOPELESS:
+        if error.code in _FATAL:
             self._end()
 
     def _end(self) -> None:

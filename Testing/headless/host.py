@@ -1,4 +1,4 @@
-"""What scene and views expect of the application: a scene, its logics, default nodes, and its language, English.
+"""What scene and views expect of the application: a scene, its logics, default nodes, translation into English.
 
 Real slicer-core classes only.
 """
@@ -16,7 +16,7 @@ class HeadlessSlicer:
     """One MRML scene with application, colour, volume, segmentation, markups and subject hierarchy logic."""
 
     def __init__(self) -> None:
-        _speakEnglish()
+        _installTranslation()
         self.scene = slicer.vtkMRMLScene()
         self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())
         crosshair = slicer.vtkMRMLCrosshairNode()
@@ -46,8 +46,8 @@ class HeadlessSlicer:
             factory.GetInstance().SetMRMLApplicationLogic(self.logic)
 
 
-def _speakEnglish() -> None:
-    """Slicer's translation, where nothing has brought one."""
+def _installTranslation() -> None:
+    """Provide `slicer.i18n`, which leaves texts in English, where it is missing."""
     if "slicer.i18n" not in sys.modules:
         module = types.ModuleType("slicer.i18n")
         module.tr = lambda text: text  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from matplotlib.patches import Patch
 
 from .offscreen import offscreenWindow
+from .slice_selection import selectSlices
 
 MODEL = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "Models" / "abdomen-ct" / "model.json"
 _PANEL = (800, 560)
@@ -43,32 +44,23 @@ def _slicerViews(ct: Path, result: Path) -> dict[str, np.ndarray]:
     return slicerViews(ct, result, MODEL, size=_PANEL, window=_WINDOW)
 
 
-def focus(labels: np.ndarray) -> tuple[int, int, int]:
-    """The voxel (k, j, i) through which slices show most organs: the busiest slice along each axis."""
-    if not labels.any():
-        k, j, i = (n // 2 for n in labels.shape)
-        return k, j, i
-    best = []
-    for axis in range(3):
-        flat = np.moveaxis(labels, axis, 0).reshape(labels.shape[axis], -1)
-        organs = [len(np.unique(row)) + np.count_nonzero(row) / row.size for row in flat]
-        best.append(int(np.argmax(organs)))
-    return best[0], best[1], best[2]
-
-
 def _plainViews(ct: Path, result: Path) -> dict[str, np.ndarray]:
     """Slices with outlines and uncertainty as RGB arrays, voxels made square."""
     scan, order = canonical(read_volume(ct))
-    labels, doubt = (order.apply(read_volume(result / f"{n}.nii.gz").array) for n in ("segmentation", "uncertainty"))
+    labels, uncertainty = (
+        order.apply(read_volume(result / f"{n}.nii.gz").array) for n in ("segmentation", "uncertainty")
+    )
     colours = np.array([(0, 0, 0), *(item["colour"] for item in _definitions())]) / 255.0
     step_mm = scan.spacing.min()
     views = {}
-    for axis, (name, place) in enumerate(zip(("Axial", "Coronal", "Sagittal"), focus(labels), strict=True)):
+    for axis, (name, index) in enumerate(zip(("Axial", "Coronal", "Sagittal"), selectSlices(labels), strict=True)):
         across, up = ((0, 1), (0, 2), (1, 2))[axis]
         zoom = (scan.spacing[up] / step_mm, scan.spacing[across] / step_mm)
-        grey, organ, unsure = (_stretched(np.take(a, place, axis=axis), zoom) for a in (scan.array, labels, doubt))
+        grey, organ, uncertain = (
+            _stretched(np.take(a, index, axis=axis), zoom) for a in (scan.array, labels, uncertainty)
+        )
         rgb = np.repeat(np.clip((grey - _WINDOW[0]) / (_WINDOW[1] - _WINDOW[0]), 0, 1)[..., None], 3, axis=-1)
-        rgb[unsure > 0.2] = 0.5 * rgb[unsure > 0.2] + 0.5 * np.array([0.93, 0.41, 0.22])
+        rgb[uncertain > 0.2] = 0.5 * rgb[uncertain > 0.2] + 0.5 * np.array([0.93, 0.41, 0.22])
         edge = (organ != np.roll(organ, 1, 0)) | (organ != np.roll(organ, 1, 1))
         rgb[edge & (organ > 0)] = colours[organ[edge & (organ > 0)]]
         views[name] = rgb if axis == 0 else rgb[::-1]
@@ -88,11 +80,11 @@ def _compose(views: dict[str, np.ndarray], result: Path, picture: Path) -> None:
     report = json.loads((result / "report.json").read_text(encoding="utf-8"))
     figure, axes = plt.subplots(2, 2, figsize=(16, 12.2), dpi=100, facecolor="black")
     figure.subplots_adjust(left=0.005, right=0.995, top=0.945, bottom=0.10, wspace=0.01, hspace=0.01)
-    for place, name in zip(axes.ravel(), ("Axial", "3D", "Coronal", "Sagittal"), strict=True):
-        place.set_axis_off()
+    for ax, name in zip(axes.ravel(), ("Axial", "3D", "Coronal", "Sagittal"), strict=True):
+        ax.set_axis_off()
         if name in views:
-            place.imshow(views[name])
-            place.text(0.012, 0.975, name, transform=place.transAxes, color="white", fontsize=13, va="top")
+            ax.imshow(views[name])
+            ax.text(0.012, 0.975, name, transform=ax.transAxes, color="white", fontsize=13, va="top")
     provenance = report["provenance"]
     figure.text(
         0.01,

@@ -15,6 +15,7 @@ from DiffusionSegmentLib.scene.volumes import RAS_FROM_LPS, toMatrix, updateScal
 from slicer.util import updateVolumeFromArray
 
 from .host import HeadlessSlicer
+from .slice_selection import selectSlices
 from .views import SliceView, ThreeDView
 
 _OUTLINE_WIDTH = 3
@@ -38,12 +39,11 @@ def slicerViews(
     ct: Path, result: Path, model: Path, *, size: tuple[int, int], window: tuple[float, float]
 ) -> dict[str, np.ndarray]:
     """RGB arrays (height, width, 3) named Axial, Coronal, Sagittal and 3D."""
-    from .picture import focus
 
     host = HeadlessSlicer()
     scan = read_volume(ct)
     labels = read_volume(result / "segmentation.nii.gz").array
-    doubt = read_volume(result / "uncertainty.nii.gz").array
+    uncertainty = read_volume(result / "uncertainty.nii.gz").array
     views = {name: SliceView(host, name, name, size=size) for name in ("Axial", "Coronal", "Sagittal")}
     solid = ThreeDView(host, size=size)
     node = putVolume(host.scene, scan, "CT")
@@ -54,18 +54,18 @@ def slicerViews(
     display.SetOpacity2DFill(0.18)
     display.SetSliceIntersectionThickness(_OUTLINE_WIDTH)
     showSurfaces(segmentation)
-    overlay = updateScalarVolume(host.scene, doubt, node, "Uncertainty")
+    overlay = updateScalarVolume(host.scene, uncertainty, node, "Uncertainty")
     styleOverlay(overlay, OverlayKind.UNCERTAINTY)
     setThreshold(overlay, 0.2)
     showOverlay(host.scene, node, overlay, OverlayKind.UNCERTAINTY)
     legendOnlyIn(views["Axial"], slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(overlay))
-    k, j, i = focus(labels)
-    place = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
+    k, j, i = selectSlices(labels)
+    point = (RAS_FROM_LPS @ scan.index_to_lps @ (i, j, k, 1))[:3]
     low, high = _bodyBox(scan)
     drawn = {}
     for name, view in views.items():
         normal = _NORMAL[name]
-        centre = np.where(np.arange(3) == normal, place, (low + high) / 2)
+        centre = np.where(np.arange(3) == normal, point, (low + high) / 2)
         width = _fieldOfView(high - low, normal, size)
         if name == "Axial":
             centre[0] -= _LEGEND_SHARE * width

@@ -48,7 +48,7 @@ state = {
     "started": widget.logic.client.hello is not None,
 }
 client, answers, errors = widget.logic.client, [], []
-client.finished.disconnect(widget.panel._onFinished)
+client.finished.disconnect(widget.panel.run.onFinished)
 client.finished.connect(answers.append)
 client.failed.connect(lambda _, error: errors.append(str(error)))
 client.ask(SelfTest, device="cpu")

@@ -76,8 +76,8 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
         for number, place in enumerate(DOUBTED, start=1):
             maps["regions"][place] = number
     geometry = geometry_of(request.volume)
-    told = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
-    return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": told})
+    reported = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
+    return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
 
 
 def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:

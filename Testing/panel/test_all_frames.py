@@ -11,8 +11,8 @@ import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentLib.scene.labelled_scan import readReport
 from DiffusionSegmentLib.scene.nodes import nodesOfClass
+from DiffusionSegmentLib.scene.segmented_scan import readReport
 from DiffusionSegmentLib.scene.sequence import FrameSource, findFrames
 from headless.slicer_picture import putVolume
 from panel.conftest import ENGINE, PanelUser
@@ -54,9 +54,9 @@ def frames(user: PanelUser, player: Any) -> FrameSource:
     proxy = browser.GetProxyNode(sequence)
     user.ui.inputSelector.setCurrentNode(proxy)
     user.application.process()
-    found = findFrames(proxy)
-    assert found is not None
-    return found
+    result = findFrames(proxy)
+    assert result is not None
+    return result
 
 
 @pytest.fixture
@@ -64,10 +64,10 @@ def logic(user: PanelUser) -> Iterator[Any]:
     from DiffusionSegmentLib.worker.client import WorkerClient
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
-    found = user.widget.logic
-    found.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
-    yield found
-    found.close()
+    result = user.widget.logic
+    result.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+    yield result
+    result.close()
 
 
 def results() -> list[Any]:
@@ -101,7 +101,7 @@ def test_every_frame_is_in_one_sequence_with_the_same_index(user: PanelUser, fra
     assert [made.GetNthIndexValue(n) for n in range(3)] == [index for _, index, _ in FRAMES]
     assert (made.GetIndexName(), made.GetIndexUnit()) == ("time", "s")
     assert made.GetDataNodeClassName() == "vtkMRMLSegmentationNode"
-    assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [found for _, _, found in FRAMES]
+    assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [result for _, _, result in FRAMES]
     assert user.ui.messageLabel.text == "3 of 3 frames segmented. Not for diagnosis."
     assert not user.ui.progressBar.visible
 
@@ -176,7 +176,7 @@ def test_a_second_run_uses_the_sequence_of_the_first(user: PanelUser, frames: Fr
     assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [["spleen"], [], []], "two runs are mixed"
     waitForEnd(user)
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-    assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [found for _, _, found in FRAMES]
+    assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [result for _, _, result in FRAMES]
 
 
 def test_cancel_before_the_first_frame_adds_nothing(user: PanelUser, frames: FrameSource) -> None:
@@ -190,7 +190,7 @@ def test_cancel_before_the_first_frame_adds_nothing(user: PanelUser, frames: Fra
     assert "0 of 3" in user.ui.messageLabel.text
 
 
-def test_a_failing_frame_is_told_by_its_index_and_the_others_go_on(user: PanelUser, frames: FrameSource) -> None:
+def test_a_failing_frame_is_reported_by_its_index_and_the_others_go_on(user: PanelUser, frames: FrameSource) -> None:
     frames.frame(1).SetAndObserveImageData(None)
     startAll(user)
     waitForEnd(user)
@@ -202,7 +202,7 @@ def test_a_failing_frame_is_told_by_its_index_and_the_others_go_on(user: PanelUs
     assert second.endswith("[INPUT_SHAPE]")
 
 
-def test_frames_that_the_model_refuses_are_all_told(user: PanelUser, frames: FrameSource) -> None:
+def test_frames_that_the_model_refuses_are_all_reported(user: PanelUser, frames: FrameSource) -> None:
     user.widget._parameterNode.seed = REFUSED
     startAll(user)
     waitForEnd(user)
@@ -214,7 +214,7 @@ def test_frames_that_the_model_refuses_are_all_told(user: PanelUser, frames: Fra
     assert "3 of 3" in user.ui.messageLabel.text
 
 
-def test_a_worker_that_cannot_be_started_is_told_once(user: PanelUser, frames: FrameSource) -> None:
+def test_a_worker_that_cannot_be_started_is_reported_once(user: PanelUser, frames: FrameSource) -> None:
     user.useWorker(["/nonexistent/python"])
     startAll(user)
     waitForEnd(user)
@@ -259,12 +259,12 @@ def test_frames_under_a_transform_are_shown_where_the_scan_lies(user: PanelUser,
 
 
 def test_a_script_gets_the_sequence_and_hears_of_each_frame(frames: FrameSource, logic: Any) -> None:
-    told: list[tuple[str, int, int]] = []
-    outcome = logic.segmentSequence(frames.volume, progress=lambda *now: told.append(now), samples=2)
-    assert [now for now in told if now[0] == "frame"] == [("frame", n, 3) for n in (1, 2, 3)]
-    assert ("refine", 3, 4) in told
+    caught: list[tuple[str, int, int]] = []
+    outcome = logic.segmentSequence(frames.volume, progress=lambda *now: caught.append(now), samples=2)
+    assert [now for now in caught if now[0] == "frame"] == [("frame", n, 3) for n in (1, 2, 3)]
+    assert ("refine", 3, 4) in caught
     assert outcome.done == [0, 1, 2]
-    assert [organs(outcome.sequence.GetNthDataNode(n)) for n in range(3)] == [found for _, _, found in FRAMES]
+    assert [organs(outcome.sequence.GetNthDataNode(n)) for n in range(3)] == [result for _, _, result in FRAMES]
 
 
 def test_what_a_callback_raises_ends_the_run_and_keeps_what_is_done(frames: FrameSource, logic: Any) -> None:
@@ -279,9 +279,9 @@ def test_what_a_callback_raises_ends_the_run_and_keeps_what_is_done(frames: Fram
 
 
 def test_a_volume_of_its_own_has_no_frames(user: PanelUser, logic: Any) -> None:
-    with pytest.raises(DiffusionSegmentError, match="no frame of a sequence") as told:
+    with pytest.raises(DiffusionSegmentError, match="no frame of a sequence") as caught:
         logic.segmentSequence(user.addVolume())
-    assert told.value.code is ErrorCode.INPUT_SHAPE
+    assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
 def test_a_script_hears_when_no_frame_succeeds(frames: FrameSource, logic: Any) -> None:

@@ -76,11 +76,11 @@ def test_torch_goes_to_its_extension_and_the_rest_to_pip() -> None:
 
 def test_a_refusal_installs_nothing_and_says_what_to_do() -> None:
     computer = Computer().without("monai")
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         computer.ensure(agree=lambda _: False)
-    assert told.value.code is ErrorCode.PACKAGE_MISSING
-    assert "monai" in told.value.message
-    assert told.value.hint
+    assert caught.value.code is ErrorCode.PACKAGE_MISSING
+    assert "monai" in caught.value.message
+    assert caught.value.hint
     assert computer.calls == []
 
 
@@ -90,13 +90,13 @@ def test_a_refusal_installs_nothing_and_says_what_to_do() -> None:
 def test_a_failed_installation_is_one_plain_line(failure: Exception) -> None:
     computer = Computer().without("torch", "monai")
     computer.failure = failure
-    with pytest.raises(DiffusionSegmentError, match="torch could not be installed") as told:
+    with pytest.raises(DiffusionSegmentError, match="torch could not be installed") as caught:
         computer.ensure()
-    assert "network" in told.value.hint
+    assert "network" in caught.value.hint
     assert len(computer.calls) == 1
 
 
-def test_an_installation_that_changed_nothing_is_told() -> None:
+def test_an_installation_that_changed_nothing_is_reported() -> None:
     computer = Computer().without("nibabel")
     computer.works = False
     with pytest.raises(DiffusionSegmentError, match="Still not installed: nibabel"):
@@ -139,9 +139,9 @@ def test_the_list_is_that_of_the_command_line() -> None:
 
 def test_torch_without_its_extension_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
-    with pytest.raises(DiffusionSegmentError, match="extension PyTorch") as told:
+    with pytest.raises(DiffusionSegmentError, match="extension PyTorch") as caught:
         SlicerInstallers().installTorch(">=2.11")
-    assert "Extensions Manager" in told.value.hint
+    assert "Extensions Manager" in caught.value.hint
 
 
 def test_the_extension_is_asked_for_torch_without_a_second_dialog(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_the_first_click_asks_what_and_how_large_and_then_segments(user: PanelUs
     assert len(user.segmentations()) == 1
 
 
-def test_who_declines_is_told_and_the_panel_goes_on(user: PanelUser, missing: Computer) -> None:
+def test_who_declines_is_reported_and_the_panel_goes_on(user: PanelUser, missing: Computer) -> None:
     user.addVolume()
     timer = answerWith(QtWidgets.QMessageBox.Cancel, [])
     user.click(user.ui.segmentButton)

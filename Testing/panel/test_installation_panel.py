@@ -25,7 +25,7 @@ from pythonqt.slicer_application import Application
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 
 
-class Desk:
+class PanelContext:
     """What the panel around would do: tell, and remember."""
 
     parameters = None
@@ -64,14 +64,14 @@ class Bench:
         self.widget = slicer.util.loadUI(str(MODULE / "Resources" / "UI" / "DiffusionSegment.ui"))
         self.ui: types.SimpleNamespace = slicer.util.childWidgetVariables(self.widget)
         self.client = WorkerClient(QProcessTransport)
-        self.desk = Desk()
+        self.stub = PanelContext()
         self.models: list[str] = []
         self.chosen = ""
-        self.panel = InstallationPanel(self.ui, self.client, self.desk, self.models.append, lambda: self.chosen)
+        self.panel = InstallationPanel(self.ui, self.client, self.stub, self.models.append, lambda: self.chosen)
         answers = {SelfTestReport: self.panel.onSelfTestReport, Imported: self.panel.onImported}
         self.client.finished.connect(lambda answer: answers[type(answer)](answer))
-        self.client.failed.connect(lambda _, error: self.desk.say(str(error)))
-        self.client.cancelled.connect(lambda _: self.desk.say("cancelled"))
+        self.client.failed.connect(lambda _, error: self.stub.say(str(error)))
+        self.client.cancelled.connect(lambda _: self.stub.say("cancelled"))
 
     def click(self, button: Any, seconds: float = 60.0) -> None:
         button.click()
@@ -103,10 +103,10 @@ def bench(application: Application, models: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def said(bench: Bench) -> list[str]:
-    bench.desk.said.clear()
+    bench.stub.said.clear()
     bench.models.clear()
     bench.chosen = ""
-    return bench.desk.said
+    return bench.stub.said
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_changed_weight_is_refused_and_nothing_is_installed(
     assert not (nothingInstalled / "mine").exists()
 
 
-def test_what_is_no_model_is_told(bench: Bench, said: list[str], tmp_path: Path) -> None:
+def test_what_is_no_model_is_reported(bench: Bench, said: list[str], tmp_path: Path) -> None:
     (tmp_path / "notes.zip").write_text("no zip", encoding="utf-8")
     bench.chosen = str(tmp_path / "notes.zip")
     bench.click(bench.ui.importButton)
@@ -207,6 +207,6 @@ def test_what_is_no_model_is_told(bench: Bench, said: list[str], tmp_path: Path)
 
 
 def test_who_closes_the_file_dialog_changes_nothing(bench: Bench, said: list[str]) -> None:
-    begun = len(bench.desk.begun)
+    begun = len(bench.stub.begun)
     bench.click(bench.ui.importButton)
-    assert (said, bench.models, len(bench.desk.begun)) == ([], [], begun)
+    assert (said, bench.models, len(bench.stub.begun)) == ([], [], begun)

@@ -105,7 +105,7 @@ def test_the_button_cancels_and_nothing_changes(user: PanelUser) -> None:
     assert nodeCount() == nodes
 
 
-def test_a_refusal_is_told_in_the_panel_with_its_next_step(user: PanelUser) -> None:
+def test_a_refusal_is_reported_in_the_panel_with_its_next_step(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = REFUSED
     user.segment()
@@ -114,7 +114,7 @@ def test_a_refusal_is_told_in_the_panel_with_its_next_step(user: PanelUser) -> N
     assert user.segmentations() == []
 
 
-def test_a_killed_worker_is_told_and_the_next_click_works(user: PanelUser) -> None:
+def test_a_killed_worker_is_reported_and_the_next_click_works(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = SLOW
     user.click(user.ui.segmentButton)
@@ -127,7 +127,7 @@ def test_a_killed_worker_is_told_and_the_next_click_works(user: PanelUser) -> No
     assert len(user.segmentations()) == 1
 
 
-def test_a_worker_that_cannot_be_started_is_told(user: PanelUser) -> None:
+def test_a_worker_that_cannot_be_started_is_reported(user: PanelUser) -> None:
     user.useWorker(["/nonexistent/python"])
     user.addVolume()
     user.segment()

@@ -84,7 +84,7 @@ def test_cancel_before_the_worker_has_started_gives_the_button_back_at_once(user
     assert user.ui.messageLabel.text == "Cancelled. Nothing was changed."
 
 
-def test_an_unforeseen_fault_while_showing_the_result_is_told(user: PanelUser) -> None:
+def test_an_unforeseen_fault_while_showing_the_result_is_reported(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = UNREADABLE
     user.segment()

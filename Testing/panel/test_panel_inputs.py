@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
-from DiffusionSegmentLib.scene.labelled_scan import readReport
+from DiffusionSegmentLib.scene.segmented_scan import readReport
 from PySide6 import QtCore, QtTest
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TestRegionOfInterest:
         np.testing.assert_allclose(sent[:3, 3], (-5.0, 4.0, 6.0))
         np.testing.assert_allclose(np.abs(np.diag(sent)[:3]), (2.0, 3.0, 4.0))
 
-    def test_an_empty_box_is_told_and_nothing_starts(self, user: PanelUser) -> None:
+    def test_an_empty_box_is_reported_and_nothing_starts(self, user: PanelUser) -> None:
         user.addVolume()
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
         user.ui.regionSelector.setCurrentNode(node)
@@ -116,7 +116,7 @@ class TestModel:
         assert received(user)["model"] == "headneck-ct"
 
     @pytest.mark.parametrize(
-        ("text", "found"),
+        ("text", "result"),
         [
             ("parotid", ["headneck-ct"]),
             ("MR", ["hippocampus-mr"]),
@@ -126,10 +126,10 @@ class TestModel:
             ("", ["abdomen-ct", "headneck-ct", "hippocampus-mr"]),
         ],
     )
-    def test_words_shorten_the_list_to_what_fits(self, user: PanelUser, text: str, found: list[str]) -> None:
+    def test_words_shorten_the_list_to_what_fits(self, user: PanelUser, text: str, result: list[str]) -> None:
         search(user, text)
-        assert [name for name in listed(user) if name in found] == found
-        assert set(listed(user)) - set(found) <= {"abdomen-ct"}, "only the chosen model stays without fitting"
+        assert [name for name in listed(user) if name in result] == result
+        assert set(listed(user)) - set(result) <= {"abdomen-ct"}, "only the chosen model stays without fitting"
 
     def test_the_choice_survives_a_search_that_does_not_fit_it(self, user: PanelUser) -> None:
         user.addVolume()
@@ -186,7 +186,7 @@ class TestModel:
         assert "Measured accuracy: not stated" in user.ui.modelSelector.toolTip
         assert "Licence: not stated" in user.ui.modelSelector.toolTip
 
-    def test_two_models_of_one_title_are_told_apart(self, user: PanelUser, models: Path) -> None:
+    def test_two_models_of_one_title_are_distinguished(self, user: PanelUser, models: Path) -> None:
         shutil.copytree(bundled_models_folder() / "headneck-ct", models / "copy")
         user.widget.panel.onModelAdded("copy")
         assert user.ui.modelSelector.currentText == "Head and neck CT, 7 organs (copy)"

@@ -104,7 +104,7 @@ class TestPreview:
         user.click(user.ui.undoButton)
         assert names(user) == ["CT segmentation"]
 
-    def test_a_preview_that_cannot_be_shown_is_told_and_the_run_goes_on(self, user: PanelUser) -> None:
+    def test_a_preview_that_cannot_be_shown_is_reported_and_the_run_goes_on(self, user: PanelUser) -> None:
         volume = user.addVolume()
         client = user.widget.logic.client
         shown: list[str] = []
@@ -136,28 +136,28 @@ class TestTimeLeft:
 
     def test_a_second_run_is_known_from_its_first_unit(self, user: PanelUser) -> None:
         user.addVolume()
-        told: list[str] = []
-        user.widget.logic.client.progress.connect(lambda _: told.append(user.ui.timeLabel.text))
+        reported: list[str] = []
+        user.widget.logic.client.progress.connect(lambda _: reported.append(user.ui.timeLabel.text))
         user.segment()
-        assert told[0] == "0 of 4"
-        told.clear()
+        assert reported[0] == "0 of 4"
+        reported.clear()
         user.segment()
-        assert told[0] == "0 of 4 · about 1 s left"
+        assert reported[0] == "0 of 4 · about 1 s left"
 
     @pytest.mark.parametrize(
         ("seconds", "text"), [(12.0, "5 of 10 · about 10 s left"), (300.0, "5 of 10 · about 5 min left")]
     )
-    def test_minutes_are_told_where_there_are_some(self, user: PanelUser, seconds: float, text: str) -> None:
+    def test_minutes_are_reported_where_there_are_some(self, user: PanelUser, seconds: float, text: str) -> None:
         from DiffusionSegmentLib.panel.run_progress import RunProgress
         from DiffusionSegmentLib.panel.time_left import TimeLeft
 
         now = [0.0]
         progress = RunProgress(user.ui, TimeLeft(lambda: now[0]))
         progress.begin("Starting")
-        progress.heard(Progress(id="1", stage="refine", done=0, total=10))
+        progress.show(Progress(id="1", stage="refine", done=0, total=10))
         assert user.ui.timeLabel.text == "0 of 10"
         now[0] = seconds
-        progress.heard(Progress(id="1", stage="refine", done=5, total=10))
+        progress.show(Progress(id="1", stage="refine", done=5, total=10))
         assert user.ui.timeLabel.text == text
         assert np.isclose(user.ui.progressBar.value, 5)
 
@@ -166,7 +166,7 @@ class TestTimeLeft:
 
         progress = RunProgress(user.ui)
         progress.begin("Starting")
-        progress.heard(Progress(id="1", stage="load", done=0, total=1))
+        progress.show(Progress(id="1", stage="load", done=0, total=1))
         assert user.ui.stageLabel.text == "Loading the model"
         assert user.ui.timeLabel.text == ""
 

@@ -18,8 +18,8 @@ from DiffusionSegmentBackend.protocol.messages import Result
 from fixtures.dicom_seg import label_values, segment_name
 from headless.slicer_picture import putVolume
 from highdicom.seg import segread
+from pythonqt.panel_stub import PanelStub
 from pythonqt.slicer_application import Application
-from pythonqt.small_desk import SmallDesk
 from reporting.test_dicom_seg import write_series
 
 ENGINE = [sys.executable, "-u", str(Path(__file__).parent / "engine_process.py")]
@@ -45,8 +45,8 @@ def dialog() -> Dialog:
 
 
 @pytest.fixture
-def desk(application: Application, dialog: Dialog) -> Iterator[SmallDesk]:
-    created = SmallDesk(application, ENGINE)
+def stub(application: Application, dialog: Dialog) -> Iterator[PanelStub]:
+    created = PanelStub(application, ENGINE)
     from DiffusionSegmentLib.panel.report_panel import ReportPanel
 
     created.part = ReportPanel(created.ui, created.client, created, dialog)
@@ -67,7 +67,7 @@ def labels(body: Volume) -> np.ndarray:
     return array
 
 
-def told(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
+def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
     """The report of a run."""
     organs = []
     for value, name in ((LIVER, "liver"), (SPLEEN, "spleen")):
@@ -87,10 +87,10 @@ def told(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def shown(desk: SmallDesk, body: Volume, labels: np.ndarray, tmp_path: Path) -> SmallDesk:
-    """A result on the desk."""
-    from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+def shown(stub: PanelStub, body: Volume, labels: np.ndarray, tmp_path: Path) -> PanelStub:
+    """A result on the stub."""
     from DiffusionSegmentLib.scene.result import putResult
+    from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
     from DiffusionSegmentLib.scene.terminology import readModelDescription
 
     ct = putVolume(slicer.mrmlScene, body, "CT of Somebody")
@@ -98,16 +98,16 @@ def shown(desk: SmallDesk, body: Volume, labels: np.ndarray, tmp_path: Path) -> 
     maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt}
     references = {name: write_buffer(tmp_path / f"{name}.raw", a, body.index_to_lps) for name, a in maps.items()}
     model = readModelDescription(MODEL)
-    desk.result = putResult(
-        slicer.mrmlScene, Result(id="1", report=told(labels, body.voxel_ml), **references), ct, model
+    stub.result = putResult(
+        slicer.mrmlScene, Result(id="1", report=reported(labels, body.voxel_ml), **references), ct, model
     )
-    desk.scan = LabelledScan(ct, desk.result.segmentation, model.labels)
-    desk.update()
-    return desk
+    stub.scan = SegmentedScan(ct, stub.result.segmentation, model.labels)
+    stub.update()
+    return stub
 
 
 @pytest.fixture
-def series(shown: SmallDesk, body: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def series(shown: PanelStub, body: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The DICOM series behind the scan, in Slicer's database; another, longer one lies in the same folder."""
     folder = write_series(tmp_path / "series", body)
     files = {str(pydicom.dcmread(file).SOPInstanceUID): str(file) for file in sorted(folder.iterdir())}
@@ -120,12 +120,12 @@ def series(shown: SmallDesk, body: Volume, tmp_path: Path, monkeypatch: pytest.M
     return folder
 
 
-def test_without_a_result_the_buttons_say_why(desk: SmallDesk) -> None:
-    for button in (desk.ui.reportFileButton, desk.ui.dicomButton):
+def test_without_a_result_the_buttons_say_why(stub: PanelStub) -> None:
+    for button in (stub.ui.reportFileButton, stub.ui.dicomButton):
         assert (button.enabled, button.toolTip) == (False, "There is no result to show yet.")
 
 
-def test_a_report_is_written(shown: SmallDesk, dialog: Dialog, tmp_path: Path) -> None:
+def test_a_report_is_written(shown: PanelStub, dialog: Dialog, tmp_path: Path) -> None:
     dialog.path = str(tmp_path / "case.pdf")
     shown.click(shown.ui.reportFileButton)
     shown.rest()
@@ -135,7 +135,7 @@ def test_a_report_is_written(shown: SmallDesk, dialog: Dialog, tmp_path: Path) -
 
 
 def test_the_report_tells_the_review_and_the_edits(
-    shown: SmallDesk, dialog: Dialog, labels: np.ndarray, body: Volume, tmp_path: Path
+    shown: PanelStub, dialog: Dialog, labels: np.ndarray, body: Volume, tmp_path: Path
 ) -> None:
     from DiffusionSegmentLib.scene.label_map import writeLabels
     from DiffusionSegmentLib.scene.review import ReviewList
@@ -159,7 +159,7 @@ def test_the_report_tells_the_review_and_the_edits(
 
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_the_report_names_the_patient_unless_that_is_left_out(
-    shown: SmallDesk, dialog: Dialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anonymous: bool
+    shown: PanelStub, dialog: Dialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anonymous: bool
 ) -> None:
     tags = {"0010,0010": "Roe^Jane", "0010,0020": "MRN 4711", "0008,0020": "20260301", "0008,103E": "Portal venous"}
     database = SimpleNamespace(instanceValue=lambda uid, tag: tags.get(tag, ""))
@@ -174,7 +174,7 @@ def test_the_report_names_the_patient_unless_that_is_left_out(
         assert (words in page) is not anonymous
 
 
-def test_a_dialog_that_is_left_writes_nothing(shown: SmallDesk) -> None:
+def test_a_dialog_that_is_left_writes_nothing(shown: PanelStub) -> None:
     shown.click(shown.ui.reportFileButton)
     assert not shown.client.running
     assert shown.said == []
@@ -184,8 +184,8 @@ def test_a_dialog_that_is_left_writes_nothing(shown: SmallDesk) -> None:
     ("name", "words"),
     [("case.docx", "OPTION: case.docx is neither HTML nor PDF."), ("a file/case.html", "OUTPUT_UNWRITABLE: ")],
 )
-def test_a_file_that_cannot_be_is_told_in_words(
-    shown: SmallDesk, dialog: Dialog, tmp_path: Path, name: str, words: str
+def test_a_file_that_cannot_be_is_reported(
+    shown: PanelStub, dialog: Dialog, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "a file").write_text("not a folder", encoding="utf-8")
     dialog.path = str(tmp_path / name)
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_is_told_in_words(
 
 
 def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
-    shown: SmallDesk, series: Path, dialog: Dialog, labels: np.ndarray, tmp_path: Path
+    shown: PanelStub, series: Path, dialog: Dialog, labels: np.ndarray, tmp_path: Path
 ) -> None:
     dialog.path = str(tmp_path / "seg.dcm")
     shown.click(shown.ui.dicomButton)
@@ -215,14 +215,14 @@ def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
     np.testing.assert_array_equal(label_values(read, stored, values), labels[3:8])
 
 
-def test_a_scan_that_is_not_from_dicom_is_told_before_any_dialog(shown: SmallDesk, dialog: Dialog) -> None:
+def test_a_scan_that_is_not_from_dicom_is_reported_before_any_dialog(shown: PanelStub, dialog: Dialog) -> None:
     shown.click(shown.ui.dicomButton)
     assert "was not loaded from DICOM" in shown.said[0]
     assert dialog.asked == []
 
 
-def test_a_file_of_the_series_that_is_gone_is_told(
-    shown: SmallDesk, series: Path, dialog: Dialog, tmp_path: Path
+def test_a_file_of_the_series_that_is_gone_is_reported(
+    shown: PanelStub, series: Path, dialog: Dialog, tmp_path: Path
 ) -> None:
     dialog.path = str(tmp_path / "seg.dcm")
     next(series.glob("[0-9]*.dcm")).unlink()

@@ -12,9 +12,10 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList, stateLabel
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from headless.slicer_picture import putVolume
 from slicer.util import arrayFromVolume
 
@@ -49,8 +50,8 @@ def reader(user: PanelUser, body: Volume, monkeypatch: pytest.MonkeyPatch) -> It
     return user
 
 
-def _scan(user: PanelUser) -> LabelledScan:
-    scan: LabelledScan = user.widget.panel.scan
+def _scan(user: PanelUser) -> SegmentedScan:
+    scan: SegmentedScan = user.widget.panel.scan
     return scan
 
 
@@ -105,7 +106,7 @@ def test_the_whole_loop(reader: PanelUser, tmp_path: Path) -> None:
     review.reload()
     assert review.current.number == 0
     reader.click(ui.acceptButton)
-    assert ui.regionTable.item(0, 2).text() == RegionState.ACCEPTED.label()
+    assert ui.regionTable.item(0, 2).text() == stateLabel(RegionState.ACCEPTED)
 
     # Paint and apply.
     before = readLabels(_scan(reader)).labels.copy()

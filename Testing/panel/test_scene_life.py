@@ -13,10 +13,11 @@ import pytest
 import slicer
 import vtk
 from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
 from DiffusionSegmentLib.scene.nodes import nodesOfClass
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.similar_point import POINT_ROLE
 from headless.host import HeadlessSlicer
 from headless.slicer_picture import putVolume
@@ -139,13 +140,13 @@ class TestRemovedNodes:
         assert len(user.segmentations()) == 1
         assert user.ui.resultTable.rowCount == 2
 
-    def test_hidden_maps_that_are_gone_are_told_when_they_are_needed(self, user: PanelUser) -> None:
+    def test_hidden_maps_that_are_gone_are_reported_when_they_are_needed(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         for node in nodesOfClass(slicer.mrmlScene, "vtkMRMLLabelMapVolumeNode"):
             slicer.mrmlScene.RemoveNode(node)
         user.click(user.ui.applyButton)
-        assert "is not known" in user.ui.messageLabel.text
+        assert "is unknown" in user.ui.messageLabel.text
         user.segment()
         user.click(user.ui.applyButton)
         assert "There are no corrections" in user.ui.messageLabel.text
@@ -307,9 +308,9 @@ class TestBundle:
         labels = readLabels(scan).labels.copy()
         labels[2:4, 3:5, 3:6] = 6
         writeLabels(scan, labels)
-        found = findCorrections(scan)
-        assert 0 < found.count <= 12
-        assert set(np.unique(found.marks)) == {0, 7}
+        matches = findCorrections(scan)
+        assert 0 < matches.count <= 12
+        assert set(np.unique(matches.scribbles)) == {0, 7}
 
     def test_the_next_run_uses_the_loaded_nodes(self, segmented: PanelUser, again: Callable[[], None]) -> None:
         again()
@@ -323,5 +324,5 @@ def test_dark_and_light_need_no_colours_of_our_own() -> None:
     """Slicer's palette decides; a style sheet or a fixed text colour would be unreadable in one of the two."""
     module = Path(importlib.import_module("DiffusionSegment").__file__ or "").parent
     files: list[Any] = [*(module / "Resources" / "UI").glob("*.ui"), *(module / "DiffusionSegmentLib").rglob("*.py")]
-    found = [path.name for path in files if "styleSheet" in path.read_text(encoding="utf-8")]
-    assert found == []
+    matches = [path.name for path in files if "styleSheet" in path.read_text(encoding="utf-8")]
+    assert matches == []

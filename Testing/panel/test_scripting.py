@@ -29,10 +29,10 @@ def logic(user: PanelUser) -> Iterator[Any]:
     """The logic that `slicer.util.getModuleLogic` gives, with a quick engine behind it."""
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
-    found = user.widget.logic
-    found.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
-    yield found
-    found.close()
+    result = user.widget.logic
+    result.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(ENGINE))
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_one_call_puts_a_segmentation_into_the_scene(user: PanelUser, logic: Any
     assert slicer.mrmlScene.GetFirstNodeByName("CT uncertainty") is not None
 
 
-def test_progress_is_told_while_waiting(logic: Any, volume: Any) -> None:
-    told: list[tuple[str, int, int]] = []
-    logic.segment(volume, progress=lambda stage, done, total: told.append((stage, done, total)))
-    assert ("refine", 3, 4) in told
+def test_progress_is_reported_while_waiting(logic: Any, volume: Any) -> None:
+    caught: list[tuple[str, int, int]] = []
+    logic.segment(volume, progress=lambda stage, done, total: caught.append((stage, done, total)))
+    assert ("refine", 3, 4) in caught
 
 
 def test_qt_lives_on_while_a_script_waits(user: PanelUser, logic: Any, volume: Any) -> None:
@@ -81,9 +81,9 @@ def test_a_run_can_be_watched_and_waited_for_later(logic: Any, volume: Any) -> N
 def test_a_cancelled_run_changes_nothing(user: PanelUser, logic: Any, volume: Any) -> None:
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     run = logic.segmentAsync(volume, seed=SLOW, progress=lambda *_: run.cancel())
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         run.wait()
-    assert told.value.code is ErrorCode.CANCELLED
+    assert caught.value.code is ErrorCode.CANCELLED
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
     assert names(logic.segment(volume)) == ["spleen", "liver"]
 
@@ -106,10 +106,10 @@ def test_a_script_and_the_panel_do_not_wait_for_each_other(user: PanelUser, logi
 
 @pytest.mark.parametrize(("seed", "code"), [(REFUSED, ErrorCode.MODALITY), (KILLED, ErrorCode.WORKER_DIED)])
 def test_what_goes_wrong_in_the_worker_is_raised(logic: Any, volume: Any, seed: int, code: ErrorCode) -> None:
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         logic.segment(volume, seed=seed)
-    assert told.value.code is code
-    assert told.value.hint
+    assert caught.value.code is code
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -119,18 +119,18 @@ def test_what_goes_wrong_in_the_worker_is_raised(logic: Any, volume: Any, seed: 
 def test_what_cannot_work_is_refused_before_a_worker_starts(
     logic: Any, volume: Any, options: dict[str, Any], code: ErrorCode
 ) -> None:
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         logic.segment(volume, **options)
-    assert told.value.code is code
-    assert "abdomen-ct" in told.value.hint or "samples" in told.value.hint
+    assert caught.value.code is code
+    assert "abdomen-ct" in caught.value.hint or "samples" in caught.value.hint
     assert logic.scripting._client is None
 
 
 def test_an_empty_volume_is_refused(logic: Any) -> None:
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         logic.segment(empty)
-    assert told.value.code is ErrorCode.INPUT_SHAPE
+    assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
 def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
@@ -142,7 +142,7 @@ def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
         run.wait()
 
 
-def test_a_volume_that_left_the_scene_meanwhile_is_told(logic: Any, volume: Any) -> None:
+def test_a_volume_that_left_the_scene_meanwhile_is_reported(logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume)
     slicer.mrmlScene.RemoveNode(volume)
     with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
@@ -160,13 +160,13 @@ def test_what_a_progress_callback_raises_ends_the_run_and_reaches_the_script(log
     assert names(logic.segment(volume)) == ["spleen", "liver"]
 
 
-def test_a_worker_that_cannot_be_started_is_told(logic: Any, volume: Any) -> None:
+def test_a_worker_that_cannot_be_started_is_reported(logic: Any, volume: Any) -> None:
     from DiffusionSegmentLib.worker.transport import QProcessTransport
 
     logic.scripting._createClient = lambda: WorkerClient(lambda: QProcessTransport(["no-such-program"]))
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         logic.segment(volume)
-    assert told.value.code is ErrorCode.WORKER_DIED
+    assert caught.value.code is ErrorCode.WORKER_DIED
 
 
 def test_a_script_installs_nothing(logic: Any, volume: Any, monkeypatch: pytest.MonkeyPatch) -> None:

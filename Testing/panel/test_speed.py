@@ -23,8 +23,8 @@ from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot
 from DiffusionSegmentLib.scene.installed_models import installedModels
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.volumes import scanVersion, volumeBuffer
 from DiffusionSegmentLib.worker.scan_file import ScanFile
 from headless.host import HeadlessSlicer
@@ -38,12 +38,12 @@ ENTER_SECONDS, RESULT_SECONDS, REGION_SECONDS, AGAIN_SECONDS = 0.3, 1.0, 0.1, 0.
 
 def bestOf(action: Callable[[], object], *, tries: int = 3) -> float:
     """Seconds of the quickest of some tries: what the machine does beside only ever adds."""
-    found = []
+    matches = []
     for _ in range(tries):
         began = time.perf_counter()
         action()
-        found.append(time.perf_counter() - began)
-    return min(found)
+        matches.append(time.perf_counter() - began)
+    return min(matches)
 
 
 class Click:
@@ -65,8 +65,8 @@ class Click:
     def put(self, previous: SceneResult | None = None) -> SceneResult:
         return putResult(self.host.scene, self.result, self.ct, self.model, previous=previous)
 
-    def scan(self, put: SceneResult) -> LabelledScan:
-        return LabelledScan(self.ct, put.segmentation, self.model.labels)
+    def scan(self, put: SceneResult) -> SegmentedScan:
+        return SegmentedScan(self.ct, put.segmentation, self.model.labels)
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,17 @@ class Run:
 
     def stage(self, name: str, total: int, pace: float) -> list[float | None]:
         """All units of a stage, `pace` seconds each; what was estimated after each, before the first too."""
-        told = [self.left.heard(name, 0, total)]
+        reported = [self.left.update(name, 0, total)]
         for done in range(1, total + 1):
             self.now += pace
-            told.append(self.left.heard(name, done, total))
-        return told
+            reported.append(self.left.update(name, done, total))
+        return reported
 
     def whole(self, kind: str, *stages: tuple[str, int, float]) -> list[float | None]:
         self.left.start(kind)
-        told = [seconds for stage in stages for seconds in self.stage(*stage)]
+        reported = [seconds for stage in stages for seconds in self.stage(*stage)]
         self.left.finish()
-        return told
+        return reported
 
 
 @pytest.fixture
@@ -37,16 +37,16 @@ def run() -> Run:
 
 def test_before_the_first_unit_nothing_is_known(run: Run) -> None:
     run.left.start("abdomen")
-    assert run.left.heard("refine", 0, 8) is None
+    assert run.left.update("refine", 0, 8) is None
     run.now += 3.0
-    assert run.left.heard("refine", 0, 8) is None
+    assert run.left.update("refine", 0, 8) is None
 
 
 def test_a_steady_pace_gives_the_rest_of_the_stage(run: Run) -> None:
     run.left.start("abdomen")
-    told = run.stage("refine", 10, 2.0)
-    assert told[0] is None
-    assert told[1:] == pytest.approx([18.0, 16.0, 14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0, 0.0])
+    reported = run.stage("refine", 10, 2.0)
+    assert reported[0] is None
+    assert reported[1:] == pytest.approx([18.0, 16.0, 14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0, 0.0])
 
 
 def test_a_few_milliseconds_are_no_pace(run: Run) -> None:
@@ -57,38 +57,38 @@ def test_a_few_milliseconds_are_no_pace(run: Run) -> None:
 def test_a_first_run_speaks_of_the_stage_alone(run: Run) -> None:
     run.left.start("abdomen")
     run.stage("features", 4, 1.0)
-    told = run.stage("refine", 4, 5.0)
-    assert told[0] is None
-    assert told[1:] == pytest.approx([15.0, 10.0, 5.0, 0.0])
+    reported = run.stage("refine", 4, 5.0)
+    assert reported[0] is None
+    assert reported[1:] == pytest.approx([15.0, 10.0, 5.0, 0.0])
 
 
 def test_after_a_whole_run_the_next_is_known_from_its_first_message(run: Run) -> None:
     run.whole("abdomen", ("load", 1, 2.0), ("features", 4, 1.0), ("refine", 4, 5.0))
     run.left.start("abdomen")
-    assert run.left.heard("load", 0, 1) == pytest.approx(26.0)
+    assert run.left.update("load", 0, 1) == pytest.approx(26.0)
 
 
 def test_a_stage_that_is_skipped_this_time_is_not_waited_for(run: Run) -> None:
     """The model is warm: nothing is loaded."""
     run.whole("abdomen", ("load", 1, 60.0), ("features", 4, 1.0), ("refine", 4, 5.0))
     run.left.start("abdomen")
-    assert run.left.heard("features", 0, 4) == pytest.approx(24.0)
+    assert run.left.update("features", 0, 4) == pytest.approx(24.0)
 
 
 def test_more_units_than_last_time_take_longer(run: Run) -> None:
     run.whole("abdomen", ("refine", 4, 5.0))
     run.left.start("abdomen")
-    assert run.left.heard("refine", 0, 8) == pytest.approx(40.0)
+    assert run.left.update("refine", 0, 8) == pytest.approx(40.0)
 
 
 def test_a_second_run_twice_as_slow_is_found_out_without_a_jump(run: Run) -> None:
     run.whole("abdomen", ("refine", 20, 1.0))
     run.left.start("abdomen")
-    told = [seconds for seconds in run.stage("refine", 20, 2.0) if seconds is not None]
-    assert told[0] == pytest.approx(20.0)
-    jumps = [abs(after - before) for before, after in pairwise(told)]
+    reported = [seconds for seconds in run.stage("refine", 20, 2.0) if seconds is not None]
+    assert reported[0] == pytest.approx(20.0)
+    jumps = [abs(after - before) for before, after in pairwise(reported)]
     assert max(jumps) < 5.0
-    assert told[-3] == pytest.approx(4.0, abs=2.0)
+    assert reported[-3] == pytest.approx(4.0, abs=2.0)
 
 
 def test_one_slow_unit_moves_the_estimate_by_less_than_its_pace_would(run: Run) -> None:
@@ -96,10 +96,10 @@ def test_one_slow_unit_moves_the_estimate_by_less_than_its_pace_would(run: Run) 
     before = run.stage("refine", 20, 1.0)[5]
     run.left.start("abdomen")
     for done in range(6):
-        before = run.left.heard("refine", done, 20)
+        before = run.left.update("refine", done, 20)
         run.now += 1.0
     run.now += 9.0
-    after = run.left.heard("refine", 6, 20)
+    after = run.left.update("refine", 6, 20)
     assert before is not None
     assert after is not None
     paced = 16.0 / 6 * 14
@@ -109,22 +109,22 @@ def test_one_slow_unit_moves_the_estimate_by_less_than_its_pace_would(run: Run) 
 def test_the_estimate_never_falls_below_nothing(run: Run) -> None:
     run.whole("abdomen", ("refine", 4, 1.0))
     run.left.start("abdomen")
-    run.left.heard("refine", 0, 4)
+    run.left.update("refine", 0, 4)
     run.now += 500.0
-    assert run.left.heard("refine", 0, 4) == 0.0
+    assert run.left.update("refine", 0, 4) == 0.0
 
 
 def test_models_do_not_learn_from_each_other(run: Run) -> None:
     run.whole("abdomen", ("refine", 4, 5.0))
     run.left.start("head")
-    assert run.left.heard("refine", 0, 4) is None
+    assert run.left.update("refine", 0, 4) is None
 
 
 def test_a_run_that_was_cut_short_teaches_nothing(run: Run) -> None:
     run.left.start("abdomen")
     run.stage("features", 4, 1.0)
     run.left.start("abdomen")
-    assert run.left.heard("features", 0, 4) is None
+    assert run.left.update("features", 0, 4) is None
 
 
 def test_runs_without_a_kind_speak_of_the_stage_alone(run: Run) -> None:
@@ -136,7 +136,7 @@ def test_runs_without_a_kind_speak_of_the_stage_alone(run: Run) -> None:
 def test_a_stage_of_no_units_is_no_division_by_zero(run: Run) -> None:
     run.left.start("abdomen")
     run.now += 2.0
-    assert run.left.heard("load", 0, 0) is None
+    assert run.left.update("load", 0, 0) is None
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PANEL = ROOT / "DiffusionSegment" / "DiffusionSegmentLib" / "panel"
 WORDING = PANEL / "wording.py"
-SCENE_WORDS = PANEL.parent / "scene" / "words.py"
-FILES = [*sorted(PANEL.glob("*.py")), SCENE_WORDS]
+SCENE = PANEL.parent / "scene"
+# Files of the scene that translate a text.
+SCENE_TEXTS = [path for path in sorted(SCENE.glob("*.py")) if "import tr as _" in path.read_text(encoding="utf-8")]
+FILES = [*sorted(PANEL.glob("*.py")), *SCENE_TEXTS]
 # Attributes and functions by which words reach the screen.
 SHOWING = {
     *("text", "toolTip", "windowTitle", "placeholderText", "informativeText", "title", "statusTip"),
@@ -33,7 +35,7 @@ def untranslated(source: str, *, every: bool = False) -> list[str]:
     """Texts for a reader that are not inside `_(...)`; with `every`, whatever has a letter, keys of tables apart."""
     tree = ast.parse(source)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    found = []
+    result = []
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and LETTER.search(node.value)):
             continue
@@ -41,8 +43,8 @@ def untranslated(source: str, *, every: bool = False) -> list[str]:
         if _isNoText(node, above) or any(_isTranslation(parent) for parent in above):
             continue
         if every or WORDS.search(node.value) or _isShown(node, above):
-            found.append(f"{node.lineno}: {node.value!r}")
-    return found
+            result.append(f"{node.lineno}: {node.value!r}")
+    return result
 
 
 def notWhole(source: str) -> list[str]:
@@ -65,10 +67,10 @@ def translations(path: Path) -> list[str]:
 def filledIn(source: str) -> list[tuple[str, list[str]]]:
     """Every text of `wording` that is filled in, by its name, and with what; "" for a value without a name."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    found = [(re.fullmatch(r"wording\.(\w+)\.format", ast.unparse(call.func)), call) for call in calls]
+    result = [(re.fullmatch(r"wording\.(\w+)\.format", ast.unparse(call.func)), call) for call in calls]
     return [
         (match[1], [*("" for _ in call.args), *(str(keyword.arg) for keyword in call.keywords)])
-        for match, call in found
+        for match, call in result
         if match
     ]
 
@@ -81,6 +83,12 @@ def _above(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Iterator[ast.AST]:
 
 def _isTranslation(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
+
+
+def _translates(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(part, ast.ImportFrom) and part.module == "slicer.i18n" for part in node.body
+    )
 
 
 def _isNoText(node: ast.Constant, above: list[ast.AST]) -> bool:
@@ -106,10 +114,17 @@ def _isShown(node: ast.Constant, above: list[ast.AST]) -> bool:
     return bool(SHOWING & set(names))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PANEL.glob("*.py")), ids=lambda path: path.stem)
 def test_no_text_is_shown_untranslated(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert untranslated(source, every=path in (WORDING, SCENE_WORDS)) == []
+    assert untranslated(source, every=path == WORDING) == []
+
+
+@pytest.mark.parametrize("path", SCENE_TEXTS, ids=lambda path: path.stem)
+def test_functions_of_the_scene_that_translate_leave_no_text_untranslated(path: Path) -> None:
+    functions = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if _translates(node)]
+    assert functions
+    assert [text for function in functions for text in untranslated(ast.unparse(function), every=True)] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -124,11 +139,10 @@ def test_what_is_put_in_has_a_name_so_that_translators_can_reorder(path: Path) -
 
 def test_every_text_is_filled_in_with_what_it_names() -> None:
     constants = {
-        target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
+        node.target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
         for node in ast.parse(WORDING.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _isTranslation(node.value)
-        for target in node.targets
-        if isinstance(target, ast.Name)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call) and _isTranslation(node.value)
+        if isinstance(node.target, ast.Name)
     }
     calls = [call for path in FILES for call in filledIn(path.read_text(encoding="utf-8"))]
     assert len(calls) > 30
@@ -140,7 +154,7 @@ def test_every_text_is_filled_in_with_what_it_names() -> None:
     [
         'button.text = "Segment"',
         'button.toolTip = reason or "why it cannot"',
-        'desk.say(f"{count} organs were found")',
+        'stub.say(f"{count} organs were found")',
         'label.text = f"{seconds}s"',
         'COLUMNS = ("Organ", "Volume")',
         'words = {1: "begun"}',
@@ -157,7 +171,7 @@ def test_a_forgotten_translation_is_found(source: str) -> None:
     [
         '"""What this file is for."""',
         'button.text = _("Segment")',
-        'desk.say(_("{} organs").format(count))',
+        'stub.say(_("{} organs").format(count))',
         'told.get("model", "")',
         'report["organs"]',
         'text = f"⚠ {message:.0f} [{code}]"',
@@ -190,10 +204,11 @@ boxes = [widget.ui.overlaySelector, widget.ui.policySelector]
 choices = [box.itemText(n) for box in boxes for n in range(box.count)]
 from DiffusionSegmentLib.scene.history import StepName
 from DiffusionSegmentLib.scene.overlay import STYLES
-from DiffusionSegmentLib.scene.review import RegionState
-from DiffusionSegmentLib.scene.words import LEGENDS, REDO, UNDO
-shown = [item.label() for kind in (RegionState, StepName) for item in kind] + [UNDO, REDO]
-shown += [LEGENDS[style.title] for style in STYLES.values()]
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.review import stateLabel
+shown = [stateLabel(state) for state in RegionState] + [step.label() for step in StepName]
+shown += [StepName.SEGMENT.undoText(), StepName.SEGMENT.redoText()]
+shown += [kind.legendTitle() for kind in STYLES]
 widget.ui.overlaySelector.setCurrentIndex(2)
 widget.ui.policySelector.setCurrentIndex(3)
 node = widget._parameterNode.parameterNode

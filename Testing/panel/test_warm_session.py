@@ -60,12 +60,13 @@ class Clicks:
 
     def follow(self, kind: type[Request], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         """What a button sends that goes on with the result."""
-        from DiffusionSegmentLib.panel import desk
+        from DiffusionSegmentLib.panel import panel_context
+        from DiffusionSegmentLib.scene import run_options
 
-        monkeypatch.setattr(desk, "readReport", lambda _: {"provenance": self.provenance})
+        monkeypatch.setattr(run_options, "readReport", lambda _: {"provenance": self.provenance})
         parameters: Any = types.SimpleNamespace(device=types.SimpleNamespace(value="auto"), memoryLimit=0.0)
         scan: Any = types.SimpleNamespace(segmentation=None)
-        options = {**desk.requestOptions(scan, parameters), **changes}
+        options = {**panel_context.requestOptions(scan, parameters), **changes}
         maps = None
         if kind is Correct:
             labels = np.array(self.labels.maps["labels"].array)

@@ -23,10 +23,11 @@ from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
 from DiffusionSegmentBackend.reporting.review_state import read_review
 from DiffusionSegmentBackend.schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentBackend.worker.reporting_requests import with_volumes_now
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import geometryOfRun
-from DiffusionSegmentLib.scene.review import Region, RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import Region, ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import geometryOfRun
 from headless.slicer_picture import legendOnlyIn
 from headless.views import SliceView
 from PIL import Image
@@ -154,6 +155,7 @@ class Tutorial:
 
     def _report(self) -> None:
         """The page that *Case report…* writes, as it stands after the review."""
+        from DiffusionSegmentBackend.schema.dataclass_json import to_json
         from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord
 
         panel = self._photographer.panel
@@ -164,7 +166,7 @@ class Tutorial:
             write_volume(labels, folder / SEGMENTATION)
             write_volume(Volume(record.uncertainty, record.reportToLPS), folder / UNCERTAINTY)
             (folder / REPORT).write_text(json.dumps(with_volumes_now(record.report, labels)), encoding="utf-8")
-            (folder / "review.json").write_text(json.dumps(review), encoding="utf-8")
+            (folder / "review.json").write_text(json.dumps(to_json(review)), encoding="utf-8")
             report = case_report(
                 read_case(folder),
                 Volume(record.scan, record.reportToLPS),

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentLib.worker.client import WorkerState
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 from worker.conftest import Session
 
 ENGINE = [sys.executable, "-u", str(Path(__file__).resolve().parents[1] / "worker" / "engine_process.py")]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import open_buffer
-from DiffusionSegmentLib.worker.client import WorkerState
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 from worker.conftest import Session
 
 from .endurance import ENGINE, children, endure

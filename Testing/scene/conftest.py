@@ -13,8 +13,8 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Hypotheses, Result
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription, readModelDescription
 from headless.host import HeadlessSlicer
 from headless.slicer_picture import putVolume
@@ -156,15 +156,15 @@ def shown(
 
 
 @pytest.fixture
-def scan(ct: slicer.vtkMRMLScalarVolumeNode, shown: SceneResult, model: ModelDescription) -> LabelledScan:
-    return LabelledScan(ct, shown.segmentation, model.labels)
+def scan(ct: slicer.vtkMRMLScalarVolumeNode, shown: SceneResult, model: ModelDescription) -> SegmentedScan:
+    return SegmentedScan(ct, shown.segmentation, model.labels)
 
 
 @pytest.fixture
-def saveAndLoad(scene: slicer.vtkMRMLScene, model: ModelDescription, tmp_path: Path) -> Callable[[], LabelledScan]:
+def saveAndLoad(scene: slicer.vtkMRMLScene, model: ModelDescription, tmp_path: Path) -> Callable[[], SegmentedScan]:
     """Write the scene with its .seg.nrrd and .nrrd files, clear it, read it again."""
 
-    def run() -> LabelledScan:
+    def run() -> SegmentedScan:
         folder = tmp_path / "saved"
         folder.mkdir()
         for number in range(scene.GetNumberOfNodesByClass("vtkMRMLStorableNode")):
@@ -182,6 +182,6 @@ def saveAndLoad(scene: slicer.vtkMRMLScene, model: ModelDescription, tmp_path: P
         scene.SetURL(str(folder / "scene.mrml"))
         assert scene.Connect()
         segmentation = scene.GetFirstNode("CT segmentation", "vtkMRMLSegmentationNode")
-        return LabelledScan(scene.GetFirstNode("CT", "vtkMRMLScalarVolumeNode"), segmentation, model.labels)
+        return SegmentedScan(scene.GetFirstNode("CT", "vtkMRMLScalarVolumeNode"), segmentation, model.labels)
 
     return run

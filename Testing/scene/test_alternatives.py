@@ -14,7 +14,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Hypotheses
 from DiffusionSegmentLib.scene.alternatives import (
-    Place,
+    AlternativeTarget,
     SampleMaps,
     hideAlternative,
     keepAlternatives,
@@ -24,10 +24,10 @@ from DiffusionSegmentLib.scene.alternatives import (
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.merge_policy import setLocked
 from DiffusionSegmentLib.scene.result import SceneResult
 from DiffusionSegmentLib.scene.review import ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 
 Scene = slicer.vtkMRMLScene
 LIVER, SPLEEN = 6, 1
@@ -36,14 +36,14 @@ GAP = Box((8, 6, 11), (11, 10, 17))
 
 
 @pytest.fixture
-def alternatives(scan: LabelledScan, hypotheses: Hypotheses) -> SampleMaps:
+def alternatives(scan: SegmentedScan, hypotheses: Hypotheses) -> SampleMaps:
     return keepAlternatives(scan, hypotheses)
 
 
 @pytest.fixture
-def inRegion(scan: LabelledScan, shown: SceneResult) -> Place:
+def inRegion(scan: SegmentedScan, shown: SceneResult) -> AlternativeTarget:
     """The region between liver and spleen."""
-    return Place(region=ReviewList(scan.segmentation).regions[1], regions=shown.regions)
+    return AlternativeTarget(region=ReviewList(scan.segmentation).regions[1], regions=shown.regions)
 
 
 class TestKeeping:
@@ -57,7 +57,7 @@ class TestKeeping:
         ("place", "message"), [(None, "another geometry"), ((10.0, 10.0, 10.0, 1.0), "beyond the scan")]
     )
     def test_samples_that_do_not_lie_in_the_scan_are_refused(
-        self, scan: LabelledScan, samples: np.ndarray, oblique: Volume, tmp_path: Path, place: Any, message: str
+        self, scan: SegmentedScan, samples: np.ndarray, oblique: Volume, tmp_path: Path, place: Any, message: str
     ) -> None:
         matrix = oblique.index_to_lps.copy()
         matrix[:3, 3] = (oblique.index_to_lps @ place)[:3] if place else 0.0
@@ -67,7 +67,7 @@ class TestKeeping:
         assert caught.value.code is ErrorCode.GEOMETRY
 
     def test_samples_of_a_deleted_scan_are_dropped(
-        self, scene: Scene, scan: LabelledScan, hypotheses: Hypotheses
+        self, scene: Scene, scan: SegmentedScan, hypotheses: Hypotheses
     ) -> None:
         scene.RemoveNode(scan.input)
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
@@ -76,7 +76,7 @@ class TestKeeping:
 
 class TestPicking:
     def test_for_a_region_its_voxels_alone_change(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray
+        self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, labels: np.ndarray
     ) -> None:
         box = pickAlternative(scan, alternatives, GROWN, inRegion)
         expected = labels.copy()
@@ -86,9 +86,9 @@ class TestPicking:
         assert GAP.contains(box)
 
     def test_for_an_organ_its_voxels_alone_change(
-        self, scan: LabelledScan, alternatives: SampleMaps, labels: np.ndarray
+        self, scan: SegmentedScan, alternatives: SampleMaps, labels: np.ndarray
     ) -> None:
-        pickAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        pickAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
         now = readLabels(scan).labels
         np.testing.assert_array_equal(now == SPLEEN, labels == SPLEEN)
         grown = np.zeros(labels.shape, bool)
@@ -96,86 +96,91 @@ class TestPicking:
         np.testing.assert_array_equal(now == LIVER, ((labels == LIVER) | grown) & (labels != SPLEEN))
 
     def test_an_organ_that_the_sample_lacks_goes(
-        self, scan: LabelledScan, alternatives: SampleMaps, labels: np.ndarray
+        self, scan: SegmentedScan, alternatives: SampleMaps, labels: np.ndarray
     ) -> None:
-        pickAlternative(scan, alternatives, GONE, Place(organ=LIVER))
+        pickAlternative(scan, alternatives, GONE, AlternativeTarget(organ=LIVER))
         np.testing.assert_array_equal(readLabels(scan).labels, np.where(labels == LIVER, 0, labels))
 
     def test_the_choice_that_is_there_already_changes_nothing(
-        self, scan: LabelledScan, alternatives: SampleMaps
+        self, scan: SegmentedScan, alternatives: SampleMaps
     ) -> None:
-        assert pickAlternative(scan, alternatives, 0, Place(organ=LIVER)) is None
+        assert pickAlternative(scan, alternatives, 0, AlternativeTarget(organ=LIVER)) is None
 
     @pytest.mark.parametrize("locked", ["liver", "spleen"])
     def test_locked_organs_stay(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray, locked: str
+        self,
+        scan: SegmentedScan,
+        alternatives: SampleMaps,
+        inRegion: AlternativeTarget,
+        labels: np.ndarray,
+        locked: str,
     ) -> None:
         setLocked(scan.segmentation, locked, True)
         pickAlternative(scan, alternatives, GROWN, inRegion)
-        pickAlternative(scan, alternatives, GONE, Place(organ=LIVER))
+        pickAlternative(scan, alternatives, GONE, AlternativeTarget(organ=LIVER))
         value = LIVER if locked == "liver" else SPLEEN
         np.testing.assert_array_equal(readLabels(scan).labels == value, labels == value)
 
     def test_a_choice_counts_as_a_correction(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place
+        self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget
     ) -> None:
         pickAlternative(scan, alternatives, GROWN, inRegion)
-        marks = findCorrections(scan).marks
+        marks = findCorrections(scan).scribbles
         assert set(np.unique(marks)) == {0, LIVER + 1}
 
     @pytest.mark.parametrize("number", [-1, 3])
     def test_a_sample_that_does_not_exist_is_refused(
-        self, scan: LabelledScan, alternatives: SampleMaps, number: int
+        self, scan: SegmentedScan, alternatives: SampleMaps, number: int
     ) -> None:
         with pytest.raises(DiffusionSegmentError, match="no alternative"):
-            pickAlternative(scan, alternatives, number, Place(organ=LIVER))
+            pickAlternative(scan, alternatives, number, AlternativeTarget(organ=LIVER))
 
     def test_a_region_without_a_map_is_refused(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place
+        self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget
     ) -> None:
-        with pytest.raises(DiffusionSegmentError, match="not known"):
+        with pytest.raises(DiffusionSegmentError, match="unknown"):
             pickAlternative(scan, alternatives, GROWN, replace(inRegion, regions=None))
 
 
 class TestLooking:
     def test_the_outline_shows_what_picking_would_give_and_changes_nothing(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, labels: np.ndarray, model: Any
+        self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, labels: np.ndarray, model: Any
     ) -> None:
         preview = showAlternative(scan, alternatives, GROWN, inRegion)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
-        drawn = readLabels(LabelledScan(scan.input, preview, model.labels)).labels
+        drawn = readLabels(SegmentedScan(scan.input, preview, model.labels)).labels
         pickAlternative(scan, alternatives, GROWN, inRegion)
         np.testing.assert_array_equal(drawn, readLabels(scan).labels)
         assert preview.GetName() == "Alternative 2 of 3"
         assert not preview.GetDisplayNode().GetVisibility2DFill()
 
-    def test_for_an_organ_it_shows_that_organ_alone(self, scan: LabelledScan, alternatives: SampleMaps) -> None:
-        preview = showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+    def test_for_an_organ_it_shows_that_organ_alone(self, scan: SegmentedScan, alternatives: SampleMaps) -> None:
+        preview = showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
         assert preview.GetSegmentation().GetSegmentIDs() == ("liver",)
 
     def test_flipping_uses_one_node_that_is_never_saved(
-        self, scene: Scene, scan: LabelledScan, alternatives: SampleMaps, saveAndLoad: Any
+        self, scene: Scene, scan: SegmentedScan, alternatives: SampleMaps, saveAndLoad: Any
     ) -> None:
-        first = showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        first = showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
         count = scene.GetNumberOfNodes()
-        assert showAlternative(scan, alternatives, 0, Place(organ=LIVER)) is first
+        assert showAlternative(scan, alternatives, 0, AlternativeTarget(organ=LIVER)) is first
         assert scene.GetNumberOfNodes() == count
         saveAndLoad()
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
     def test_hiding_removes_it_and_its_display(
-        self, scene: Scene, scan: LabelledScan, alternatives: SampleMaps
+        self, scene: Scene, scan: SegmentedScan, alternatives: SampleMaps
     ) -> None:
-        showAlternative(scan, alternatives, GROWN, Place(organ=LIVER))
+        showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
         hideAlternative(scan)
         hideAlternative(scan)
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationDisplayNode") == 1
 
     def test_edits_of_the_reader_are_seen_in_it(
-        self, scan: LabelledScan, alternatives: SampleMaps, inRegion: Place, model: Any
+        self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, model: Any
     ) -> None:
         box = Box((5, 6, 4), (6, 7, 5))
         writeLabels(scan, np.zeros(box.shape, np.uint8), box=box)
         preview = showAlternative(scan, alternatives, GROWN, inRegion)
-        assert readLabels(LabelledScan(scan.input, preview, model.labels)).labels[5, 6, 4] == 0
+        assert readLabels(SegmentedScan(scan.input, preview, model.labels)).labels[5, 6, 4] == 0

@@ -13,12 +13,13 @@ import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.messages import Result
+from DiffusionSegmentBackend.schema.dataclass_json import to_json
 from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from DiffusionSegmentLib.scene.label_map import writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult
 from DiffusionSegmentLib.scene.review import ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 
 ORGANS = [{"name": name} for name in ("liver", "spleen", "pancreas")]
 
@@ -29,7 +30,7 @@ def reviewed(reviewed: Result) -> Result:
     return replace(reviewed, report={**reviewed.report, "organs": ORGANS})
 
 
-def test_labels_are_those_on_the_screen(scan: LabelledScan, shown: SceneResult, labels: np.ndarray) -> None:
+def test_labels_are_those_on_the_screen(scan: SegmentedScan, shown: SceneResult, labels: np.ndarray) -> None:
     painted = np.where(labels == 6, 1, labels).astype(np.uint8)
     writeLabels(scan, painted)
     record = readCaseRecord(scan, shown)
@@ -39,7 +40,7 @@ def test_labels_are_those_on_the_screen(scan: LabelledScan, shown: SceneResult, 
 
 
 def test_the_reports_points_keep_their_place_and_the_files_theirs(
-    scene: slicer.vtkMRMLScene, scan: LabelledScan, shown: SceneResult, oblique: Volume
+    scene: slicer.vtkMRMLScene, scan: SegmentedScan, shown: SceneResult, oblique: Volume
 ) -> None:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     shift = vtk.vtkTransform()
@@ -52,20 +53,22 @@ def test_the_reports_points_keep_their_place_and_the_files_theirs(
     np.testing.assert_allclose(record.scanToLPS, oblique.index_to_lps, atol=1e-6)
 
 
-def test_a_deleted_uncertainty_map_is_told(scene: slicer.vtkMRMLScene, scan: LabelledScan, shown: SceneResult) -> None:
+def test_a_deleted_uncertainty_map_is_reported(
+    scene: slicer.vtkMRMLScene, scan: SegmentedScan, shown: SceneResult
+) -> None:
     scene.RemoveNode(shown.overlays[OverlayKind.UNCERTAINTY])
     with pytest.raises(DiffusionSegmentError, match="uncertainty map is no longer in the scene") as caught:
         readCaseRecord(scan, shown)
     assert caught.value.code is ErrorCode.INPUT_MISSING
 
 
-def test_a_segmentation_of_unknown_origin_has_no_report(scan: LabelledScan, shown: SceneResult) -> None:
+def test_a_segmentation_of_unknown_origin_has_no_report(scan: SegmentedScan, shown: SceneResult) -> None:
     scan.segmentation.RemoveAttribute("DiffusionSegment.report")
-    with pytest.raises(DiffusionSegmentError, match="has no record of the run"):
+    with pytest.raises(DiffusionSegmentError, match="has no report of the run"):
         readCaseRecord(scan, shown)
 
 
-def test_the_review_is_told_as_the_report_reads_it(scan: LabelledScan) -> None:
+def test_the_review_is_reported_as_the_report_reads_it(scan: SegmentedScan) -> None:
     review = ReviewList(scan.segmentation)
     review.select(0)
     review.accept()
@@ -73,7 +76,7 @@ def test_the_review_is_told_as_the_report_reads_it(scan: LabelledScan) -> None:
     review.flag()
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(scan.segmentation.GetSegmentation().GetSegment("liver"), logic.Completed)
-    assert reviewRecord(scan) == {
+    assert to_json(reviewRecord(scan)) == {
         "organs": {"liver": "accepted", "spleen": "flagged"},
         "regions": [
             {"index": 0, "state": "accepted"},
@@ -83,8 +86,8 @@ def test_the_review_is_told_as_the_report_reads_it(scan: LabelledScan) -> None:
     }
 
 
-def test_an_organ_that_nobody_looked_at_is_not_named(scan: LabelledScan) -> None:
-    assert reviewRecord(scan)["organs"] == {}
+def test_an_organ_that_nobody_looked_at_is_not_named(scan: SegmentedScan) -> None:
+    assert reviewRecord(scan).organs == {}
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def test_the_series_is_found_through_slicers_database(
     ("instances", "words"),
     [(None, "CT was not loaded from DICOM"), ("1.1 1.3", "1 of 2 images of CT are no longer in Slicer's DICOM")],
 )
-def test_a_scan_without_its_series_is_told_in_words(
+def test_a_scan_without_its_series_is_reported(
     ct: slicer.vtkMRMLScalarVolumeNode, database: dict[str, str], instances: str | None, words: str
 ) -> None:
     database["1.1"] = "/data/a.dcm"

@@ -18,9 +18,9 @@ from DiffusionSegmentLib.scene.correction_trace import keptCorrections
 from DiffusionSegmentLib.scene.corrections import applyCorrected, findCorrections
 from DiffusionSegmentLib.scene.history import History, StepName, snapshot
 from DiffusionSegmentLib.scene.label_map import readLabels
-from DiffusionSegmentLib.scene.labelled_scan import REPORT_ATTRIBUTE, LabelledScan
 from DiffusionSegmentLib.scene.merge_policy import MergePolicy, setLocked
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import REPORT_ATTRIBUTE, SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 
 from .test_corrections import ANSWER, LIVER, MARKED, SPLEEN, answerOf, paint
@@ -33,7 +33,9 @@ def report(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "organs": [{"name": "liver", "title": "Liver", "value": LIVER, "volume_ml": 1.0}]}
 
 
-def apply(scan: LabelledScan, shown: SceneResult, answerOf: Callable[..., Corrected], edit: Callable[[], None]) -> None:
+def apply(
+    scan: SegmentedScan, shown: SceneResult, answerOf: Callable[..., Corrected], edit: Callable[[], None]
+) -> None:
     """The reader edits, and the model answers with what was drawn and one voxel more of liver."""
     edit()
     sent = findCorrections(scan)
@@ -43,7 +45,7 @@ def apply(scan: LabelledScan, shown: SceneResult, answerOf: Callable[..., Correc
 
 
 def test_an_applied_correction_counts_what_was_drawn_and_what_the_model_added(
-    scan: LabelledScan, shown: SceneResult, labels: np.ndarray, oblique: Volume, answerOf: Callable[..., Corrected]
+    scan: SegmentedScan, shown: SceneResult, labels: np.ndarray, oblique: Volume, answerOf: Callable[..., Corrected]
 ) -> None:
     apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
     now = readLabels(scan).labels
@@ -58,10 +60,10 @@ def test_an_applied_correction_counts_what_was_drawn_and_what_the_model_added(
 
 
 def test_a_chain_of_corrections_is_kept_with_the_scene(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     shown: SceneResult,
     answerOf: Callable[..., Corrected],
-    saveAndLoad: Callable[[], LabelledScan],
+    saveAndLoad: Callable[[], SegmentedScan],
 ) -> None:
     apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
     apply(scan, shown, answerOf, lambda: paint(scan, MARKED, SPLEEN))
@@ -71,7 +73,7 @@ def test_a_chain_of_corrections_is_kept_with_the_scene(
 
 
 def test_undo_takes_the_record_back_and_redo_gives_it_again(
-    scan: LabelledScan, shown: SceneResult, answerOf: Callable[..., Corrected]
+    scan: SegmentedScan, shown: SceneResult, answerOf: Callable[..., Corrected]
 ) -> None:
     history, before = History(), snapshot(scan)
     apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
@@ -82,7 +84,7 @@ def test_undo_takes_the_record_back_and_redo_gives_it_again(
     assert len(keptCorrections(scan.segmentation)) == 1
 
 
-def test_report_and_export_are_told_what_was_drawn_but_not_applied(scan: LabelledScan, shown: SceneResult) -> None:
+def test_report_and_export_are_reported_what_was_drawn_but_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
     assert "corrections" not in readCaseRecord(scan, shown).report
     paint(scan, MARKED, SPLEEN)
     (entry,) = readCaseRecord(scan, shown).report["corrections"]
@@ -93,7 +95,7 @@ def test_report_and_export_are_told_what_was_drawn_but_not_applied(scan: Labelle
 
 def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
     scene: slicer.vtkMRMLScene,
-    scan: LabelledScan,
+    scan: SegmentedScan,
     shown: SceneResult,
     reviewed: Result,
     model: ModelDescription,
@@ -108,7 +110,7 @@ def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
     assert keptCorrections(scan.segmentation) == ()
 
 
-def test_a_damaged_record_is_told(scan: LabelledScan, shown: SceneResult) -> None:
+def test_a_damaged_record_is_reported(scan: SegmentedScan, shown: SceneResult) -> None:
     scan.segmentation.SetAttribute(REPORT_ATTRIBUTE, '{"organs": [{"name": "liver"}], "corrections": [{"time": 3}]}')
     paint(scan, MARKED, SPLEEN)
     with pytest.raises(DiffusionSegmentError, match="are damaged") as caught:

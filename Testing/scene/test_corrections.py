@@ -14,15 +14,16 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected, Result
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.box import Box
+from DiffusionSegmentLib.scene.correction_maps import RESULT_LABELS_ROLE, appliedScribbles
 from DiffusionSegmentLib.scene.corrections import Corrections, applyCorrected, findCorrections
-from DiffusionSegmentLib.scene.delivered import DELIVERED_ROLE, marksInForce
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.merge_policy import setLocked
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from headless.slicer_picture import putVolume
 from slicer.util import arrayFromVolume
@@ -33,7 +34,7 @@ ANSWER = Box((2, 4, 2), (14, 18, 20))
 MARKED = Box((6, 14, 4), (10, 16, 8))
 
 
-def paint(scan: LabelledScan, box: Box, value: int) -> None:
+def paint(scan: SegmentedScan, box: Box, value: int) -> None:
     writeLabels(scan, np.full(box.shape, value, np.uint8), box=box)
 
 
@@ -57,38 +58,38 @@ def answerOf(tmp_path: Path, oblique: Volume, report: dict[str, Any]) -> Callabl
 
 
 class TestFinding:
-    def test_painted_and_erased_voxels_are_marks_of_their_label(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_painted_and_erased_voxels_are_marks_of_their_label(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
         paint(scan, Box((8, 6, 16), (9, 8, 18)), 0)
-        found = findCorrections(scan)
+        matches = findCorrections(scan)
         expected = np.zeros(labels.shape, np.uint8)
         expected[:2, :2, :2] = LIVER + 1
         expected[8, 6:8, 16:18] = 1
-        np.testing.assert_array_equal(found.marks, expected)
-        assert found.count == 12
-        np.testing.assert_array_equal(found.labels, readLabels(scan).labels)
+        np.testing.assert_array_equal(matches.scribbles, expected)
+        assert matches.count == 12
+        np.testing.assert_array_equal(matches.labels, readLabels(scan).labels)
 
-    def test_a_deleted_segment_counts_as_erased(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_a_deleted_segment_counts_as_erased(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().RemoveSegment("liver")
-        np.testing.assert_array_equal(findCorrections(scan).marks == 1, labels == LIVER)
+        np.testing.assert_array_equal(findCorrections(scan).scribbles == 1, labels == LIVER)
 
-    def test_locked_organs_are_named(self, scan: LabelledScan) -> None:
+    def test_locked_organs_are_named(self, scan: SegmentedScan) -> None:
         paint(scan, Box((0, 0, 0), (1, 1, 1)), LIVER)
         setLocked(scan.segmentation, "spleen", True)
         assert findCorrections(scan).locked == (SPLEEN,)
 
     def test_edits_are_found_after_save_and_load(
-        self, scan: LabelledScan, saveAndLoad: Callable[[], LabelledScan]
+        self, scan: SegmentedScan, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
-        before = findCorrections(scan).marks
+        before = findCorrections(scan).scribbles
         loaded = saveAndLoad()
-        np.testing.assert_array_equal(findCorrections(loaded).marks, before)
+        np.testing.assert_array_equal(findCorrections(loaded).scribbles, before)
 
     def test_the_copy_is_hidden_and_leaves_with_its_segmentation(
-        self, scene: Scene, scan: LabelledScan, reviewed: Any, model: ModelDescription
+        self, scene: Scene, scan: SegmentedScan, reviewed: Any, model: ModelDescription
     ) -> None:
-        copy = scan.segmentation.GetNodeReference(DELIVERED_ROLE)
+        copy = scan.segmentation.GetNodeReference(RESULT_LABELS_ROLE)
         assert copy.GetHideFromEditors()
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
         assert hierarchy is None or not hierarchy.GetItemByDataNode(copy)
@@ -96,12 +97,12 @@ class TestFinding:
         putResult(scene, reviewed, scan.input, model)
         assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
 
-    def test_no_edit_is_told(self, scan: LabelledScan) -> None:
+    def test_no_edit_is_reported(self, scan: SegmentedScan) -> None:
         with pytest.raises(DiffusionSegmentError, match="no corrections") as caught:
             findCorrections(scan)
         assert caught.value.hint
 
-    def test_two_organs_on_one_voxel_are_refused_and_kept(self, scan: LabelledScan) -> None:
+    def test_two_organs_on_one_voxel_are_refused_and_kept(self, scan: SegmentedScan) -> None:
         segmentation = scan.segmentation.GetSegmentation()
         segmentation.SeparateSegmentLabelmap("liver")
         both = segmentation.GetSegment("liver").GetRepresentation("Binary labelmap")
@@ -112,7 +113,7 @@ class TestFinding:
         assert caught.value.code is ErrorCode.INPUT_VALUES
         assert (readLabels(scan).labels > 0).all()
 
-    def test_drawing_outside_the_scan_is_refused(self, scan: LabelledScan) -> None:
+    def test_drawing_outside_the_scan_is_refused(self, scan: SegmentedScan) -> None:
         image = scan.segmentation.GetSegmentation().GetSegment("liver").GetRepresentation("Binary labelmap")
         first, last, *rest = image.GetExtent()
         image.SetExtent(first + 20, last + 20, *rest)
@@ -120,21 +121,21 @@ class TestFinding:
             findCorrections(scan)
 
     def test_another_volume_of_the_same_grid_size_is_refused(
-        self, scene: Scene, scan: LabelledScan, model: ModelDescription
+        self, scene: Scene, scan: SegmentedScan, model: ModelDescription
     ) -> None:
         other = putVolume(scene, Volume(np.zeros((20, 24, 28), np.int16), np.eye(4)), "Other")
         with pytest.raises(DiffusionSegmentError, match="from another volume"):
-            findCorrections(LabelledScan(other, scan.segmentation, model.labels))
+            findCorrections(SegmentedScan(other, scan.segmentation, model.labels))
 
     def test_a_segmentation_from_elsewhere_is_refused(
-        self, scene: Scene, scan: LabelledScan, model: ModelDescription
+        self, scene: Scene, scan: SegmentedScan, model: ModelDescription
     ) -> None:
         own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
-        with pytest.raises(DiffusionSegmentError, match="not known"):
-            findCorrections(LabelledScan(scan.input, own, model.labels))
+        with pytest.raises(DiffusionSegmentError, match="unknown"):
+            findCorrections(SegmentedScan(scan.input, own, model.labels))
 
     @pytest.mark.parametrize("gone", ["input", "segmentation"])
-    def test_a_deleted_node_is_told(self, scene: Scene, scan: LabelledScan, gone: str) -> None:
+    def test_a_deleted_node_is_reported(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
         scene.RemoveNode(getattr(scan, gone))
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
             findCorrections(scan)
@@ -142,12 +143,12 @@ class TestFinding:
 
 class TestApplying:
     @pytest.fixture
-    def sent(self, scan: LabelledScan) -> Corrections:
+    def sent(self, scan: SegmentedScan) -> Corrections:
         paint(scan, MARKED, LIVER)
         return findCorrections(scan)
 
     def test_the_answer_replaces_its_box_alone(
-        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+        self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         arriving = np.full(ANSWER.shape, SPLEEN, np.uint8)
         applied = applyCorrected(scan, answerOf(arriving), sent, shown)
@@ -158,7 +159,7 @@ class TestApplying:
         assert applied.keptVoxels == 0
 
     def test_uncertainty_report_and_regions_follow(
-        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+        self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         ReviewList(scan.segmentation).flag(1)
         before = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
@@ -175,7 +176,7 @@ class TestApplying:
         assert (applied.result.regions.unpack() == 2).all()
 
     def test_applied_corrections_are_no_corrections_any_more(
-        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+        self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
         with pytest.raises(DiffusionSegmentError, match="no corrections"):
@@ -183,25 +184,25 @@ class TestApplying:
 
     def test_marks_stay_in_force_until_the_reader_thinks_otherwise(
         self,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         shown: SceneResult,
         sent: Corrections,
         answerOf: Callable[..., Corrected],
-        saveAndLoad: Callable[[], LabelledScan],
+        saveAndLoad: Callable[[], SegmentedScan],
     ) -> None:
         applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
         changed = Box((6, 14, 4), (7, 15, 5))
         paint(scan, changed, SPLEEN)
-        expected = np.zeros_like(sent.marks)
+        expected = np.zeros_like(sent.scribbles)
         expected[MARKED.slices] = LIVER + 1
         expected[changed.slices] = SPLEEN + 1
-        found = findCorrections(saveAndLoad())
-        np.testing.assert_array_equal(found.marks, expected)
-        assert found.count == 1
+        matches = findCorrections(saveAndLoad())
+        np.testing.assert_array_equal(matches.scribbles, expected)
+        assert matches.count == 1
 
     def test_a_new_result_forgets_the_marks(
         self,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         shown: SceneResult,
         sent: Corrections,
         answerOf: Callable[..., Corrected],
@@ -210,10 +211,10 @@ class TestApplying:
     ) -> None:
         applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
         putResult(scan.scene, reviewed, scan.input, model, previous=shown)
-        assert not marksInForce(scan).any()
+        assert not appliedScribbles(scan).any()
 
     def test_edits_during_the_run_win_and_are_found_next_time(
-        self, scan: LabelledScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
+        self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         inside, outside = Box((3, 5, 3), (5, 6, 6)), Box((17, 20, 20), (19, 22, 22))
         paint(scan, inside, LIVER)
@@ -223,14 +224,14 @@ class TestApplying:
         assert (now[inside.slices] == LIVER).all()
         assert (now[outside.slices] == LIVER).all()
         assert applied.keptVoxels == 6
-        marks = findCorrections(scan).marks
-        expected = sent.marks.copy()
+        marks = findCorrections(scan).scribbles
+        expected = sent.scribbles.copy()
         expected[inside.slices] = expected[outside.slices] = LIVER + 1
         np.testing.assert_array_equal(marks, expected)
 
     def test_locked_organs_neither_shrink_nor_grow(
         self,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         shown: SceneResult,
         sent: Corrections,
         labels: np.ndarray,
@@ -245,7 +246,7 @@ class TestApplying:
     def test_an_answer_that_does_not_fit_changes_nothing(
         self,
         scene: Scene,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         shown: SceneResult,
         sent: Corrections,
         answerOf: Callable[..., Corrected],
@@ -269,7 +270,7 @@ class TestApplying:
     def test_a_deleted_overlay_is_no_hindrance(
         self,
         scene: Scene,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         shown: SceneResult,
         sent: Corrections,
         answerOf: Callable[..., Corrected],

@@ -9,34 +9,35 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol.messages import Hypotheses
-from DiffusionSegmentLib.scene.alternatives import Place, keepAlternatives, pickAlternative
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
 from DiffusionSegmentLib.scene.box import Box
+from DiffusionSegmentLib.scene.correction_maps import appliedScribbles, storeResultLabels, storeScribbles
 from DiffusionSegmentLib.scene.corrections import findCorrections
-from DiffusionSegmentLib.scene.delivered import keepDelivered, keepMarks, marksInForce
 from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot, snapshot
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.layers import layersOf
 from DiffusionSegmentLib.scene.overlay import OverlayKind
 from DiffusionSegmentLib.scene.result import SceneResult
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from slicer.util import arrayFromVolume
 
 LIVER, SPLEEN = 6, 1
 BOX = Box((6, 7, 5), (12, 12, 20))
 
 
-def paint(scan: LabelledScan, box: Box, value: int) -> None:
+def paint(scan: SegmentedScan, box: Box, value: int) -> None:
     writeLabels(scan, np.full(box.shape, value, np.uint8), box=box)
 
 
-def correct(history: History, scan: LabelledScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
+def correct(history: History, scan: SegmentedScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
     """What applying corrections does to the nodes: labels, delivered copy, uncertainty, report."""
     doubt = shown.overlays[OverlayKind.UNCERTAINTY]
     before = snapshot(scan).withMaps([doubt], BOX)
     paint(scan, BOX, SPLEEN)
-    keepDelivered(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
-    keepMarks(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
+    storeResultLabels(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
+    storeScribbles(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
     arrayFromVolume(doubt)[BOX.slices] = 0.125
     ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
@@ -48,7 +49,7 @@ def history() -> History:
     return History()
 
 
-def test_steps_are_told_by_name(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+def test_steps_are_reported_by_name(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     assert history.undoText is history.redoText is None
     correct(history, scan, shown, report)
     assert history.undoText == "Undo Apply corrections"
@@ -58,7 +59,7 @@ def test_steps_are_told_by_name(history: History, scan: LabelledScan, shown: Sce
 
 
 def test_undo_brings_back_everything_that_the_step_changed(
-    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+    history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     doubt = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
     before = correct(history, scan, shown, report)
@@ -66,24 +67,24 @@ def test_undo_brings_back_everything_that_the_step_changed(
     np.testing.assert_array_equal(readLabels(scan).labels, before)
     np.testing.assert_array_equal(arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]), doubt)
     assert len(ReviewList(scan.segmentation).regions) == 3
-    assert not marksInForce(scan).any()
+    assert not appliedScribbles(scan).any()
     with pytest.raises(DiffusionSegmentError, match="no corrections"):
         findCorrections(scan)
 
 
-def test_redo_does_it_again(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+def test_redo_does_it_again(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     correct(history, scan, shown, report)
     after = readLabels(scan).labels
     history.undo(scan)
     assert history.redo(scan) is StepName.APPLY_CORRECTIONS
     np.testing.assert_array_equal(readLabels(scan).labels, after)
     assert len(ReviewList(scan.segmentation).regions) == 2
-    assert (marksInForce(scan)[BOX.slices] == SPLEEN + 1).all()
+    assert (appliedScribbles(scan)[BOX.slices] == SPLEEN + 1).all()
     assert (arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])[BOX.slices] == 0.125).all()
 
 
 def test_edits_since_the_step_stay_inside_and_outside_its_box(
-    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+    history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     before = correct(history, scan, shown, report)
     inside, outside = Box((7, 8, 6), (8, 9, 9)), Box((16, 16, 20), (18, 18, 22))
@@ -100,7 +101,7 @@ def test_edits_since_the_step_stay_inside_and_outside_its_box(
 
 
 def test_what_was_said_of_a_region_since_stays(
-    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+    history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     ReviewList(scan.segmentation).accept(0)
     correct(history, scan, shown, report)
@@ -110,7 +111,7 @@ def test_what_was_said_of_a_region_since_stays(
     assert states == [RegionState.ACCEPTED, RegionState.OPEN, RegionState.FLAGGED]
 
 
-def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, scan: LabelledScan) -> None:
+def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, scan: SegmentedScan) -> None:
     history.record(StepName.SEGMENT, scan, emptySnapshot(scan))
     ReviewList(scan.segmentation).accept(2)
     history.undo(scan)
@@ -118,7 +119,9 @@ def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, s
     assert ReviewList(scan.segmentation).regions[2].state is RegionState.ACCEPTED
 
 
-def test_the_organs_status_goes_back_too(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+def test_the_organs_status_goes_back_too(
+    history: History, scan: SegmentedScan, shown: SceneResult, report: Any
+) -> None:
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     liver = scan.segmentation.GetSegmentation().GetSegment("liver")
     before = snapshot(scan)
@@ -132,7 +135,7 @@ def test_the_organs_status_goes_back_too(history: History, scan: LabelledScan, s
     assert logic.GetSegmentStatus(liver) == logic.NotStarted
 
 
-def test_the_first_segmentation_can_be_undone(history: History, scan: LabelledScan, labels: np.ndarray) -> None:
+def test_the_first_segmentation_can_be_undone(history: History, scan: SegmentedScan, labels: np.ndarray) -> None:
     history.record(StepName.SEGMENT, scan, emptySnapshot(scan))
     assert history.undo(scan) is StepName.SEGMENT
     assert not readLabels(scan).labels.any()
@@ -143,16 +146,16 @@ def test_the_first_segmentation_can_be_undone(history: History, scan: LabelledSc
 
 
 def test_picking_can_be_undone(
-    history: History, scan: LabelledScan, hypotheses: Hypotheses, labels: np.ndarray
+    history: History, scan: SegmentedScan, hypotheses: Hypotheses, labels: np.ndarray
 ) -> None:
     before = snapshot(scan)
-    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, Place(organ=LIVER))
+    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, AlternativeTarget(organ=LIVER))
     history.record(StepName.PICK_ALTERNATIVE, scan, before)
     history.undo(scan)
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
 
-def test_many_levels_go_back_in_turn(history: History, scan: LabelledScan) -> None:
+def test_many_levels_go_back_in_turn(history: History, scan: SegmentedScan) -> None:
     states = [readLabels(scan).labels]
     for n in range(12):
         before = snapshot(scan)
@@ -169,27 +172,27 @@ def test_many_levels_go_back_in_turn(history: History, scan: LabelledScan) -> No
     assert history.redo(scan) is None
 
 
-def test_the_oldest_step_is_forgotten_beyond_the_levels(scan: LabelledScan) -> None:
+def test_the_oldest_step_is_forgotten_beyond_the_levels(scan: SegmentedScan) -> None:
     history = History(levels=3)
     for _ in range(5):
         history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
     assert [history.undo(scan) for _ in range(4)][-2:] == [StepName.SIMILAR_REGION, None]
 
 
-def test_a_new_step_ends_what_could_be_redone(history: History, scan: LabelledScan) -> None:
+def test_a_new_step_ends_what_could_be_redone(history: History, scan: SegmentedScan) -> None:
     history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
     history.undo(scan)
     history.record(StepName.PICK_ALTERNATIVE, scan, snapshot(scan))
     assert history.redoText is None
 
 
-def test_a_step_is_small(history: History, scan: LabelledScan, shown: SceneResult, report: Any) -> None:
+def test_a_step_is_small(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     correct(history, scan, shown, report)
     assert 0 < history.bytes < 4000
 
 
 def test_undo_with_a_deleted_volume_is_refused_and_can_be_tried_again(
-    history: History, scan: LabelledScan, shown: SceneResult, report: Any
+    history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     before = correct(history, scan, shown, report)
     scene = scan.scene
@@ -202,7 +205,7 @@ def test_undo_with_a_deleted_volume_is_refused_and_can_be_tried_again(
     np.testing.assert_array_equal(readLabels(scan).labels, before)
 
 
-def test_undo_reaches_the_last_slices_of_a_scan(history: History, scan: LabelledScan) -> None:
+def test_undo_reaches_the_last_slices_of_a_scan(history: History, scan: SegmentedScan) -> None:
     before = snapshot(scan)
     paint(scan, Box((17, 3, 4), (19, 6, 9)), SPLEEN)
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
@@ -211,7 +214,7 @@ def test_undo_reaches_the_last_slices_of_a_scan(history: History, scan: Labelled
     np.testing.assert_array_equal(readLabels(scan).labels, before.labels)
 
 
-def test_labels_are_the_models_whatever_values_the_node_keeps_them_in(scan: LabelledScan) -> None:
+def test_labels_are_the_models_whatever_values_the_node_keeps_them_in(scan: SegmentedScan) -> None:
     (layer,) = layersOf(scan)
     expected = readLabels(scan).labels.copy()
     np.testing.assert_array_equal(readLabels(scan, shared=True).labels, expected)

@@ -12,10 +12,10 @@ import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentLib.scene.box import Box, boxAround, boxOfGrid
-from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.label_map import readLabels, userSegmentMask, writeLabels
 from DiffusionSegmentLib.scene.layers import BINARY
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from headless.slicer_picture import putVolume
 from slicer.util import arrayFromVolume
@@ -26,17 +26,19 @@ LIVER, SPLEEN, STOMACH = 6, 1, 7
 
 
 @pytest.fixture
-def scan(scene: Scene, ct: slicer.vtkMRMLScalarVolumeNode, labels: np.ndarray, model: ModelDescription) -> LabelledScan:
-    return LabelledScan(ct, putSegmentation(scene, labels, model.labels, ct, "Organs"), model.labels)
+def scan(
+    scene: Scene, ct: slicer.vtkMRMLScalarVolumeNode, labels: np.ndarray, model: ModelDescription
+) -> SegmentedScan:
+    return SegmentedScan(ct, putSegmentation(scene, labels, model.labels, ct, "Organs"), model.labels)
 
 
-def drawUser(scan: LabelledScan, mask: np.ndarray, name: str = "tumour") -> None:
+def drawUser(scan: SegmentedScan, mask: np.ndarray, name: str = "tumour") -> None:
     """A segment of the reader's, drawn as Segment Editor does: into the shared layer where nothing is in the way."""
     scan.segmentation.GetSegmentation().AddEmptySegment(name, name)
     drawAs(scan, name, mask)
 
 
-def drawAs(scan: LabelledScan, name: str, mask: np.ndarray, *, start: tuple[int, int, int] = (0, 0, 0)) -> None:
+def drawAs(scan: SegmentedScan, name: str, mask: np.ndarray, *, start: tuple[int, int, int] = (0, 0, 0)) -> None:
     """Set one segment by Slicer's own logic; overlaps with others are allowed and make layers."""
     image = slicer.vtkOrientedImageData()
     matrix = vtk.vtkMatrix4x4()
@@ -50,7 +52,7 @@ def drawAs(scan: LabelledScan, name: str, mask: np.ndarray, *, start: tuple[int,
     assert logic.SetBinaryLabelmapToSegment(image, scan.segmentation, name, logic.MODE_REPLACE)
 
 
-def userVoxels(scan: LabelledScan, name: str = "tumour") -> np.ndarray:
+def userVoxels(scan: SegmentedScan, name: str = "tumour") -> np.ndarray:
     labelmap = scan.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     names = vtk.vtkStringArray()
     names.InsertNextValue(name)
@@ -60,22 +62,22 @@ def userVoxels(scan: LabelledScan, name: str = "tumour") -> np.ndarray:
 
 
 class TestReading:
-    def test_what_was_put_is_read(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_what_was_put_is_read(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_a_box_gives_its_part(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_a_box_gives_its_part(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((6, 3, 2), (10, 20, 18))
         np.testing.assert_array_equal(readLabels(scan, box=box).labels, labels[box.slices])
 
-    def test_segments_of_the_reader_are_not_read(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_segments_of_the_reader_are_not_read(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         mask = np.zeros(labels.shape, bool)
         mask[0:3, 0:3, 0:3] = True
         drawUser(scan, mask)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
-        np.testing.assert_array_equal(occupiedByOthers(scan), mask)
+        np.testing.assert_array_equal(userSegmentMask(scan), mask)
 
     def test_separate_cropped_and_hidden_layers_make_no_difference(
-        self, scan: LabelledScan, labels: np.ndarray
+        self, scan: SegmentedScan, labels: np.ndarray
     ) -> None:
         segmentation = scan.segmentation.GetSegmentation()
         segmentation.SeparateSegmentLabelmap("liver")
@@ -87,31 +89,31 @@ class TestReading:
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
     def test_the_layers_values_need_not_be_the_models(
-        self, scan: LabelledScan, labels: np.ndarray, saveAndLoad: Callable[[], LabelledScan]
+        self, scan: SegmentedScan, labels: np.ndarray, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         scan.segmentation.SetName("CT segmentation")
         scan.segmentation.GetSegmentation().CollapseBinaryLabelmaps(True)
         loaded = saveAndLoad()
         np.testing.assert_array_equal(readLabels(loaded).labels, labels)
 
-    def test_overlaps_and_voxels_outside_are_counted(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_overlaps_and_voxels_outside_are_counted(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         drawAs(scan, "spleen", (labels == SPLEEN) | (labels == LIVER))
         assert readLabels(scan).overlapping == np.count_nonzero(labels == LIVER)
         drawAs(scan, "spleen", np.ones((3, 2, 2), bool), start=(18, 0, 0))
         assert readLabels(scan).outside == 4
 
-    def test_an_empty_segmentation_is_background(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_an_empty_segmentation_is_background(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().RemoveAllSegments()
         assert not readLabels(scan).labels.any()
 
-    def test_another_grid_is_refused(self, scene: Scene, scan: LabelledScan, model: ModelDescription) -> None:
+    def test_another_grid_is_refused(self, scene: Scene, scan: SegmentedScan, model: ModelDescription) -> None:
         finer = np.diag([-0.5, -0.5, 2.0, 1.0])
         other = putVolume(scene, Volume(np.zeros((20, 24, 28), np.int16), finer), "Other")
         with pytest.raises(DiffusionSegmentError, match="another geometry") as caught:
-            readLabels(LabelledScan(other, scan.segmentation, model.labels))
+            readLabels(SegmentedScan(other, scan.segmentation, model.labels))
         assert caught.value.code is ErrorCode.GEOMETRY
 
-    def test_a_segmentation_that_was_moved_is_refused(self, scene: Scene, scan: LabelledScan) -> None:
+    def test_a_segmentation_that_was_moved_is_refused(self, scene: Scene, scan: SegmentedScan) -> None:
         shift = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         matrix = vtk.vtkMatrix4x4()
         matrix.SetElement(0, 3, 5.0)
@@ -120,7 +122,7 @@ class TestReading:
         with pytest.raises(DiffusionSegmentError, match="different transforms"):
             readLabels(scan)
 
-    def test_surfaces_as_source_are_refused(self, scan: LabelledScan) -> None:
+    def test_surfaces_as_source_are_refused(self, scan: SegmentedScan) -> None:
         showSurfaces(scan.segmentation)
         name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
         scan.segmentation.GetSegmentation().SetSourceRepresentationName(name)
@@ -128,7 +130,7 @@ class TestReading:
             readLabels(scan)
 
     @pytest.mark.parametrize("gone", ["input", "segmentation"])
-    def test_a_deleted_node_is_told(self, scene: Scene, scan: LabelledScan, gone: str) -> None:
+    def test_a_deleted_node_is_reported(self, scene: Scene, scan: SegmentedScan, gone: str) -> None:
         scene.RemoveNode(getattr(scan, gone))
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene") as caught:
             readLabels(scan)
@@ -136,29 +138,29 @@ class TestReading:
 
 
 class TestWriting:
-    def test_only_the_box_changes(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_only_the_box_changes(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((6, 7, 5), (9, 12, 20))
         writeLabels(scan, np.full(box.shape, SPLEEN, np.uint8), box=box)
         expected = labels.copy()
         expected[box.slices] = SPLEEN
         np.testing.assert_array_equal(readLabels(scan).labels, expected)
 
-    def test_the_node_tells_of_it_once(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_the_node_tells_of_it_once(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().SeparateSegmentLabelmap("liver")
-        told: list[str] = []
+        reported: list[str] = []
         event = slicer.vtkSegmentation.SourceRepresentationModified
-        scan.segmentation.AddObserver(event, lambda *_: told.append("changed"))
+        scan.segmentation.AddObserver(event, lambda *_: reported.append("changed"))
         box = Box((4, 5, 3), (17, 15, 25))
         writeLabels(scan, np.zeros(box.shape, np.uint8), box=box)
-        assert told == ["changed"]
+        assert reported == ["changed"]
 
-    def test_nothing_is_told_of_equal_labels(self, scan: LabelledScan, labels: np.ndarray) -> None:
-        told: list[str] = []
-        scan.segmentation.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: told.append("changed"))
+    def test_nothing_is_reported_of_equal_labels(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+        reported: list[str] = []
+        scan.segmentation.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: reported.append("changed"))
         writeLabels(scan, labels)
-        assert told == []
+        assert reported == []
 
-    def test_organs_that_appear_get_the_models_terminology(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_organs_that_appear_get_the_models_terminology(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((0, 0, 0), (3, 3, 3))
         writeLabels(scan, np.full(box.shape, STOMACH, np.uint8), box=box)
         stomach = scan.segmentation.GetSegmentation().GetSegment("stomach")
@@ -168,13 +170,13 @@ class TestWriting:
         assert "Stomach" in str(value)
         assert np.count_nonzero(readLabels(scan).labels == STOMACH) == 27
 
-    def test_organs_that_vanish_stay_as_empty_segments(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_organs_that_vanish_stay_as_empty_segments(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         writeLabels(scan, np.where(labels == LIVER, 0, labels).astype(np.uint8))
         assert scan.segmentation.GetSegmentation().GetSegment("liver") is not None
         assert not (readLabels(scan).labels == LIVER).any()
 
     def test_a_segment_of_the_reader_in_the_same_layer_keeps_its_voxels(
-        self, scan: LabelledScan, labels: np.ndarray
+        self, scan: SegmentedScan, labels: np.ndarray
     ) -> None:
         mask = np.zeros(labels.shape, bool)
         mask[13:18, 1:5, 1:5] = True
@@ -184,7 +186,7 @@ class TestWriting:
         np.testing.assert_array_equal(userVoxels(scan), mask)
         assert (readLabels(scan).labels[box.slices] == LIVER).all()
 
-    def test_clearing_around_it_keeps_it_too(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_clearing_around_it_keeps_it_too(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         mask = np.zeros(labels.shape, bool)
         mask[4:14, 2:4, 2:20] = True
         drawUser(scan, mask)
@@ -192,18 +194,18 @@ class TestWriting:
         np.testing.assert_array_equal(userVoxels(scan), mask)
         assert not readLabels(scan).labels.any()
 
-    def test_a_cropped_layer_grows_as_needed(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_a_cropped_layer_grows_as_needed(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().SeparateSegmentLabelmap("liver")
         drawAs(scan, "liver", np.ones((2, 2, 2), bool), start=(5, 6, 4))
         writeLabels(scan, labels)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_it_fills_a_segmentation_without_segments(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_it_fills_a_segmentation_without_segments(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().RemoveAllSegments()
         writeLabels(scan, labels)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_surfaces_follow(self, scan: LabelledScan, labels: np.ndarray) -> None:
+    def test_surfaces_follow(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         showSurfaces(scan.segmentation)
         before = scan.segmentation.GetClosedSurfaceInternalRepresentation("liver").GetBounds()
         box = Box((12, 6, 4), (18, 14, 12))
@@ -212,7 +214,7 @@ class TestWriting:
         assert after[5] > before[5] + 5
 
     @pytest.mark.parametrize("box", [Box((0, 0, 0), (3, 3, 4)), Box((18, 0, 0), (21, 3, 3))])
-    def test_labels_that_do_not_fit_the_box_are_refused(self, scan: LabelledScan, box: Box) -> None:
+    def test_labels_that_do_not_fit_the_box_are_refused(self, scan: SegmentedScan, box: Box) -> None:
         with pytest.raises(ValueError, match="fit"):
             writeLabels(scan, np.zeros((3, 3, 3), np.uint8), box=box)
 
@@ -225,7 +227,7 @@ class TestWriting:
         ct = putVolume(scene, Volume(np.zeros(shape, np.int16), geometry), "CT")
         labels = np.zeros(shape, np.uint8)
         labels[100:200, 100:300, 100:300] = LIVER
-        scan = LabelledScan(ct, putSegmentation(scene, labels, model.labels, ct, "Organs"), model.labels)
+        scan = SegmentedScan(ct, putSegmentation(scene, labels, model.labels, ct, "Organs"), model.labels)
         box = Box((120, 150, 150), (216, 246, 246))
         seconds = []
         for value in (SPLEEN, LIVER, 0, SPLEEN):

@@ -14,10 +14,10 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, write_buffer
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.corrections import findCorrections
-from DiffusionSegmentLib.scene.label_map import occupiedByOthers, readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
+from DiffusionSegmentLib.scene.label_map import readLabels, userSegmentMask, writeLabels
 from DiffusionSegmentLib.scene.merge_policy import MergePolicy, isLocked, lockedValues, merged, setLocked
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from DiffusionSegmentLib.scene.volumes import toMatrix
 from vtk.util.numpy_support import vtk_to_numpy
@@ -58,17 +58,17 @@ class TestLabels:
 
 
 class TestLock:
-    def test_it_is_set_lifted_and_saved(self, scan: LabelledScan, saveAndLoad: Callable[[], LabelledScan]) -> None:
+    def test_it_is_set_lifted_and_saved(self, scan: SegmentedScan, saveAndLoad: Callable[[], SegmentedScan]) -> None:
         setLocked(scan.segmentation, "liver", True)
         setLocked(scan.segmentation, "spleen", True)
         setLocked(scan.segmentation, "spleen", False)
         assert lockedValues(saveAndLoad()) == (LIVER,)
 
-    def test_a_missing_segment_cannot_be_locked(self, scan: LabelledScan) -> None:
+    def test_a_missing_segment_cannot_be_locked(self, scan: SegmentedScan) -> None:
         setLocked(scan.segmentation, "stomach", True)
         assert not isLocked(scan.segmentation, "stomach")
 
-    def test_a_completed_organ_is_not_locked(self, scan: LabelledScan) -> None:
+    def test_a_completed_organ_is_not_locked(self, scan: SegmentedScan) -> None:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         logic.SetSegmentStatus(scan.segmentation.GetSegmentation().GetSegment("liver"), logic.Completed)
         assert lockedValues(scan) == ()
@@ -83,7 +83,7 @@ def second(reviewed: Any, labels: np.ndarray, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def tumour(scan: LabelledScan) -> np.ndarray:
+def tumour(scan: SegmentedScan) -> np.ndarray:
     """A segment of the reader's in the shared layer."""
     segmentation = scan.segmentation.GetSegmentation()
     segmentation.AddEmptySegment("tumour", "Tumour")
@@ -98,11 +98,11 @@ def tumour(scan: LabelledScan) -> np.ndarray:
 
 class TestArrival:
     @staticmethod
-    def arrive(scan: LabelledScan, second: Any, shown: SceneResult, policy: MergePolicy, model: Any) -> SceneResult:
+    def arrive(scan: SegmentedScan, second: Any, shown: SceneResult, policy: MergePolicy, model: Any) -> SceneResult:
         return putResult(scan.scene, second, scan.input, model, previous=shown, policy=policy)
 
     def test_a_new_segmentation_leaves_the_old_one_alone(
-        self, scan: LabelledScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription
+        self, scan: SegmentedScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription
     ) -> None:
         put = self.arrive(scan, second, shown, MergePolicy.NEW, model)
         assert put.segmentation is not shown.segmentation
@@ -110,17 +110,17 @@ class TestArrival:
         assert not set(put.overlays.values()) & set(shown.overlays.values())
 
     def test_replacing_keeps_the_readers_own_segments(
-        self, scan: LabelledScan, second: Any, shown: SceneResult, tumour: np.ndarray, model: ModelDescription
+        self, scan: SegmentedScan, second: Any, shown: SceneResult, tumour: np.ndarray, model: ModelDescription
     ) -> None:
         self.arrive(scan, second, shown, MergePolicy.REPLACE, model)
         now = readLabels(scan).labels
         assert (now[:10] == SPLEEN).all()
         assert not now[10:].any()
-        np.testing.assert_array_equal(occupiedByOthers(scan), tumour)
+        np.testing.assert_array_equal(userSegmentMask(scan), tumour)
 
     def test_filling_keeps_every_voxel_that_is_drawn(
         self,
-        scan: LabelledScan,
+        scan: SegmentedScan,
         second: Any,
         shown: SceneResult,
         labels: np.ndarray,
@@ -131,10 +131,10 @@ class TestArrival:
         expected = labels.copy()
         expected[:10][(labels[:10] == 0) & ~tumour[:10]] = SPLEEN
         np.testing.assert_array_equal(readLabels(scan).labels, expected)
-        np.testing.assert_array_equal(occupiedByOthers(scan), tumour)
+        np.testing.assert_array_equal(userSegmentMask(scan), tumour)
 
     def test_locked_organs_stay(
-        self, scan: LabelledScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription
+        self, scan: SegmentedScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription
     ) -> None:
         setLocked(scan.segmentation, "liver", True)
         put = self.arrive(scan, second, shown, MergePolicy.RESPECT_LOCKED, model)
@@ -146,15 +146,15 @@ class TestArrival:
 
     @pytest.mark.parametrize("policy", list(MergePolicy))
     def test_what_stands_afterwards_is_no_correction(
-        self, scan: LabelledScan, second: Any, shown: SceneResult, policy: MergePolicy, model: ModelDescription
+        self, scan: SegmentedScan, second: Any, shown: SceneResult, policy: MergePolicy, model: ModelDescription
     ) -> None:
         writeLabels(scan, np.full((1, 2, 3), LIVER, np.uint8), box=Box((19, 0, 0), (20, 2, 3)))
         put = self.arrive(scan, second, shown, policy, model)
         with pytest.raises(DiffusionSegmentError, match="no corrections"):
-            findCorrections(LabelledScan(scan.input, put.segmentation, model.labels))
+            findCorrections(SegmentedScan(scan.input, put.segmentation, model.labels))
 
     def test_merging_with_a_segmentation_on_another_grid_is_refused(
-        self, scene: Scene, scan: LabelledScan, second: Any, shown: SceneResult, model: ModelDescription
+        self, scene: Scene, scan: SegmentedScan, second: Any, shown: SceneResult, model: ModelDescription
     ) -> None:
         shift = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         matrix = np.eye(4)

@@ -13,10 +13,10 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Preview
 from DiffusionSegmentLib.scene.label_map import readLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.overlay import STYLES, OverlayKind, showOverlay
 from DiffusionSegmentLib.scene.preview import removePreview, showPreview
 from DiffusionSegmentLib.scene.result import SceneResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 
 
@@ -37,7 +37,7 @@ def test_the_preview_outlives_its_file_and_lies_where_the_scan_lies(
     node = showPreview(message, ct, model)
     Path(message.labels.path).unlink()
     assert node.GetName() == "CT preview"
-    np.testing.assert_array_equal(readLabels(LabelledScan(ct, node, model.labels)).labels, labels)
+    np.testing.assert_array_equal(readLabels(SegmentedScan(ct, node, model.labels)).labels, labels)
     assert node.GetDisplayNode().GetOpacity() < 1.0
 
 
@@ -68,13 +68,13 @@ def test_result_and_own_segmentations_are_not_touched(
     model: ModelDescription,
     shown: SceneResult,
 ) -> None:
-    delivered = readLabels(LabelledScan(ct, shown.segmentation, model.labels)).labels
+    delivered = readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels
     time = shown.segmentation.GetSegmentation().GetMTime()
     assert showPreview(message, ct, model) is not shown.segmentation
     removePreview(scene)
     assert shown.segmentation.GetScene() is scene
     assert shown.segmentation.GetSegmentation().GetMTime() == time
-    np.testing.assert_array_equal(readLabels(LabelledScan(ct, shown.segmentation, model.labels)).labels, delivered)
+    np.testing.assert_array_equal(readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels, delivered)
 
 
 def test_a_scene_is_saved_without_it(

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList, takeReport
+from DiffusionSegmentBackend.schema.review_state import RegionState
+from DiffusionSegmentLib.scene.review import ReviewList, storeReport
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 
 Logic = slicer.vtkSlicerSegmentationsModuleLogic
 
 
 @pytest.fixture
-def review(scan: LabelledScan) -> ReviewList:
+def review(scan: SegmentedScan) -> ReviewList:
     return ReviewList(scan.segmentation)
 
 
-def status(scan: LabelledScan, organ: str) -> int:
+def status(scan: SegmentedScan, organ: str) -> int:
     return int(Logic.GetSegmentStatus(scan.segmentation.GetSegmentation().GetSegment(organ)))
 
 
@@ -54,8 +55,8 @@ def test_previous_begins_at_the_end(review: ReviewList) -> None:
     assert last.number == 2
 
 
-def test_an_empty_list_has_no_next(scan: LabelledScan) -> None:
-    takeReport(scan.segmentation, {})
+def test_an_empty_list_has_no_next(scan: SegmentedScan) -> None:
+    storeReport(scan.segmentation, {})
     review = ReviewList(scan.segmentation)
     assert review.next() is review.previous() is review.accept() is None
 
@@ -79,16 +80,16 @@ def test_a_state_concerns_the_current_region_unless_another_is_named(review: Rev
 
 
 class TestSegmentStatus:
-    def test_untouched_organs_are_not_started(self, scan: LabelledScan) -> None:
+    def test_untouched_organs_are_not_started(self, scan: SegmentedScan) -> None:
         assert status(scan, "liver") == Logic.NotStarted
 
-    def test_a_visited_organ_is_in_progress(self, scan: LabelledScan, review: ReviewList) -> None:
+    def test_a_visited_organ_is_in_progress(self, scan: SegmentedScan, review: ReviewList) -> None:
         review.select(0)
         assert status(scan, "liver") == Logic.InProgress
         assert status(scan, "spleen") == Logic.NotStarted
 
     def test_an_organ_is_completed_when_all_of_its_regions_are_accepted_or_corrected(
-        self, scan: LabelledScan, review: ReviewList
+        self, scan: SegmentedScan, review: ReviewList
     ) -> None:
         review.accept(0)
         assert status(scan, "liver") == Logic.InProgress
@@ -96,7 +97,7 @@ class TestSegmentStatus:
         assert status(scan, "liver") == Logic.Completed
         assert status(scan, "spleen") == Logic.InProgress
 
-    def test_a_flag_counts_more_than_anything_else(self, scan: LabelledScan, review: ReviewList) -> None:
+    def test_a_flag_counts_more_than_anything_else(self, scan: SegmentedScan, review: ReviewList) -> None:
         review.accept(0)
         review.flag(1)
         assert status(scan, "liver") == status(scan, "spleen") == Logic.Flagged
@@ -104,7 +105,7 @@ class TestSegmentStatus:
 
 class TestNewReport:
     def test_a_state_stays_with_its_region(
-        self, scan: LabelledScan, review: ReviewList, report: dict[str, Any]
+        self, scan: SegmentedScan, review: ReviewList, report: dict[str, Any]
     ) -> None:
         review.flag(1)
         swapped = {**moved(report["review"][1], 4.0), "organ": "liver", "rival": "spleen"}
@@ -151,7 +152,7 @@ class TestNewReport:
 
 class TestSaving:
     def test_everything_survives_save_and_load(
-        self, review: ReviewList, saveAndLoad: Callable[[], LabelledScan]
+        self, review: ReviewList, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         review.accept(0)
         review.select(1)
@@ -174,23 +175,25 @@ class TestSaving:
             ("DiffusionSegment.review", '{"states": ["?", "?", "?"], "visited": [0, 0, 0]}'),
         ],
     )
-    def test_a_damaged_scene_is_told_with_the_next_step(self, scan: LabelledScan, attribute: str, text: str) -> None:
+    def test_a_damaged_scene_is_reported_with_the_next_step(
+        self, scan: SegmentedScan, attribute: str, text: str
+    ) -> None:
         scan.segmentation.SetAttribute(attribute, text)
         with pytest.raises(DiffusionSegmentError, match="damaged") as caught:
             ReviewList(scan.segmentation)
         assert caught.value.code is ErrorCode.INPUT_UNREADABLE
         assert caught.value.hint == "Segment the scan again."
 
-    def test_states_of_another_number_of_regions_are_not_used(self, scan: LabelledScan) -> None:
+    def test_states_of_another_number_of_regions_are_not_used(self, scan: SegmentedScan) -> None:
         scan.segmentation.SetAttribute("DiffusionSegment.review", '{"states": ["flagged"], "visited": [true]}')
         assert ReviewList(scan.segmentation).count(RegionState.OPEN) == 3
 
-    def test_a_new_run_mends_a_damaged_list(self, scan: LabelledScan, report: dict[str, Any]) -> None:
+    def test_a_new_run_mends_a_damaged_list(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
         scan.segmentation.SetAttribute("DiffusionSegment.report", "{")
-        takeReport(scan.segmentation, report)
+        storeReport(scan.segmentation, report)
         assert len(ReviewList(scan.segmentation).regions) == 3
 
-    def test_two_lists_of_one_node_agree_after_reload(self, scan: LabelledScan, review: ReviewList) -> None:
+    def test_two_lists_of_one_node_agree_after_reload(self, scan: SegmentedScan, review: ReviewList) -> None:
         other = ReviewList(scan.segmentation)
         review.accept(0)
         other.reload()

@@ -10,14 +10,15 @@ import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.jump import jumpTo, jumpToRegion
 from DiffusionSegmentLib.scene.label_map import writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan, keepGeometry
 from DiffusionSegmentLib.scene.overlay import OverlayKind
-from DiffusionSegmentLib.scene.region_markups import removeRegionMarkups, updateRegionMarkups
+from DiffusionSegmentLib.scene.region_markups import updateRegionMarkups
 from DiffusionSegmentLib.scene.result import SceneResult
-from DiffusionSegmentLib.scene.review import RegionState, ReviewList
+from DiffusionSegmentLib.scene.review import ReviewList
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan, keepGeometry
 from headless.views import SliceView
 
 Scene = slicer.vtkMRMLScene
@@ -25,7 +26,7 @@ PLACES = ((6, 7, 5), (9, 8, 13), (14, 12, 22))
 
 
 @pytest.fixture
-def review(scan: LabelledScan) -> ReviewList:
+def review(scan: SegmentedScan) -> ReviewList:
     return ReviewList(scan.segmentation)
 
 
@@ -34,7 +35,7 @@ def ras(volume: Volume, kji: tuple[int, int, int]) -> np.ndarray:
     return np.array([-x, -y, z])
 
 
-def turn(scene: Scene, scan: LabelledScan) -> vtk.vtkMatrix4x4:
+def turn(scene: Scene, scan: SegmentedScan) -> vtk.vtkMatrix4x4:
     """Put scan and segmentation under one transform, as a reader does after the run."""
     move = vtk.vtkTransform()
     move.Translate(12, -20, 30)
@@ -48,7 +49,7 @@ def turn(scene: Scene, scan: LabelledScan) -> vtk.vtkMatrix4x4:
 
 class TestMarkups:
     def test_each_region_is_a_named_locked_point_at_its_place(
-        self, scan: LabelledScan, review: ReviewList, oblique: Volume
+        self, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         node = updateRegionMarkups(scan, review)[RegionState.OPEN]
         assert node.GetNumberOfControlPoints() == 3
@@ -58,7 +59,7 @@ class TestMarkups:
         assert node.GetNthControlPointDescription(1) == "spleen or liver?"
         assert node.GetNthControlPointLocked(1)
 
-    def test_points_follow_state_and_selection(self, scan: LabelledScan, review: ReviewList) -> None:
+    def test_points_follow_state_and_selection(self, scan: SegmentedScan, review: ReviewList) -> None:
         updateRegionMarkups(scan, review)
         review.select(1)
         review.flag()
@@ -74,7 +75,7 @@ class TestMarkups:
         assert len(colours) == 3
 
     def test_they_move_with_the_scan_when_it_is_moved_after_the_run(
-        self, scene: Scene, scan: LabelledScan, review: ReviewList, oblique: Volume
+        self, scene: Scene, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         matrix = turn(scene, scan)
         node = updateRegionMarkups(scan, review)[RegionState.OPEN]
@@ -82,7 +83,7 @@ class TestMarkups:
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), expected, atol=1e-3)
 
     def test_a_scan_that_was_moved_back_after_the_run_takes_its_points_along(
-        self, scan: LabelledScan, review: ReviewList, oblique: Volume
+        self, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         shift = np.eye(4)
         shift[:3, 3] = (5.0, -4.0, 3.0)
@@ -91,19 +92,14 @@ class TestMarkups:
         expected = ras(oblique, PLACES[0]) - (-5.0, 4.0, 3.0)
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), expected, atol=1e-3)
 
-    def test_updating_uses_the_same_nodes_and_removing_leaves_none(
-        self, scene: Scene, scan: LabelledScan, review: ReviewList
-    ) -> None:
-        before = scene.GetNumberOfNodes()
+    def test_updating_uses_the_same_nodes(self, scene: Scene, scan: SegmentedScan, review: ReviewList) -> None:
         updateRegionMarkups(scan, review)
         count = scene.GetNumberOfNodes()
         updateRegionMarkups(scan, review)
         assert scene.GetNumberOfNodes() == count
-        removeRegionMarkups(scan)
-        assert scene.GetNumberOfNodes() == before
 
     def test_a_loaded_scene_needs_no_second_set(
-        self, scene: Scene, scan: LabelledScan, review: ReviewList, saveAndLoad: Callable[[], LabelledScan]
+        self, scene: Scene, scan: SegmentedScan, review: ReviewList, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         updateRegionMarkups(scan, review)
         loaded = saveAndLoad()
@@ -111,7 +107,7 @@ class TestMarkups:
         assert nodes[RegionState.OPEN].GetNumberOfControlPoints() == 3
         assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") == 1
 
-    def test_a_deleted_volume_is_told(self, scene: Scene, scan: LabelledScan, review: ReviewList) -> None:
+    def test_a_deleted_volume_is_reported(self, scene: Scene, scan: SegmentedScan, review: ReviewList) -> None:
         scene.RemoveNode(scan.input)
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
             updateRegionMarkups(scan, review)
@@ -124,14 +120,14 @@ class TestJump:
         return np.array([matrix.GetElement(row, 3) for row in range(3)])
 
     def test_views_are_centred_and_the_region_fills_a_third(
-        self, axialView: SliceView, scan: LabelledScan, shown: SceneResult, review: ReviewList, oblique: Volume
+        self, axialView: SliceView, scan: SegmentedScan, shown: SceneResult, review: ReviewList, oblique: Volume
     ) -> None:
         point = jumpToRegion(scan, review.regions[1], regions=shown.regions)
         np.testing.assert_allclose(point, ras(oblique, PLACES[1]), atol=1e-3)
         np.testing.assert_allclose(self.centre(axialView), point, atol=1e-3)
         assert min(axialView.node.GetFieldOfView()[:2]) == pytest.approx(40.0)
 
-    def test_a_large_region_widens_the_view(self, axialView: SliceView, scene: Scene, scan: LabelledScan) -> None:
+    def test_a_large_region_widens_the_view(self, axialView: SliceView, scene: Scene, scan: SegmentedScan) -> None:
         before = axialView.node.GetFieldOfView()
         jumpTo(scene, (1.0, 2.0, 3.0), sizeMm=90.0)
         width, height, _ = axialView.node.GetFieldOfView()
@@ -139,14 +135,14 @@ class TestJump:
         assert width / height == pytest.approx(before[0] / before[1])
 
     def test_without_a_map_the_volume_tells_the_size(
-        self, axialView: SliceView, scan: LabelledScan, review: ReviewList
+        self, axialView: SliceView, scan: SegmentedScan, review: ReviewList
     ) -> None:
         jumpToRegion(scan, review.regions[0])
         ball = (6 * 2500 / np.pi) ** (1 / 3)
         assert min(axialView.node.GetFieldOfView()[:2]) == pytest.approx(3 * ball)
 
     def test_a_scan_that_was_moved_is_met_where_it_is(
-        self, axialView: SliceView, scene: Scene, scan: LabelledScan, review: ReviewList, oblique: Volume
+        self, axialView: SliceView, scene: Scene, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         matrix = turn(scene, scan)
         jumpToRegion(scan, review.regions[2])
@@ -154,7 +150,7 @@ class TestJump:
         np.testing.assert_allclose(self.centre(axialView), expected, atol=1e-3)
 
     def test_the_overlay_comes_on(
-        self, axialView: SliceView, scene: Scene, scan: LabelledScan, shown: SceneResult, review: ReviewList
+        self, axialView: SliceView, scene: Scene, scan: SegmentedScan, shown: SceneResult, review: ReviewList
     ) -> None:
         overlay = shown.overlays[OverlayKind.UNCERTAINTY]
         jumpToRegion(scan, review.regions[0], overlay=overlay)
@@ -164,7 +160,7 @@ class TestJump:
 
 
 def test_a_written_box_is_seen_at_once(
-    axialView: SliceView, scan: LabelledScan, review: ReviewList, oblique: Volume
+    axialView: SliceView, scan: SegmentedScan, review: ReviewList, oblique: Volume
 ) -> None:
     """The view draws again what is written behind the segmentation's back."""
     scan.segmentation.GetDisplayNode().SetOpacity2DFill(1.0)

@@ -190,7 +190,7 @@ class TestResult:
         assert scene.GetNumberOfNodes() == count
         assert second.segmentation is first.segmentation
 
-    def test_a_vanished_input_is_told_and_nothing_is_added(
+    def test_a_vanished_input_is_reported_and_nothing_is_added(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
     ) -> None:
         scene.RemoveNode(ct)

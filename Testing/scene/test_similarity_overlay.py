@@ -15,8 +15,8 @@ from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Similarity
 from DiffusionSegmentLib.scene.history import History, StepName, snapshot
 from DiffusionSegmentLib.scene.label_map import readLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.layers import layersOf
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.similar_point import findSimilarPoint, placeSimilarPoint, similarPointLPS
 from DiffusionSegmentLib.scene.similarity import (
     findSimilarity,
@@ -82,7 +82,7 @@ def turned(scene: slicer.vtkMRMLScene, *nodes: slicer.vtkMRMLTransformableNode) 
         node.SetAndObserveTransformNodeID(transform.GetID())
 
 
-def drawn(scan: LabelledScan, segmentId: str) -> np.ndarray:
+def drawn(scan: SegmentedScan, segmentId: str) -> np.ndarray:
     """Where a segment is, in the scan's voxels."""
     mask = np.zeros(scan.box.shape, bool)
     for layer in layersOf(scan):
@@ -91,7 +91,7 @@ def drawn(scan: LabelledScan, segmentId: str) -> np.ndarray:
     return mask
 
 
-def likeness(scan: LabelledScan, places: list[tuple[float, float, float]]) -> np.ndarray:
+def likeness(scan: SegmentedScan, places: list[tuple[float, float, float]]) -> np.ndarray:
     """What `bumps` says at the scan's voxels, without any grid."""
     voxels = np.indices(scan.box.shape).reshape(3, -1)[::-1]
     toGrid = np.linalg.inv(gridToLPS(np.eye(4)))
@@ -156,7 +156,7 @@ def test_a_scan_that_is_gone_gets_no_map(
     assert caught.value.code is ErrorCode.INPUT_MISSING
 
 
-def test_the_point_is_told_in_the_world_and_waits_for_the_click(
+def test_the_point_is_reported_in_the_world_and_waits_for_the_click(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     turned(scene, ct)
@@ -176,7 +176,7 @@ def test_the_point_is_told_in_the_world_and_waits_for_the_click(
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_segment_is_the_region_around_the_point_and_no_other(
     scene: slicer.vtkMRMLScene,
-    scan: LabelledScan,
+    scan: SegmentedScan,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
     moved: bool,
 ) -> None:
@@ -194,7 +194,7 @@ def test_a_segment_is_the_region_around_the_point_and_no_other(
 
 
 def test_a_region_that_another_embraces_does_not_join_it(
-    ct: slicer.vtkMRMLScalarVolumeNode, scan: LabelledScan, tmp_path: Path
+    ct: slicer.vtkMRMLScalarVolumeNode, scan: SegmentedScan, tmp_path: Path
 ) -> None:
     walls = np.full(GRID_SHAPE, -0.5, np.float32)
     walls[5:8, 2:9, 3:11] = 0.9
@@ -211,7 +211,7 @@ def test_a_region_that_another_embraces_does_not_join_it(
     assert not mask[k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 2].any()
 
 
-def test_names_are_free_ones(scan: LabelledScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]) -> None:
+def test_names_are_free_ones(scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]) -> None:
     node = put()
     point = lps(volumeBuffer(node)[1], FAR)
     names = [makeSimilarSegment(scan, node, point, threshold).name for threshold in (0.7, 0.8)]
@@ -226,7 +226,7 @@ def test_names_are_free_ones(scan: LabelledScan, put: Callable[[], slicer.vtkMRM
     ],
 )
 def test_a_point_without_likes_is_refused_and_nothing_is_added(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
     kji: tuple[float, float, float],
     threshold: float,
@@ -242,7 +242,7 @@ def test_a_point_without_likes_is_refused_and_nothing_is_added(
 
 
 def test_undo_takes_the_segment_away_and_redo_brings_it_back_as_the_reader_left_it(
-    scan: LabelledScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
+    scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history, organs = put(), History(), readLabels(scan).labels
     before = snapshot(scan)
@@ -267,7 +267,7 @@ def test_undo_takes_the_segment_away_and_redo_brings_it_back_as_the_reader_left_
 
 
 def test_undo_leaves_no_voxel_behind_in_a_shared_label_map(
-    scan: LabelledScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
+    scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history = put(), History()
     before, organs = snapshot(scan), np.count_nonzero(readLabels(scan).labels)
@@ -282,7 +282,7 @@ def test_undo_leaves_no_voxel_behind_in_a_shared_label_map(
 
 
 def test_another_step_takes_no_segment_of_the_reader_along(
-    scan: LabelledScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
+    scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history = put(), History()
     before = snapshot(scan)
@@ -298,14 +298,14 @@ def test_a_scan_without_a_result_gets_a_segmentation_of_its_own(
     node = put()
     segmentation = segmentationFor(ct, None)
     assert segmentationFor(ct, segmentation) is segmentation
-    scan = LabelledScan(ct, segmentation, ())
+    scan = SegmentedScan(ct, segmentation, ())
     made = makeSimilarSegment(scan, node, lps(volumeBuffer(node)[1], FAR), 0.7)
     assert drawn(scan, made.segmentId).any()
     assert made.name == "Similar region 1"
 
 
 def test_the_segmentation_of_another_scan_is_left_alone(
-    scene: slicer.vtkMRMLScene, scan: LabelledScan, oblique: Volume
+    scene: slicer.vtkMRMLScene, scan: SegmentedScan, oblique: Volume
 ) -> None:
     from headless.slicer_picture import putVolume
 

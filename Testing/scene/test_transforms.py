@@ -11,8 +11,8 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.scene.corrections import findCorrections
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 from DiffusionSegmentLib.scene.volumes import toMatrix, volumeBuffer
 from scipy.spatial.transform import Rotation
@@ -41,14 +41,14 @@ def scaling(*factors: float) -> np.ndarray:
 
 def worldCentre(ct: Ct, mask: np.ndarray) -> np.ndarray:
     """Centre of voxels in RAS mm of the world, by Slicer's own way through every transform."""
-    found = []
+    matches = []
     matrix = vtk.vtkMatrix4x4()
     ct.GetIJKToRASMatrix(matrix)
     for k, j, i in (np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)):
         world = [0.0] * 3
         ct.TransformPointToWorld(list(matrix.MultiplyPoint((i, j, k, 1.0)))[:3], world)
-        found.append(world)
-    return np.mean(found, axis=0)
+        matches.append(world)
+    return np.mean(matches, axis=0)
 
 
 def assertUnderOrgans(put: SceneResult, ct: Ct, labels: np.ndarray) -> None:
@@ -95,23 +95,23 @@ def test_the_matrix_of_their_transform_moves_scan_and_result_as_one(
     put = putResult(scene, result, ct, model)
     parent.SetMatrixTransformToParent(toMatrix(rigid(80.0)))
     assertUnderOrgans(put, ct, labels)
-    scan = LabelledScan(ct, put.segmentation, model.labels)
+    scan = SegmentedScan(ct, put.segmentation, model.labels)
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
 
-def test_a_scan_that_is_moved_alone_is_told_and_corrected_once_both_are(
+def test_a_scan_that_is_moved_alone_is_reported_and_corrected_once_both_are(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
 ) -> None:
     put = putResult(scene, result, ct, model)
-    scan = LabelledScan(ct, put.segmentation, model.labels)
+    scan = SegmentedScan(ct, put.segmentation, model.labels)
     edited = labels.copy()
     edited[6:9, 7:9, 5:7] = 0
     writeLabels(scan, edited)
     parent = linear(scene, rigid())
     ct.SetAndObserveTransformNodeID(parent.GetID())
-    with pytest.raises(DiffusionSegmentError, match="under different transforms") as told:
+    with pytest.raises(DiffusionSegmentError, match="under different transforms") as caught:
         findCorrections(scan)
-    assert told.value.hint == "Put both under the same transform."
+    assert caught.value.hint == "Put both under the same transform."
     put.segmentation.SetAndObserveTransformNodeID(parent.GetID())
     assert findCorrections(scan).count == 3 * 2 * 2
 
@@ -136,10 +136,10 @@ def test_the_next_result_follows_a_scan_that_was_moved(
 )
 def test_a_matrix_that_means_nothing_is_refused(scene: Scene, ct: Ct, matrix: np.ndarray, words: str) -> None:
     ct.SetAndObserveTransformNodeID(linear(scene, matrix).GetID())
-    with pytest.raises(DiffusionSegmentError, match=words) as told:
+    with pytest.raises(DiffusionSegmentError, match=words) as caught:
         volumeBuffer(ct)
-    assert told.value.code is ErrorCode.GEOMETRY
-    assert told.value.hint
+    assert caught.value.code is ErrorCode.GEOMETRY
+    assert caught.value.hint
 
 
 def test_two_mirrors_are_none(scene: Scene, ct: Ct, oblique: Volume) -> None:

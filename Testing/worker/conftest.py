@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from DiffusionSegmentLib.worker.client import WorkerClient, WorkerState
+from DiffusionSegmentLib.worker.client import WorkerClient
 from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 _ENGINE = [sys.executable, "-u", str(Path(__file__).with_name("engine_process.py"))]
-_ODD = [sys.executable, "-u", str(Path(__file__).with_name("odd_process.py"))]
+_FAULTY = [sys.executable, "-u", str(Path(__file__).with_name("faulty_worker.py"))]
 
 
 class Session:
@@ -80,9 +81,9 @@ def engine() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def oddWorker() -> Callable[[str], list[str]]:
+def faultyWorker() -> Callable[[str], list[str]]:
     """Command of a worker with this fault."""
-    return lambda fault: [*_ODD, fault]
+    return lambda fault: [*_FAULTY, fault]
 
 
 @pytest.fixture

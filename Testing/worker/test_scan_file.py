@@ -86,12 +86,12 @@ def test_another_shape_or_type_under_the_same_number_is_written(store: Store) ->
     np.testing.assert_array_equal(open_buffer(store.put(ARRAY.reshape(5, 4, 3))), ARRAY.reshape(5, 4, 3))
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_the_next_try_writes(store: Store, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_and_the_next_try_writes(store: Store, tmp_path: Path) -> None:
     good = store.folder
     store.folder = tmp_path / "missing"
-    with pytest.raises(DiffusionSegmentError) as told:
+    with pytest.raises(DiffusionSegmentError) as caught:
         store.put()
-    assert told.value.code is ErrorCode.OUTPUT_UNWRITABLE
+    assert caught.value.code is ErrorCode.OUTPUT_UNWRITABLE
     store.folder = good
     np.testing.assert_array_equal(open_buffer(store.put()), ARRAY)
 

@@ -21,13 +21,13 @@ from DiffusionSegmentBackend.worker.self_test import (
 
 
 def test_it_names_what_runs_and_measures_it_for_as_long_as_asked() -> None:
-    found = run_self_test("cpu", seconds=0.2)
-    assert found.torch == torch.__version__
-    assert found.device == f"CPU, {torch.get_num_threads()} threads"
-    assert 0.2 <= found.seconds < 5
-    assert 0.1 < found.gflops < 1e5
-    assert found.missing == ()
-    assert json.loads(json.dumps(found.as_report()))["gflops"] == found.gflops
+    result = run_self_test("cpu", seconds=0.2)
+    assert result.torch == torch.__version__
+    assert result.device == f"CPU, {torch.get_num_threads()} threads"
+    assert 0.2 <= result.seconds < 5
+    assert 0.1 < result.gflops < 1e5
+    assert result.missing == ()
+    assert json.loads(json.dumps(result.as_report()))["gflops"] == result.gflops
 
 
 def test_a_cancel_ends_it_at_once() -> None:
@@ -41,37 +41,37 @@ def test_a_cancel_ends_it_at_once() -> None:
 def test_without_torch_it_says_so_instead_of_failing(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(self_test, "find_spec", lambda name: None if name in ("torch", "monai") else real(name))
-    found = run_self_test()
-    assert found.missing == ("torch", "monai")
-    assert found.torch == found.build == found.device == ""
-    assert found.advice == (NO_TORCH_ADVICE,)
+    result = run_self_test()
+    assert result.missing == ("torch", "monai")
+    assert result.torch == result.build == result.device == ""
+    assert result.advice == (NO_TORCH_ADVICE,)
 
 
-def test_an_unknown_or_absent_device_is_told() -> None:
-    with pytest.raises(DiffusionSegmentError) as told:
+def test_an_unknown_or_absent_device_is_reported() -> None:
+    with pytest.raises(DiffusionSegmentError) as caught:
         run_self_test("abacus")
-    assert told.value.code is ErrorCode.OPTION
+    assert caught.value.code is ErrorCode.OPTION
     if not torch.cuda.is_available():
-        with pytest.raises(DiffusionSegmentError) as told:
+        with pytest.raises(DiffusionSegmentError) as caught:
             run_self_test("cuda")
-        assert told.value.code is ErrorCode.NO_DEVICE
+        assert caught.value.code is ErrorCode.NO_DEVICE
 
 
-def test_a_device_that_cannot_compute_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_cannot_compute_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a card that is newer than this build of torch."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel image is available for execution on the device\nmore")
 
     monkeypatch.setattr(torch.nn.functional, "conv3d", fail)
-    with pytest.raises(DiffusionSegmentError, match="no kernel image") as told:
+    with pytest.raises(DiffusionSegmentError, match="no kernel image") as caught:
         run_self_test("cpu", seconds=0.1)
-    assert told.value.code is ErrorCode.NO_DEVICE
-    assert "\n" not in str(told.value)
+    assert caught.value.code is ErrorCode.NO_DEVICE
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("driver", "build", "works", "told"),
+    ("driver", "build", "works", "caught"),
     [
         ("", "CPU", False, []),
         ("RTX driver 550.1", "CUDA 12.6", True, []),
@@ -79,12 +79,12 @@ def test_a_device_that_cannot_compute_is_told(monkeypatch: pytest.MonkeyPatch) -
         ("RTX driver 470.1", "CUDA 12.6", False, ["update the driver"]),
     ],
 )
-def test_a_card_that_is_not_used_is_told_with_the_way_out(
-    driver: str, build: str, works: bool, told: list[str]
+def test_a_card_that_is_not_used_is_reported_with_the_way_out(
+    driver: str, build: str, works: bool, caught: list[str]
 ) -> None:
     advice = advice_on(driver=driver, build=build, works=works)
-    assert len(advice) == len(told)
-    assert all(part in sentence for part, sentence in zip(told, advice, strict=True))
+    assert len(advice) == len(caught)
+    assert all(part in sentence for part, sentence in zip(caught, advice, strict=True))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the tool is a shell script")
@@ -103,9 +103,9 @@ def test_the_driver_is_what_the_cards_own_tool_tells(tmp_path: Path, monkeypatch
 def test_free_memory_is_what_the_system_tells_and_unknown_without(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
-    told = free_memory()
-    assert told is not None
-    assert 0 < told <= psutil.virtual_memory().total
+    caught = free_memory()
+    assert caught is not None
+    assert 0 < caught <= psutil.virtual_memory().total
 
     def hidden() -> None:
         raise FileNotFoundError("/proc/meminfo")

@@ -16,8 +16,8 @@ from DiffusionSegmentBackend.protocol.messages import (
     decode,
     encode,
 )
-from DiffusionSegmentLib.worker.client import WorkerState
 from DiffusionSegmentLib.worker.transport_protocol import WORKER_ARGUMENTS
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 from DiffusionSegmentBackend.errors import ErrorCode
 from DiffusionSegmentBackend.protocol.messages import MAX_LINE_BYTES
-from DiffusionSegmentLib.worker.client import WorkerState
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 if TYPE_CHECKING:
     from .conftest import Session
 
     OpenSession = Callable[[list[str]], Session]
-    OddWorker = Callable[[str], list[str]]
+    FaultyWorker = Callable[[str], list[str]]
 
 
 def isAlive(pid: int) -> bool:
@@ -50,16 +50,18 @@ def test_an_endless_line_is_one_error_and_the_next_message_is_understood(engine:
 
 
 def test_a_broken_line_of_the_worker_does_not_wedge_the_client(
-    openSession: OpenSession, oddWorker: OddWorker, engine: list[str]
+    openSession: OpenSession, faultyWorker: FaultyWorker, engine: list[str]
 ) -> None:
-    session = openSession(oddWorker("rubbish"))
+    session = openSession(faultyWorker("rubbish"))
     session.segment()
     assert session.first("failed", seconds=5).code is ErrorCode.PROTOCOL
     session.succeedsWith(engine)
 
 
-def test_an_error_code_of_a_later_version_is_shown_all_the_same(openSession: OpenSession, oddWorker: OddWorker) -> None:
-    session = openSession(oddWorker("new code"))
+def test_an_error_code_of_a_later_version_is_shown_all_the_same(
+    openSession: OpenSession, faultyWorker: FaultyWorker
+) -> None:
+    session = openSession(faultyWorker("new code"))
     session.segment()
     error = session.first("failed", seconds=5)
     assert (error.message, error.hint) == ("Trouble.", "Wait.")
@@ -67,9 +69,9 @@ def test_an_error_code_of_a_later_version_is_shown_all_the_same(openSession: Ope
 
 
 def test_a_worker_of_another_version_is_refused_and_ended(
-    openSession: OpenSession, oddWorker: OddWorker, engine: list[str]
+    openSession: OpenSession, faultyWorker: FaultyWorker, engine: list[str]
 ) -> None:
-    session = openSession(oddWorker("foreign"))
+    session = openSession(faultyWorker("foreign"))
     session.segment()
     assert "another version" in session.first("failed", seconds=5).message
     assert session.client.state is WorkerState.FAILED
@@ -77,7 +79,7 @@ def test_a_worker_of_another_version_is_refused_and_ended(
     session.succeedsWith(engine)
 
 
-def test_a_program_that_does_not_exist_is_told_as_a_failure(openSession: OpenSession, engine: list[str]) -> None:
+def test_a_program_that_does_not_exist_is_reported_as_a_failure(openSession: OpenSession, engine: list[str]) -> None:
     session = openSession(["/nonexistent/python"])
     session.segment()
     assert session.first("failed", seconds=5).code is ErrorCode.WORKER_DIED
@@ -93,8 +95,8 @@ def test_the_log_of_a_crashed_worker_can_still_be_read(session: Session) -> None
     assert "stray print" in logs[0]
 
 
-def test_a_result_that_crosses_a_cancel_is_dropped(openSession: OpenSession, oddWorker: OddWorker) -> None:
-    session = openSession(oddWorker("crossing"))
+def test_a_result_that_crosses_a_cancel_is_dropped(openSession: OpenSession, faultyWorker: FaultyWorker) -> None:
+    session = openSession(faultyWorker("crossing"))
     session.segment()
     session.until(lambda: session.client.state is WorkerState.BUSY)
     session.client.cancel()
@@ -103,9 +105,9 @@ def test_a_result_that_crosses_a_cancel_is_dropped(openSession: OpenSession, odd
 
 
 def test_closing_kills_a_worker_that_does_not_listen_and_leaves_no_zombie(
-    openSession: OpenSession, oddWorker: OddWorker
+    openSession: OpenSession, faultyWorker: FaultyWorker
 ) -> None:
-    session = openSession(oddWorker("deaf"))
+    session = openSession(faultyWorker("deaf"))
     session.segment()
     session.until(lambda: session.client.state is WorkerState.BUSY)
     pid, began = session.pid, time.monotonic()

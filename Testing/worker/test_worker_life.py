@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import open_buffer
-from DiffusionSegmentLib.worker.client import WorkerState
-from DiffusionSegmentLib.worker.session_folder import createSessionFolder, sweepStaleFolders
+from DiffusionSegmentLib.worker.session_folder import createSessionFolder, removeStaleFolders
+from DiffusionSegmentLib.worker.worker_state import WorkerState
 
 if TYPE_CHECKING:
     from .conftest import Session
@@ -72,7 +72,7 @@ def test_a_request_during_a_run_is_refused(session: Session) -> None:
     assert caught.value.code is ErrorCode.BUSY
 
 
-def test_a_killed_worker_is_told_in_words_and_the_next_click_works(session: Session) -> None:
+def test_a_killed_worker_is_reported_and_the_next_click_works(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
     assert session.client.hello is not None
@@ -149,7 +149,7 @@ def test_folders_of_dead_sessions_are_swept(tmp_path: Path, monkeypatch: pytest.
     ended.wait()
     for pid in (ended.pid, os.getpid()):
         (tmp_path / f"diffusionsegment-{pid}-x").mkdir()
-    sweepStaleFolders()
+    removeStaleFolders()
     assert [p.name for p in tmp_path.iterdir()] == [f"diffusionsegment-{os.getpid()}-x"]
 
 

@@ -16,6 +16,7 @@ from ..datasets.labelled_cases import CaseFiles, drawn_values, read_case_labels
 from ..imaging.volume import Volume
 from ..imaging.volume_io import read_volume
 from ..models.model import Model, weights_sha256
+from ..pipeline.islands import remove_islands
 from ..pipeline.memory import memory_errors
 from ..pipeline.options import options_for_scan, resolve
 from ..pipeline.restore import restore_labels, restore_map

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..schema.model_manifest import AnatomyLimits, BaseModel, Defaults, ModelManifest, NetworkFile
+from ..schema.model_manifest import AnatomyLimits, BaseModel, Defaults, ModelLabel, ModelManifest, NetworkFile
 from .folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
@@ -23,16 +23,6 @@ _STRIDE_TOLERANCE = 1e-3
 _MIN_NAME_SIMILARITY = 0.65
 # The range of the networks' input, which training patches have where the window is one of percentiles.
 _INPUT_RANGE = (-1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Label:
-    """One organ: voxel value, machine name, title, and usual position in body coordinates in mm, if known."""
-
-    value: int
-    name: str
-    title: str
-    body_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,7 @@ class ModelDescription:
     tile: TileShape
     window: tuple[float, float]
     window_unit: str
-    labels: tuple[Label, ...]
+    labels: tuple[ModelLabel, ...]
     networks: dict[str, NetworkFile]
     defaults: Defaults
     anatomy: AnatomyLimits
@@ -95,7 +85,7 @@ class ModelDescription:
         files = [parent / listed.model / listed.file for parent in parents]
         return next((file for file in files if file.is_file()), files[0])
 
-    def label_named(self, name: str) -> Label:
+    def label_named(self, name: str) -> ModelLabel:
         """The organ with that name or title, in any case, with spaces, hyphens or underscores between its words.
 
         Raises:
@@ -204,7 +194,7 @@ def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
         tile=tile,
         window=manifest.window,
         window_unit=manifest.unit,
-        labels=tuple(Label(label.value, label.name, label.title, label.body_mm) for label in manifest.labels),
+        labels=manifest.labels,
         networks=manifest.networks,
         defaults=manifest.defaults,
         anatomy=manifest.anatomy,

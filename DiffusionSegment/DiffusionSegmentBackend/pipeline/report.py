@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..models.manifest import Label, ModelDescription
+from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
+from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
 from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
 from ..schema.run_options import RunPlan
@@ -95,7 +96,7 @@ def scales(classes: int) -> dict[str, MapScale]:
     }
 
 
-def _provenance(session: Session, model: Model, chosen: Sequence[Label]) -> Provenance:
+def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) -> Provenance:
     description, plan = model.description, session.plan
     return Provenance(
         software=Software(
@@ -121,7 +122,7 @@ def _provenance(session: Session, model: Model, chosen: Sequence[Label]) -> Prov
 
 
 def _organ(
-    label: Label, probability: NDArray[np.float32], inside: NDArray[np.bool_], volume_ml: float, voxel_ml: float
+    label: ModelLabel, probability: NDArray[np.float32], inside: NDArray[np.bool_], volume_ml: float, voxel_ml: float
 ) -> OrganResult:
     low, high = volume_interval_ml(probability, voxel_ml)
     return OrganResult(
@@ -135,7 +136,7 @@ def _organ(
 
 
 def _removed_islands(
-    islands: NDArray[np.uint8], best: NDArray[np.intp], chosen: Sequence[Label], voxel_ml: float
+    islands: NDArray[np.uint8], best: NDArray[np.intp], chosen: Sequence[ModelLabel], voxel_ml: float
 ) -> tuple[RemovedPieces, ...]:
     """Number and mL of the islands that were removed, by organ; without those that a correction has restored."""
     pieces = [(value, voxels) for value, voxels in pieces_of(islands) if np.mean(best[tuple(voxels.T)] == value) < 0.5]

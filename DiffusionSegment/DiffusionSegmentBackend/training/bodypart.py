@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.labelled_cases import Case
-from ..models.manifest import Label
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
 from ..pipeline.prepare import BODY_THRESHOLD
+from ..schema.model_manifest import ModelLabel
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
 from .loop import Budget, Report, Training
 
@@ -77,7 +77,7 @@ def train_bodypart(
     return training.run(losses, title="body-part regressor", report=report)  # type: ignore[return-value]
 
 
-def body_frame(cases: Sequence[Case], labels: Sequence[Label]) -> NDArray[np.float64]:
+def body_frame(cases: Sequence[Case], labels: Sequence[ModelLabel]) -> NDArray[np.float64]:
     """The place of each organ in the body frame (organs, 3) in mm: that of model.json, or one fitted to these cases.
 
     NaN for an organ that no case shows. A case with a single organ says nothing about where organs lie to one another
@@ -90,7 +90,7 @@ def body_frame(cases: Sequence[Case], labels: Sequence[Label]) -> NDArray[np.flo
     return fit_body_frame(telling or centroids)[1]
 
 
-def framed_scans(cases: Sequence[Case], labels: Sequence[Label]) -> list[Scan]:
+def framed_scans(cases: Sequence[Case], labels: Sequence[ModelLabel]) -> list[Scan]:
     """Scans with body coordinates from their organs, in the frame of `body_frame`.
 
     A case of whom no organ was drawn is kept without a tie to the frame.

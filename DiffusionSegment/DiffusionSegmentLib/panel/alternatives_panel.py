@@ -1,4 +1,4 @@
-"""The model's samples, one after another as an outline, to be used for a region or an organ."""
+"""Alternatives: the samples of the model, shown one by one as outlines, to be used for a region or an organ."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from DiffusionSegmentBackend.protocol.messages import Alternatives, Hypotheses
 
 from ..scene.alternatives import (
-    Place,
+    AlternativeTarget,
     SampleMaps,
     hideAlternative,
     keepAlternatives,
@@ -18,20 +18,25 @@ from ..scene.review import Region
 from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer, requestOptions
+from .panel_context import PanelContext, offer, requestOptions
 
 Recorded = Callable[[StepName, Snapshot], None]
 
 
 class AlternativesPanel:
-    """Binds the row "Alternatives" to the result on the desk; `region` gives the region under review."""
+    """Connects the row "Alternatives" to the shown result; `region` returns the region under review."""
 
     def __init__(
-        self, ui: Any, client: WorkerClient, desk: Desk, region: Callable[[], Region | None], recorded: Recorded
+        self,
+        ui: Any,
+        client: WorkerClient,
+        context: PanelContext,
+        region: Callable[[], Region | None],
+        recorded: Recorded,
     ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._region = region
         self._recorded = recorded
         self._samples: SampleMaps | None = None
@@ -44,8 +49,8 @@ class AlternativesPanel:
         self.update()
 
     def close(self) -> None:
-        """Forget the samples and take their outline away."""
-        scan = self._desk.scan
+        """Drop the samples and remove their outlines."""
+        scan = self._context.scan
         if self._samples is not None and scan is not None and scan.scene is not None:
             hideAlternative(scan)
         self._samples = None
@@ -53,39 +58,39 @@ class AlternativesPanel:
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
+        """Update which buttons are enabled, and the number of the shown sample."""
         ui = self._ui
-        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        reason = wording.BUSY if self._client.running else "" if self._context.scan is not None else wording.NO_RESULT
         region = self._region()
-        step = why or ("" if self._samples is not None else wording.NO_ALTERNATIVES)
+        step = reason or ("" if self._samples is not None else wording.NO_ALTERNATIVES)
         pick = step or ("" if region is not None else wording.NO_REGION)
         organ = pick or ("" if region is not None and self._organ(region) is not None else wording.NO_REGION)
-        for button, reason, tip in (
-            (ui.alternativesButton, why, wording.ALTERNATIVES_TIP),
+        for button, why, tip in (
+            (ui.alternativesButton, reason, wording.ALTERNATIVES_TIP),
             (ui.alternativePreviousButton, step, wording.ALTERNATIVES_TIP),
             (ui.alternativeNextButton, step, wording.ALTERNATIVES_TIP),
             (ui.pickRegionButton, pick, wording.PICK_REGION_TIP),
             (ui.pickOrganButton, organ, wording.PICK_ORGAN_TIP),
         ):
-            offer(button, reason, tip)
+            offer(button, why, tip)
         count = len(self._samples) if self._samples is not None else 0
-        told = wording.ALTERNATIVE_OF.format(number=self._number + 1, total=count)
-        ui.alternativeLabel.text = told if count else ""
+        position = wording.ALTERNATIVE_OF.format(number=self._number + 1, total=count)
+        ui.alternativeLabel.text = position if count else ""
 
     def onAlternatives(self) -> None:
-        """Ask the worker for the samples, or take the outline away again."""
+        """Request the samples from the worker, or remove their outlines."""
         if self._samples is not None:
-            self._desk.guard(self.close)
+            self._context.guard(self.close)
         else:
-            self._desk.guard(self._ask)
-        self._desk.update()
+            self._context.guard(self._request)
+        self._context.update()
 
-    def _ask(self) -> None:
-        scan, parameters = self._desk.scan, self._desk.parameters
+    def _request(self) -> None:
+        scan, parameters = self._context.scan, self._context.parameters
         if scan is None or parameters is None:
             return
         array, geometry = volumeBuffer(scan.input)
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         options = requestOptions(scan, parameters)
         self._client.request(Alternatives, array, geometry, version=scanVersion(scan.input), **options)
 
@@ -95,14 +100,14 @@ class AlternativesPanel:
         Raises:
             DiffusionSegmentError: what `keepAlternatives` raises.
         """
-        scan = self._desk.scan
+        scan = self._context.scan
         if scan is not None:
             self._samples = keepAlternatives(scan, answer)
             self._number = 0
             self._show()
 
     def onPrevious(self) -> None:
-        """Show the sample before."""
+        """Show the previous sample."""
         self._step(-1)
 
     def onNext(self) -> None:
@@ -112,63 +117,63 @@ class AlternativesPanel:
     def _step(self, by: int) -> None:
         if self._samples is not None:
             self._number = (self._number + by) % len(self._samples)
-            self._desk.guard(self._show)
+            self._context.guard(self._show)
             self.update()
 
     def onRegionChanged(self) -> None:
         """Another region is under review: show the sample there."""
         if self._samples is not None:
-            self._desk.guard(self._show)
+            self._context.guard(self._show)
         self.update()
 
     def _show(self) -> None:
-        scan, place = self._desk.scan, self._place()
+        scan, target = self._context.scan, self._target()
         if scan is None or self._samples is None:
             return
-        if place is None:
+        if target is None:
             hideAlternative(scan)
         else:
-            showAlternative(scan, self._samples, self._number, place)
+            showAlternative(scan, self._samples, self._number, target)
 
-    def _place(self) -> Place | None:
-        """The region where its voxels are known, else its organ."""
-        region, result = self._region(), self._desk.result
+    def _target(self) -> AlternativeTarget | None:
+        """The region, or its organ where the voxels of the region are unknown."""
+        region, result = self._region(), self._context.result
         if region is None or result is None:
             return None
         if result.regions is not None:
-            return Place(region=region, regions=result.regions)
+            return AlternativeTarget(region=region, regions=result.regions)
         organ = self._organ(region)
-        return None if organ is None else Place(organ=organ)
+        return None if organ is None else AlternativeTarget(organ=organ)
 
     def _organ(self, region: Region) -> int | None:
-        scan = self._desk.scan
-        found = [scan.label(name) for name in (region.organ, region.rival)] if scan is not None else []
-        return next((label.value for label in found if label is not None), None)
+        scan = self._context.scan
+        labels = [scan.label(name) for name in (region.organ, region.competingOrgan)] if scan is not None else []
+        return next((label.value for label in labels if label is not None), None)
 
     def onPickRegion(self) -> None:
-        """Use the sample that is shown inside the region."""
-        region, result = self._region(), self._desk.result
+        """Use the shown sample inside the region."""
+        region, result = self._region(), self._context.result
         if region is not None and result is not None:
-            self._pick(Place(region=region, regions=result.regions))
+            self._pick(AlternativeTarget(region=region, regions=result.regions))
 
     def onPickOrgan(self) -> None:
-        """Use the sample that is shown for the region's organ."""
+        """Use the shown sample for the organ of the region."""
         region = self._region()
         organ = self._organ(region) if region is not None else None
         if organ is not None:
-            self._pick(Place(organ=organ))
+            self._pick(AlternativeTarget(organ=organ))
 
-    def _pick(self, place: Place) -> None:
-        scan, samples = self._desk.scan, self._samples
+    def _pick(self, target: AlternativeTarget) -> None:
+        scan, samples = self._context.scan, self._samples
         if scan is None or samples is None:
             return
 
         def pick() -> None:
             before = snapshot(scan)
-            if pickAlternative(scan, samples, self._number, place) is None:
-                self._desk.say(wording.UNCHANGED)
+            if pickAlternative(scan, samples, self._number, target) is None:
+                self._context.say(wording.UNCHANGED)
             else:
                 self._recorded(StepName.PICK_ALTERNATIVE, before)
 
-        self._desk.guard(pick)
-        self._desk.update()
+        self._context.guard(pick)
+        self._context.update()

@@ -1,4 +1,4 @@
-"""The question before anything is installed: what, how large, and by whom."""
+"""The dialog that asks before packages are installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,11 @@ import slicer
 from ..installation import InstallationPlan, Requirement, SlicerInstallers, ensureInstalled
 from . import wording
 
-_MEGABYTES_IN_A_GIGABYTE = 1000
+_MEGABYTES_PER_GIGABYTE = 1000
 
 
 def firstUse(parent: Any) -> Callable[[], None]:
-    """What a click calls before it needs the worker: asks once, installs, and refuses in words."""
+    """A function to call before the worker is needed: asks for consent and installs missing packages."""
 
     def prepare() -> None:
         ensureInstalled(agree=lambda plan: askToInstall(plan, parent), installers=SlicerInstallers())
@@ -22,7 +22,7 @@ def firstUse(parent: Any) -> Callable[[], None]:
 
 
 def askToInstall(plan: InstallationPlan, parent: Any) -> bool:
-    """Whether the reader agrees; while Slicer tests itself nobody is asked, and nothing is installed."""
+    """Whether the user agrees; False without asking while Slicer runs tests."""
     if slicer.app.testingEnabled():
         return False
     box = makeDialog(plan, parent)
@@ -43,14 +43,14 @@ def makeDialog(plan: InstallationPlan, parent: Any) -> Any:
 
 
 def _row(item: Requirement) -> str:
-    if item.mostMegabytes:
+    if item.maxMegabytes:
         return wording.INSTALL_ROW_UP_TO.format(
-            package=item.name, size=_size(item.megabytes), most=_size(item.mostMegabytes)
+            package=item.name, size=_size(item.megabytes), most=_size(item.maxMegabytes)
         )
     return wording.INSTALL_ROW.format(package=item.name, size=_size(item.megabytes))
 
 
 def _size(megabytes: int) -> str:
-    if megabytes < _MEGABYTES_IN_A_GIGABYTE:
+    if megabytes < _MEGABYTES_PER_GIGABYTE:
         return wording.MEGABYTES.format(size=megabytes)
-    return wording.GIGABYTES.format(size=megabytes / _MEGABYTES_IN_A_GIGABYTE)
+    return wording.GIGABYTES.format(size=megabytes / _MEGABYTES_PER_GIGABYTE)

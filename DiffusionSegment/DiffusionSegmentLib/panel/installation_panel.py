@@ -1,4 +1,4 @@
-"""Two buttons under Advanced: what this computer computes with, and models from elsewhere."""
+"""The buttons Self-test and Import weights of the section Advanced."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,31 +9,31 @@ from DiffusionSegmentBackend.protocol.messages import Imported, ImportModel, Sel
 
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
 _MANIFEST = "manifest.json"
 _GIGABYTE = 1e9
 
 
 def chooseModelFile() -> str:
-    """The file that the reader chooses, "" for none."""
+    """Ask for a file; "" when the dialog is cancelled."""
     return str(qt.QFileDialog.getOpenFileName(None, wording.IMPORT_TITLE, "", wording.IMPORT_FILTER))
 
 
 class InstallationPanel:
-    """Binds *Self-test* and *Import weights…*; `modelImported` is told the name of a new model."""
+    """Connects *Self-test* and *Import weights…*; `modelImported` gets the name of a new model."""
 
     def __init__(
         self,
         ui: Any,
         client: WorkerClient,
-        desk: Desk,
+        context: PanelContext,
         modelImported: Callable[[str], None],
         chooseFile: Callable[[], str] = chooseModelFile,
     ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._modelImported = modelImported
         self._chooseFile = chooseFile
         ui.selfTestButton.clicked.connect(self.onSelfTest)
@@ -42,7 +42,7 @@ class InstallationPanel:
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
+        """Update which buttons are enabled."""
         for button, tip in (
             (self._ui.selfTestButton, wording.SELF_TEST_TIP),
             (self._ui.importButton, wording.IMPORT_TIP),
@@ -50,44 +50,44 @@ class InstallationPanel:
             offer(button, wording.BUSY if self._client.running else "", tip)
 
     def onSelfTest(self) -> None:
-        """Ask the worker what it computes with, and how fast."""
-        self._desk.guard(self._selfTest)
-        self._desk.update()
+        """Request the self-test of the worker."""
+        self._context.guard(self._selfTest)
+        self._context.update()
 
     def _selfTest(self) -> None:
-        parameters = self._desk.parameters
-        self._desk.begin(wording.STARTING)
+        parameters = self._context.parameters
+        self._context.begin(wording.STARTING)
         self._client.ask(SelfTest, device=parameters.device.value if parameters is not None else "auto")
 
     def onSelfTestReport(self, answer: SelfTestReport) -> None:
-        """Show what it found."""
+        """Show the report of the self-test."""
         label = self._ui.selfTestLabel
         label.text = "\n".join(_lines(answer.report))
         label.visible = True
 
     def onImport(self) -> None:
-        """Ask for a file, and have the worker check and install it."""
-        self._desk.guard(self._import)
-        self._desk.update()
+        """Ask for a file; the worker checks and installs it."""
+        self._context.guard(self._import)
+        self._context.update()
 
     def _import(self) -> None:
         chosen = self._chooseFile()
         if not chosen:
             return
         path = Path(chosen)
-        # Reading weights takes torch.
+        # Reading weights needs torch.
         self._client.prepare()
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         self._client.ask(ImportModel, path=str(path.parent if path.name == _MANIFEST else path))
 
     def onImported(self, answer: Imported) -> None:
         """A model was installed."""
         self._modelImported(answer.name)
-        self._desk.say(wording.IMPORTED.format(model=answer.name))
+        self._context.say(wording.IMPORTED.format(model=answer.name))
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    """The report of a self-test in words."""
+    """The lines that show the report of a self-test."""
     memory, free = report["free_memory_bytes"], wording.SELF_TEST_MEMORY_UNKNOWN
     if memory is not None:
         free = wording.SELF_TEST_MEMORY.format(gigabytes=memory / _GIGABYTE)

@@ -1,4 +1,4 @@
-"""The choice of a model: a search box, and a list that says of each model how accurate it was measured to be."""
+"""The choice of a model: a search box, and a list whose tool tips state the measured accuracy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +8,20 @@ import qt
 from ..scene.installed_models import installedModels, searchModels
 from ..scene.terminology import ModelDescription
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
-_MOST_ORGANS = 12
+_MAX_ORGANS = 12
 
 
 class ModelSelector:
-    """Binds search box and list to the parameter `model`, which keeps a name; `chosen` hears of another choice.
+    """Connects search box and list to the parameter `model`, a name; `chosen` is called after another choice.
 
-    The chosen model stays in the list whatever is searched for, so that a search never changes the choice.
+    The chosen model stays in the list whatever the search text, so that a search never changes the choice.
     """
 
-    def __init__(self, ui: Any, desk: Desk, chosen: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, context: PanelContext, chosen: Callable[[], None]) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self._chosen = chosen
         self._filling = False
         self._shown: list[str] = []
@@ -34,73 +34,73 @@ class ModelSelector:
     @property
     def model(self) -> ModelDescription | None:
         """The chosen model, None where it is not installed."""
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         return self.models.get(parameters.model) if parameters is not None else None
 
     def reload(self) -> None:
-        """Models have come or gone."""
+        """Read the installed models again."""
         self.models = installedModels()
         self._fill()
 
     def update(self) -> None:
         """Follow the parameter node."""
-        if self._names(self._found()) != self._shown:
+        if self._listed(self._matching()) != self._shown:
             self._fill()
         self._choose()
 
     def onSearch(self, _: str) -> None:
-        """List what fits the words."""
+        """List the matching models."""
         self._fill()
 
     def onReturn(self) -> None:
-        """Choose the first model that fits."""
-        found = self._found()
-        if found and self._desk.parameters is not None and str(self._ui.modelSearchEdit.text).strip():
-            self._desk.parameters.model = found[0]
+        """Choose the first matching model."""
+        matching = self._matching()
+        if matching and self._context.parameters is not None and str(self._ui.modelSearchEdit.text).strip():
+            self._context.parameters.model = matching[0]
             self._chosen()
 
     def onModelChosen(self, _: object) -> None:
-        """Remember the model; its list is not known before run time, so no connector of the parameter node fits.
+        """Store the model; the list is only known at run time, so that no connector of the parameter node fits.
 
         The argument is not used: it is an index or a text, depending on the version of Qt.
         """
         index = self._ui.modelSelector.currentIndex
-        if not self._filling and self._desk.parameters is not None and 0 <= index < len(self._shown):
-            self._desk.parameters.model = self._shown[index]
+        if not self._filling and self._context.parameters is not None and 0 <= index < len(self._shown):
+            self._context.parameters.model = self._shown[index]
             self._chosen()
 
-    def _found(self) -> list[str]:
+    def _matching(self) -> list[str]:
         return searchModels(self.models, str(self._ui.modelSearchEdit.text))
 
-    def _names(self, found: list[str]) -> list[str]:
-        """What the list holds: what was found, and the chosen model in any case, all in their usual order."""
-        chosen = self._desk.parameters.model if self._desk.parameters is not None else ""
-        return [name for name in self.models if name in found or name == chosen]
+    def _listed(self, matching: list[str]) -> list[str]:
+        """The models in the list: those that match and the chosen one, in their usual order."""
+        chosen = self._context.parameters.model if self._context.parameters is not None else ""
+        return [name for name in self.models if name in matching or name == chosen]
 
     def _fill(self) -> None:
-        box, found, text = self._ui.modelSelector, self._found(), str(self._ui.modelSearchEdit.text).strip()
-        self._shown = self._names(found)
+        box, matching, text = self._ui.modelSelector, self._matching(), str(self._ui.modelSearchEdit.text).strip()
+        self._shown = self._listed(matching)
         titles = [model.title for model in self.models.values()]
         self._filling = True
         box.clear()
         for row, name in enumerate(self._shown):
             model = self.models[name]
-            # The user's own models may have one title.
-            twice = titles.count(model.title) > 1
+            # User models may have the same title.
+            ambiguous = titles.count(model.title) > 1
             title = wording.TITLE_AND_NAME.format(title=model.title, name=name)
-            box.addItem(title if twice else model.title, name)
+            box.addItem(title if ambiguous else model.title, name)
             box.setItemData(row, describeModel(model), qt.Qt.ToolTipRole)
         self._filling = False
         self._choose()
         label = self._ui.modelSearchLabel
         label.visible = bool(text) and bool(self.models)
-        count = wording.MODELS_FOUND.format(found=len(found), total=len(self.models))
-        label.text = count if found else wording.NO_MODEL_FOUND
+        count = wording.MODELS_MATCHING.format(matching=len(matching), total=len(self.models))
+        label.text = count if matching else wording.NO_MATCHING_MODEL
 
     def _choose(self) -> None:
-        """Bring the list to the parameter node; a model that is not installed leaves it without a choice."""
+        """Select the model of the parameter node, or nothing where it is not installed."""
         box, model = self._ui.modelSelector, self.model
-        chosen = self._desk.parameters.model if self._desk.parameters is not None else None
+        chosen = self._context.parameters.model if self._context.parameters is not None else None
         self._filling = True
         box.currentIndex = self._shown.index(chosen) if chosen in self._shown else -1
         self._filling = False
@@ -108,19 +108,19 @@ class ModelSelector:
 
 
 def describeModel(model: ModelDescription) -> str:
-    """What a reader should know before using a model, one thing a line."""
+    """Description of a model, one property per line."""
     organs = [label.title for label in model.labels]
-    more = len(organs) - _MOST_ORGANS
-    named = ", ".join(organs[:_MOST_ORGANS])
-    quality, worth = model.quality, wording.NO_QUALITY
+    more = len(organs) - _MAX_ORGANS
+    named = ", ".join(organs[:_MAX_ORGANS])
+    quality, accuracy = model.quality, wording.NO_QUALITY
     if quality is not None:
-        worth = wording.QUALITY.format(dice=quality.meanDice, scans=quality.cases)
+        accuracy = wording.QUALITY.format(dice=quality.meanDice, scans=quality.cases)
     lines = [
         model.title,
         wording.MODALITY.format(modality=model.modality),
         wording.ORGANS.format(organs=wording.AND_MORE.format(organs=named, more=more) if more > 0 else named),
-        worth,
-        wording.TRAINED_ON.format(data=model.trainingData or wording.NOT_TOLD),
-        wording.LICENCE.format(licence=model.licence or wording.NOT_TOLD),
+        accuracy,
+        wording.TRAINED_ON.format(data=model.trainingData or wording.NOT_STATED),
+        wording.LICENCE.format(licence=model.licence or wording.NOT_STATED),
     ]
     return "\n".join(lines)

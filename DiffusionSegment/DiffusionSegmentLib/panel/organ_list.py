@@ -1,4 +1,4 @@
-"""Which of the model's organs are wanted: a list to tick, with All and None."""
+"""The organs to segment: a list with check boxes and the buttons All and None."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,36 +7,36 @@ import qt
 
 from ..scene.terminology import ModelDescription
 from . import wording
-from .desk import Desk, offer
-from .tick_frames import frameTicks
+from .check_box_frames import frameCheckBoxes
+from .panel_context import PanelContext, offer
 
 
 class OrganList:
-    """Binds the list to the parameter `organs`, which holds names, none for all; `changed` hears of every tick."""
+    """Connects the list to the parameter `organs`, names or none for all; `changed` is called after every change."""
 
-    def __init__(self, ui: Any, desk: Desk, changed: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, context: PanelContext, changed: Callable[[], None]) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self._changed = changed
         self._model: ModelDescription | None = None
         self._names: list[str] = []
         self._filling = False
-        # Apart from the parameter, in which no name means all.
+        # Not in the parameter, in which no name means all.
         self._none = False
-        frameTicks(ui.organList)
-        ui.organList.itemChanged.connect(self.onTicked)
+        frameCheckBoxes(ui.organList)
+        ui.organList.itemChanged.connect(self.onItemChanged)
         ui.allOrgansButton.clicked.connect(self.onAll)
         ui.noOrgansButton.clicked.connect(self.onNone)
         self.update(None)
 
     @property
-    def nothingWanted(self) -> bool:
-        """Whether the reader has taken every tick away."""
+    def noneSelected(self) -> bool:
+        """Whether all organs are unchecked."""
         return self._none and bool(self._names)
 
     @property
-    def wanted(self) -> tuple[str, ...] | None:
-        """What a request should ask for; None for all organs."""
+    def selected(self) -> tuple[str, ...] | None:
+        """The organs of a request; None for all."""
         chosen = self._chosen()
         return tuple(name for name in self._names if name in chosen) if len(chosen) < len(self._names) else None
 
@@ -48,36 +48,36 @@ class OrganList:
             self._fill()
         if self._named():
             self._none = False
-        self._tick()
+        self._check()
         reason = "" if self._names else wording.NO_MODEL
         offer(self._ui.allOrgansButton, reason, wording.ALL_ORGANS_TIP)
         offer(self._ui.noOrgansButton, reason, wording.NO_ORGANS_TIP)
 
-    def onTicked(self) -> None:
-        """An organ was ticked or its tick taken away."""
+    def onItemChanged(self) -> None:
+        """An organ was checked or unchecked."""
         if not self._filling:
             items = [self._ui.organList.item(row) for row in range(len(self._names))]
-            ticked = [item.checkState() == qt.Qt.Checked for item in items]
-            self._set([name for name, yes in zip(self._names, ticked, strict=True) if yes])
+            checked = [item.checkState() == qt.Qt.Checked for item in items]
+            self._set([name for name, isChecked in zip(self._names, checked, strict=True) if isChecked])
 
     def onAll(self) -> None:
-        """Every organ."""
+        """Check every organ."""
         self._set(self._names)
 
     def onNone(self) -> None:
-        """No organ, as a start for ticking a few."""
+        """Uncheck every organ."""
         self._set([])
 
     def _set(self, names: list[str]) -> None:
         self._none = not names
-        if self._desk.parameters is not None:
-            self._desk.parameters.organs = names if len(names) < len(self._names) else []
-        self._tick()
+        if self._context.parameters is not None:
+            self._context.parameters.organs = names if len(names) < len(self._names) else []
+        self._check()
         self._changed()
 
     def _named(self) -> set[str]:
-        """What the parameter node names, of this model's organs; another model's names say nothing here."""
-        parameters = self._desk.parameters
+        """The organs of this model among those of the parameter node."""
+        parameters = self._context.parameters
         return set(parameters.organs) & set(self._names) if parameters is not None else set()
 
     def _chosen(self) -> set[str]:
@@ -91,7 +91,7 @@ class OrganList:
             organs.addItem(label.title)
         self._filling = False
 
-    def _tick(self) -> None:
+    def _check(self) -> None:
         chosen = self._chosen()
         self._filling = True
         for row, name in enumerate(self._names):

@@ -1,33 +1,33 @@
-"""The section "Overlay": which map lies over the scan, how opaque, from which value on."""
+"""The section "Overlay": kind, opacity and threshold."""
 
 import slicer
 
 from ..scene.overlay import STYLES, OverlayKind, setThreshold, showOverlay
 from ..scene.result import SceneResult
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
 
 class OverlayPanel:
-    """Lays over the scan on the desk what the parameters name; the widgets are bound to these by their names."""
+    """Shows the overlay that the parameters name; its widgets are bound to the parameters by their names."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: PanelContext) -> None:
+        self._context = context
         self._shown: tuple[OverlayKind, float, float] | None = None
 
     def close(self) -> None:
-        """Another result is coming: it gets its overlay even if no setting changes."""
+        """The shown result changes: its overlay is shown even if no setting changes."""
         self._shown = None
 
     def update(self) -> None:
-        """Follow overlay, opacity and threshold; other settings leave the slice views alone."""
-        parameters, result = self._desk.parameters, self._desk.result
+        """Show the overlay again if kind, opacity or threshold changed."""
+        parameters, result = self._context.parameters, self._context.result
         if parameters is None or result is None:
             return
-        wanted = (parameters.overlay, parameters.opacity, parameters.threshold)
-        if wanted != self._shown:
-            self._shown = wanted
-            self._show(result, *wanted)
+        settings = (parameters.overlay, parameters.opacity, parameters.threshold)
+        if settings != self._shown:
+            self._shown = settings
+            self._show(result, *settings)
 
     def _show(self, result: SceneResult, kind: OverlayKind, opacity: float, threshold: float) -> None:
         node = result.overlays.get(kind)
@@ -35,7 +35,7 @@ class OverlayPanel:
             node = None
         if node is not None and STYLES[kind].threshold is not None:
             setThreshold(node, threshold)
-        background = self._desk.scan.input if self._desk.scan is not None else None
+        background = self._context.scan.input if self._context.scan is not None else None
         showOverlay(slicer.mrmlScene, background, node, kind, opacity=opacity)
         if node is None and kind is not OverlayKind.NONE:
-            self._desk.say(wording.NO_OVERLAY)
+            self._context.say(wording.NO_OVERLAY)

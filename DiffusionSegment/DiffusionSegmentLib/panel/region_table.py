@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import qt
+from DiffusionSegmentBackend.schema.review_state import RegionState
 
-from ..scene.review import Region, RegionState
+from ..scene.review import Region, stateLabel
 from . import wording
 from .table_fit import TableFit
 
@@ -27,18 +28,18 @@ class RegionTable:
         self._fit = TableFit(table, stretched=_SENTENCE, optional=(_STATE,), maxRows=_MAX_ROWS)
 
     def clear(self) -> None:
-        """No regions: the table goes away."""
+        """No regions: hide the table."""
         self._table.setRowCount(0)
         self._table.visible = False
 
     def fill(self, regions: Sequence[Region]) -> None:
-        """Show the regions, in as many rows as they need."""
+        """Show the regions."""
         table = self._table
         table.setColumnCount(len(wording.REGION_COLUMNS))
         table.setHorizontalHeaderLabels(list(wording.REGION_COLUMNS))
         table.setRowCount(len(regions))
         for row, region in enumerate(regions):
-            for column, text in enumerate((str(region.number + 1), region.sentence, region.state.label())):
+            for column, text in enumerate((str(region.number + 1), region.sentence, stateLabel(region.state))):
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(region.sentence)
                 table.setItem(row, column, item)
@@ -47,7 +48,7 @@ class RegionTable:
         table.visible = True
 
     def select(self, region: Region | None) -> None:
-        """Highlight the row of a region and bring it into view."""
+        """Highlight the row of a region and scroll to it."""
         if region is None:
             self._table.clearSelection()
             return

@@ -1,4 +1,4 @@
-"""Report and export: a page about the case, and the organs as DICOM SEG."""
+"""The section "Report and export": case report and DICOM SEG."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,41 +7,44 @@ from typing import Any
 
 import qt
 from DiffusionSegmentBackend.protocol.messages import ExportDicom, WriteReport, Written
+from DiffusionSegmentBackend.schema.dataclass_json import to_json
 
 from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from ..scene.examination import examinationOf
-from ..scene.labelled_scan import LabelledScan
 from ..scene.result import SceneResult
+from ..scene.segmented_scan import SegmentedScan
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
-# Title, suggested name, kinds of files; gives the path, empty when the reader thought better of it.
+# Arguments: title, suggested name, file filter. Returns the path, empty when the dialog was cancelled.
 ChooseFile = Callable[[str, str, str], str]
 
 
-def askForFile(title: str, name: str, kinds: str) -> str:
-    """Slicer's own dialog for saving; PythonQt gives the path alone."""
-    return str(qt.QFileDialog.getSaveFileName(None, title, name, kinds) or "")
+def askForFile(title: str, name: str, fileFilter: str) -> str:
+    """Show a file dialog; PythonQt returns only the path."""
+    return str(qt.QFileDialog.getSaveFileName(None, title, name, fileFilter) or "")
 
 
 class ReportPanel:
-    """Binds the section "Report and export" to the result on the desk."""
+    """Connects the section "Report and export" to the shown result."""
 
-    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, chooseFile: ChooseFile = askForFile) -> None:
+    def __init__(
+        self, ui: Any, client: WorkerClient, context: PanelContext, chooseFile: ChooseFile = askForFile
+    ) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._chooseFile = chooseFile
         ui.reportFileButton.clicked.connect(self.onReport)
         ui.dicomButton.clicked.connect(self.onDicom)
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
-        why = wording.BUSY if self._client.running else "" if self._desk.scan is not None else wording.NO_RESULT
+        """Update which buttons are enabled."""
+        reason = wording.BUSY if self._client.running else "" if self._context.scan is not None else wording.NO_RESULT
         for button, tip in ((self._ui.reportFileButton, wording.REPORT_TIP), (self._ui.dicomButton, wording.DICOM_TIP)):
-            offer(button, why, tip)
+            offer(button, reason, tip)
 
     def onReport(self) -> None:
         """Write the case report."""
@@ -51,19 +54,19 @@ class ReportPanel:
         """Write the DICOM SEG."""
         self._start(self._dicom)
 
-    def _start(self, action: Callable[[LabelledScan, SceneResult], None]) -> None:
-        scan, result = self._desk.scan, self._desk.result
+    def _start(self, action: Callable[[SegmentedScan, SceneResult], None]) -> None:
+        scan, result = self._context.scan, self._context.result
         if scan is not None and result is not None and not self._client.running:
-            self._desk.guard(lambda: action(scan, result))
-        self._desk.update()
+            self._context.guard(lambda: action(scan, result))
+        self._context.update()
 
-    def _report(self, scan: LabelledScan, result: SceneResult) -> None:
+    def _report(self, scan: SegmentedScan, result: SceneResult) -> None:
         record = readCaseRecord(scan, result)
         path = self._path(wording.REPORT_TITLE, "report", wording.REPORT_FILES, ".html")
         if path is None:
             return
-        anonymous = self._desk.parameters is not None and self._desk.parameters.anonymous
-        self._desk.begin(wording.WRITING)
+        anonymous = self._context.parameters is not None and self._context.parameters.anonymous
+        self._context.begin(wording.WRITING)
         self._client.request(
             WriteReport,
             record.scan,
@@ -72,19 +75,19 @@ class ReportPanel:
             report=record.report,
             path=path,
             scan_name="" if anonymous else scan.input.GetName(),
-            review=reviewRecord(scan),
+            review=to_json(reviewRecord(scan)),
             examination={} if anonymous else asdict(examinationOf(scan.input)),
             anonymous=anonymous,
         )
 
-    def _dicom(self, scan: LabelledScan, result: SceneResult) -> None:
-        # Before the dialog: a reader should not choose a file for nothing.
+    def _dicom(self, scan: SegmentedScan, result: SceneResult) -> None:
+        # Before the dialog, so that errors come before a file is chosen.
         files = seriesFiles(scan.input)
         record = readCaseRecord(scan, result)
         path = self._path(wording.DICOM_TITLE, "segmentation", wording.DICOM_FILES, ".dcm")
         if path is None:
             return
-        self._desk.begin(wording.WRITING)
+        self._context.begin(wording.WRITING)
         self._client.request(
             ExportDicom,
             record.scan,
@@ -95,13 +98,13 @@ class ReportPanel:
             files=files,
         )
 
-    def _path(self, title: str, name: str, kinds: str, ending: str) -> str | None:
-        """Where to write to; a name without an ending gets one."""
-        chosen = self._chooseFile(title, name + ending, kinds)
+    def _path(self, title: str, name: str, fileFilter: str, suffix: str) -> str | None:
+        """The chosen path; `suffix` is added to a name without one."""
+        chosen = self._chooseFile(title, name + suffix, fileFilter)
         if not chosen:
             return None
-        return chosen if Path(chosen).suffix else chosen + ending
+        return chosen if Path(chosen).suffix else chosen + suffix
 
     def onAnswer(self, answer: Written) -> None:
-        """Tell where the file is."""
-        self._desk.say(wording.WRITTEN.format(path=answer.path))
+        """Show the path of the file."""
+        self._context.say(wording.WRITTEN.format(path=answer.path))

@@ -6,40 +6,40 @@ from typing import Any
 import qt
 import slicer
 
-from ..scene.labelled_scan import LabelledScan
 from ..scene.merge_policy import isLocked, setLocked
+from ..scene.segmented_scan import SegmentedScan
 from . import wording
+from .check_box_frames import frameCheckBoxes
 from .table_fit import TableFit
-from .tick_frames import frameTicks
 
 _VISIBLE, _VOLUME, _INTERVAL, _CONFIDENCE, _REVIEW, _LOCK = range(6)
 _MAX_ROWS = 14
 
 
 class ResultTable:
-    """Fills the table, and writes ticks into the segmentation; `guard` runs what a tick asks for."""
+    """Fills the table, and applies its check boxes to the segmentation; `guard` runs the change."""
 
-    def __init__(self, ui: Any, guard: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, ui: Any, guard: Callable[[Callable[[], object]], None]) -> None:
         self._ui = ui
         self._guard = guard
-        self._scan: LabelledScan | None = None
+        self._scan: SegmentedScan | None = None
         self._names: list[str] = []
         self._filling = False
-        frameTicks(ui.resultTable)
+        frameCheckBoxes(ui.resultTable)
         optional = (_INTERVAL, _CONFIDENCE, _LOCK, _REVIEW)
         self._fit = TableFit(ui.resultTable, stretched=_VISIBLE, optional=optional, maxRows=_MAX_ROWS)
         ui.resultTable.cellChanged.connect(self.onCellChanged)
         self.clear()
 
     def clear(self) -> None:
-        """No result: a line of text takes the table's place."""
+        """No result: show a label instead of the table."""
         self._scan, self._names = None, []
         self._ui.resultTable.setRowCount(0)
         self._ui.resultTable.visible = False
         self._ui.emptyLabel.visible = True
 
-    def fill(self, scan: LabelledScan, report: dict[str, Any]) -> None:
-        """Show the report's organs, those found, in the order of the model, in as many rows as they need."""
+    def fill(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
+        """Show the organs of the report that have voxels, in the order of the model."""
         organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
         self._scan, self._names = scan, [organ["name"] for organ in organs]
         table = self._ui.resultTable
@@ -56,14 +56,14 @@ class ResultTable:
         table.visible = bool(organs)
         self._ui.emptyLabel.visible = not organs
 
-    def _fillRow(self, row: int, organ: dict[str, Any], scan: LabelledScan) -> None:
+    def _fillRow(self, row: int, organ: dict[str, Any], scan: SegmentedScan) -> None:
         table = self._ui.resultTable
         low, high = organ["volume_interval_ml"]
         volume = _millilitres(organ["volume_ml"])
         interval = wording.INTERVAL.format(low=_millilitres(low), high=_millilitres(high))
         confidence = f"{100 * organ['confidence']:.0f} %"
         texts = (organ["title"], volume, interval, confidence, _reviewed(scan, organ["name"]), "")
-        # Where the panel is too narrow for all columns the pointer still finds what they say.
+        # The tool tip also shows the columns that are hidden in a narrow panel.
         tip = wording.ORGAN_TIP.format(organ=organ["title"], volume=volume, interval=interval, confidence=confidence)
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
@@ -74,38 +74,38 @@ class ResultTable:
         label = scan.label(organ["name"])
         if label is not None:
             table.item(row, _VISIBLE).setIcon(_swatch(label.colour))
-        table.item(row, _VISIBLE).setCheckState(_tick(_isVisible(scan, organ["name"])))
-        table.item(row, _LOCK).setCheckState(_tick(isLocked(scan.segmentation, organ["name"])))
+        table.item(row, _VISIBLE).setCheckState(_checkState(_isVisible(scan, organ["name"])))
+        table.item(row, _LOCK).setCheckState(_checkState(isLocked(scan.segmentation, organ["name"])))
 
     def onCellChanged(self, row: int, column: int) -> None:
-        """The reader ticked visibility or lock."""
+        """A check box was changed: visibility or lock."""
         scan = self._scan
         if self._filling or scan is None or column not in (_VISIBLE, _LOCK) or not 0 <= row < len(self._names):
             return
         name = self._names[row]
-        ticked = self._ui.resultTable.item(row, column).checkState() == qt.Qt.Checked
+        checked = self._ui.resultTable.item(row, column).checkState() == qt.Qt.Checked
         if column == _LOCK:
-            self._guard(lambda: setLocked(scan.segmentation, name, ticked))
+            self._guard(lambda: setLocked(scan.segmentation, name, checked))
         else:
-            self._guard(lambda: scan.segmentation.GetDisplayNode().SetSegmentVisibility(name, ticked))
+            self._guard(lambda: scan.segmentation.GetDisplayNode().SetSegmentVisibility(name, checked))
 
 
-def _isVisible(scan: LabelledScan, name: str) -> bool:
+def _isVisible(scan: SegmentedScan, name: str) -> bool:
     display = scan.segmentation.GetDisplayNode()
     return display is not None and bool(display.GetSegmentVisibility(name))
 
 
-def _reviewed(scan: LabelledScan, name: str) -> str:
-    """What was said of the organ, empty while nobody has looked."""
+def _reviewed(scan: SegmentedScan, name: str) -> str:
+    """The review state of the organ, empty while it was not reviewed."""
     segment = scan.segmentation.GetSegmentation().GetSegment(name)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     if segment is None:
         return ""
-    words = {logic.InProgress: wording.BEGUN, logic.Completed: wording.DONE, logic.Flagged: wording.FLAGGED}
-    return words.get(logic.GetSegmentStatus(segment), "")
+    states = {logic.InProgress: wording.BEGUN, logic.Completed: wording.DONE, logic.Flagged: wording.FLAGGED}
+    return states.get(logic.GetSegmentStatus(segment), "")
 
 
-def _tick(value: bool) -> Any:
+def _checkState(value: bool) -> Any:
     return qt.Qt.Checked if value else qt.Qt.Unchecked
 
 

@@ -1,4 +1,4 @@
-"""What a run is doing: its stage, how far it is, and how much longer it takes."""
+"""Progress of a run: stage, units done, time left."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _MINUTE = 60
 
 
 class RunProgress:
-    """Binds the bar and the line above it to a run."""
+    """Connects the progress bar and the labels above it to a run."""
 
     def __init__(self, ui: Any, timeLeft: TimeLeft | None = None) -> None:
         self._ui = ui
@@ -19,30 +19,30 @@ class RunProgress:
         self.hide()
 
     def begin(self, text: str, *, kind: str = "") -> None:
-        """A run begins; those of one `kind` teach each other how long they take."""
+        """A run begins; the time left is estimated from the last run of the same `kind`."""
         self._timeLeft.start(kind)
-        self._show(text, "", 0, 0)
+        self._set(text, "", 0, 0)
 
-    def heard(self, message: Progress) -> None:
-        """The run is so far."""
-        seconds = self._timeLeft.heard(message.stage, message.done, message.total)
+    def show(self, message: Progress) -> None:
+        """Show stage, units done and the time left."""
+        seconds = self._timeLeft.update(message.stage, message.done, message.total)
         parts = [wording.DONE_OF.format(done=message.done, total=message.total)] if message.total > 1 else []
         if seconds is not None:
             parts.append(_left(roundedSeconds(seconds)))
-        self._show(wording.STAGES.get(message.stage, message.stage), " · ".join(parts), message.done, message.total)
+        self._set(wording.STAGES.get(message.stage, message.stage), " · ".join(parts), message.done, message.total)
 
     def finish(self) -> None:
-        """The run came to its end."""
+        """The run was completed: its duration is remembered."""
         self._timeLeft.finish()
         self.hide()
 
     def hide(self) -> None:
-        """No run is under way."""
-        self._show("", "", 0, 0)
+        """No run is in progress."""
+        self._set("", "", 0, 0)
         for widget in (self._ui.progressBar, self._ui.stageLabel, self._ui.timeLabel):
             widget.visible = False
 
-    def _show(self, text: str, time: str, done: int, total: int) -> None:
+    def _set(self, text: str, time: str, done: int, total: int) -> None:
         ui = self._ui
         ui.stageLabel.text = text
         ui.timeLabel.text = time

@@ -1,28 +1,28 @@
-"""The line below the input volume: whose scan it is, of which day and series, as far as DICOM says."""
+"""The line below the input volume: patient, study date and series from DICOM."""
 
 from typing import Any
 
 from ..scene.examination import examinationOf
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
 
 class ScanHeader:
-    """Fills the label `scanLabel`, which is not there for a scan without DICOM, or while patient data are left out."""
+    """Fills the label `scanLabel`, which is hidden for a scan without DICOM data or when patient data are not shown."""
 
-    def __init__(self, ui: Any, desk: Desk) -> None:
+    def __init__(self, ui: Any, context: PanelContext) -> None:
         self._ui = ui
-        self._desk = desk
+        self._context = context
         self.update()
 
     def update(self) -> None:
-        """Show what belongs to the input volume."""
+        """Show the header of the input volume."""
         text = self._text()
         self._ui.scanLabel.text = text
         self._ui.scanLabel.visible = bool(text)
 
     def _text(self) -> str:
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         if parameters is None or parameters.inputVolume is None or parameters.anonymous:
             return ""
         shown = examinationOf(parameters.inputVolume)

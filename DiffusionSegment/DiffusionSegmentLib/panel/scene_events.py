@@ -1,4 +1,4 @@
-"""What the module's widget hears of the scene: it closes, another is loaded, nodes go."""
+"""Scene events that the module widget handles: close, import, removal of nodes."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 
-class SceneEvents(VTKObservationMixin):
+class SceneEvents(VTKObservationMixin):  # type: ignore[misc]
     """Base of the widget, which has `panel`, `parent`, `enter`, `setParameterNode` and `initializeParameterNode`."""
 
     def __init__(self) -> None:
@@ -18,11 +18,11 @@ class SceneEvents(VTKObservationMixin):
 
     @property
     def isShown(self) -> bool:
-        """Whether the module is the one that is open; a widget that a script made has no module around it."""
+        """Whether the module is open; True for a widget that a script created without a module."""
         return bool(getattr(self.parent, "isEntered", True))
 
     def observeScene(self, scene: slicer.vtkMRMLScene) -> None:
-        """Hear of what happens to a scene, until `removeObservers`."""
+        """Observe a scene until `removeObservers` is called."""
         for event, receiver in (
             (scene.StartCloseEvent, self.onSceneStartClose),
             (scene.EndCloseEvent, self.onSceneEndClose),
@@ -33,34 +33,34 @@ class SceneEvents(VTKObservationMixin):
             self.addObserver(scene, event, receiver)
 
     def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        """Let go of the scene's nodes."""
+        """Release the nodes of the scene."""
         self.setParameterNode(None)
         self.panel.onSceneClosing()
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
-        """Begin anew in the empty scene, if the panel is open."""
+        """Start again in the empty scene, if the module is open."""
         if self.isShown:
             self.enter()
 
     def onSceneEndImport(self, caller: Any, event: Any) -> None:
-        """A scene was loaded: go on with the result that it may hold.
+        """A scene was loaded: show the result that it may contain.
 
-        Slicer fills the parameter node before it reads the nodes that it refers to, and the typed parameters keep what
-        they read then until the node says that it was modified.
+        Slicer fills the parameter node before it reads the nodes that it refers to, and the typed parameters keep those
+        values until the node is modified.
         """
         if self._parameterNode is not None:
             self._parameterNode.Modified()
             self.panel.setParameters(self._parameterNode)
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
+    @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
     def onNodeRemoved(self, caller: Any, event: Any, node: slicer.vtkMRMLNode) -> None:
-        """Tell the panel of a node that leaves the scene; let go of the parameters when it is theirs."""
+        """Notify the panel of a node that is removed; release the parameters when it is their node."""
         self._orphaned = self._parameterNode is not None and node is self._parameterNode.parameterNode
         if self._orphaned:
             self.setParameterNode(None)
         self.panel.onNodeRemoved(node)
 
     def onNodeGone(self, caller: Any, event: Any) -> None:
-        """Somebody deleted the parameters: begin with new ones, or the open panel would be dead."""
+        """The parameter node was deleted: create a new one for the open panel."""
         if self._orphaned and self.isShown and not caller.IsClosing():
             self.initializeParameterNode()

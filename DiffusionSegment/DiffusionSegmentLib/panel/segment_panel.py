@@ -1,20 +1,15 @@
-"""The panel's behaviour: one button, progress, messages, the result and its overlays."""
+"""The panel: its parts, and the result that they show."""
 
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-import qt
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import (
-    Answer,
     Corrected,
     Hypotheses,
     Imported,
-    Message,
-    Preview,
-    Progress,
     Result,
     SelfTestReport,
     Similarity,
@@ -24,273 +19,236 @@ from DiffusionSegmentBackend.protocol.messages import (
 
 from ..parameters import Parameters
 from ..scene.history import Snapshot, StepName, emptySnapshot, snapshot
-from ..scene.labelled_scan import LabelledScan, readReport
 from ..scene.merge_policy import MergePolicy
-from ..scene.preview import removePreview, showPreview
-from ..scene.region_of_interest import placeAround, regionOfInterest
+from ..scene.region_of_interest import placeAround
 from ..scene.result import SceneResult, findResult, putResult
 from ..scene.segmentation import showSurfaces
+from ..scene.segmented_scan import SegmentedScan, readReport
 from ..scene.terminology import ModelDescription
-from ..scene.volumes import scanVersion, volumeBuffer
-from ..worker.client import WorkerClient, WorkerState
+from ..worker.client import WorkerClient
 from . import wording
 from .alternatives_panel import AlternativesPanel
-from .desk import offer
+from .correction_panel import CorrectionPanel
+from .fine_tune_panel import FineTunePanel
 from .installation_panel import InstallationPanel
+from .message_area import MessageArea
 from .model_selector import ModelSelector
 from .organ_list import OrganList
 from .overlay_panel import OverlayPanel
+from .panel_context import PanelPart, offer
 from .report_panel import ReportPanel
 from .result_table import ResultTable
 from .review_panel import ReviewPanel
-from .run_progress import RunProgress
+from .run_controller import RunController, RunInput
 from .scan_header import ScanHeader
-from .sequence_panel import SequencePanel
+from .scene_results import SceneResults
+from .segment_button import SegmentButton
 from .similar_panel import SimilarPanel
-from .teach_panel import TeachPanel
-
-# Refusals that the reader can overrule.
-_OVERRULED = (ErrorCode.MODALITY, ErrorCode.BODY_PART_MISMATCH, ErrorCode.UNUSUAL_APPEARANCE)
+from .undo_panel import UndoPanel
 
 
 class SegmentPanel:
-    """Binds the widgets of DiffusionSegment.ui to a worker client and a scene; its parts see it as their `Desk`."""
+    """Connects the widgets of DiffusionSegment.ui, the worker client and the scene; `PanelContext` of its parts."""
 
     def __init__(self, ui: Any, client: WorkerClient) -> None:
         self._ui = ui
         self._client = client
         self.parameters: Parameters | None = None
-        self.scan: LabelledScan | None = None
-        self._input: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._model: ModelDescription | None = None
-        self._version: int | None = None
-        self._results: dict[str, SceneResult] = {}
-        self._shownInput: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._details = ""
+        self.scan: SegmentedScan | None = None
+        self._results = SceneResults()
         ui.regionSelector.nodeAddedByUser.connect(self.onRegionAdded)
         ui.segmentButton.clicked.connect(self.onSegmentButton)
         ui.surfaceButton.clicked.connect(self.onSurfaceButton)
-        ui.detailsButton.clicked.connect(self.onDetailsButton)
-        client.stateChanged.connect(self._onState)
-        client.progress.connect(self._onProgress)
-        client.previewed.connect(self._onPreview)
-        client.finished.connect(self._onFinished)
-        client.cancelled.connect(self._onCancelled)
-        client.failed.connect(self._onFailed)
-        self._progress = RunProgress(ui)
+        self._message = MessageArea(ui)
+        self._button = SegmentButton(ui.segmentButton, client)
         self._header = ScanHeader(ui, self)
         self._models = ModelSelector(ui, self, self.onModelChosen)
         self._organs = OrganList(ui, self, self.update)
         self._overlay = OverlayPanel(self)
         self._table = ResultTable(ui, self.guard)
+        self.run = RunController(ui, client, self)
         self.review = ReviewPanel(ui, client, self)
-        self.alternatives = AlternativesPanel(ui, client, self, lambda: self.review.region, self.review.recorded)
-        self.similar = SimilarPanel(ui, client, self, self.review.recorded)
-        self.teach = TeachPanel(ui, client, self, self.onModelAdded)
+        self.undo = UndoPanel(ui, client, self, self.review.open)
+        self.corrections = CorrectionPanel(ui, client, self, self.review, self.undo)
+        self.alternatives = AlternativesPanel(ui, client, self, lambda: self.review.region, self.undo.record)
+        self.similar = SimilarPanel(ui, client, self, self.undo.record)
+        self.fineTuning = FineTunePanel(ui, client, self, self.onModelAdded)
         self.reporting = ReportPanel(ui, client, self)
         self.installation = InstallationPanel(ui, client, self, self.onModelAdded)
-        self.sequences = SequencePanel(ui, client, self, self._onFramesEnded)
-        self._answers: dict[type[Message], Callable[[Any], None]] = {
-            Result: self._putResult,
-            Corrected: self.review.onCorrected,
+        self._parts: tuple[PanelPart, ...] = (
+            *(self.review, self.undo, self.corrections, self.alternatives, self.similar, self.fineTuning),
+            *(self.reporting, self.installation, self.run.sequences, self._header),
+        )
+        self.run.abandoned.connect(self.onAbandoned)
+        self.run.receivers = {
+            Result: self.onResult,
+            Corrected: self.corrections.onCorrected,
             Hypotheses: self.alternatives.onHypotheses,
             Similarity: self.similar.onAnswer,
-            Taught: self.teach.onAnswer,
+            Taught: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,
             SelfTestReport: self.installation.onSelfTestReport,
             Imported: self.installation.onImported,
         }
-        self.say("")
         self.update()
 
     @property
     def result(self) -> SceneResult | None:
         """The result that table, overlay and review show."""
-        return self._results.get(self._shownInput.GetID()) if self._shownInput is not None else None
+        return self._results.shown
 
     @result.setter
     def result(self, result: SceneResult | None) -> None:
-        if self._shownInput is not None and result is not None:
-            self._results[self._shownInput.GetID()] = result
+        if self._results.shownInput is not None and result is not None:
+            self._results.put(self._results.shownInput, result)
 
     def setParameters(self, parameters: Parameters | None) -> None:
-        """Work on this parameter node; None while the scene is being closed."""
+        """Use this parameter node; None while the scene is being closed."""
         self.parameters = parameters
-        self.guard(self._resume)
+        self.guard(self._showSavedResult)
         self.update()
 
-    def _resume(self) -> None:
-        """Go on with the result that a loaded scene holds."""
+    def _showSavedResult(self) -> None:
+        """Show the result that a loaded scene contains."""
         parameters = self.parameters
         if parameters is None or parameters.inputVolume is None or parameters.segmentation is None:
             return
         inputNode, segmentation = parameters.inputVolume, parameters.segmentation
         model = self._models.models.get(readReport(segmentation).get("provenance", {}).get("model", ""))
-        if model is not None and inputNode.GetID() not in self._results:
-            self._results[inputNode.GetID()] = findResult(segmentation)
-            self._open(inputNode, model)
+        if model is not None and self._results.of(inputNode) is None:
+            self._showResult(inputNode, findResult(segmentation), model)
 
-    def _open(self, inputNode: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription) -> None:
-        """Show the result of a scan: table, overlay, review."""
-        self._shownInput = inputNode
+    def _showResult(
+        self, inputNode: slicer.vtkMRMLScalarVolumeNode, result: SceneResult, model: ModelDescription
+    ) -> None:
+        """Show a result: table, overlay, review."""
+        self._results.put(inputNode, result)
+        self._results.shownInput = inputNode
         self._overlay.close()
-        result = self._results[inputNode.GetID()]
         self.alternatives.close()
-        self.scan = LabelledScan(inputNode, result.segmentation, model.labels)
+        self.scan = SegmentedScan(inputNode, result.segmentation, model.labels)
         self.review.open()
         self.reportChanged(None)
         self._overlay.update()
 
+    def _hideResult(self) -> None:
+        self.alternatives.close()
+        self._overlay.close()
+        self._results.shownInput = self.scan = None
+        self.review.close()
+        self.undo.dropDeleted()
+        self.corrections.forgetRequest()
+        self._table.clear()
+
     def onModelChosen(self) -> None:
-        """The reader chose another model, whose organs are others."""
+        """The user chose another model, which has other organs."""
         if self.parameters is not None:
             self.parameters.organs = []
         self.update()
 
-    def onRegionAdded(self) -> None:
-        """The reader made a new box: it begins around the whole scan."""
-        region = self._ui.regionSelector.currentNode()
-        if region is not None and self.parameters is not None and self.parameters.inputVolume is not None:
-            placeAround(region, self.parameters.inputVolume)
-
     def onModelAdded(self, name: str) -> None:
-        """A new model of the user's own: list it and choose it."""
+        """A model was installed or fine-tuned: list it and choose it."""
         self._models.reload()
         if self.parameters is not None:
             self.parameters.model = name
         self.onModelChosen()
 
+    def onRegionAdded(self) -> None:
+        """The user created a region of interest: it starts around the whole scan."""
+        region = self._ui.regionSelector.currentNode()
+        if region is not None and self.parameters is not None and self.parameters.inputVolume is not None:
+            placeAround(region, self.parameters.inputVolume)
+
     def update(self) -> None:
-        """Bring the buttons and the model to what parameters and worker say."""
-        button = self._ui.segmentButton
+        """Update all parts to the parameters and the state of the worker."""
         self._models.update()
         self._organs.update(self._models.model)
         offer(self._ui.surfaceButton, "" if self.result is not None else wording.NO_RESULT, wording.SURFACES)
-        parts = (self.review, self.alternatives, self.similar, self.teach, self.reporting, self.installation)
-        for part in (*parts, self.sequences, self._header):
+        for part in self._parts:
             part.update()
-        if self._client.running:
-            cancelling = self._client.state is WorkerState.CANCELLING
-            button.text = wording.CANCELLING if cancelling else wording.CANCEL
-            offer(button, wording.STOPPING if cancelling else "", wording.RUNNING)
-            return
-        button.text = wording.SEGMENT
-        offer(button, self._whatIsMissing(), wording.READY)
+        self._button.update(self._missing())
 
-    def _whatIsMissing(self) -> str:
+    def _missing(self) -> str:
+        """What a run still needs; empty when it can be started."""
         if not self._models.models:
             return wording.NO_MODEL
         if self.parameters is None or self.parameters.inputVolume is None:
             return wording.NO_INPUT
         if self._models.model is None:
             return wording.UNKNOWN_MODEL.format(model=self.parameters.model)
-        return wording.NO_ORGAN if self._organs.nothingWanted else ""
+        return wording.NO_ORGAN if self._organs.noneSelected else ""
 
     def onSegmentButton(self) -> None:
-        """Start a run, or cancel the one under way."""
+        """Start a run, or cancel the one in progress."""
         if self._client.running:
-            self._client.cancel()
+            self.run.cancel()
         else:
             self.say("")
-            self.guard(self._start)
+            self.guard(self._segment)
         self.update()
 
-    def _start(self) -> None:
+    def _segment(self) -> None:
         parameters, model = self.parameters, self._models.model
-        if parameters is None or parameters.inputVolume is None or model is None:
+        if parameters is not None and parameters.inputVolume is not None and model is not None:
+            self.run.segment(parameters, model, self._organs.selected)
+
+    def onResult(self, result: Result) -> None:
+        """Put a new segmentation into the scene and show it.
+
+        Raises:
+            DiffusionSegmentError: what `putResult` raises.
+        """
+        run, parameters = self.run.input, self.parameters
+        if run is None or parameters is None:
             return
-        array, geometry = volumeBuffer(parameters.inputVolume)
-        box, frames = parameters.regionOfInterest, self.sequences.wanted
-        region = regionOfInterest(box, parameters.inputVolume) if box is not None else None
-        self._model, self._input = model, parameters.inputVolume
-        options = {
-            "model": parameters.model,
-            "samples": parameters.samples or None,
-            "steps": parameters.steps or None,
-            "seed": parameters.seed,
-            "sampler": parameters.sampler.value,
-            "organs": self._organs.wanted,
-            "region": region,
-            "device": parameters.device.value,
-            "memory_limit_gb": parameters.memoryLimit or None,
-            "force": parameters.force,
-        }
-        if frames is not None:
-            self.sequences.start(frames, model, **options)
-            return
-        self._progress.begin(wording.STARTING, kind=parameters.model)
-        options |= {"preview": parameters.preview, "bodypart": parameters.bodypart}
-        self._version = scanVersion(parameters.inputVolume)
-        self._client.segment(array, geometry, version=self._version, **options)
+        # Nodes are reused for the same input volume only: another scan must not overwrite its result.
+        previous, policy = self._results.of(run.volume), parameters.mergePolicy
+        before = _snapshotOf(previous, run) if policy is not MergePolicy.NEW else None
+        sceneResult = putResult(
+            run.volume.GetScene(), result, run.volume, run.model, previous=previous, policy=policy, version=run.version
+        )
+        parameters.segmentation = sceneResult.segmentation
+        self._showResult(run.volume, sceneResult, run.model)
+        if self.scan is not None:
+            self.undo.record(StepName.SEGMENT, before or emptySnapshot(self.scan))
+        self.say(_summary(result.report))
 
     def onSurfaceButton(self) -> None:
         """Show the organs as surfaces in the 3D views."""
         if self.result is not None:
             showSurfaces(self.result.segmentation)
 
-    def onDetailsButton(self) -> None:
-        """Copy what happened, and the worker's log, for a report."""
-        qt.QApplication.clipboard().setText(self._details)
-
     def onParametersChanged(self) -> None:
-        """A setting changed, in the panel or by a script."""
+        """A setting was changed in the panel or by a script."""
         self.update()
         self._overlay.update()
 
     def onSceneClosing(self) -> None:
-        """Forget everything that belongs to the scene; a run under way is cancelled and its result dropped."""
-        self._client.cancel()
+        """Forget everything that belongs to the scene; a run in progress is cancelled and its result dropped."""
+        self.run.cancel()
         self.similar.close()
-        self._input = None
+        self.run.forgetInput()
         self._results.clear()
-        self._forgetShown()
-        self.review.forgetHistories()
+        self._hideResult()
+        self.undo.dropAll()
         self.setParameters(None)
-        self._endRun()
+        self.run.endProgress()
         self.say("")
 
     def onNodeRemoved(self, node: slicer.vtkMRMLNode) -> None:
-        """A node is about to leave the scene: the input of a run takes the run along, an input its result's display."""
-        if node is self._input and self._client.running:
-            self._client.cancel()
+        """A node is about to be removed: a run on it is cancelled, a result that needs it is hidden."""
+        if self.run.runsOn(node):
+            self.run.cancel()
             self.say(wording.INPUT_REMOVED)
-        shown = self.result
-        if shown is not None and (node is self._shownInput or node is shown.segmentation):
-            self._forgetShown()
-        self._results = {key: result for key, result in self._results.items() if result.segmentation is not node}
-        self._results.pop(node.GetID(), None)
+        if self._results.isShown(node):
+            self._hideResult()
+        self._results.remove(node)
         self.update()
-
-    def _forgetShown(self) -> None:
-        self.alternatives.close()
-        self._overlay.close()
-        self._shownInput = self.scan = None
-        self.review.close()
-        self._table.clear()
-
-    def _onState(self, _: WorkerState) -> None:
-        self.update()
-
-    def _onProgress(self, message: Progress) -> None:
-        self._progress.heard(message)
-
-    def _onPreview(self, message: Preview) -> None:
-        def show() -> None:
-            if self._input is not None and self._model is not None:
-                showPreview(message, self._input, self._model)
-
-        self.guard(show)
-
-    def _endRun(self) -> None:
-        """What a run shows while it is under way goes away."""
-        self._progress.hide()
-        scene = self._input.GetScene() if self._input is not None else None
-        removePreview(scene if scene is not None else slicer.mrmlScene)
 
     def begin(self, text: str) -> None:
-        """A request is about to go to the worker."""
+        """A request is about to be sent to the worker."""
         self.say("")
-        self._progress.begin(text)
+        self.run.begin(text)
 
     def regionChanged(self) -> None:
         """Another region is under review."""
@@ -304,91 +262,51 @@ class SegmentPanel:
     def reportChanged(self, report: dict[str, Any] | None) -> None:
         """The report changed; None: read it from the scene."""
         if self.scan is not None:
-            told = readReport(self.scan.segmentation) if report is None else report
-            self._table.fill(self.scan, told)
+            self._table.fill(self.scan, readReport(self.scan.segmentation) if report is None else report)
 
-    def _onFramesEnded(self) -> None:
-        self._progress.finish()
-        self._endRun()
-
-    def _onFinished(self, answer: Answer) -> None:
-        if self.sequences.running:
-            return
-        self._progress.finish()
-        self._endRun()
-        self.guard(lambda: self._answers[type(answer)](answer))
-        self._client.release(answer)
-        self.update()
-
-    def _putResult(self, result: Result) -> None:
-        if self._input is None or self._model is None or self.parameters is None:
-            return
-        # A scan's nodes are used again for the same scan alone: another scan must not overwrite its result.
-        previous, policy = self._results.get(self._input.GetID()), self.parameters.mergePolicy
-        before = self._before(previous) if policy is not MergePolicy.NEW else None
-        scene, version = self._input.GetScene(), self._version
-        put = putResult(scene, result, self._input, self._model, previous=previous, policy=policy, version=version)
-        self._results[self._input.GetID()] = put
-        self.parameters.segmentation = put.segmentation
-        self._open(self._input, self._model)
-        if self.scan is not None:
-            self.review.recorded(StepName.SEGMENT, before or emptySnapshot(self.scan))
-        self.say(_summary(result.report))
-
-    def _before(self, previous: SceneResult | None) -> Snapshot | None:
-        """What undo of the arriving result gives back; None where there is nothing yet."""
-        if previous is None or self._input is None or self._model is None or previous.segmentation.GetScene() is None:
-            return None
-        return snapshot(LabelledScan(self._input, previous.segmentation, self._model.labels))
-
-    def guard(self, action: Callable[[], None]) -> None:
-        """Run what a click or a message asks for; every failure is told, none leaves the panel half-way."""
+    def guard(self, action: Callable[[], object]) -> None:
+        """Run what a click or a message asks for; every failure is shown in the panel."""
         try:
             action()
         except DiffusionSegmentError as error:
-            self._fail(error)
+            self._showError(error)
         except Exception as error:
-            told = DiffusionSegmentError(
-                ErrorCode.INTERNAL, wording.UNFORESEEN.format(error=type(error).__name__), hint=wording.REPORT_IT
+            unexpected = DiffusionSegmentError(
+                ErrorCode.INTERNAL, wording.UNEXPECTED_ERROR.format(error=type(error).__name__), hint=wording.REPORT_IT
             )
-            self._fail(told, traceback.format_exc())
+            self._showError(unexpected, traceback.format_exc())
 
-    def _onCancelled(self, _: str) -> None:
-        if self.sequences.running:
-            return
-        self.review.forgetRequest()
+    def onAbandoned(self, error: DiffusionSegmentError | None) -> None:
+        """The request was cancelled (None) or has failed."""
+        self.corrections.forgetRequest()
         self.similar.forgetRequest()
-        self._endRun()
-        if not self._ui.messageLabel.text:
+        if error is not None:
+            self._showError(error)
+            return
+        self.run.endProgress()
+        if self._message.empty:
             self.say(wording.CANCELLED)
-        self.update()
 
-    def _onFailed(self, _: str | None, error: DiffusionSegmentError) -> None:
-        if self.sequences.running:
-            return
-        self.review.forgetRequest()
-        self.similar.forgetRequest()
-        self._fail(error)
-        self.update()
-
-    def _fail(self, error: DiffusionSegmentError, trace: str = "") -> None:
+    def _showError(self, error: DiffusionSegmentError, trace: str = "") -> None:
         if not self._client.running:
-            self._endRun()
-        more = wording.SEGMENT_ANYWAY if error.code in _OVERRULED else ""
-        text = " ".join(part for part in ("⚠", error.message, error.hint, more, f"[{error.code.value}]") if part)
-        self.say(text, details="\n".join(part for part in (str(error), trace, self._client.log()) if part))
+            self.run.endProgress()
+        self._message.showError(error, trace=trace, log=self._client.log())
 
-    def say(self, text: str, *, details: str = "") -> None:
-        """Show a message; `details` are what its button copies."""
-        self._details = details
-        self._ui.messageLabel.text = text
-        self._ui.messageLabel.visible = bool(text)
-        self._ui.detailsButton.visible = bool(details)
+    def say(self, text: str) -> None:
+        """Show a message."""
+        self._message.show(text)
+
+
+def _snapshotOf(previous: SceneResult | None, run: RunInput) -> Snapshot | None:
+    """The state that undoing the new result restores; None where there is no earlier result."""
+    if previous is None or previous.segmentation.GetScene() is None:
+        return None
+    return snapshot(SegmentedScan(run.volume, previous.segmentation, run.model.labels))
 
 
 def _summary(report: dict[str, Any]) -> str:
-    found = sum(organ["volume_ml"] > 0 for organ in report.get("organs", []))
-    lines = [wording.FOUND.format(organs=found, seconds=report["timings_s"]["total"])]
+    count = sum(organ["volume_ml"] > 0 for organ in report.get("organs", []))
+    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=report["timings_s"]["total"])]
     if report.get("review"):
         lines.append(wording.LOOK_FIRST.format(sentence=report["review"][0]["sentence"]))
     return "\n".join(lines + list(report.get("warnings", [])))

@@ -1,4 +1,4 @@
-"""All frames: shown when the input is a frame of a sequence, which can then be segmented from end to end."""
+"""The check box "All frames", shown when the input volume is a frame of a sequence."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,39 +11,39 @@ from ..scene.terminology import ModelDescription
 from ..sequence_run import SequenceOutcome, SequenceRun
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk
+from .panel_context import PanelContext
 
-_TOLD_FAILURES = 3
+_SHOWN_FAILURES = 3
 
 
 class SequencePanel:
-    """Binds the box "All frames"; `ended` is called when a run over frames has ended, in whatever way."""
+    """Connects the check box "All frames"; `ended` is called when a run over frames has ended."""
 
-    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, ended: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, client: WorkerClient, context: PanelContext, ended: Callable[[], None]) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
+        self._context = context
         self._ended = ended
         self._run: SequenceRun | None = None
 
     @property
     def running(self) -> bool:
-        """Whether the request under way is one of a run over frames."""
+        """Whether a run over frames is in progress."""
         return self._run is not None and self._run.running
 
     @property
-    def wanted(self) -> FrameSource | None:
-        """The frames to be segmented; None where the input alone is."""
-        parameters = self._desk.parameters
+    def selected(self) -> FrameSource | None:
+        """The frames to segment; None for the input volume alone."""
+        parameters = self._context.parameters
         return self._source if parameters is not None and parameters.allFrames else None
 
     @property
     def _source(self) -> FrameSource | None:
-        node = self._desk.parameters.inputVolume if self._desk.parameters is not None else None
+        node = self._context.parameters.inputVolume if self._context.parameters is not None else None
         return findFrames(node) if node is not None else None
 
     def update(self) -> None:
-        """Offer the box where the input has frames."""
+        """Show the check box where the input volume has frames."""
         source = self._source
         self._ui.allFramesBox.visible = source is not None
         self._ui.allFramesBox.enabled = not self._client.running
@@ -62,30 +62,30 @@ class SequencePanel:
         self._run.start(**options)
 
     def _replaced(self, source: FrameSource) -> slicer.vtkMRMLSequenceNode | None:
-        parameters = self._desk.parameters
+        parameters = self._context.parameters
         new = parameters is not None and parameters.mergePolicy is MergePolicy.NEW
         return None if new else findSequence(source)
 
     def _onBegun(self, number: int) -> None:
         if self._run is not None:
             source = self._run.source
-            self._desk.begin(wording.STARTING)
-            self._desk.say(wording.FRAME.format(number=number + 1, total=source.count, label=source.label(number)))
+            self._context.begin(wording.STARTING)
+            self._context.say(wording.FRAME.format(number=number + 1, total=source.count, label=source.label(number)))
 
     def _onEnded(self, outcome: SequenceOutcome) -> None:
         self._ended()
         if self._run is not None and self._run.source.present:
-            self._desk.say(_summary(outcome))
-        self._desk.update()
+            self._context.say(_summary(outcome))
+        self._context.update()
 
 
 def _summary(outcome: SequenceOutcome) -> str:
-    words = wording.FRAMES_KEPT if outcome.cancelled else wording.FRAMES_DONE
-    lines = [words.format(done=len(outcome.done), total=outcome.total)]
-    for failed in outcome.failed[:_TOLD_FAILURES]:
-        told = f"{failed.error.message} {failed.error.hint}".strip() + f" [{failed.error.code.value}]"
-        lines.append(wording.FRAME_FAILED.format(number=failed.number + 1, label=failed.label, reason=told))
-    more = len(outcome.failed) - _TOLD_FAILURES
+    summary = wording.FRAMES_KEPT if outcome.cancelled else wording.FRAMES_DONE
+    lines = [summary.format(done=len(outcome.done), total=outcome.total)]
+    for failed in outcome.failed[:_SHOWN_FAILURES]:
+        reason = f"{failed.error.message} {failed.error.hint}".strip() + f" [{failed.error.code.value}]"
+        lines.append(wording.FRAME_FAILED.format(number=failed.number + 1, label=failed.label, reason=reason))
+    more = len(outcome.failed) - _SHOWN_FAILURES
     if more > 0:
         lines.append(wording.MORE_FAILED.format(more=more))
     return "\n".join(lines)

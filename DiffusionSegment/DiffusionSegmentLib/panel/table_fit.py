@@ -1,19 +1,19 @@
-"""A table that fits its panel: as high as its rows, and with fewer columns where there is no room for all."""
+"""A table that fits its panel: as high as its rows, with fewer columns in a narrow panel."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import qt
 
-# What Qt leaves around a line of text in a cell.
+# Space around a line of text in a cell.
 _ROW_MARGIN = 6
 _NAME_CHARACTERS = 20
 
 
 class TableFit:
-    """Keeps one column readable, the one that takes the room that is left; the `optional` ones make room for it.
+    """Fits a table to the panel: the column `stretched` fills the width; `optional` columns are hidden if necessary.
 
-    The first of `optional` goes first. `maxRows` rows are seen at once, the others by scrolling.
+    The first of `optional` is hidden first. At most `maxRows` rows are visible without scrolling.
     """
 
     def __init__(self, table: Any, *, stretched: int, optional: Sequence[int], maxRows: int) -> None:
@@ -51,29 +51,29 @@ class TableFit:
         self._needed[self._stretched] = min(self._needed[self._stretched], widest)
 
     def onSectionResized(self, index: int, before: int, after: int) -> None:
-        """The room that is left has changed: the panel became wider or narrower."""
+        """The panel became wider or narrower."""
         if index == self._stretched and self._needed:
             self._timer.start(0)
 
     def onRangeChanged(self, minimum: int, maximum: int) -> None:
-        """The columns are wider than the table: Qt leaves the stretched one as it is where nothing is left for it."""
+        """The columns are wider than the table, so that the stretched one is not resized."""
         if self._needed:
             self._timer.start(0)
 
     def arrange(self) -> None:
-        """Hide as many columns as must be, show those that fit again, and be as high as what is shown."""
+        """Hide as many optional columns as necessary, and set the height of the table."""
         if self._measuredFont != self._font():
             self._measure()
         table, hidden = self._table, 0
-        room = self._room()
-        while hidden < len(self._optional) and self._width(self._optional[:hidden]) > room:
+        available = self._availableWidth()
+        while hidden < len(self._optional) and self._width(self._optional[:hidden]) > available:
             hidden += 1
         for number, column in enumerate(self._optional):
             table.setColumnHidden(column, number < hidden)
-        table.setFixedHeight(self._height(scrollBar=self._width(self._optional[:hidden]) > room))
+        table.setFixedHeight(self._height(scrollBar=self._width(self._optional[:hidden]) > available))
 
-    def _room(self) -> int:
-        """Width for columns, beside the bar that scrolls through the rows."""
+    def _availableWidth(self) -> int:
+        """Width for columns without the vertical scroll bar."""
         table = self._table
         bar = _hinted(table.verticalScrollBar()).width() if table.rowCount > self._maxRows else 0
         return int(table.maximumViewportSize().width() - bar)
@@ -96,5 +96,5 @@ class TableFit:
 
 
 def _hinted(part: Any) -> Any:
-    """The size that a part of the table asks for."""
+    """The size hint of a part of the table."""
     return part.property("sizeHint")

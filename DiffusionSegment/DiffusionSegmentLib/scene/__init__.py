@@ -1,1 +1,1 @@
-"""Results as real MRML nodes: segmentation, uncertainty, overlays. Imports slicer and vtk, never qt or torch."""
+"""Results as MRML nodes: segmentation, overlays, review. Imports slicer and vtk, never qt or torch."""

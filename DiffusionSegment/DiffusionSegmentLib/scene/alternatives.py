@@ -1,4 +1,4 @@
-"""The samples of the diffusion model: look at one as an outline, and pick it for a region or an organ."""
+"""Samples of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from numpy.typing import NDArray
 
 from .box import Box, boxAround, boxOfGrid
 from .label_map import readLabels, writeLabels
-from .labelled_scan import LabelledScan
 from .layers import valueTable
 from .merge_policy import lockedValues
 from .packed_array import PackedArray, pack
 from .review import Region
 from .segmentation import newSegment, orientedImage
+from .segmented_scan import SegmentedScan
 from .volumes import volumeBuffer
 
 PREVIEW_ROLE = "DiffusionSegment.alternativeOf"
@@ -26,9 +27,9 @@ _OUTLINE_PIXELS = 3
 
 @dataclass(frozen=True)
 class SampleMaps:
-    """K label maps, uint8, that the model holds possible, of the voxels of `box`.
+    """K sampled label maps (uint8) of the voxels of `box`.
 
-    They live in memory alone, not in saved scenes: a scene would grow by the number of samples.
+    They are kept in memory only: saved scenes would grow by the number of samples.
     """
 
     samples: tuple[PackedArray, ...]
@@ -39,10 +40,10 @@ class SampleMaps:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an alternative is looked at or picked: one region of the review, or one organ by its label value.
+class AlternativeTarget:
+    """Where an alternative is previewed or applied: one region of the review, or one organ by its label value.
 
-    `regions` numbers the voxels of regions, n + 1 for region n, uint8 (k, j, i) of the whole volume.
+    `regions` is a map (k, j, i), uint8, of the whole volume: n + 1 in region n.
     """
 
     region: Region | None = None
@@ -50,12 +51,12 @@ class Place:
     organ: int | None = None
 
 
-def keepAlternatives(scan: LabelledScan, answer: Hypotheses) -> SampleMaps:
-    """Take the samples out of the worker's buffer, which is deleted afterwards.
+def keepAlternatives(scan: SegmentedScan, answer: Hypotheses) -> SampleMaps:
+    """Copy the samples from the buffer of the worker, which is deleted afterwards.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved meanwhile or the
-            samples reach beyond it, PROTOCOL or INPUT_MISSING for a damaged buffer.
+        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved since or the samples
+            reach beyond it, PROTOCOL or INPUT_MISSING for a damaged buffer.
     """
     scan.check()
     samples = open_buffer(answer.labels)
@@ -66,19 +67,24 @@ def keepAlternatives(scan: LabelledScan, answer: Hypotheses) -> SampleMaps:
     return SampleMaps(tuple(pack(sample) for sample in samples), box)
 
 
-def pickAlternative(scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place) -> Box | None:
-    """Write sample `number` (from 0) into the segmentation at one place; gives the box of what changed, or None.
+def pickAlternative(
+    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget
+) -> Box | None:
+    """Write sample `number` (from 0) into the segmentation, in a region or for an organ.
 
-    For a region, the voxels of the region take the sample's labels. For an organ, it loses the voxels that the sample
-    gives it not and gains those that nobody holds; other organs keep theirs. Locked organs and the reader's own
-    segments are untouched. The delivered labels stay as they are, so a choice counts as a correction afterwards.
+    The voxels of a region take the labels of the sample. An organ loses the voxels that it does not have in the sample,
+    and gains those that are background in the segmentation; other organs do not change. Locked organs and user segments
+    are not touched. The stored result labels do not change, so the choice later counts as an edit.
+
+    Returns:
+        The box of the changed voxels; None when nothing changed.
 
     Raises:
         DiffusionSegmentError: OPTION for a sample or region that does not exist; INPUT_MISSING, GEOMETRY as
             `writeLabels`.
     """
     present = readLabels(scan, box=alternatives.box).labels
-    wanted = _afterPick(scan, alternatives, number, place, present)
+    wanted = _labelsAfterPick(scan, alternatives, number, target, present)
     changed = boxAround(wanted != present)
     if changed is None:
         return None
@@ -89,17 +95,17 @@ def pickAlternative(scan: LabelledScan, alternatives: SampleMaps, number: int, p
 
 
 def showAlternative(
-    scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place
+    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Outline what picking sample `number` would give, the organs concerned alone, in a node that is never saved.
+    """Show the outlines that picking sample `number` would give, of the affected organs, in a node that is not saved.
 
     Raises:
         DiffusionSegmentError: as `pickAlternative`.
     """
     present = readLabels(scan, box=alternatives.box).labels
-    wanted = _afterPick(scan, alternatives, number, place, present)
-    concerned = {place.organ} if place.organ is not None else _valuesOf(scan, place.region)
-    shown = valueTable({value: value for value in concerned if value})[wanted]
+    wanted = _labelsAfterPick(scan, alternatives, number, target, present)
+    affected = {target.organ} if target.organ is not None else _valuesOf(scan, target.region)
+    shown = valueTable({value: value for value in affected if value})[wanted]
     node = _previewNode(scan) or _newPreview(scan)
     node.SetName(f"Alternative {number + 1} of {len(alternatives)}")
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
@@ -108,14 +114,14 @@ def showAlternative(
     segmentation.RemoveAllSegments()
     image = orientedImage(shown, scan.input, start=alternatives.box.start)
     for label in scan.labels:
-        if label.value in concerned and np.any(shown == label.value):
+        if label.value in affected and np.any(shown == label.value):
             segmentation.AddSegment(newSegment(label, image, {}), label.name)
     node.EndModify(wasModified)
     return node
 
 
-def hideAlternative(scan: LabelledScan) -> None:
-    """Take the outline away; nothing happens where none is shown."""
+def hideAlternative(scan: SegmentedScan) -> None:
+    """Remove the outlines, if any are shown."""
     node = _previewNode(scan)
     if node is not None:
         scene = node.GetScene()
@@ -123,10 +129,10 @@ def hideAlternative(scan: LabelledScan) -> None:
         scene.RemoveNode(node)
 
 
-def _afterPick(
-    scan: LabelledScan, alternatives: SampleMaps, number: int, place: Place, present: np.ndarray
-) -> np.ndarray:
-    """The labels inside the samples' box as they would be after picking."""
+def _labelsAfterPick(
+    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget, present: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """The labels inside the box of the samples after picking."""
     if not 0 <= number < len(alternatives):
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
@@ -137,36 +143,37 @@ def _afterPick(
     locked = np.zeros(256, bool)
     locked[list(lockedValues(scan))] = True
     free = ~(locked[present] | locked[sample])
-    if place.organ is None:
-        return np.where(free & _regionMask(place, alternatives.box), sample, present)
-    organ = np.uint8(place.organ)
+    if target.organ is None:
+        return np.where(free & _regionMask(target, alternatives.box), sample, present)
+    organ = np.uint8(target.organ)
     lost = (present == organ) & (sample != organ) & ~locked[organ]
     gained = (present == 0) & (sample == organ) & free
     return np.where(lost, np.uint8(0), np.where(gained, organ, present))
 
 
-def _regionMask(place: Place, box: Box) -> np.ndarray:
-    regions = place.regions.unpack() if place.regions is not None else None
-    if place.region is None or regions is None or not Box.ofShape(regions.shape).contains(box):
+def _regionMask(target: AlternativeTarget, box: Box) -> NDArray[np.bool_]:
+    regions = target.regions.unpack() if target.regions is not None else None
+    if target.region is None or regions is None or not Box.ofShape(regions.shape).contains(box):
         raise DiffusionSegmentError(
-            ErrorCode.OPTION, "The voxels of this region are not known.", hint="Segment the scan again."
+            ErrorCode.OPTION, "The voxels of this region are unknown.", hint="Segment the scan again."
         )
-    return regions[box.slices] == place.region.number + 1
+    mask: NDArray[np.bool_] = regions[box.slices] == target.region.number + 1
+    return mask
 
 
-def _valuesOf(scan: LabelledScan, region: Region | None) -> set[int]:
-    found = {scan.label(name) for name in region.organs} if region is not None else set()
-    return {label.value for label in found if label is not None}
+def _valuesOf(scan: SegmentedScan, region: Region | None) -> set[int]:
+    labels = {scan.label(name) for name in region.organs} if region is not None else set()
+    return {label.value for label in labels if label is not None}
 
 
-def _previewNode(scan: LabelledScan) -> slicer.vtkMRMLSegmentationNode | None:
+def _previewNode(scan: SegmentedScan) -> slicer.vtkMRMLSegmentationNode | None:
     scene = scan.scene
     count = scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") if scene is not None else 0
     nodes = [scene.GetNthNodeByClass(n, "vtkMRMLSegmentationNode") for n in range(count)]
     return next((n for n in nodes if n.GetNodeReferenceID(PREVIEW_ROLE) == scan.segmentation.GetID()), None)
 
 
-def _newPreview(scan: LabelledScan) -> slicer.vtkMRMLSegmentationNode:
+def _newPreview(scan: SegmentedScan) -> slicer.vtkMRMLSegmentationNode:
     scene = scan.scene
     node = scene.CreateNodeByClass("vtkMRMLSegmentationNode")
     node.UnRegister(None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 
 _VOXEL_TOLERANCE = 1e-2
 
@@ -29,12 +31,12 @@ class Box:
 
     @property
     def empty(self) -> bool:
-        """Whether there is no voxel in it."""
+        """Whether the box contains no voxel."""
         return min(self.shape) == 0
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """The index of the box in an array that begins at voxel (0, 0, 0)."""
+        """The index of the box in an array that starts at voxel (0, 0, 0)."""
         return self.within(Box((0, 0, 0), self.stop))
 
     def within(self, outer: Box) -> tuple[slice, slice, slice]:
@@ -46,7 +48,7 @@ class Box:
         return k, j, i
 
     def cut(self, other: Box) -> Box:
-        """What both boxes cover, perhaps nothing."""
+        """The intersection of both boxes, which may be empty."""
         return Box(_triple(np.maximum(self.start, other.start)), _triple(np.minimum(self.stop, other.stop)))
 
     def joined(self, other: Box) -> Box:
@@ -60,13 +62,13 @@ class Box:
         return other.empty or self.joined(other) == self
 
 
-def boxAround(mask: np.ndarray) -> Box | None:
-    """The smallest box around the voxels of `mask` (k, j, i) that are not zero; None where all are."""
+def boxAround(mask: NDArray[Any]) -> Box | None:
+    """The smallest box around the voxels of `mask` (k, j, i) that are not zero; None for an empty mask."""
     start, stop = [], []
     for axis in range(3):
         start.append(0)
         stop.append(mask.shape[axis])
-    # The slowest axis first: what it leaves out need not be read again.
+    # The slowest axis first: the slices that it excludes are not read again.
     for axis in range(3):
         inside = mask[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
         hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -76,20 +78,27 @@ def boxAround(mask: np.ndarray) -> Box | None:
     return Box(_triple(start), _triple(stop))
 
 
-def boxOfGrid(shape: tuple[int, ...], gridToLPS: np.ndarray, volumeToLPS: np.ndarray, *, what: str) -> Box:
-    """The box that a cropped grid of `shape` (k, j, i) has in a volume; both matrices go from (i, j, k, 1) to LPS mm.
+def boxOfGrid(
+    shape: tuple[int, ...], gridToLPS: NDArray[np.float64], volumeToLPS: NDArray[np.float64], *, what: str
+) -> Box:
+    """The box that a cropped grid covers in a volume.
+
+    Args:
+        shape: of the grid, (k, j, i).
+        gridToLPS, volumeToLPS: 4x4 matrices from (i, j, k, 1) to LPS mm.
+        what: name of the grid at the start of the error message.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY when the grids do not differ by a whole number of voxels alone.
+        DiffusionSegmentError: GEOMETRY unless the grids differ only by a shift of whole voxels.
     """
-    between = np.linalg.inv(volumeToLPS) @ gridToLPS
-    shift = np.rint(between[:3, 3])
+    relative = np.linalg.inv(volumeToLPS) @ gridToLPS
+    shift = np.rint(relative[:3, 3])
     expected = np.eye(4)
     expected[:3, 3] = shift
-    # Far corner of the grid: there a small error of the axes is largest.
+    # A small error of the axes is largest at the far corner of the grid.
     corner = np.array([*shape[2::-1], 1.0])
-    if np.abs((between - expected) @ corner).max() > _VOXEL_TOLERANCE or (
-        np.abs(between[:3, 3] - shift).max() > _VOXEL_TOLERANCE
+    if np.abs((relative - expected) @ corner).max() > _VOXEL_TOLERANCE or (
+        np.abs(relative[:3, 3] - shift).max() > _VOXEL_TOLERANCE
     ):
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
@@ -100,6 +109,6 @@ def boxOfGrid(shape: tuple[int, ...], gridToLPS: np.ndarray, volumeToLPS: np.nda
     return Box.ofShape(shape, (k, j, i))
 
 
-def _triple(values: np.ndarray | list[int]) -> tuple[int, int, int]:
+def _triple(values: NDArray[Any] | list[int]) -> tuple[int, int, int]:
     k, j, i = (int(n) for n in values)
     return k, j, i

@@ -1,4 +1,4 @@
-"""What report and export need of a reviewed result: the maps as they are now, the review, the files it came from."""
+"""Input of the case report and of DICOM export: the current labels, the review, the DICOM files of the scan."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.review_state import OrganState, RegionDecision, ReviewState
+from numpy.typing import NDArray
 from slicer.util import arrayFromVolume
 
 from .correction_trace import withEdits
 from .label_map import readLabels
-from .labelled_scan import LabelledScan, geometryOfRun, readReport
 from .overlay import OverlayKind
 from .result import SceneResult
 from .review import ReviewList
+from .segmented_scan import SegmentedScan, geometryOfRun, readReport
 from .volumes import ijkToLPS
 
 _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
@@ -23,30 +25,30 @@ _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """Arrays (k, j, i) in the input's grid: the scan, its labels now (uint8), its uncertainty 0..1 (float32).
+    """Arrays (k, j, i) on the grid of the input: scan, current labels (uint8), uncertainty 0..1 (float32).
 
-    The report lists as corrections also what was drawn and not applied. `reportToLPS` is the matrix to LPS mm of the
-    report's points, `scanToLPS` the volume's own, as its files have it.
+    The report lists edits that were not applied as corrections too. `reportToLPS` is the matrix from (i, j, k, 1) to
+    LPS mm in which the report gives its points, `scanToLPS` that of the volume, as in its files.
     """
 
-    scan: np.ndarray
-    labels: np.ndarray
-    uncertainty: np.ndarray
+    scan: NDArray[Any]
+    labels: NDArray[np.uint8]
+    uncertainty: NDArray[np.float32]
     report: dict[str, Any]
-    reportToLPS: np.ndarray
-    scanToLPS: np.ndarray
+    reportToLPS: NDArray[np.float64]
+    scanToLPS: NDArray[np.float64]
 
 
-def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
-    """The result with everything that the reader has drawn since.
+def readCaseRecord(scan: SegmentedScan, result: SceneResult) -> CaseRecord:
+    """The result with all edits made since.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for deleted nodes or a result without report, GEOMETRY for another grid.
     """
     scan.check()
     labels = readLabels(scan).labels
-    doubt = result.overlays.get(OverlayKind.UNCERTAINTY)
-    if doubt is None or doubt.GetScene() is None or doubt.GetImageData() is None:
+    uncertaintyNode = result.overlays.get(OverlayKind.UNCERTAINTY)
+    if uncertaintyNode is None or uncertaintyNode.GetScene() is None or uncertaintyNode.GetImageData() is None:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING, "The uncertainty map is no longer in the scene.", hint="Segment the scan again."
         )
@@ -54,10 +56,10 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
     if not report.get("organs"):
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
-            f"{scan.segmentation.GetName()} has no record of the run that made it.",
+            f"{scan.segmentation.GetName()} has no report of the run that made it.",
             hint="Segment the scan again.",
         )
-    uncertainty = arrayFromVolume(doubt)
+    uncertainty = arrayFromVolume(uncertaintyNode)
     if uncertainty.shape != labels.shape:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The uncertainty map does not fit the scan.", hint="Segment the scan again."
@@ -72,33 +74,35 @@ def readCaseRecord(scan: LabelledScan, result: SceneResult) -> CaseRecord:
     )
 
 
-def reviewRecord(scan: LabelledScan) -> dict[str, Any]:
-    """What the reader said, as the report's review.json has it: organs by Slicer's segment status, regions by the list.
+def reviewRecord(scan: SegmentedScan) -> ReviewState:
+    """The review as in review.json: organs by the status of their segments, regions by the review list.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
     """
     logic = slicer.vtkSlicerSegmentationsModuleLogic
-    words = {logic.InProgress: "needs work", logic.Completed: "accepted", logic.Flagged: "flagged"}
+    states = {
+        logic.InProgress: OrganState.NEEDS_WORK,
+        logic.Completed: OrganState.ACCEPTED,
+        logic.Flagged: OrganState.FLAGGED,
+    }
     segmentation = scan.segmentation.GetSegmentation()
     organs = {}
     for organ in readReport(scan.segmentation).get("organs", []):
         segment = segmentation.GetSegment(organ["name"])
         status = logic.GetSegmentStatus(segment) if segment is not None else logic.NotStarted
-        if status in words:
-            organs[organ["name"]] = words[status]
-    regions = [
-        {"index": region.number, "state": region.state.value} for region in ReviewList(scan.segmentation).regions
-    ]
-    return {"organs": organs, "regions": regions}
+        if status in states:
+            organs[organ["name"]] = states[status]
+    regions = ReviewList(scan.segmentation).regions
+    return ReviewState(organs, tuple(RegionDecision(region.number, region.state) for region in regions))
 
 
 def seriesFiles(volume: slicer.vtkMRMLScalarVolumeNode) -> tuple[str, ...]:
-    """The files of the DICOM series that a volume was loaded from.
+    """Files of the DICOM series that a volume was loaded from.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for a volume that is not from DICOM, or files that Slicer's DICOM database
-            no longer knows.
+            no longer contains.
     """
     instances = (volume.GetAttribute(_INSTANCES_ATTRIBUTE) or "").split()
     if not instances:

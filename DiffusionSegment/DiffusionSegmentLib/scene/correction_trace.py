@@ -1,4 +1,4 @@
-"""The record of what readers changed, in the report that a segmentation keeps; saved and loaded with it."""
+"""The list of corrections in the report that is stored with a segmentation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from DiffusionSegmentBackend.schema.correction_record import (
     corrections_of,
     with_corrections,
 )
+from numpy.typing import NDArray
 
-from .delivered import deliveredLabels
+from .correction_maps import resultLabels
 from .label_map import readLabels
-from .labelled_scan import LabelledScan, readReport
+from .segmented_scan import SegmentedScan, readReport
 from .volumes import ijkToLPS
 
 
@@ -33,15 +34,20 @@ def keptCorrections(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[Corre
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE,
-            f"The corrections kept with {segmentation.GetName()} are damaged.",
+            f"The corrections stored with {segmentation.GetName()} are damaged.",
             hint="Segment the scan again.",
         ) from error
 
 
 def withCorrection(
-    report: dict[str, Any], scan: LabelledScan, before: np.ndarray, after: np.ndarray, *, markedVoxels: int
+    report: dict[str, Any],
+    scan: SegmentedScan,
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    *,
+    markedVoxels: int,
 ) -> dict[str, Any]:
-    """The report of a correction with all corrections so far and this one, from labels `before` to `after` (k, j, i).
+    """The report with all earlier corrections and this one, which changed labels `before` to `after`, both (k, j, i).
 
     Raises:
         DiffusionSegmentError: as `keptCorrections`.
@@ -50,33 +56,38 @@ def withCorrection(
     return with_corrections(report, [*keptCorrections(scan.segmentation), record])
 
 
-def withEdits(report: dict[str, Any], scan: LabelledScan, labels: np.ndarray) -> dict[str, Any]:
-    """The report with what the reader has drawn since the last answer, which the model was not given, as a correction.
+def withEdits(report: dict[str, Any], scan: SegmentedScan, labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """The report with the edits since the last result, which were not sent to the model, as a correction.
 
-    A segmentation of which nothing is known to have been delivered has none.
+    A segmentation without stored result labels has no edits.
 
     Raises:
         DiffusionSegmentError: as `keptCorrections`.
     """
     try:
-        delivered = deliveredLabels(scan)
+        result = resultLabels(scan)
     except DiffusionSegmentError:
         return report
-    count = int(np.count_nonzero(delivered != labels))
+    count = int(np.count_nonzero(result != labels))
     if not count:
         return report
-    record = _record(scan, delivered, labels, count, CorrectionKind.EDITS)
+    record = _record(scan, result, labels, count, CorrectionKind.EDITS)
     return with_corrections(report, [*keptCorrections(scan.segmentation), record])
 
 
 def carriedCorrections(
-    report: dict[str, Any], scan: LabelledScan, arriving: np.ndarray, settled: np.ndarray
+    report: dict[str, Any], scan: SegmentedScan, arriving: NDArray[np.uint8], settled: NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """The report of a new run that meets an older segmentation, with the corrections of organs that it did not replace.
+    """The report of a run whose labels are merged into a segmentation, with the corrections of organs that stay.
 
-    What was drawn and not applied counts too: from now on it is delivered. To be called before the labels are written.
+    Edits that were not applied count too, because they become part of the stored result. Call it before the labels are
+    written.
 
-    `arriving` are the labels of the run, `settled` those after the merge.
+    Args:
+        report: the report of the run.
+        scan: the scan and the segmentation before the merge.
+        arriving: labels of the run, (k, j, i).
+        settled: labels after the merge, (k, j, i).
 
     Raises:
         DiffusionSegmentError: as `keptCorrections`.
@@ -92,7 +103,7 @@ def carriedCorrections(
 
 
 def _record(
-    scan: LabelledScan, before: np.ndarray, after: np.ndarray, markedVoxels: int, kind: CorrectionKind
+    scan: SegmentedScan, before: NDArray[np.uint8], after: NDArray[np.uint8], markedVoxels: int, kind: CorrectionKind
 ) -> CorrectionRecord:
     return record_correction(
         before,

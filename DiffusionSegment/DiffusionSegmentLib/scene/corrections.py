@@ -1,64 +1,66 @@
-"""The reader's edits as marks for the model, and the model's answer to them."""
+"""Edits of a segmentation as scribbles for the model, and the corrected result of the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected
+from numpy.typing import NDArray
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxOfGrid
+from .correction_maps import appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .correction_trace import withCorrection
-from .delivered import deliveredLabels, keepDelivered, keepMarks, marksInForce
 from .label_map import readLabels, writeLabels
-from .labelled_scan import LabelledScan, keepGeometry
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind
 from .packed_array import pack
 from .result import SceneResult, openRegions
 from .review import ReviewList
+from .segmented_scan import SegmentedScan, keepGeometry
 from .volumes import volumeBuffer
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """What a correction request carries, both maps uint8 (k, j, i) in the input's grid.
+    """Content of a correction request; both maps are uint8 (k, j, i) on the grid of the input.
 
-    `labels`: the segmentation as it is now. `marks`: all in force, those of earlier corrections too; 0 not marked,
-    1 marked as background, v + 1 marked as label v. `locked`: label values that only a mark may touch. `count`: voxels
-    that are edited since the last answer.
+    `labels`: the current segmentation. `scribbles`: those of all corrections so far and of the new edits; 0 none,
+    1 background, v + 1 label v. `locked`: label values that change only where there is a scribble. `count`: voxels
+    edited since the last result.
     """
 
-    labels: np.ndarray
-    marks: np.ndarray
+    labels: NDArray[np.uint8]
+    scribbles: NDArray[np.uint8]
     locked: tuple[int, ...]
     count: int
 
 
 @dataclass(frozen=True)
 class AppliedCorrection:
-    """What an answer did: the changed `box`, and how many voxels the reader edited meanwhile and therefore keeps."""
+    """Result of a correction: the changed `box`, and the number of voxels edited since the request, which are kept."""
 
     result: SceneResult
     box: Box
     keptVoxels: int
 
 
-def findCorrections(scan: LabelledScan) -> Corrections:
-    """Compare the segmentation with what was delivered; every voxel that differs is a mark, beside earlier ones.
+def findCorrections(scan: SegmentedScan) -> Corrections:
+    """Compare the segmentation with the last result; every voxel that differs becomes a scribble.
 
-    Nothing is changed. A segment that the reader deleted counts as erased, one that he renamed is still found, because
-    ids stay.
+    Nothing is changed. A deleted segment counts as erased; a renamed one is identified by its id.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING for deleted nodes or an unknown delivery, GEOMETRY for another volume or
-            grid or edits outside the scan, INPUT_VALUES where two organs claim one voxel, OPTION without any edit.
+        DiffusionSegmentError: INPUT_MISSING for deleted nodes or without stored result labels, GEOMETRY for another
+            volume or grid or edits outside the scan, INPUT_VALUES where two organs have the same voxel, OPTION without
+            any edit.
     """
-    delivered = deliveredLabels(scan)
+    result = resultLabels(scan)
     present = readLabels(scan)
     if present.overlapping:
         raise DiffusionSegmentError(
@@ -72,7 +74,7 @@ def findCorrections(scan: LabelledScan) -> Corrections:
             f"{present.outside} voxels were drawn outside the scan.",
             hint="Erase them in Segment Editor.",
         )
-    edited = present.labels != delivered
+    edited = present.labels != result
     count = int(np.count_nonzero(edited))
     if not count:
         raise DiffusionSegmentError(
@@ -80,25 +82,29 @@ def findCorrections(scan: LabelledScan) -> Corrections:
             "There are no corrections to apply.",
             hint="Correct the organs with Segment Editor first.",
         )
-    marks = marksInForce(scan).copy()
-    np.add(present.labels, 1, out=marks, where=edited)
-    return Corrections(present.labels, marks, lockedValues(scan), count)
+    scribbles = appliedScribbles(scan).copy()
+    np.add(present.labels, 1, out=scribbles, where=edited)
+    return Corrections(present.labels, scribbles, lockedValues(scan), count)
 
 
-def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
-    """Put the model's answer into the nodes: labels and maps inside its box, the report, the list of regions.
+def applyCorrected(scan: SegmentedScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
+    """Put a corrected result into the nodes: labels and maps inside its box, the report, the list of regions.
 
-    The report lists the correction, beside earlier ones: from what was delivered before to what is delivered now.
+    A voxel that was edited after the request keeps the edit; it differs from the stored result labels, so that
+    `findCorrections` reports it next time. Locked organs do not change. Everything is read and checked before anything
+    is written.
 
-    `sent` is what the request carried; its marks are now in force. A voxel that the reader has edited since keeps the
-    edit; it differs from what is remembered as delivered, so `findCorrections` finds it next time. Locked organs stay
-    as they are. Everything is read and checked before anything is written.
+    Args:
+        scan: the scan that is corrected.
+        answer: the answer of the worker; its report is extended by this correction.
+        sent: content of the request.
+        shown: the result before the correction.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved or the answer does not
             fit it, INPUT_UNREADABLE or PROTOCOL for a damaged answer; the segmentation is then as before.
     """
-    delivered = deliveredLabels(scan)
+    previous = resultLabels(scan)
     grid = volumeBuffer(scan.input)[1]
     arriving = np.array(open_buffer(answer.labels))
     maps = {
@@ -118,11 +124,11 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     settled = merged(before[box.slices], arriving, MergePolicy.RESPECT_LOCKED, lockedValues(scan))
     after = before.copy()
     after[box.slices] = settled
-    report = withCorrection(answer.report, scan, delivered, after, markedVoxels=sent.count)
+    report = withCorrection(answer.report, scan, previous, after, markedVoxels=sent.count)
     ReviewList(scan.segmentation).replaceReport(report)
     writeLabels(scan, np.where(newer, now, settled), box=box)
-    keepDelivered(scan, after)
-    keepMarks(scan, sent.marks)
+    storeResultLabels(scan, after)
+    storeScribbles(scan, sent.scribbles)
     keepGeometry(scan.segmentation, grid)
     for kind, array in maps.items():
         _writeMap(shown.overlays.get(kind), array, box)
@@ -130,8 +136,8 @@ def applyCorrected(scan: LabelledScan, answer: Corrected, sent: Corrections, sho
     return AppliedCorrection(result, box, int(np.count_nonzero(newer)))
 
 
-def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
-    """The box of the scan's voxels that an answer is about.
+def answerBox(scan: SegmentedScan, answer: Corrected) -> Box:
+    """The box of the scan that an answer covers.
 
     Raises:
         DiffusionSegmentError: GEOMETRY when the scan was moved since, or the answer does not fit it.
@@ -145,8 +151,8 @@ def answerBox(scan: LabelledScan, answer: Corrected) -> Box:
     return box
 
 
-def _writeMap(node: slicer.vtkMRMLScalarVolumeNode | None, values: np.ndarray, box: Box) -> None:
-    """The overlay may have been deleted by the reader; then there is nothing to bring up to date."""
+def _writeMap(node: slicer.vtkMRMLScalarVolumeNode | None, values: NDArray[Any], box: Box) -> None:
+    """Update an overlay inside the box; nothing happens when it was deleted."""
     if node is None or node.GetScene() is None or node.GetImageData() is None:
         return
     array = arrayFromVolume(node)

@@ -1,4 +1,4 @@
-"""Patient, study and series of a volume, from Slicer's subject hierarchy and DICOM database; nothing is stored."""
+"""Patient, study and series of a volume, from Slicer's subject hierarchy and DICOM database; they are not stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAGS = {
 
 
 def examinationOf(volume: slicer.vtkMRMLVolumeNode) -> Examination:
-    """What the hierarchy says of the patient and the study above a volume; what it lacks is read from the database."""
+    """Patient, study and series of a volume: from the subject hierarchy, missing values from the DICOM database."""
     values = _ofHierarchy(volume)
     values |= {name: value for name, value in _ofDatabase(volume).items() if not values.get(name)}
     return Examination.of_dicom(values)
@@ -25,25 +25,25 @@ def examinationOf(volume: slicer.vtkMRMLVolumeNode) -> Examination:
 
 def _ofHierarchy(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
     scene = volume.GetScene()
-    # Only looked at: resolving the hierarchy would make one where there is none.
+    # Not ResolveSubjectHierarchy, which would create one in a scene without it.
     hierarchy = scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode") if scene is not None else None
     item = hierarchy.GetItemByDataNode(volume) if hierarchy is not None else 0
     if hierarchy is None or not item:
         return {}
     names = slicer.vtkMRMLSubjectHierarchyConstants
-    found = {}
+    values = {}
     for name, level, attribute in (
         ("patient_name", names.GetDICOMLevelPatient(), names.GetDICOMPatientNameAttributeName()),
         ("patient_id", names.GetDICOMLevelPatient(), names.GetDICOMPatientIDAttributeName()),
         ("study_date", names.GetDICOMLevelStudy(), names.GetDICOMStudyDateAttributeName()),
     ):
         above = hierarchy.GetItemAncestorAtLevel(item, level)
-        found[name] = str(hierarchy.GetItemAttribute(above, attribute) or "") if above else ""
-    return found
+        values[name] = str(hierarchy.GetItemAttribute(above, attribute) or "") if above else ""
+    return values
 
 
 def _ofDatabase(volume: slicer.vtkMRMLVolumeNode) -> dict[str, str]:
-    """From the first image that the volume was loaded from; nothing where the application has no database."""
+    """Values of the first image of the volume; none where the application has no database."""
     instances = (volume.GetAttribute(_INSTANCES_ATTRIBUTE) or "").split()
     database: Any = getattr(slicer, "dicomDatabase", None)
     if not instances or database is None:

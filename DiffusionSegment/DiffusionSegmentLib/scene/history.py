@@ -1,10 +1,9 @@
-"""Undo and redo of what this module did to a segmentation, by name, many levels.
+"""Undo and redo of the changes that this module made to a segmentation, by name, with several levels.
 
-A step holds the labels before and after inside the box that it changed, compressed, with the report and what the
-reader had said of its regions at both moments. Undo takes back the step and nothing else: a voxel goes back only while
-it still holds what the step gave it. What the reader has drawn since, inside or outside the box, stays; so does what he
-has said of a region since. Redo keeps the same rule the other way round. A segment that a step made for the reader
-vanishes on undo and comes back on redo, as the reader left it.
+A step holds the labels before and after inside the box that it changed, compressed, with the report and the review at
+both moments. Undo reverts the step and nothing else: a voxel is restored only if it still has the value that the step
+gave it, so that later edits stay, as do later review decisions. Redo follows the same rule. A segment that a step
+created is removed by undo and restored by redo with all edits made to it.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ from typing import Any
 
 import numpy as np
 import slicer
+from numpy.typing import NDArray
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxAround
-from .delivered import DELIVERED_ROLE, deliveredLabels, keepDelivered, keepMarks, marksInForce
+from .correction_maps import RESULT_LABELS_ROLE, appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .label_map import readLabels, writeLabels
-from .labelled_scan import GEOMETRY_ATTRIBUTE, LabelledScan, readReport
-from .made_segments import MadeSegment, keepSegment, removeSegment, restoreSegment
 from .packed_array import PackedArray, pack
 from .review import Region, ReviewList
+from .segment_copy import SegmentCopy, copySegment, removeSegment, restoreSegment
+from .segmented_scan import GEOMETRY_ATTRIBUTE, SegmentedScan, readReport
 
 _LEVELS = 20
 
 
 class StepName(Enum):
-    """What can be undone."""
+    """Kinds of steps that can be undone."""
 
     SEGMENT = "Segment"
     APPLY_CORRECTIONS = "Apply corrections"
@@ -40,19 +40,37 @@ class StepName(Enum):
 
     def label(self) -> str:
         """The text after Undo and Redo, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        texts: dict[StepName, str] = {
+            StepName.SEGMENT: _("Segment"),
+            StepName.APPLY_CORRECTIONS: _("Apply corrections"),
+            StepName.PICK_ALTERNATIVE: _("Pick alternative"),
+            StepName.SIMILAR_REGION: _("Similar region"),
+        }
+        return texts[self]
+
+    def undoText(self) -> str:
+        """Text of the Undo button, such as "Undo Apply corrections"."""
+        from slicer.i18n import tr as _
+
+        return str(_("Undo {step}")).format(step=self.label())
+
+    def redoText(self) -> str:
+        """Text of the Redo button, such as "Redo Apply corrections"."""
+        from slicer.i18n import tr as _
+
+        return str(_("Redo {step}")).format(step=self.label())
 
 
-_NOWHERE = Box((0, 0, 0), (0, 0, 0))
-# Slices that are compared at a time: a mask of a whole scan would cost more than the comparison.
+_EMPTY_BOX = Box((0, 0, 0), (0, 0, 0))
+# Slices compared at a time: a mask of the whole scan would cost more than the comparison.
 _SLICES = 16
 
 
 @dataclass(frozen=True)
-class Words:
-    """What is said of a segmentation at one moment: its report, the regions with their states, the organs' status."""
+class ReviewSnapshot:
+    """Report, regions with their states, and status of the segments at one moment."""
 
     report: dict[str, Any]
     regions: tuple[Region, ...]
@@ -62,21 +80,21 @@ class Words:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A segmentation before a step, not compressed because it lives only until the step is done.
+    """A segmentation before a step; not compressed, because it is kept only until the step is done.
 
-    `maps` are overlays that the step changes, with their values inside `mapsBox` alone.
+    `maps` are overlays that the step changes, with their values inside `mapsBox`.
     """
 
-    labels: np.ndarray
-    delivered: np.ndarray
-    marks: np.ndarray
-    words: Words
+    labels: NDArray[np.uint8]
+    resultLabels: NDArray[np.uint8]
+    scribbles: NDArray[np.uint8]
+    review: ReviewSnapshot
     segments: frozenset[str] = frozenset()
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, np.ndarray], ...] = ()
-    mapsBox: Box = _NOWHERE
+    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, NDArray[Any]], ...] = ()
+    mapsBox: Box = _EMPTY_BOX
 
     def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode], box: Box) -> Snapshot:
-        """The same, with overlays as they are now inside the box that is about to change."""
+        """This snapshot with the current values of overlays inside the box that is about to change."""
         return replace(self, maps=tuple((node, arrayFromVolume(node)[box.slices].copy()) for node in maps), mapsBox=box)
 
 
@@ -91,27 +109,27 @@ class Patch:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was done; a patch is None where nothing changed."""
+    """One step; a patch is None where nothing changed."""
 
     name: StepName
     labels: Patch | None
-    delivered: Patch | None
-    marks: Patch | None
+    resultLabels: Patch | None
+    scribbles: Patch | None
     maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]
-    before: Words
-    after: Words
-    made: tuple[MadeSegment, ...] = ()
+    before: ReviewSnapshot
+    after: ReviewSnapshot
+    newSegments: tuple[SegmentCopy, ...] = ()
 
     @property
     def bytes(self) -> int:
-        """Compressed size of its voxels."""
-        patches = (self.labels, self.delivered, self.marks, *(patch for _, patch in self.maps))
+        """Compressed size of the voxels."""
+        patches = (self.labels, self.resultLabels, self.scribbles, *(patch for _, patch in self.maps))
         voxels = sum(len(patch.before.data) + len(patch.after.data) for patch in patches if patch is not None)
-        return voxels + sum(segment.bytes for segment in self.made)
+        return voxels + sum(segment.bytes for segment in self.newSegments)
 
 
 class History:
-    """The steps of one segmentation. It is kept in memory, not in saved scenes."""
+    """The steps of one segmentation; kept in memory, not in saved scenes."""
 
     def __init__(self, *, levels: int = _LEVELS) -> None:
         self._done: deque[Step] = deque(maxlen=levels)
@@ -119,113 +137,110 @@ class History:
 
     @property
     def undoText(self) -> str | None:
-        """Such as "Undo Apply corrections"; None when there is nothing to undo."""
-        from .words import UNDO
-
-        return UNDO.format(step=self._done[-1].name.label()) if self._done else None
+        """Text such as "Undo Apply corrections"; None when there is nothing to undo."""
+        return self._done[-1].name.undoText() if self._done else None
 
     @property
     def redoText(self) -> str | None:
-        """Such as "Redo Apply corrections"; None when there is nothing to redo."""
-        from .words import REDO
-
-        return REDO.format(step=self._undone[-1].name.label()) if self._undone else None
+        """Text such as "Redo Apply corrections"; None when there is nothing to redo."""
+        return self._undone[-1].name.redoText() if self._undone else None
 
     @property
     def bytes(self) -> int:
-        """Memory that all steps take."""
+        """Memory used by all steps."""
         return sum(step.bytes for step in (*self._done, *self._undone))
 
-    def record(self, name: StepName, scan: LabelledScan, before: Snapshot) -> None:
-        """Remember what has become of `before`; steps that were undone can then no longer be redone.
+    def record(self, name: StepName, scan: SegmentedScan, before: Snapshot) -> None:
+        """Record the step from `before` to the current state; undone steps can then no longer be redone.
 
         Raises:
             DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
         """
-        after = _look(scan)
+        after = _currentState(scan)
         step = Step(
             name,
             _patch(before.labels, after.labels),
-            _patch(before.delivered, after.delivered),
-            _patch(before.marks, after.marks),
+            _patch(before.resultLabels, after.resultLabels),
+            _patch(before.scribbles, after.scribbles),
             _mapPatches(before),
-            before.words,
-            after.words,
-            # Other steps take time, in which the reader may add segments that are not theirs to take away.
-            _madeSegments(scan, before, after) if name is StepName.SIMILAR_REGION else (),
+            before.review,
+            after.review,
+            # During the other steps the user may add segments, which undo must not remove.
+            _newSegments(scan, before, after) if name is StepName.SIMILAR_REGION else (),
         )
         self._done.append(step)
         self._undone.clear()
 
-    def undo(self, scan: LabelledScan) -> StepName | None:
-        """Take the last step back; None when there is none. A `ReviewList` of the node must be reloaded afterwards.
+    def undo(self, scan: SegmentedScan) -> StepName | None:
+        """Undo the last step; None when there is none. A `ReviewList` of the node must be reloaded afterwards.
 
         Raises:
-            DiffusionSegmentError: INPUT_MISSING or GEOMETRY; the step can then still be undone.
+            DiffusionSegmentError: INPUT_MISSING or GEOMETRY; the step can still be undone afterwards.
         """
         if not self._done:
             return None
         step = self._done[-1]
-        made = tuple(keepSegment(scan, segment.segmentId) or segment for segment in step.made)
-        left = _restore(scan, step, backwards=True)
-        for segment in made:
+        segments = tuple(copySegment(scan, segment.segmentId) or segment for segment in step.newSegments)
+        current = _restore(scan, step, backwards=True)
+        for segment in segments:
             removeSegment(scan, segment.segmentId)
         self._done.pop()
-        self._undone.append(replace(step, after=left, made=made))
+        self._undone.append(replace(step, after=current, newSegments=segments))
         return step.name
 
-    def redo(self, scan: LabelledScan) -> StepName | None:
-        """Do again what was undone last; None when there is nothing. Errors as `undo`."""
+    def redo(self, scan: SegmentedScan) -> StepName | None:
+        """Redo the step that was undone last; None when there is none. Raises what `undo` raises."""
         if not self._undone:
             return None
         step = self._undone[-1]
-        left = _restore(scan, step, backwards=False)
-        for segment in step.made:
+        current = _restore(scan, step, backwards=False)
+        for segment in step.newSegments:
             restoreSegment(scan, segment)
         self._undone.pop()
-        self._done.append(replace(step, before=left))
+        self._done.append(replace(step, before=current))
         return step.name
 
 
-def snapshot(scan: LabelledScan) -> Snapshot:
-    """The segmentation now, to be given to `History.record` after a step.
+def snapshot(scan: SegmentedScan) -> Snapshot:
+    """The current segmentation, for `History.record` after a step.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
     """
-    seen = _look(scan)
-    return replace(seen, labels=seen.labels.copy(), delivered=seen.delivered.copy(), marks=seen.marks.copy())
+    state = _currentState(scan)
+    labels, result, scribbles = state.labels.copy(), state.resultLabels.copy(), state.scribbles.copy()
+    return replace(state, labels=labels, resultLabels=result, scribbles=scribbles)
 
 
-def _look(scan: LabelledScan) -> Snapshot:
-    """As `snapshot`, good until the next change: its arrays may be those of the nodes."""
+def _currentState(scan: SegmentedScan) -> Snapshot:
+    """As `snapshot`, valid until the next change: its arrays may be those of the nodes."""
     labels = readLabels(scan, shared=True).labels
-    known = scan.segmentation.GetNodeReference(DELIVERED_ROLE) is not None
-    delivered = deliveredLabels(scan) if known else np.zeros_like(labels)
+    stored = scan.segmentation.GetNodeReference(RESULT_LABELS_ROLE) is not None
+    result = resultLabels(scan) if stored else np.zeros_like(labels)
     segments = frozenset(scan.segmentation.GetSegmentation().GetSegmentIDs())
-    return Snapshot(labels, delivered, marksInForce(scan), _words(scan.segmentation), segments)
+    return Snapshot(labels, result, appliedScribbles(scan), _reviewOf(scan.segmentation), segments)
 
 
-def emptySnapshot(scan: LabelledScan) -> Snapshot:
-    """What was before the first result of a scan: nothing."""
-    nothing = np.zeros(scan.box.shape, np.uint8)
-    return Snapshot(nothing, nothing, nothing, Words({}, (), None, {}))
+def emptySnapshot(scan: SegmentedScan) -> Snapshot:
+    """The state before the first result of a scan."""
+    empty = np.zeros(scan.box.shape, np.uint8)
+    return Snapshot(empty, empty, empty, ReviewSnapshot({}, (), None, {}))
 
 
-def _madeSegments(scan: LabelledScan, before: Snapshot, after: Snapshot) -> tuple[MadeSegment, ...]:
-    fresh = [name for name in sorted(after.segments - before.segments) if scan.label(name) is None]
-    kept = (keepSegment(scan, name) for name in fresh)
-    return tuple(segment for segment in kept if segment is not None)
+def _newSegments(scan: SegmentedScan, before: Snapshot, after: Snapshot) -> tuple[SegmentCopy, ...]:
+    added = [name for name in sorted(after.segments - before.segments) if scan.label(name) is None]
+    copies = (copySegment(scan, name) for name in added)
+    return tuple(segment for segment in copies if segment is not None)
 
 
-def _patch(before: np.ndarray, after: np.ndarray) -> Patch | None:
-    box = _NOWHERE
+def _patch(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Patch | None:
+    box = _EMPTY_BOX
     for first in range(0, len(before), _SLICES):
         part = slice(first, first + _SLICES)
-        found = boxAround(before[part] != after[part])
-        if found is not None:
-            k, j, i = found.start
-            box = box.joined(Box.ofShape(found.shape, (first + k, j, i)))
+        changed = boxAround(before[part] != after[part])
+        if changed is not None:
+            k, j, i = changed.start
+            box = box.joined(Box.ofShape(changed.shape, (first + k, j, i)))
     return None if box.empty else Patch(box, pack(before[box.slices]), pack(after[box.slices]))
 
 
@@ -238,39 +253,39 @@ def _mapPatches(before: Snapshot) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode,
     )
 
 
-def _restore(scan: LabelledScan, step: Step, *, backwards: bool) -> Words:
-    """Go to the other side of a step; gives what was said on this side, the reader's latest words included."""
+def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> ReviewSnapshot:
+    """Undo (`backwards`) or redo a step; returns the review before that, with the latest decisions."""
     scan.check()
-    left = _words(scan.segmentation)
+    current = _reviewOf(scan.segmentation)
     origin, target = (step.after, step.before) if backwards else (step.before, step.after)
     if step.labels is not None:
         box = step.labels.box
         old, new = _sides(step.labels, backwards)
         present = readLabels(scan, box=box).labels
         writeLabels(scan, np.where(present == old, new, present), box=box)
-    if step.delivered is not None:
-        keepDelivered(scan, _sides(step.delivered, backwards)[1], box=step.delivered.box)
-    if step.marks is not None:
-        keepMarks(scan, _sides(step.marks, backwards)[1], box=step.marks.box)
+    if step.resultLabels is not None:
+        storeResultLabels(scan, _sides(step.resultLabels, backwards)[1], box=step.resultLabels.box)
+    if step.scribbles is not None:
+        storeScribbles(scan, _sides(step.scribbles, backwards)[1], box=step.scribbles.box)
     for node, patch in step.maps:
         if node.GetScene() is not None:
             arrayFromVolume(node)[patch.box.slices] = _sides(patch, backwards)[1]
             arrayFromVolumeModified(node)
-    _restoreWords(scan.segmentation, origin, target)
-    return left
+    _restoreReview(scan.segmentation, origin, target)
+    return current
 
 
-def _sides(patch: Patch, backwards: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels that the step left behind, and those to put in their place."""
+def _sides(patch: Patch, backwards: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The voxels that the step left, and those that replace them."""
     sides = patch.after.unpack(), patch.before.unpack()
     return sides if backwards else sides[::-1]
 
 
-def _restoreWords(node: slicer.vtkMRMLSegmentationNode, origin: Words, target: Words) -> None:
+def _restoreReview(node: slicer.vtkMRMLSegmentationNode, origin: ReviewSnapshot, target: ReviewSnapshot) -> None:
     review = ReviewList(node)
     was = {region.number: region for region in origin.regions}
-    since = [region for region in review.regions if region != was.get(region.number)]
-    carried = [*since, *(r for r in target.regions if not any(one.isAlso(r) for one in since))]
+    later = [region for region in review.regions if region != was.get(region.number)]
+    carried = [*later, *(r for r in target.regions if not any(one.isSameAs(r) for one in later))]
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     for name, status in _statuses(node).items():
         if status == origin.statuses.get(name, logic.NotStarted):
@@ -282,8 +297,10 @@ def _restoreWords(node: slicer.vtkMRMLSegmentationNode, origin: Words, target: W
     review.replaceReport(target.report, carried=carried)
 
 
-def _words(node: slicer.vtkMRMLSegmentationNode) -> Words:
-    return Words(readReport(node), ReviewList(node).regions, node.GetAttribute(GEOMETRY_ATTRIBUTE), _statuses(node))
+def _reviewOf(node: slicer.vtkMRMLSegmentationNode) -> ReviewSnapshot:
+    return ReviewSnapshot(
+        readReport(node), ReviewList(node).regions, node.GetAttribute(GEOMETRY_ATTRIBUTE), _statuses(node)
+    )
 
 
 def _statuses(node: slicer.vtkMRMLSegmentationNode) -> dict[str, int]:

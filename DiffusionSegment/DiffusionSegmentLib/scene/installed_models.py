@@ -1,4 +1,4 @@
-"""The models that can be chosen: those that come with the extension, then the user's own."""
+"""The models that can be chosen: those bundled with the extension, then user models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .terminology import ModelDescription, readModelDescription
 
 
 def installedModels(folders: Iterable[Path] | None = None) -> dict[str, ModelDescription]:
-    """Descriptions by the name of their folder, looked for in `folders` (default: all places of models) in that order.
+    """Descriptions of the models in `folders` (default: all model folders) by folder name, in that order.
 
-    A damaged description is left out: one bad model of the user's own must not cost him the others.
+    Damaged descriptions are skipped, so that one damaged user model does not hide the others.
     """
-    found: dict[str, ModelDescription] = {}
+    models: dict[str, ModelDescription] = {}
     for name, path in installed_descriptions(folders).items():
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found[name] = readModelDescription(path)
-    return found
+            models[name] = readModelDescription(path)
+    return models
 
 
 def searchModels(models: Mapping[str, ModelDescription], text: str) -> list[str]:
-    """Names of the models in which every word of `text` occurs, in whatever case; all of them for no words.
+    """Names of the models that contain every word of `text`, ignoring case; all models for an empty text.
 
-    Words are looked for in name, title, modality and organs, also as SNOMED calls these; the body part is in the title.
+    Searched are name, title (with the body part), modality, and the organs with their SNOMED terms.
     """
     words = text.casefold().split()
     return [name for name, model in models.items() if all(word in _searchable(name, model) for word in words)]

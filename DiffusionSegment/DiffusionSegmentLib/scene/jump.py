@@ -1,4 +1,4 @@
-"""All slice views on one region: centred, near enough to judge it, the overlay on."""
+"""Centre all slice views on a region, zoomed to its size, with an overlay."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import slicer
 
 from .box import boxAround
-from .labelled_scan import LabelledScan, pointInVolume
 from .overlay import OverlayKind, showOverlay
 from .packed_array import PackedArray
 from .review import Region
+from .segmented_scan import SegmentedScan, pointInVolume
 from .volumes import ijkToLPS, parentToWorld
 
 _SHARE_OF_VIEW = 1 / 3
@@ -17,7 +17,7 @@ _SMALLEST_VIEW_MM = 40.0
 
 
 def jumpToRegion(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     region: Region,
     *,
     regions: PackedArray | None = None,
@@ -25,10 +25,18 @@ def jumpToRegion(
     kind: OverlayKind = OverlayKind.UNCERTAINTY,
     opacity: float = 0.7,
 ) -> tuple[float, float, float]:
-    """Jump to a region so that it fills about a third of every slice view; gives the point, RAS mm in the world.
+    """Jump to a region so that it fills about a third of every slice view.
 
-    Its size comes from the `regions` map (n + 1 for region n); without one, from its volume, taken as a ball. `overlay`
-    is laid over the input volume where it is given and still in the scene.
+    Args:
+        scan: the segmented scan.
+        region: the region.
+        regions: map (k, j, i) with n + 1 in region n, which gives its size; default: that of a ball of its volume.
+        overlay: shown over the input volume, if it is still in the scene.
+        kind: what the overlay shows.
+        opacity: of the overlay, 0..1.
+
+    Returns:
+        The centre of the views, RAS mm in the world.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
@@ -59,7 +67,7 @@ def jumpTo(scene: slicer.vtkMRMLScene, ras: tuple[float, float, float], *, sizeM
         node.EndModify(wasModified)
 
 
-def _extentMm(scan: LabelledScan, region: Region, regions: PackedArray | None) -> float | None:
+def _extentMm(scan: SegmentedScan, region: Region, regions: PackedArray | None) -> float | None:
     """The longest side of the region's box, mm."""
     if regions is None or regions.shape != scan.box.shape:
         return None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 from .box import Box, boxOfGrid
-from .labelled_scan import LabelledScan
+from .segmented_scan import SegmentedScan
 from .volumes import RAS_FROM_LPS, ijkToLPS, toArray, toMatrix
 
 BINARY = str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName())
@@ -19,66 +21,67 @@ BINARY = str(slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepres
 
 @dataclass
 class Layer:
-    """One label map of the node. `values`: segment id to its value in this layer, which need not be the model's."""
+    """One label map of the node. `values`: segment ids and their values in this layer, which may not be the model's."""
 
     image: slicer.vtkOrientedImageData
     box: Box
     values: dict[str, int]
     gridToRAS: vtk.vtkMatrix4x4
 
-    def voxels(self) -> np.ndarray:
-        """The layer's voxels (k, j, i), a view; those of `box`, which may reach beyond the input volume."""
+    def voxels(self) -> NDArray[Any]:
+        """The voxels (k, j, i) of `box`, a view; the box may extend beyond the input volume."""
         if self.box.empty:
             return np.zeros(self.box.shape, np.uint8)
-        return vtk_to_numpy(self.image.GetPointData().GetScalars()).reshape(self.box.shape)
+        voxels: NDArray[Any] = vtk_to_numpy(self.image.GetPointData().GetScalars()).reshape(self.box.shape)
+        return voxels
 
     def cover(self, box: Box) -> None:
-        """Enlarge the layer, in place, so that it holds every voxel of `box`."""
+        """Enlarge the layer so that it contains every voxel of `box`."""
         if self.box.contains(box):
             return
-        wider = self.box.joined(box)
-        array = np.zeros(wider.shape, self.voxels().dtype)
+        union = self.box.joined(box)
+        array = np.zeros(union.shape, self.voxels().dtype)
         if not self.box.empty:
-            array[self.box.within(wider)] = self.voxels()
-            first = np.array(self.image.GetExtent()[4::-2]) + np.subtract(wider.start, self.box.start)
+            array[self.box.within(union)] = self.voxels()
+            first = np.array(self.image.GetExtent()[4::-2]) + np.subtract(union.start, self.box.start)
         else:
             self.image.SetGeometryFromImageToWorldMatrix(self.gridToRAS)
-            first = np.array(wider.start)
-        last = first + wider.shape - 1
+            first = np.array(union.start)
+        last = first + union.shape - 1
         self.image.SetExtent(*(int(n) for pair in zip(first[::-1], last[::-1], strict=True) for n in pair))
         scalars = numpy_to_vtk(array.ravel(), deep=True, array_type=get_vtk_array_type(array.dtype))
         scalars.SetName("labels")
         self.image.GetPointData().SetScalars(scalars)
-        self.box = wider
+        self.box = union
 
 
-def layersOf(scan: LabelledScan) -> list[Layer]:
+def layersOf(scan: SegmentedScan) -> list[Layer]:
     """Every label map of the segmentation, in the voxels of the input volume.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together, or the segmentation is
-            kept as surfaces or on another grid.
+            stored as surfaces or on another grid.
     """
     scan.check()
     segmentation = scan.segmentation.GetSegmentation()
     if segmentation.GetNumberOfSegments() and segmentation.GetSourceRepresentationName() != BINARY:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY,
-            f"{scan.segmentation.GetName()} is kept as surfaces.",
+            f"{scan.segmentation.GetName()} is stored as surfaces.",
             hint="Make the binary labelmap its source in the Segmentations module.",
         )
     grid = ijkToLPS(scan.input)
     gridToRAS = toMatrix(RAS_FROM_LPS @ grid)
-    found = []
+    layers = []
     for number in range(segmentation.GetNumberOfLayers(BINARY)):
         image = segmentation.GetLayerDataObject(number, BINARY)
         names = segmentation.GetSegmentIDsForLayer(number, BINARY)
         values = {name: segmentation.GetSegment(name).GetLabelValue() for name in names}
-        found.append(Layer(image, _boxOf(image, grid, scan.segmentation.GetName()), values, gridToRAS))
-    return found
+        layers.append(Layer(image, _boxOf(image, grid, scan.segmentation.GetName()), values, gridToRAS))
+    return layers
 
 
-def valueTable(values: dict[int, int], *, size: int = 256) -> np.ndarray:
+def valueTable(values: dict[int, int], *, size: int = 256) -> NDArray[np.uint8]:
     """A look-up table (uint8) from voxel values to `values`; others become 0."""
     table = np.zeros(max([size, *(key + 1 for key in values)]), np.uint8)
     for key, value in values.items():
@@ -86,15 +89,17 @@ def valueTable(values: dict[int, int], *, size: int = 256) -> np.ndarray:
     return table
 
 
-def lookUp(table: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """Voxels through a table; values that it does not know become 0."""
-    if voxels.dtype == np.uint8:
-        return table[voxels]
-    known = (voxels >= 0) & (voxels < len(table))
-    return table[np.where(known, voxels, 0).astype(np.intp)]
+def lookUp(table: NDArray[np.uint8], voxels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Map voxels by a table; values beyond the table become 0."""
+    indices = voxels
+    if voxels.dtype != np.uint8:
+        inTable = (voxels >= 0) & (voxels < len(table))
+        indices = np.where(inTable, voxels, 0).astype(np.intp)
+    mapped: NDArray[np.uint8] = table[indices]
+    return mapped
 
 
-def _boxOf(image: slicer.vtkOrientedImageData, grid: np.ndarray, name: str) -> Box:
+def _boxOf(image: slicer.vtkOrientedImageData, grid: NDArray[np.float64], name: str) -> Box:
     extent = np.array(image.GetExtent()).reshape(3, 2)[::-1]
     first, shape = extent[:, 0], extent[:, 1] - extent[:, 0] + 1
     if shape.min() <= 0 or image.GetPointData().GetScalars() is None:

@@ -1,4 +1,4 @@
-"""What becomes of the segmentation that is there when a result arrives."""
+"""How a new result is merged with the existing segmentation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from enum import Enum
 import numpy as np
 import slicer
 import vtk
+from numpy.typing import NDArray
 
-from .labelled_scan import LabelledScan
+from .segmented_scan import SegmentedScan
 
 LOCKED_TAG = "DiffusionSegment.locked"
 
 
 class MergePolicy(Enum):
-    """How an arriving result meets the present one. Saved scenes keep the name, so members are never renamed."""
+    """How a new result is merged. Saved scenes contain the names of the members, which are never renamed."""
 
     NEW = "New segmentation"
     REPLACE = "Replace the last result"
@@ -24,19 +25,33 @@ class MergePolicy(Enum):
 
     def label(self) -> str:
         """The text in the panel, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        texts: dict[MergePolicy, str] = {
+            MergePolicy.NEW: _("New segmentation"),
+            MergePolicy.REPLACE: _("Replace the last result"),
+            MergePolicy.FILL_EMPTY: _("Fill only what is empty"),
+            MergePolicy.RESPECT_LOCKED: _("Replace all but locked organs"),
+        }
+        return texts[self]
 
 
-def merged(present: np.ndarray, arriving: np.ndarray, policy: MergePolicy, locked: Iterable[int] = ()) -> np.ndarray:
-    """The labels (k, j, i), uint8, after `arriving` met `present`, both uint8 of one shape.
+def merged(
+    present: NDArray[np.uint8], arriving: NDArray[np.uint8], policy: MergePolicy, locked: Iterable[int] = ()
+) -> NDArray[np.uint8]:
+    """Merge a new label map into the existing one.
 
-    A locked label neither loses nor gains a voxel: what arrives as locked elsewhere leaves the voxel as it is.
-    FILL_EMPTY keeps every voxel that has a label, and heeds `locked` too, so that an organ that is done does not grow.
+    A locked label neither loses nor gains a voxel. FILL_EMPTY keeps every voxel that has a label; locked labels do not
+    grow either.
+
+    Args:
+        present: existing labels, uint8 (k, j, i).
+        arriving: new labels of the same shape.
+        policy: how they are merged.
+        locked: label values that do not change.
 
     Raises:
-        ValueError: for two shapes.
+        ValueError: for different shapes.
     """
     if present.shape != arriving.shape:
         raise ValueError(f"Labels of shape {present.shape} and {arriving.shape} cannot be merged.")
@@ -53,10 +68,10 @@ def merged(present: np.ndarray, arriving: np.ndarray, policy: MergePolicy, locke
 def setLocked(segmentation: slicer.vtkMRMLSegmentationNode, name: str, locked: bool) -> None:
     """Lock or unlock the segment with the id `name`; nothing happens where there is no such segment.
 
-    Slicer itself knows no locked segments: vtkSegment has no such flag; Segment Editor protects others by its masking
-    settings ("Editable area", "Modify other segments"), which belong to the editor; and a segment's status (Completed
-    and so on) restrains nothing. So the lock is a tag of our own on the segment, saved in .seg.nrrd and scenes. It
-    binds what this module writes, not Segment Editor. It is apart from Completed, because review sets that by itself.
+    Slicer has no locked segments: vtkSegment has no such flag, the masking settings of Segment Editor belong to the
+    editor, and the status of a segment (such as Completed) protects nothing. The lock is therefore a tag of the
+    segment, saved in .seg.nrrd and scenes. It applies to what this module writes, not to Segment Editor, and is
+    independent of Completed, which the review sets.
     """
     segment = segmentation.GetSegmentation().GetSegment(name)
     if segment is None:
@@ -74,6 +89,6 @@ def isLocked(segmentation: slicer.vtkMRMLSegmentationNode, name: str) -> bool:
     return segment is not None and bool(segment.GetTag(LOCKED_TAG, value)) and str(value) == "1"
 
 
-def lockedValues(scan: LabelledScan) -> tuple[int, ...]:
+def lockedValues(scan: SegmentedScan) -> tuple[int, ...]:
     """The model's label values whose segments are locked."""
     return tuple(label.value for label in scan.labels if isLocked(scan.segmentation, label.name))

@@ -1,4 +1,4 @@
-"""Maps over the scan in the slice views: uncertainty, mutual information, body coordinates, each with its legend."""
+"""Overlays in the slice views with their legends: uncertainty, mutual information, body coordinates."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import vtk
 
 from .nodes import nodesOfClass
 
-_COLOURS_NAME = "DiffusionSegment doubt"
+_UNCERTAINTY_COLOURS_NAME = "DiffusionSegment uncertainty"
 _BODY_COLOURS_NAME = "DiffusionSegment body coordinates"
 _OPACITY = 0.7
 
 
 class OverlayKind(Enum):
-    """What is laid over the scan. Saved scenes keep the name, so members are never renamed."""
+    """Kinds of overlays. Saved scenes contain the names of the members, which are never renamed."""
 
     NONE = "None"
     UNCERTAINTY = "Uncertainty"
@@ -27,16 +27,37 @@ class OverlayKind(Enum):
 
     def label(self) -> str:
         """The text in the panel, in the language of the application."""
-        from .words import LABELS
+        from slicer.i18n import tr as _
 
-        return LABELS[self]
+        texts: dict[OverlayKind, str] = {
+            OverlayKind.NONE: _("None"),
+            OverlayKind.UNCERTAINTY: _("Uncertainty"),
+            OverlayKind.MUTUAL_INFORMATION: _("Mutual information"),
+            OverlayKind.BODY_RIGHT_LEFT: _("Body: right to left"),
+            OverlayKind.BODY_ANTERIOR_POSTERIOR: _("Body: anterior to posterior"),
+            OverlayKind.BODY_INFERIOR_SUPERIOR: _("Body: inferior to superior"),
+        }
+        return texts[self]
+
+    def legendTitle(self) -> str:
+        """Quantity and unit or range, in the language of the application; empty for NONE."""
+        from slicer.i18n import tr as _
+
+        texts: dict[OverlayKind, str] = {
+            OverlayKind.NONE: "",
+            OverlayKind.UNCERTAINTY: _("Uncertainty (0 to 1)"),
+            OverlayKind.MUTUAL_INFORMATION: _("Mutual information (0 to 1)"),
+            OverlayKind.BODY_RIGHT_LEFT: _("Right - left (mm)"),
+            OverlayKind.BODY_ANTERIOR_POSTERIOR: _("Anterior - posterior (mm)"),
+            OverlayKind.BODY_INFERIOR_SUPERIOR: _("Inferior - superior (mm)"),
+        }
+        return texts[self]
 
 
 @dataclass(frozen=True)
 class OverlayStyle:
-    """Title of the legend, its unit, range of values, and whether values below the threshold are left out."""
+    """Displayed range, threshold below which voxels are transparent (None: no threshold), format of legend labels."""
 
-    title: str
     low: float
     high: float
     threshold: float | None
@@ -44,27 +65,35 @@ class OverlayStyle:
 
 
 STYLES = {
-    OverlayKind.UNCERTAINTY: OverlayStyle("Uncertainty (0 to 1)", 0.0, 0.6, 0.15, "%.2f"),
-    OverlayKind.MUTUAL_INFORMATION: OverlayStyle("Mutual information (0 to 1)", 0.0, 0.1, 0.01, "%.2f"),
-    OverlayKind.BODY_RIGHT_LEFT: OverlayStyle("Right - left (mm)", -200.0, 200.0, None, "%.0f"),
-    OverlayKind.BODY_ANTERIOR_POSTERIOR: OverlayStyle("Anterior - posterior (mm)", -150.0, 150.0, None, "%.0f"),
-    OverlayKind.BODY_INFERIOR_SUPERIOR: OverlayStyle("Inferior - superior (mm)", -250.0, 250.0, None, "%.0f"),
+    OverlayKind.UNCERTAINTY: OverlayStyle(0.0, 0.6, 0.15, "%.2f"),
+    OverlayKind.MUTUAL_INFORMATION: OverlayStyle(0.0, 0.1, 0.01, "%.2f"),
+    OverlayKind.BODY_RIGHT_LEFT: OverlayStyle(-200.0, 200.0, None, "%.0f"),
+    OverlayKind.BODY_ANTERIOR_POSTERIOR: OverlayStyle(-150.0, 150.0, None, "%.0f"),
+    OverlayKind.BODY_INFERIOR_SUPERIOR: OverlayStyle(-250.0, 250.0, None, "%.0f"),
 }
-_DOUBT_STOPS = ((0.0, 0.16, 0.04, 0.33), (0.35, 0.55, 0.12, 0.50), (0.65, 0.93, 0.41, 0.22), (1.0, 0.99, 0.97, 0.55))
+_UNCERTAINTY_STOPS = (
+    (0.0, 0.16, 0.04, 0.33),
+    (0.35, 0.55, 0.12, 0.50),
+    (0.65, 0.93, 0.41, 0.22),
+    (1.0, 0.99, 0.97, 0.55),
+)
 _BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.15, 0.15))
 
 
 def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> None:
-    """Give a map its colours, range and threshold."""
-    doubt = STYLES[kind].threshold is not None
-    name, stops = (_COLOURS_NAME, _DOUBT_STOPS) if doubt else (_BODY_COLOURS_NAME, _BODY_STOPS)
-    dressOverlay(node, STYLES[kind], colourNode(node.GetScene(), name, stops))
+    """Set colours, displayed range and threshold of an overlay."""
+    style, scene = STYLES[kind], node.GetScene()
+    if style.threshold is not None:
+        colours = colourNode(scene, _UNCERTAINTY_COLOURS_NAME, _UNCERTAINTY_STOPS)
+    else:
+        colours = colourNode(scene, _BODY_COLOURS_NAME, _BODY_STOPS)
+    applyStyle(node, style, colours)
 
 
-def dressOverlay(
+def applyStyle(
     node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle, colours: slicer.vtkMRMLProceduralColorNode
 ) -> None:
-    """Give a map a style and colours."""
+    """Set style and colours of an overlay."""
     node.CreateDefaultDisplayNodes()
     display = node.GetDisplayNode()
     wasModified = display.StartModify()
@@ -78,7 +107,7 @@ def dressOverlay(
 
 
 def setThreshold(node: slicer.vtkMRMLScalarVolumeNode, threshold: float) -> None:
-    """Leave out what lies below `threshold`, so that the scan stays visible where the model is sure."""
+    """Make voxels below `threshold` transparent."""
     display = node.GetDisplayNode()
     display.AutoThresholdOff()
     display.SetThreshold(threshold, 1e30)
@@ -93,19 +122,20 @@ def showOverlay(
     *,
     opacity: float = _OPACITY,
 ) -> None:
-    """Lay `overlay` over `background` in every slice view, with its legend alone; None takes it away."""
-    layOver(scene, background, overlay, STYLES.get(kind), opacity=opacity)
+    """Show `overlay` over `background` in every slice view, with only its legend; None removes the overlay."""
+    showForeground(scene, background, overlay, STYLES.get(kind), legendTitle=kind.legendTitle(), opacity=opacity)
 
 
-def layOver(
+def showForeground(
     scene: slicer.vtkMRMLScene,
     background: slicer.vtkMRMLScalarVolumeNode | None,
     overlay: slicer.vtkMRMLScalarVolumeNode | None,
     style: OverlayStyle | None,
     *,
+    legendTitle: str,
     opacity: float = _OPACITY,
 ) -> None:
-    """As `showOverlay`, for a map of a style of its own; without a style there is no legend."""
+    """As `showOverlay`, for an overlay with another style; without a style there is no legend."""
     for composite in nodesOfClass(scene, "vtkMRMLSliceCompositeNode"):
         if background is not None:
             composite.SetBackgroundVolumeID(background.GetID())
@@ -114,16 +144,14 @@ def layOver(
     for legend in nodesOfClass(scene, "vtkMRMLColorLegendDisplayNode"):
         legend.SetVisibility(overlay is not None and legend.GetDisplayableNode() is overlay)
     if overlay is not None and style is not None:
-        _showLegend(overlay, style)
+        _showLegend(overlay, style, legendTitle)
 
 
-def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> None:
-    from .words import LEGENDS
-
+def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle, title: str) -> None:
     legend = slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(node)
     if legend is None:
         legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(node)
-    legend.SetTitleText(LEGENDS[style.title])
+    legend.SetTitleText(title)
     legend.SetLabelFormat(style.labelFormat)
     legend.SetMaxNumberOfColors(256)
     legend.SetNumberOfLabels(4)
@@ -135,7 +163,7 @@ def _showLegend(node: slicer.vtkMRMLScalarVolumeNode, style: OverlayStyle) -> No
 def colourNode(
     scene: slicer.vtkMRMLScene, name: str, stops: tuple[tuple[float, float, float, float], ...]
 ) -> slicer.vtkMRMLProceduralColorNode:
-    """The scene's colours of that name, made of `stops` (value 0..1, red, green, blue) where they are missing."""
+    """The colour node of that name, created from `stops` (value 0..1, red, green, blue) where it is missing."""
     node = scene.GetFirstNode(name, "vtkMRMLProceduralColorNode")
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLProceduralColorNode", name)

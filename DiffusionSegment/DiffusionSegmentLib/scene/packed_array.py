@@ -1,13 +1,15 @@
-"""Arrays kept small in memory: label maps shrink about a hundredfold."""
+"""Compressed arrays in memory; label maps become about a hundred times smaller."""
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-# The fastest level: a label map is already small at it, and the reader waits meanwhile.
+# The fastest level: label maps compress well with it.
 _LEVEL = 1
 
 
@@ -19,11 +21,11 @@ class PackedArray:
     dtype: str
     data: bytes
 
-    def unpack(self) -> np.ndarray:
-        """The array again, read-only."""
+    def unpack(self) -> NDArray[Any]:
+        """The array, read-only."""
         return np.frombuffer(zlib.decompress(self.data), self.dtype).reshape(self.shape)
 
 
-def pack(array: np.ndarray) -> PackedArray:
-    """Compress an array; the memory of `array` is not kept."""
+def pack(array: NDArray[Any]) -> PackedArray:
+    """Compress an array; the result does not refer to `array`."""
     return PackedArray(array.shape, array.dtype.str, zlib.compress(np.ascontiguousarray(array).data, _LEVEL))

@@ -1,4 +1,4 @@
-"""What the networks say before they refine, as a segmentation of its own until the result takes its place."""
+"""Preview of a segmentation before the refinement; it is removed when the run ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .nodes import nodesOfClass
 from .segmentation import putSegmentation
 from .terminology import ModelDescription
 
-# No reference to the input: that would be lost with the input, and the preview must go then.
+# An attribute, not a reference to the input: a reference would be lost when the input is removed.
 _PREVIEW = "DiffusionSegment.preview"
 _OPACITY = 0.5
 
@@ -20,18 +20,18 @@ _OPACITY = 0.5
 def showPreview(
     message: Preview, inputNode: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Show a preview beside its input volume, paler than a result; its buffer is not needed afterwards.
+    """Show a preview of the segmentation of an input volume, paler than a result; it is not saved with the scene.
 
-    The preview before is taken away. Scenes are saved without it.
+    An earlier preview is removed. The buffer of the message is not needed afterwards.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when it has changed its
-            size since; PROTOCOL for a damaged buffer.
+        DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when its size has
+            changed since; PROTOCOL for a damaged buffer.
     """
     scene = inputNode.GetScene()
     if scene is None:
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, "The input volume is no longer in the scene.", hint="")
-    # A copy: the file goes when the message was heard.
+    # A copy: the file is deleted after the message was handled.
     labels = np.array(open_buffer(message.labels))
     width, height, depth = inputNode.GetImageData().GetDimensions()
     if labels.shape != (depth, height, width):
@@ -48,7 +48,7 @@ def showPreview(
 
 
 def removePreview(scene: slicer.vtkMRMLScene) -> None:
-    """Take the preview away, with its display; nothing happens where there is none."""
+    """Remove the preview with its display nodes, if there is one."""
     for node in nodesOfClass(scene, "vtkMRMLSegmentationNode"):
         if node.GetAttribute(_PREVIEW) is not None:
             for n in reversed(range(node.GetNumberOfDisplayNodes())):

@@ -1,14 +1,15 @@
-"""The regions of the review as points in the views: named, coloured by what the reader said, the current one marked.
+"""The regions of the review as points in the views, coloured by their states, the current region highlighted.
 
-A markups node has one colour for all of its points that are not selected, so there is a node for each state.
+A markups node has one colour for all points that are not selected, so there is one node for each state.
 """
 
 from __future__ import annotations
 
 import slicer
+from DiffusionSegmentBackend.schema.review_state import RegionState
 
-from .labelled_scan import LabelledScan, pointInVolume
-from .review import Region, RegionState, ReviewList
+from .review import Region, ReviewList
+from .segmented_scan import SegmentedScan, pointInVolume
 
 _ROLE = "DiffusionSegment.regions"
 _COLOURS = {
@@ -22,11 +23,16 @@ _GLYPH_PERCENT = 1.5
 _TEXT_PERCENT = 2.5
 
 
-def updateRegionMarkups(scan: LabelledScan, review: ReviewList) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
-    """Bring the points to what the list says; call it after every change of the list, nothing is observed here.
+def updateRegionMarkups(
+    scan: SegmentedScan, review: ReviewList
+) -> dict[RegionState, slicer.vtkMRMLMarkupsFiducialNode]:
+    """Update the points to the list; to be called after every change of the list.
 
-    The nodes are found by references of the segmentation, also in a loaded scene; a state that never occurred has none.
-    Points are locked, lie under the input's transform, and carry the region's sentence as their description.
+    The segmentation refers to the nodes, also in a loaded scene; a state that never occurred has no node. Points are
+    locked, have the transform of the input, and have the sentence of the region as their description.
+
+    Returns:
+        The node of each state that has one.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together.
@@ -43,24 +49,15 @@ def updateRegionMarkups(scan: LabelledScan, review: ReviewList) -> dict[RegionSt
     return nodes
 
 
-def removeRegionMarkups(scan: LabelledScan) -> None:
-    """Take all points of the segmentation away."""
-    for state in RegionState:
-        node = scan.segmentation.GetNodeReference(f"{_ROLE}.{state.value}")
-        if node is not None and node.GetScene() is not None:
-            node.GetScene().RemoveNode(node.GetDisplayNode())
-            node.GetScene().RemoveNode(node)
-
-
 def _fill(
-    node: slicer.vtkMRMLMarkupsFiducialNode, scan: LabelledScan, regions: list[Region], current: Region | None
+    node: slicer.vtkMRMLMarkupsFiducialNode, scan: SegmentedScan, regions: list[Region], current: Region | None
 ) -> None:
     wasModified = node.StartModify()
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
     node.RemoveAllControlPoints()
     for region in regions:
-        place = pointInVolume(scan, region.centroidLPS)
-        index = node.AddControlPoint(*(float(value) for value in place), _name(region))
+        point = pointInVolume(scan, region.centroidLPS)
+        index = node.AddControlPoint(*(float(value) for value in point), _name(region))
         node.SetNthControlPointDescription(index, region.sentence)
         node.SetNthControlPointSelected(index, current is not None and region.number == current.number)
         node.SetNthControlPointLocked(index, True)
@@ -71,7 +68,7 @@ def _name(region: Region) -> str:
     return f"{region.number + 1} {region.organ.replace('_', ' ')}"
 
 
-def _newNode(scan: LabelledScan, state: RegionState) -> slicer.vtkMRMLMarkupsFiducialNode:
+def _newNode(scan: SegmentedScan, state: RegionState) -> slicer.vtkMRMLMarkupsFiducialNode:
     name = f"{scan.segmentation.GetName()} regions {state.value}"
     node = scan.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
     node.SetLocked(True)

@@ -1,4 +1,4 @@
-"""A worker's result in the scene: all of its nodes, or none."""
+"""Put a result of the worker into the scene: all of its nodes, or none."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, VolumeReference
+from numpy.typing import NDArray
 
+from .correction_maps import removeScribbles, storeResultLabels
 from .correction_trace import carriedCorrections
-from .delivered import forgetMarks, keepDelivered
-from .label_map import occupiedByOthers, readLabels, writeLabels
-from .labelled_scan import LabelledScan, keepGeometry
+from .label_map import readLabels, userSegmentMask, writeLabels
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
 from .packed_array import PackedArray, pack
-from .review import readRegions, takeReport
-from .segmentation import keepProvenance, putSegmentation
+from .review import readRegions, storeReport
+from .segmentation import putSegmentation, storeProvenance
+from .segmented_scan import SegmentedScan, keepGeometry
 from .terminology import ModelDescription
 from .volumes import scanVersion, updateScalarVolume
 
 _OVERLAY_ROLE = "DiffusionSegment.overlay"
-_PLACE_ATTRIBUTE = "DiffusionSegment.place"
-_FILES_OUTLIVE_NAMES = os.name == "posix"
+_PARENT_ATTRIBUTE = "DiffusionSegment.place"
+_MAPPED_FILES_CAN_BE_DELETED = os.name == "posix"
 _BODY_AXES = (
     OverlayKind.BODY_RIGHT_LEFT,
     OverlayKind.BODY_ANTERIOR_POSTERIOR,
@@ -37,10 +39,10 @@ _BODY_AXES = (
 
 @dataclass(frozen=True)
 class SceneResult:
-    """The nodes of one result; `overlays` holds a volume for each kind that the result has.
+    """The nodes of one result; `overlays` has a volume for each kind of overlay of the result.
 
-    `regions` numbers the voxels of the regions to review, n + 1 for region n, uint8 (k, j, i); it is kept in memory
-    alone, and None where the result has none.
+    `regions` is a map (k, j, i), uint8, with n + 1 in region n of the review; it is not saved with the scene, and None
+    where the result has none.
     """
 
     segmentation: slicer.vtkMRMLSegmentationNode
@@ -58,15 +60,23 @@ def putResult(
     policy: MergePolicy = MergePolicy.REPLACE,
     version: int | None = None,
 ) -> SceneResult:
-    """Put a result beside its input volume; the nodes of `previous`, while in the scene, are used again.
+    """Put a result into the scene, under the same study as its input volume.
 
-    `version` is the `scanVersion` of what was segmented: a browser of sequences may show another frame by now.
-    `policy` says what becomes of the segmentation in `previous`; a NEW one gets nodes of its own. What the segmentation
-    then holds counts as delivered, so that only later edits are corrections; marks of earlier ones are forgotten.
+    The labels are stored as the last result, so that only later edits are corrections; scribbles of earlier corrections
+    are removed.
+
+    Args:
+        scene: the scene in which the run was started.
+        result: answer of the worker.
+        inputNode: the volume that was segmented.
+        model: the model of the run.
+        previous: an earlier result, whose nodes are reused unless they were deleted.
+        policy: how the labels are merged with those of `previous`; NEW creates new nodes.
+        version: `scanVersion` of the segmented voxels; a sequence browser may show another frame since.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when it has changed its
-            voxels since, or the segmentation to be merged with lies on another grid; no node is added then.
+        DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when its voxels have
+            changed since, or the existing segmentation is on another grid; no node is added then.
     """
     labels = open_buffer(result.labels)
     scene = _sceneOf(inputNode, scene, labels.shape, version)
@@ -77,7 +87,7 @@ def putResult(
     kept = previous if usable else None
     merging = kept is not None and policy is not MergePolicy.REPLACE
     if kept is not None and merging:
-        labels = _meet(LabelledScan(inputNode, kept.segmentation, model.labels), labels, policy)
+        labels = _mergedLabels(SegmentedScan(inputNode, kept.segmentation, model.labels), labels, policy)
     with _allOrNothing(scene):
         overlays = {}
         for kind, array in maps.items():
@@ -85,14 +95,14 @@ def putResult(
             old = kept.overlays.get(kind) if kept else None
             old = old if old is not None and old.GetScene() is scene else None
             overlays[kind] = old if old is not None else scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-            # Dressed while it is empty: the display of a full volume would first compute its histogram.
+            # Styled while it is empty: otherwise the display node would first compute the histogram.
             styleOverlay(overlays[kind], kind)
             updateScalarVolume(scene, array, inputNode, name, overlays[kind])
         node = kept.segmentation if kept is not None else None
         segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging)
         for kind, overlay in overlays.items():
             segmentation.SetNodeReferenceID(f"{_OVERLAY_ROLE}.{kind.name}", overlay.GetID())
-        _placeBeside(scene, inputNode, [segmentation, *overlays.values()])
+        _moveToStudy(scene, inputNode, [segmentation, *overlays.values()])
     return SceneResult(segmentation, overlays, pack(regions) if regions is not None else None)
 
 
@@ -102,7 +112,7 @@ def _sceneOf(
     shape: tuple[int, ...],
     version: int | None,
 ) -> slicer.vtkMRMLScene:
-    """The scene in which the input volume still lies, with the voxels that were segmented."""
+    """The scene, which must still contain the input volume with the segmented voxels."""
     if scene is None or inputNode.GetScene() is not scene:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING, "The input volume is no longer in the scene; the result was dropped.", hint=""
@@ -117,13 +127,13 @@ def _sceneOf(
 
 
 def findResult(segmentation: slicer.vtkMRMLSegmentationNode) -> SceneResult:
-    """The nodes of a result again, in a loaded scene; its map of regions was not saved."""
-    found = {kind: segmentation.GetNodeReference(f"{_OVERLAY_ROLE}.{kind.name}") for kind in OverlayKind}
-    return SceneResult(segmentation, {kind: node for kind, node in found.items() if node is not None})
+    """The nodes of a result in a loaded scene, without the map of regions, which is not saved."""
+    nodes = {kind: segmentation.GetNodeReference(f"{_OVERLAY_ROLE}.{kind.name}") for kind in OverlayKind}
+    return SceneResult(segmentation, {kind: node for kind, node in nodes.items() if node is not None})
 
 
 def _putLabels(
-    labels: np.ndarray,
+    labels: NDArray[np.uint8],
     result: Result,
     inputNode: slicer.vtkMRMLScalarVolumeNode,
     model: ModelDescription,
@@ -131,36 +141,36 @@ def _putLabels(
     *,
     merging: bool,
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Labels, report and what corrections need in `node` or a new one; when `merging`, its other segments stay."""
+    """Put labels, report and correction maps into `node` or a new one; when `merging`, its other segments stay."""
     name = f"{inputNode.GetName()} segmentation"
     report = result.report
     provenance = report.get("provenance", {})
     if node is not None and merging:
         report = carriedCorrections(
-            report, LabelledScan(inputNode, node, model.labels), open_buffer(result.labels), labels
+            report, SegmentedScan(inputNode, node, model.labels), open_buffer(result.labels), labels
         )
-        writeLabels(LabelledScan(inputNode, node, model.labels), labels)
-        keepProvenance(node, provenance)
+        writeLabels(SegmentedScan(inputNode, node, model.labels), labels)
+        storeProvenance(node, provenance)
     else:
         node = putSegmentation(
             inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=provenance, node=node
         )
-    scan = LabelledScan(inputNode, node, model.labels)
-    if merging or not _FILES_OUTLIVE_NAMES:
-        keepDelivered(scan, labels)
+    scan = SegmentedScan(inputNode, node, model.labels)
+    if merging or not _MAPPED_FILES_CAN_BE_DELETED:
+        storeResultLabels(scan, labels)
     else:
-        keepDelivered(scan, open_buffer(result.labels, writable=True), owned=True)
-    forgetMarks(scan)
+        storeResultLabels(scan, open_buffer(result.labels, writable=True), owned=True)
+    removeScribbles(scan)
     keepGeometry(node, geometry_of(result.labels))
-    takeReport(node, report)
+    storeReport(node, report)
     return node
 
 
-def _openMaps(result: Result) -> dict[OverlayKind, np.ndarray]:
-    """The maps, as files in memory where the system lets a file be deleted that is in use, so that none is copied."""
+def _openMaps(result: Result) -> dict[OverlayKind, NDArray[Any]]:
+    """The maps: memory-mapped files where the system can delete a mapped file, else copies."""
     maps = {
-        OverlayKind.UNCERTAINTY: open_buffer(result.uncertainty, writable=_FILES_OUTLIVE_NAMES),
-        OverlayKind.MUTUAL_INFORMATION: open_buffer(result.mutual_information, writable=_FILES_OUTLIVE_NAMES),
+        OverlayKind.UNCERTAINTY: open_buffer(result.uncertainty, writable=_MAPPED_FILES_CAN_BE_DELETED),
+        OverlayKind.MUTUAL_INFORMATION: open_buffer(result.mutual_information, writable=_MAPPED_FILES_CAN_BE_DELETED),
     }
     if result.bodypart is not None:
         coordinates = open_buffer(result.bodypart)
@@ -168,8 +178,8 @@ def _openMaps(result: Result) -> dict[OverlayKind, np.ndarray]:
     return maps
 
 
-def openRegions(reference: VolumeReference | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The map that numbers the regions to review; None where a result has none.
+def openRegions(reference: VolumeReference | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """The map of the regions to review; None where a result has none.
 
     Raises:
         DiffusionSegmentError: GEOMETRY when it does not have the `shape` of the scan; PROTOCOL, INPUT_MISSING for a
@@ -185,17 +195,17 @@ def openRegions(reference: VolumeReference | None, shape: tuple[int, ...]) -> np
     return regions
 
 
-def _meet(scan: LabelledScan, arriving: np.ndarray, policy: MergePolicy) -> np.ndarray:
-    """The labels after a result met the present segmentation; the reader's own segments are not empty either."""
+def _mergedLabels(scan: SegmentedScan, arriving: NDArray[np.uint8], policy: MergePolicy) -> NDArray[np.uint8]:
+    """The labels after the merge with the existing segmentation; voxels of user segments are not empty either."""
     present = readLabels(scan).labels
     if policy is MergePolicy.FILL_EMPTY:
-        arriving = np.where(occupiedByOthers(scan), np.uint8(0), arriving)
+        arriving = np.where(userSegmentMask(scan), np.uint8(0), arriving)
     return merged(present, arriving, policy, lockedValues(scan))
 
 
 @contextmanager
 def _allOrNothing(scene: slicer.vtkMRMLScene) -> Iterator[None]:
-    """Remove what was added when anything goes wrong inside."""
+    """Remove all added nodes after an error."""
     before = {scene.GetNthNode(n).GetID() for n in range(scene.GetNumberOfNodes())}
     try:
         yield
@@ -206,10 +216,10 @@ def _allOrNothing(scene: slicer.vtkMRMLScene) -> Iterator[None]:
         raise
 
 
-def _placeBeside(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, nodes: list[slicer.vtkMRMLNode]) -> None:
-    """Under the same study as the input volume, where the scene keeps a subject hierarchy.
+def _moveToStudy(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, nodes: list[slicer.vtkMRMLNode]) -> None:
+    """Move nodes under the parent of the input volume in the subject hierarchy, if there is one.
 
-    What the reader has moved elsewhere since stays there.
+    Nodes that the user has moved elsewhere stay there.
     """
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.ResolveSubjectHierarchy(scene)
     inputItem = hierarchy.GetItemByDataNode(inputNode) if hierarchy is not None else 0
@@ -219,7 +229,7 @@ def _placeBeside(scene: slicer.vtkMRMLScene, inputNode: slicer.vtkMRMLNode, node
     for node in nodes:
         item = hierarchy.GetItemByDataNode(node)
         present = hierarchy.GetItemName(hierarchy.GetItemParent(item)) if item else None
-        if item and node.GetAttribute(_PLACE_ATTRIBUTE) in (None, present):
+        if item and node.GetAttribute(_PARENT_ATTRIBUTE) in (None, present):
             hierarchy.SetItemParent(item, parent)
-            # By name: numbers of items are others in a loaded scene.
-            node.SetAttribute(_PLACE_ATTRIBUTE, hierarchy.GetItemName(parent))
+            # By name: item ids differ in a loaded scene.
+            node.SetAttribute(_PARENT_ATTRIBUTE, hierarchy.GetItemName(parent))

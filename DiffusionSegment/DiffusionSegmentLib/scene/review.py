@@ -1,46 +1,46 @@
-"""The review of a result: its regions of doubt, what the reader said of each, and the organs' status in Slicer."""
+"""The review of a result: regions that may be wrong, their states, and the status of the segments."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.dataclass_json import from_json
+from DiffusionSegmentBackend.schema.report import ReviewRegion
+from DiffusionSegmentBackend.schema.review_state import RegionState
 
-from .labelled_scan import REPORT_ATTRIBUTE, readReport
+from .segmented_scan import REPORT_ATTRIBUTE, readReport
 
 REVIEW_ATTRIBUTE = "DiffusionSegment.review"
 _SAME_REGION_MM = 5.0
 _BACKGROUND = "background"
 
 
-class RegionState(Enum):
-    """What the reader said of a region. Saved scenes keep the value, so members are never renamed."""
+def stateLabel(state: RegionState) -> str:
+    """The text of a state in the panel, in the language of the application."""
+    from slicer.i18n import tr as _
 
-    OPEN = "open"
-    ACCEPTED = "accepted"
-    CORRECTED = "corrected"
-    FLAGGED = "flagged"
-
-    def label(self) -> str:
-        """The text in the panel, in the language of the application."""
-        from .words import LABELS
-
-        return LABELS[self]
+    texts: dict[RegionState, str] = {
+        RegionState.OPEN: _("Open"),
+        RegionState.ACCEPTED: _("Accepted"),
+        RegionState.CORRECTED: _("Corrected"),
+        RegionState.FLAGGED: _("Flagged"),
+    }
+    return texts[state]
 
 
 @dataclass(frozen=True)
 class Region:
-    """One region of doubt: `number` is its place in the report from 0 on, `score` the mL expected to be wrong."""
+    """One region that may be wrong: `number` is its index in the report, `score` the mL expected to be wrong."""
 
     number: int
     organ: str
-    rival: str
+    competingOrgan: str
     centroidLPS: tuple[float, float, float]
     volumeMl: float
     score: float
@@ -50,23 +50,23 @@ class Region:
 
     @property
     def organs(self) -> frozenset[str]:
-        """The one or two organs concerned; the background is none."""
-        return frozenset({self.organ, self.rival} - {_BACKGROUND})
+        """The one or two organs of the region, without the background."""
+        return frozenset({self.organ, self.competingOrgan} - {_BACKGROUND})
 
-    def isAlso(self, other: Region) -> bool:
-        """Whether both are about the same doubt: the same two rivals, within 5 mm."""
+    def isSameAs(self, other: Region) -> bool:
+        """Whether both regions have the same two organs and centroids within 5 mm."""
         return self.organs == other.organs and self.distanceTo(other) <= _SAME_REGION_MM
 
     def distanceTo(self, other: Region) -> float:
-        """Between the centroids, mm."""
+        """Distance between the centroids, mm."""
         return float(np.linalg.norm(np.subtract(self.centroidLPS, other.centroidLPS)))
 
 
 class ReviewList:
-    """The regions of one segmentation, worst first as the report ranks them.
+    """The regions of one segmentation in the order of the report, worst first.
 
-    Report and states live in attributes of the node, so that they are saved and loaded with it; two lists of one node
-    see the same after `reload`. Every change is written to the node at once.
+    Report and states are attributes of the node, so that they are saved with it; two lists of one node are equal after
+    `reload`. Every change is written to the node at once.
     """
 
     def __init__(self, segmentation: slicer.vtkMRMLSegmentationNode) -> None:
@@ -95,7 +95,7 @@ class ReviewList:
         return sum(region.state is state for region in self._regions)
 
     def reload(self) -> None:
-        """Read the list again, after somebody else (undo, a loaded scene) changed the node.
+        """Read the list again after another object changed the node.
 
         Raises:
             DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
@@ -116,7 +116,7 @@ class ReviewList:
         self._current = current if isinstance(current, int) and 0 <= current < len(regions) else None
 
     def select(self, number: int) -> Region:
-        """Make a region the current one; its organs, where not yet finished, become InProgress.
+        """Make a region the current one; its organs that are not finished become InProgress.
 
         Raises:
             IndexError: when there is no such region.
@@ -135,15 +135,15 @@ class ReviewList:
         return self._step(-1)
 
     def accept(self, number: int | None = None) -> Region | None:
-        """The region (default: the current one) is right as it is."""
+        """The region (default: the current one) is correct as it is."""
         return self.setState(RegionState.ACCEPTED, number)
 
     def flag(self, number: int | None = None) -> Region | None:
-        """Somebody else must look at the region (default: the current one)."""
+        """The region (default: the current one) needs a second look."""
         return self.setState(RegionState.FLAGGED, number)
 
     def markCorrected(self, number: int | None = None) -> Region | None:
-        """The reader has corrected the region (default: the current one)."""
+        """The region (default: the current one) was corrected."""
         return self.setState(RegionState.CORRECTED, number)
 
     def setState(self, state: RegionState, number: int | None = None) -> Region | None:
@@ -152,17 +152,17 @@ class ReviewList:
         Raises:
             IndexError: when there is no such region.
         """
-        place = self._current if number is None else number
-        if place is None:
+        index = self._current if number is None else number
+        if index is None:
             return None
-        if not 0 <= place < len(self._regions):
-            raise IndexError(f"There is no region {place}.")
-        return self._change(place, state=state, visited=True)
+        if not 0 <= index < len(self._regions):
+            raise IndexError(f"There is no region {index}.")
+        return self._change(index, state=state, visited=True)
 
     def replaceReport(self, report: dict[str, Any], *, carried: Sequence[Region] | None = None) -> None:
-        """Take a new report; states stay with their regions, matched by organs and place (5 mm), nearest first.
+        """Set a new report; states are carried over between regions of the same organs within 5 mm, nearest first.
 
-        `carried` are the regions whose states count (default: those of this list).
+        `carried` are the regions whose states are carried over (default: those of this list).
 
         Raises:
             DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of a region; nothing changes then.
@@ -171,7 +171,7 @@ class ReviewList:
         before = self.current
         self._segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
         self._regions = regions
-        self._current = next((r.number for r in regions if before is not None and r.isAlso(before)), None)
+        self._current = next((r.number for r in regions if before is not None and r.isSameAs(before)), None)
         self._store()
         for name in sorted({organ for region in regions for organ in region.organs}):
             self._updateStatus(name)
@@ -199,7 +199,7 @@ class ReviewList:
         self._segmentation.SetAttribute(REVIEW_ATTRIBUTE, json.dumps(stored))
 
     def _updateStatus(self, organ: str) -> None:
-        """Slicer's own status of the segment, as Segment Editor's table shows it."""
+        """Update the status of the segment, which the table of Segment Editor shows."""
         segment = self._segmentation.GetSegmentation().GetSegment(organ)
         regions = [region for region in self._regions if organ in region.organs]
         if segment is None or not any(region.visited for region in regions):
@@ -217,22 +217,23 @@ class ReviewList:
 
 
 def carriedOver(old: Sequence[Region], new: Sequence[Region]) -> list[Region]:
-    """The `new` regions with the states of the `old` ones that are about the same doubt; each old one counts once."""
+    """The `new` regions with the states of the same `old` regions; each old region is used once."""
     pairs = sorted(
-        (one.distanceTo(other), a, b) for a, one in enumerate(old) for b, other in enumerate(new) if one.isAlso(other)
+        (one.distanceTo(other), a, b) for a, one in enumerate(old) for b, other in enumerate(new) if one.isSameAs(other)
     )
-    carried, spent = list(new), set()
-    done: set[int] = set()
+    carried = list(new)
+    usedOld: set[int] = set()
+    usedNew: set[int] = set()
     for _, a, b in pairs:
-        if a not in spent and b not in done:
-            spent.add(a)
-            done.add(b)
+        if a not in usedOld and b not in usedNew:
+            usedOld.add(a)
+            usedNew.add(b)
             carried[b] = replace(new[b], state=old[a].state, visited=old[a].visited)
     return carried
 
 
-def takeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: dict[str, Any]) -> None:
-    """Give a segmentation the report of a new run; states stay with their regions, see `ReviewList.replaceReport`.
+def storeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: dict[str, Any]) -> None:
+    """Store the report of a new run with a segmentation; states are carried over, see `ReviewList.replaceReport`.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of a region.
@@ -240,7 +241,7 @@ def takeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: dict[str, A
     try:
         review = ReviewList(segmentation)
     except DiffusionSegmentError:
-        # The advice for a damaged list is to segment again, so that must not fail for the same reason.
+        # The hint for a damaged list is to segment again, which must not fail for the same reason.
         segmentation.RemoveAttribute(REPORT_ATTRIBUTE)
         segmentation.RemoveAttribute(REVIEW_ATTRIBUTE)
         review = ReviewList(segmentation)
@@ -255,28 +256,29 @@ def readRegions(report: dict[str, Any]) -> list[Region]:
     """
     try:
         return [_region(number, item) for number, item in enumerate(report.get("review", []))]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE, "The report's list of regions is damaged.", hint="Segment the scan again."
         ) from error
 
 
-def _region(number: int, item: dict[str, Any]) -> Region:
-    x, y, z = (float(value) for value in item["centroid_lps_mm"])
+def _region(number: int, item: Mapping[str, Any]) -> Region:
+    # Reports of version 1 call the competing organ `rival`.
+    region = from_json(ReviewRegion, {"competing_organ": item.get("rival"), **item})
     return Region(
         number=number,
-        organ=str(item["organ"]),
-        rival=str(item["competing_organ"] if "competing_organ" in item else item["rival"]),
-        centroidLPS=(x, y, z),
-        volumeMl=float(item["volume_ml"]),
-        score=float(item["score"]),
-        sentence=str(item["sentence"]),
+        organ=region.organ,
+        competingOrgan=region.competing_organ,
+        centroidLPS=region.centroid_lps_mm,
+        volumeMl=region.volume_ml,
+        score=region.score,
+        sentence=region.sentence,
     )
 
 
 def _damaged(segmentation: slicer.vtkMRMLSegmentationNode) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.INPUT_UNREADABLE,
-        f"The review kept with {segmentation.GetName()} is damaged.",
+        f"The review stored with {segmentation.GetName()} is damaged.",
         hint="Segment the scan again.",
     )

@@ -1,13 +1,13 @@
-"""The node that keeps what a Segment Editor edits, and with which settings."""
+"""The node with the settings and the selected segmentation of Segment Editor."""
 
 import slicer
 
-# Slicer's own Segment Editor module uses the node of this tag, so that both show the same segmentation.
+# The Segment Editor module of Slicer uses the node with this tag too, so that both show the same segmentation.
 _SINGLETON_TAG = "SegmentEditor"
 
 
 def segmentEditorNode(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSegmentEditorNode:
-    """The scene's one vtkMRMLSegmentEditorNode, made where there is none."""
+    """The vtkMRMLSegmentEditorNode of the scene, created where there is none."""
     node = scene.GetSingletonNode(_SINGLETON_TAG, "vtkMRMLSegmentEditorNode")
     if node is None:
         node = slicer.vtkMRMLSegmentEditorNode()

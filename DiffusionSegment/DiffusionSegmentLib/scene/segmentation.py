@@ -1,4 +1,4 @@
-"""A label map as one segmentation node: standard names, colours and codes, the scan's geometry, provenance."""
+"""A label map as a segmentation node with names, colours, codes, geometry and provenance."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import slicer
 import vtk
+from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
 from .terminology import LabelDefinition
 
 PROVENANCE_PREFIX = "DiffusionSegment."
-_OWN_TAG = "DiffusionSegment.organ"
+_ORGAN_TAG = "DiffusionSegment.organ"
 
 
 def putSegmentation(
     scene: slicer.vtkMRMLScene,
-    labels: np.ndarray,
+    labels: NDArray[np.uint8],
     definitions: Sequence[LabelDefinition],
     reference: slicer.vtkMRMLScalarVolumeNode,
     name: str,
@@ -25,10 +26,18 @@ def putSegmentation(
     provenance: Mapping[str, object] | None = None,
     node: slicer.vtkMRMLSegmentationNode | None = None,
 ) -> slicer.vtkMRMLSegmentationNode:
-    """Show `labels` (k, j, i), uint8, in the place of `reference`; an existing `node` gets new segments.
+    """Put a label map into a new segmentation node, or replace the organs of an existing one.
 
-    Segments that the reader made in an existing node stay. Only organs that were found become segments. Provenance is
-    stored on the node (MRB) and on each segment (.seg.nrrd).
+    User segments of an existing node stay. Only organs with voxels become segments.
+
+    Args:
+        scene: receives a new node.
+        labels: uint8 (k, j, i) on the grid of `reference`.
+        definitions: names, colours and codes of the label values.
+        reference: volume with the geometry and the transform.
+        name: of a new node.
+        provenance: stored on the node (for MRB) and on each segment (for .seg.nrrd).
+        node: an existing node.
     """
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
@@ -39,42 +48,42 @@ def putSegmentation(
     image = orientedImage(labels, reference)
     present = valuesIn(labels)
     wasModified = node.StartModify()
-    for name in _ownSegments(segmentation, {definition.name for definition in definitions}):
-        # Without its voxels first: else they would be erased, one organ at a time, from the layer that it shares.
+    for name in _moduleSegments(segmentation, {definition.name for definition in definitions}):
+        # Its representations first: otherwise its voxels would be erased from the shared layer, which is slow.
         segmentation.GetSegment(name).RemoveAllRepresentations()
         segmentation.RemoveSegment(name)
     segmentation.SetSourceRepresentationName(_binaryLabelmap())
     for definition in definitions:
         if definition.value in present:
             segmentation.AddSegment(newSegment(definition, image, provenance or {}), definition.name)
-    keepProvenance(node, provenance or {})
+    storeProvenance(node, provenance or {})
     node.EndModify(wasModified)
     return node
 
 
-def valuesIn(labels: np.ndarray) -> set[int]:
+def valuesIn(labels: NDArray[np.uint8]) -> set[int]:
     """The values, other than 0, of a label map (uint8)."""
     flat = np.ascontiguousarray(labels, dtype=np.uint8).reshape(-1)
     whole = flat.size // 8 * 8
-    # Most of a scan is no organ: eight voxels at a time are passed over.
+    # Most voxels are background: eight at a time are skipped.
     words = flat[:whole].view(np.uint64)
     drawn = words[words != 0].view(np.uint8)
     return set(np.unique(np.concatenate([drawn, flat[whole:]])).tolist()) - {0}
 
 
-def keepProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Mapping[str, object]) -> None:
-    """Store what made the segmentation as attributes of its node."""
+def storeProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Mapping[str, object]) -> None:
+    """Store provenance as attributes of the node."""
     for key, value in provenance.items():
         node.SetAttribute(f"{PROVENANCE_PREFIX}{key}", str(value))
 
 
-def _ownSegments(segmentation: slicer.vtkSegmentation, names: set[str]) -> list[str]:
-    """Ids of the segments that this module made, for whichever model."""
-    own = []
+def _moduleSegments(segmentation: slicer.vtkSegmentation, names: set[str]) -> list[str]:
+    """Ids of the segments that this module created, for any model."""
+    ids = []
     for name in segmentation.GetSegmentIDs():
-        if name in names or segmentation.GetSegment(name).HasTag(_OWN_TAG):
-            own.append(name)
-    return own
+        if name in names or segmentation.GetSegment(name).HasTag(_ORGAN_TAG):
+            ids.append(name)
+    return ids
 
 
 def showSurfaces(node: slicer.vtkMRMLSegmentationNode) -> None:
@@ -92,12 +101,12 @@ def _binaryLabelmap() -> str:
 def newSegment(
     definition: LabelDefinition, image: slicer.vtkOrientedImageData, provenance: Mapping[str, object]
 ) -> slicer.vtkSegment:
-    """A segment with the organ's name, colour and codes, and its label value in `image`, which it shares."""
+    """A segment with name, colour and codes of an organ; its voxels are the label value in the shared `image`."""
     segment = slicer.vtkSegment()
     segment.SetName(definition.title)
     segment.SetColor(*definition.colour)
     segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), definition.terminologyEntry)
-    segment.SetTag(_OWN_TAG, definition.name)
+    segment.SetTag(_ORGAN_TAG, definition.name)
     for key, value in provenance.items():
         segment.SetTag(f"{PROVENANCE_PREFIX}{key}", str(value))
     segment.SetLabelValue(definition.value)
@@ -106,11 +115,11 @@ def newSegment(
 
 
 def orientedImage(
-    labels: np.ndarray, reference: slicer.vtkMRMLScalarVolumeNode, *, start: tuple[int, int, int] = (0, 0, 0)
+    labels: NDArray[np.uint8], reference: slicer.vtkMRMLScalarVolumeNode, *, start: tuple[int, int, int] = (0, 0, 0)
 ) -> slicer.vtkOrientedImageData:
-    """One label map that all segments share, as Slicer does itself for segments that do not overlap.
+    """A label map shared by all segments, as Slicer stores segments that do not overlap.
 
-    `labels` (k, j, i), uint8, begin at voxel `start` of `reference`.
+    `labels` (k, j, i), uint8, start at voxel `start` (k, j, i) of `reference`.
     """
     image = slicer.vtkOrientedImageData()
     bounds = [(first, first + count - 1) for first, count in zip(start[::-1], labels.shape[::-1], strict=True)]

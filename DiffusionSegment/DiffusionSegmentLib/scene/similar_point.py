@@ -1,4 +1,4 @@
-"""The point whose likes are looked for: one markups node a scan, placed with the mouse, dragged at will."""
+"""The point of the section "Similar voxels": one markups node for each scan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _GLYPH_PERCENT = 1.5
 
 
 def findSimilarPoint(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLMarkupsFiducialNode | None:
-    """The point node of a scan, in a loaded scene too; None before the first point."""
+    """The markups node of a scan, also in a loaded scene; None before the first point is placed."""
     scene = inputNode.GetScene()
     count = scene.GetNumberOfNodesByClass("vtkMRMLMarkupsFiducialNode") if scene is not None else 0
     nodes = [scene.GetNthNodeByClass(n, "vtkMRMLMarkupsFiducialNode") for n in range(count)]
@@ -19,7 +19,7 @@ def findSimilarPoint(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRM
 
 
 def placeSimilarPoint(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLMarkupsFiducialNode:
-    """Let the reader's next click in a view place the point of a scan; the point before is gone then."""
+    """Start placing: the next click in a view sets the point of a scan, and replaces an earlier one."""
     scene = inputNode.GetScene()
     node = findSimilarPoint(inputNode) or _newPoint(inputNode)
     node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
@@ -33,7 +33,7 @@ def placeSimilarPoint(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMR
 
 
 def similarPointLPS(node: slicer.vtkMRMLMarkupsFiducialNode) -> tuple[float, float, float] | None:
-    """The point in LPS mm of the world, parent transforms applied; None while the mouse has not yet put it down."""
+    """The point in LPS mm of the world, parent transforms applied; None until it is placed."""
     if not node.GetNumberOfControlPoints() or node.GetNthControlPointPositionStatus(0) != node.PositionDefined:
         return None
     right, anterior, superior = node.GetNthControlPointPositionWorld(0)

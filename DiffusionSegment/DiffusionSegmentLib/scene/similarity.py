@@ -1,12 +1,13 @@
-"""Similar voxels: the model's map of likeness to a point as an overlay, and the region around the point as a segment.
+"""Similar voxels: the similarity of features to those at a point as an overlay, and a segment around the point.
 
-The map lies on the model's grid, coarser than the scan, so that it follows the mouse; only a region that is made into a
-segment is brought to the scan's own voxels.
+The map is on the grid of the model, coarser than the scan, so that it follows the mouse; only a region that becomes a
+segment is resampled to the voxels of the scan.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import slicer
@@ -14,28 +15,29 @@ import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Similarity
+from numpy.typing import NDArray
 from slicer.util import updateVolumeFromArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .box import Box, boxAround
-from .labelled_scan import LabelledScan
 from .layers import BINARY, layersOf
-from .overlay import OverlayStyle, colourNode, dressOverlay, layOver, setThreshold
+from .overlay import OverlayStyle, applyStyle, colourNode, setThreshold, showForeground
 from .segmentation import orientedImage
+from .segmented_scan import SegmentedScan
 from .volumes import RAS_FROM_LPS, ijkToLPS, toMatrix, volumeBuffer
 
 SIMILARITY_ROLE = "DiffusionSegment.similarityOf"
-_STYLE = OverlayStyle("Similarity", 0.0, 1.0, 0.7, "%.2f")
+_STYLE = OverlayStyle(0.0, 1.0, 0.7, "%.2f")
 _COLOURS_NAME = "DiffusionSegment similarity"
 _STOPS = ((0.0, 0.05, 0.10, 0.25), (0.5, 0.05, 0.45, 0.55), (0.8, 0.25, 0.85, 0.70), (1.0, 0.95, 1.0, 0.80))
 _SEGMENT_COLOURS = ((0.25, 0.85, 0.70), (0.95, 0.65, 0.25), (0.55, 0.55, 0.95), (0.90, 0.45, 0.70))
 _SEGMENT_NAME = "Similar region {}"
-_UNLIKE = -1.0
+_NOT_SIMILAR = -1.0
 
 
 @dataclass(frozen=True)
 class SimilarRegion:
-    """A segment that was made of similar voxels."""
+    """A segment of similar voxels."""
 
     segmentId: str
     name: str
@@ -43,7 +45,7 @@ class SimilarRegion:
 
 
 def findSimilarity(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolumeNode | None:
-    """The map of a scan that is in the scene now; it is not saved, so a loaded scene has none."""
+    """The similarity map of a scan, None where there is none; it is not saved with the scene."""
     scene = inputNode.GetScene()
     count = scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") if scene is not None else 0
     nodes = [scene.GetNthNodeByClass(n, "vtkMRMLScalarVolumeNode") for n in range(count)]
@@ -51,11 +53,11 @@ def findSimilarity(inputNode: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLS
 
 
 def putSimilarity(
-    inputNode: slicer.vtkMRMLScalarVolumeNode, answer: Similarity, sentToLPS: np.ndarray
+    inputNode: slicer.vtkMRMLScalarVolumeNode, answer: Similarity, sentToLPS: NDArray[np.float64]
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """The worker's map as a volume of its own geometry beside its scan, in place of the map of the point before.
+    """Put the map of the worker into the scene; it replaces the map of an earlier point.
 
-    `sentToLPS` is the matrix from (i, j, k, 1) to LPS mm with which the scan was sent: it may have been moved since.
+    `sentToLPS` is the 4x4 matrix from (i, j, k, 1) to LPS mm that was sent; the scan may have been moved since.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING when the scan has left the scene, PROTOCOL or INPUT_MISSING for the buffer.
@@ -66,17 +68,17 @@ def putSimilarity(
         )
     values = np.array(open_buffer(answer.similarity))
     node = findSimilarity(inputNode)
-    fresh = node is None
+    isNew = node is None
     if node is None:
         node = _newMap(inputNode)
     gridToVoxels = np.linalg.inv(sentToLPS) @ geometry_of(answer.similarity)
     node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ ijkToLPS(inputNode) @ gridToVoxels))
     node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
     updateVolumeFromArray(node, values)
-    if fresh:
+    if isNew:
         colours = colourNode(node.GetScene(), _COLOURS_NAME, _STOPS)
         colours.SetSaveWithScene(False)
-        dressOverlay(node, _STYLE, colours)
+        applyStyle(node, _STYLE, colours)
         node.GetDisplayNode().SetSaveWithScene(False)
     return node
 
@@ -88,10 +90,12 @@ def showSimilarity(
     threshold: float,
     opacity: float,
 ) -> None:
-    """Lay the map over its scan, what is less alike than `threshold` left out."""
+    """Show the map over its scan; voxels with a similarity below `threshold` are transparent."""
+    from slicer.i18n import tr as _
+
     scene = inputNode.GetScene()
     setThreshold(similarity, threshold)
-    layOver(scene, inputNode, similarity, _STYLE, opacity=opacity)
+    showForeground(scene, inputNode, similarity, _STYLE, legendTitle=_("Similarity"), opacity=opacity)
     slicer.vtkSlicerColorLogic.GetColorLegendDisplayNode(similarity).SetSaveWithScene(False)
 
 
@@ -110,34 +114,35 @@ def segmentationFor(
 
 
 def makeSimilarSegment(
-    scan: LabelledScan,
+    scan: SegmentedScan,
     similarity: slicer.vtkMRMLScalarVolumeNode,
     point: tuple[float, float, float],
     threshold: float,
 ) -> SimilarRegion:
-    """The connected voxels around `point` (LPS mm, world) that are at least as alike as `threshold`, as a new segment.
+    """Make a segment of the connected voxels around `point` (LPS mm, world) with a similarity of at least `threshold`.
 
-    Connected on the map's grid; the scan's voxels then come from its linear interpolation. Other segments keep theirs.
+    They are connected on the grid of the map, which is then interpolated linearly to the voxels of the scan. Other
+    segments do not change.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY, see `layersOf`; OPTION when the point lies outside the map, or
-            is less alike itself.
+            no voxel around it reaches the threshold.
     """
     layersOf(scan)
     if similarity.GetScene() is None:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_MISSING, "The map of similarity is no longer in the scene.", hint="Place a point again."
+            ErrorCode.INPUT_MISSING, "The similarity map is no longer in the scene.", hint="Place a point again."
         )
     values, gridToLPS = volumeBuffer(similarity)
     region = _regionAround(values, gridToLPS, point, threshold)
-    # Other regions as alike must not grow into this one; what is less alike keeps its values for a smooth border.
-    alone = np.where(region | (values < threshold), values, np.float32(_UNLIKE))
+    # Other similar regions are excluded; values below the threshold stay, for a smooth border.
+    isolated = np.where(region | (values < threshold), values, np.float32(_NOT_SIMILAR))
     volumeToLPS = volumeBuffer(scan.input)[1]
     voxelsToGrid = np.linalg.inv(gridToLPS) @ volumeToLPS
     box = _boxInVoxels(region, voxelsToGrid).cut(scan.box)
-    mask = _interpolated(alone, voxelsToGrid, box) >= threshold if not box.empty else np.zeros(box.shape, bool)
+    mask = _interpolated(isolated, voxelsToGrid, box) >= threshold if not box.empty else np.zeros(box.shape, bool)
     if not mask.any():
-        raise _nothingAlike(threshold)
+        raise _noSimilarVoxel(threshold)
     segment = _addSegment(scan, mask.astype(np.uint8), box)
     voxelMl = abs(float(np.linalg.det(volumeToLPS[:3, :3]))) / 1000.0
     name = scan.segmentation.GetSegmentation().GetSegment(segment).GetName()
@@ -162,16 +167,16 @@ def _isOf(segmentation: slicer.vtkMRMLSegmentationNode, inputNode: slicer.vtkMRM
     if source is not None:
         return source is inputNode
     try:
-        layersOf(LabelledScan(inputNode, segmentation, ()))
+        layersOf(SegmentedScan(inputNode, segmentation, ()))
     except DiffusionSegmentError:
         return False
     return True
 
 
 def _regionAround(
-    values: np.ndarray, gridToLPS: np.ndarray, point: tuple[float, float, float], threshold: float
-) -> np.ndarray:
-    """Mask (k, j, i) of the map: face neighbours of the voxel at `point`, and theirs, that are alike enough."""
+    values: NDArray[Any], gridToLPS: NDArray[np.float64], point: tuple[float, float, float], threshold: float
+) -> NDArray[np.bool_]:
+    """Mask (k, j, i) of the face-connected region around `point` with a similarity of at least `threshold`."""
     seed = np.floor((np.linalg.inv(gridToLPS) @ (*point, 1.0))[:3] + 0.5)
     if np.any(seed < 0) or np.any(seed >= values.shape[::-1]):
         raise DiffusionSegmentError(
@@ -188,42 +193,43 @@ def _regionAround(
     grow.SetInValue(1)
     grow.SetOutValue(0)
     grow.Update()
-    region = vtk_to_numpy(grow.GetOutput().GetPointData().GetScalars()).reshape(values.shape) > 0
+    region: NDArray[np.bool_] = vtk_to_numpy(grow.GetOutput().GetPointData().GetScalars()).reshape(values.shape) > 0
     if not region.any():
-        raise _nothingAlike(threshold)
+        raise _noSimilarVoxel(threshold)
     return region
 
 
-def _boxInVoxels(region: np.ndarray, voxelsToGrid: np.ndarray) -> Box:
-    """The scan's voxels that a region of the map can reach, one grid voxel of margin included."""
-    around = boxAround(region)
-    assert around is not None
-    ends = np.array([np.subtract(around.start, 1)[::-1], np.array(around.stop)[::-1]], dtype=float)
+def _boxInVoxels(region: NDArray[Any], voxelsToGrid: NDArray[np.float64]) -> Box:
+    """The voxels of the scan that a region of the map covers, with a margin of one voxel of the map."""
+    inner = boxAround(region)
+    assert inner is not None
+    ends = np.array([np.subtract(inner.start, 1)[::-1], np.array(inner.stop)[::-1]], dtype=float)
     corners = np.array([(*(ends[n >> axis & 1, axis] for axis in range(3)), 1.0) for n in range(8)])
-    places = (np.linalg.inv(voxelsToGrid) @ corners.T)[:3]
-    i, j, k = (int(n) for n in np.floor(places.min(axis=1)))
-    right, back, top = (int(n) + 1 for n in np.ceil(places.max(axis=1)))
+    indices = (np.linalg.inv(voxelsToGrid) @ corners.T)[:3]
+    i, j, k = (int(n) for n in np.floor(indices.min(axis=1)))
+    right, back, top = (int(n) + 1 for n in np.ceil(indices.max(axis=1)))
     return Box((k, j, i), (top, back, right))
 
 
-def _interpolated(values: np.ndarray, voxelsToGrid: np.ndarray, box: Box) -> np.ndarray:
-    """The map at the voxels of `box`, linearly between its own; outside it nothing is alike."""
+def _interpolated(values: NDArray[Any], voxelsToGrid: NDArray[np.float64], box: Box) -> NDArray[Any]:
+    """The map interpolated linearly at the voxels of `box`; `_NOT_SIMILAR` outside the map."""
     transform = vtk.vtkTransform()
     transform.SetMatrix(toMatrix(voxelsToGrid))
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(_image(values))
     reslice.SetResliceTransform(transform)
     reslice.SetInterpolationModeToLinear()
-    reslice.SetBackgroundLevel(_UNLIKE)
+    reslice.SetBackgroundLevel(_NOT_SIMILAR)
     reslice.SetOutputSpacing(1.0, 1.0, 1.0)
     reslice.SetOutputOrigin(0.0, 0.0, 0.0)
     bounds = [(first, last - 1) for first, last in zip(box.start[::-1], box.stop[::-1], strict=True)]
     reslice.SetOutputExtent(*(number for pair in bounds for number in pair))
     reslice.Update()
-    return vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars()).reshape(box.shape)
+    interpolated: NDArray[Any] = vtk_to_numpy(reslice.GetOutput().GetPointData().GetScalars()).reshape(box.shape)
+    return interpolated
 
 
-def _image(array: np.ndarray) -> vtk.vtkImageData:
+def _image(array: NDArray[Any]) -> vtk.vtkImageData:
     """An image of an array (k, j, i) whose coordinates are its indices."""
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
@@ -231,11 +237,11 @@ def _image(array: np.ndarray) -> vtk.vtkImageData:
     return image
 
 
-def _addSegment(scan: LabelledScan, mask: np.ndarray, box: Box) -> str:
-    """A segment with a label map of its own, so that no other loses a voxel; gives its id."""
+def _addSegment(scan: SegmentedScan, mask: NDArray[Any], box: Box) -> str:
+    """Add a segment with a separate label map, so that no other segment loses a voxel; returns its id."""
     segmentation = scan.segmentation.GetSegmentation()
-    taken = {segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}
-    number = next(n for n in range(1, len(taken) + 2) if _SEGMENT_NAME.format(n) not in taken)
+    names = {segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}
+    number = next(n for n in range(1, len(names) + 2) if _SEGMENT_NAME.format(n) not in names)
     segment = slicer.vtkSegment()
     segment.SetName(_SEGMENT_NAME.format(number))
     segment.SetColor(*_SEGMENT_COLOURS[(number - 1) % len(_SEGMENT_COLOURS)])
@@ -249,7 +255,7 @@ def _addSegment(scan: LabelledScan, mask: np.ndarray, box: Box) -> str:
     return segmentId
 
 
-def _nothingAlike(threshold: float) -> DiffusionSegmentError:
+def _noSimilarVoxel(threshold: float) -> DiffusionSegmentError:
     return DiffusionSegmentError(
         ErrorCode.OPTION,
         f"No voxel around the point has a similarity of {threshold:.2f}.",

@@ -1,4 +1,4 @@
-"""Organs as model.json names them, and as Slicer's segments carry them: name, colour, SNOMED code."""
+"""Label definitions of model.json as segments need them: name, colour, SNOMED code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Code:
 
 @dataclass(frozen=True)
 class LabelDefinition:
-    """One organ: voxel value, names, colour 0..1, codes; `modifier` is its side where it has one."""
+    """One organ: voxel value, names, colour 0..1, codes; `modifier` is its laterality."""
 
     value: int
     name: str
@@ -38,7 +38,7 @@ class LabelDefinition:
 
     @property
     def terminologyEntry(self) -> str:
-        """Slicer's serialised terminology entry."""
+        """The serialised terminology entry of Slicer."""
         modifier = str(self.modifier) if self.modifier else _NO_CODE
         parts = (_CONTEXT, str(self.category), str(self.code), modifier, _REGION_CONTEXT, _NO_CODE, _NO_CODE)
         return "~".join(parts) + "|"
@@ -46,7 +46,7 @@ class LabelDefinition:
 
 @dataclass(frozen=True)
 class Quality:
-    """Mean Dice 0..1 of what the model delivers, on how many scans that it was not trained on."""
+    """Mean Dice 0..1 of the results of a model on a number of scans that it was not trained on."""
 
     meanDice: float
     cases: int
@@ -54,7 +54,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What the panel and the scene need of model.json; texts are empty and quality None where it does not tell."""
+    """What panel and scene need of model.json; texts are empty and `quality` is None where it does not state them."""
 
     name: str
     title: str
@@ -88,11 +88,11 @@ def readModelDescription(path: Path) -> ModelDescription:
     )
 
 
-def _quality(told: Any) -> Quality | None:
-    """What was measured of what a run delivers, the ensemble or a segmenter; a model of the user's own may not tell."""
+def _quality(value: Any) -> Quality | None:
+    """The measured quality of a result (ensemble, else segmenter); user models may not state it."""
     try:
-        dice = told["mean_dice"]
-        return Quality(float(dice["ensemble"] if "ensemble" in dice else dice["segmenter"]), int(told["cases"]))
+        dice = value["mean_dice"]
+        return Quality(float(dice["ensemble"] if "ensemble" in dice else dice["segmenter"]), int(value["cases"]))
     except (KeyError, TypeError, ValueError):
         return None
 

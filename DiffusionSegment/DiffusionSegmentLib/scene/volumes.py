@@ -1,25 +1,28 @@
-"""Between MRML volumes and arrays (k, j, i) with their matrix to LPS millimetres."""
+"""Conversion between MRML volumes and arrays (k, j, i) with their matrix to LPS mm."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 from slicer.util import arrayFromVolume
 from vtk.util.numpy_support import numpy_to_vtk
 
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# A length of an axis, or a volume spanned by unit axes, that counts as none.
+# A length of an axis, or a volume spanned by unit axes, below this counts as 0.
 _FLAT = 1e-6
 
 
-def toArray(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+def toArray(matrix: vtk.vtkMatrix4x4) -> NDArray[np.float64]:
     """4x4 float64 array of a vtk matrix."""
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
-def toMatrix(array: np.ndarray) -> vtk.vtkMatrix4x4:
+def toMatrix(array: NDArray[Any]) -> vtk.vtkMatrix4x4:
     """vtk matrix of a 4x4 array."""
     matrix = vtk.vtkMatrix4x4()
     for row in range(4):
@@ -28,24 +31,30 @@ def toMatrix(array: np.ndarray) -> vtk.vtkMatrix4x4:
     return matrix
 
 
-def ijkToLPS(node: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+def ijkToLPS(node: slicer.vtkMRMLVolumeNode) -> NDArray[np.float64]:
     """The volume's own matrix from (i, j, k, 1) to LPS mm, without any parent transform."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    return RAS_FROM_LPS @ toArray(matrix)
+    toLPS: NDArray[np.float64] = RAS_FROM_LPS @ toArray(matrix)
+    return toLPS
 
 
 def volumeBuffer(
-    node: slicer.vtkMRMLScalarVolumeNode, *, placed: slicer.vtkMRMLTransformableNode | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels (k, j, i), a view, and the matrix to LPS mm with the linear parent transforms applied.
+    node: slicer.vtkMRMLScalarVolumeNode, *, transformed: slicer.vtkMRMLTransformableNode | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Voxels and geometry of a volume with its linear parent transforms applied.
 
-    The transforms are those of the node, or of the one that shows it in the scene (`placed`). They may turn, move and
-    scale.
+    Args:
+        node: the volume.
+        transformed: the node whose parent transforms are applied; default: the volume. They may rotate, translate and
+            scale.
+
+    Returns:
+        The voxels (k, j, i), a view, and the 4x4 matrix from (i, j, k, 1) to LPS mm.
 
     Raises:
-        DiffusionSegmentError: INPUT_SHAPE for an empty, colour or label volume; GEOMETRY under a transform that bends,
-            flattens or mirrors.
+        DiffusionSegmentError: INPUT_SHAPE for an empty, colour or label volume; GEOMETRY under a transform that is
+            not linear, singular or mirrors.
     """
     array = arrayFromVolume(node) if node.GetImageData() is not None else None
     if array is None or array.size == 0:
@@ -56,13 +65,13 @@ def volumeBuffer(
         raise DiffusionSegmentError(
             ErrorCode.INPUT_SHAPE, f"{node.GetName()} is not a 3D scan with one value per voxel.", hint="Choose a scan."
         )
-    toWorld = parentToWorld(placed if placed is not None else node)
+    toWorld = parentToWorld(transformed if transformed is not None else node)
     _checkTransform(toWorld, node.GetName())
     return array, RAS_FROM_LPS @ toWorld @ RAS_FROM_LPS @ ijkToLPS(node)
 
 
-def _checkTransform(toWorld: np.ndarray, name: str) -> None:
-    """Refuse a place in which a segmentation would mean nothing.
+def _checkTransform(toWorld: NDArray[np.float64], name: str) -> None:
+    """Refuse singular, perspective and mirroring transforms.
 
     Raises:
         DiffusionSegmentError: GEOMETRY.
@@ -91,14 +100,14 @@ def _checkTransform(toWorld: np.ndarray, name: str) -> None:
 
 
 def scanVersion(node: slicer.vtkMRMLScalarVolumeNode) -> int:
-    """A number that no other voxels have had in this process: it grows with every change that is told of.
+    """A number that identifies the current voxels in this process; it grows with every modification.
 
-    Who writes into the array says so with `arrayFromVolumeModified`, as everywhere in Slicer.
+    Code that writes into the array has to call `arrayFromVolumeModified`, as everywhere in Slicer.
     """
     return int(node.GetImageData().GetMTime())
 
 
-def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
+def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.float64]:
     """4x4 matrix, RAS mm, of all parent transforms of a node.
 
     Raises:
@@ -118,14 +127,14 @@ def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
 
 def updateScalarVolume(
     scene: slicer.vtkMRMLScene,
-    array: np.ndarray,
+    array: NDArray[Any],
     reference: slicer.vtkMRMLVolumeNode,
     name: str,
     node: slicer.vtkMRMLScalarVolumeNode | None = None,
 ) -> slicer.vtkMRMLScalarVolumeNode:
-    """A scalar volume of `array` (k, j, i) in the place of `reference`: an existing node, or a new one.
+    """Put `array` (k, j, i) with the geometry of `reference` into an existing or a new scalar volume.
 
-    The array belongs to the node afterwards, see `setVoxels`.
+    The node owns the array afterwards, see `setVoxels`.
     """
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
@@ -137,16 +146,16 @@ def updateScalarVolume(
     return node
 
 
-def setVoxels(node: slicer.vtkMRMLVolumeNode, array: np.ndarray) -> None:
-    """Make `array` (k, j, i) the voxels of a volume.
+def setVoxels(node: slicer.vtkMRMLVolumeNode, array: NDArray[Any]) -> None:
+    """Set the voxels of a volume.
 
-    One that is contiguous and may be written is not copied: from then on it belongs to the node.
+    An array (k, j, i) that is contiguous and writable is not copied: the node owns it from then on.
     """
     if not (array.flags.c_contiguous and array.flags.writeable):
         array = np.array(array, order="C")
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
-    # The vtk array keeps the numpy array alive, mapped files too.
+    # The vtk array holds a reference to the numpy array, also to a memory-mapped file.
     scalars = numpy_to_vtk(array.reshape(-1), deep=False)
     scalars.SetName("ImageScalars")
     image.GetPointData().SetScalars(scalars)

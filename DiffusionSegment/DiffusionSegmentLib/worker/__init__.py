@@ -1,1 +1,1 @@
-"""The client of the worker process, and the transports that carry its lines."""
+"""The client of the worker process, and its transports."""

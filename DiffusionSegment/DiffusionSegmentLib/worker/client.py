@@ -1,4 +1,4 @@
-"""The client of the worker: states, requests, cancel, restart after a crash. No Qt; the transport is given to it."""
+"""The client of the worker process: requests, cancellation, restart after a crash. It needs no Qt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +32,28 @@ from DiffusionSegmentBackend.protocol.messages import (
     decode,
     encode,
 )
+from numpy.typing import NDArray
 
 from .scan_file import ScanFile
 from .session_folder import createSessionFolder
 from .signal import Signal
 from .transport_protocol import Transport, ignoreFinished, ignoreOutput
+from .worker_state import WorkerEvent, WorkerState, nextState
 
 _CLOSE_SECONDS = 1.0
 _GIVE_UP_SECONDS = 0.2
 
 
-class WorkerState(Enum):
-    """Where the worker is in its life."""
-
-    STOPPED = "Stopped"
-    STARTING = "Starting"
-    READY = "Ready"
-    BUSY = "Busy"
-    CANCELLING = "Cancelling"
-    FAILED = "Failed"
-
-
 class WorkerClient:
-    """One worker, one request at a time.
+    """Client of one worker process, one request at a time.
 
     Signals: `stateChanged(WorkerState)`, `progress(Progress)`, `previewed(Preview)`, `finished(Answer)`,
-    `cancelled(requestId)`, `failed(requestId | None, DiffusionSegmentError)`. The worker starts with the first request,
-    and once more by itself after a crash. One that left because it was idle starts with the next request. `prepare` is
-    called before each request on a scan; what it raises refuses the request, and nothing is started.
+    `cancelled(requestId)`, `failed(requestId | None, DiffusionSegmentError)`. The worker is started by the first
+    request and restarted once after a crash. A worker that exited because it was idle is started by the next request.
+    `prepare` is called before each request on a scan; if it raises, the request is refused and nothing is started.
+
+    Args:
+        createTransport: makes the transport of each worker process.
     """
 
     def __init__(self, createTransport: Callable[[], Transport]) -> None:
@@ -88,24 +81,32 @@ class WorkerClient:
         """Whether a request waits for its answer."""
         return self._request is not None
 
-    def segment(self, array: np.ndarray, ijkToLPS: np.ndarray, **options: Any) -> str:
-        """Ask for a segmentation of `array` (k, j, i), HU for a CT; `options` are fields of `protocol.Segment`."""
+    def segment(self, array: NDArray[Any], ijkToLPS: NDArray[np.float64], **options: Any) -> str:
+        """Request a segmentation; see `request`. `options` are fields of `protocol.Segment`."""
         return self.request(Segment, array, ijkToLPS, **options)
 
     def request(
         self,
         kind: type[Request],
-        array: np.ndarray,
-        ijkToLPS: np.ndarray,
+        array: NDArray[Any],
+        ijkToLPS: NDArray[np.float64],
         *,
         version: int | None = None,
-        maps: Mapping[str, np.ndarray] | None = None,
+        maps: Mapping[str, NDArray[Any]] | None = None,
         **options: Any,
     ) -> str:
-        """Ask for a run on `array` (k, j, i), HU for a CT; `options` are fields of the request.
+        """Send a request on a volume, starting the worker if needed.
 
-        `version` tells these voxels from any others: as long as it stays the same, they are written once. `maps` holds
-        the fields that are volumes of the same geometry. Returns the request's id.
+        Args:
+            kind: message class of the request.
+            array: voxels (k, j, i), HU for a CT.
+            ijkToLPS: 4x4 matrix from (i, j, k, 1) to LPS mm.
+            version: identifies these voxels; while it stays the same they are written to disk once.
+            maps: fields of the request that are volumes of the same geometry.
+            options: other fields of the request.
+
+        Returns:
+            The id of the request.
 
         Raises:
             DiffusionSegmentError: BUSY during another run; DISK_FULL or OUTPUT_UNWRITABLE for a buffer; what `prepare`
@@ -114,59 +115,60 @@ class WorkerClient:
         self._refuseWhileBusy()
         self.prepare()
         requestId, folder = self._newRequest()
-        # Another name than an answer's: the worker reads these while it writes those.
-        given: dict[str, Any] = {
-            name: write_buffer(folder / f"{requestId}-given-{name}.raw", values, ijkToLPS)
+        # Not the names of an answer's buffers: the worker reads these while it writes those.
+        volumes: dict[str, Any] = {
+            name: write_buffer(folder / f"{requestId}-request-{name}.raw", values, ijkToLPS)
             for name, values in (maps or {}).items()
         }
-        given["volume"] = self._scans.put(folder, array, ijkToLPS, version=version, requestId=requestId)
-        return self._put(kind(id=requestId, output_folder=str(folder), **given, **options))
+        volumes["volume"] = self._scans.put(folder, array, ijkToLPS, version=version, requestId=requestId)
+        return self._submit(kind(id=requestId, output_folder=str(folder), **volumes, **options))
 
     def ask(self, kind: type[Task], **options: Any) -> str:
-        """Ask for what needs no scan; `options` are fields of the task. Returns its id.
+        """Send a task that needs no scan; `options` are its fields. Returns its id.
 
         Raises:
             DiffusionSegmentError: BUSY during another run.
         """
         self._refuseWhileBusy()
         taskId, folder = self._newRequest()
-        return self._put(kind(id=taskId, output_folder=str(folder), **options))
+        return self._submit(kind(id=taskId, output_folder=str(folder), **options))
 
     def _refuseWhileBusy(self) -> None:
         if self._request is not None:
             raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Cancel it or wait.")
 
     def _newRequest(self) -> tuple[str, Path]:
-        """An id of its own, and the folder for what it needs and gets."""
+        """A new id, and the folder for the buffers of the request and its answer."""
         if self._folder is None or not self._folder.is_dir():
-            # Systems sweep their temporary folders, and a session may be days old.
+            # The system may have cleaned its temporary folder during a long session.
             self._folder = createSessionFolder()
         self._counter += 1
         return f"{os.getpid()}-{self._counter}", self._folder
 
-    def _put(self, task: Task) -> str:
+    def _submit(self, task: Task) -> str:
+        state = nextState(self.state, WorkerEvent.REQUEST)
         self._request = task
         self._restarted = False
-        if self.state is WorkerState.READY:
-            self._send(self._request)
-            self._setState(WorkerState.BUSY)
-        elif self.state in (WorkerState.STOPPED, WorkerState.FAILED):
-            self._start()
+        if state is WorkerState.BUSY:
+            self._send(task)
+            self._setState(state)
+        elif self.state is not WorkerState.STARTING:
+            self._start(WorkerEvent.REQUEST)
         return task.id
 
     def cancel(self) -> None:
-        """Stop the running request; one that was not sent yet is dropped at once."""
+        """Cancel the pending request; one that was not sent yet is dropped at once."""
         if self._request is None:
             return
+        state = nextState(self.state, WorkerEvent.CANCEL)
         if self.state is WorkerState.BUSY:
             self._send(Cancel(id=self._request.id))
-            self._setState(WorkerState.CANCELLING)
-        elif self.state is WorkerState.STARTING:
-            requestId = self._forgetRequest()
-            self.cancelled.emit(requestId)
+            self._setState(state)
+        elif state is WorkerState.STARTING:
+            self.cancelled.emit(self._forgetRequest())
 
     def log(self) -> str:
-        """The last lines that the worker printed, and before them those of one that has just ended."""
+        """The last lines of the worker's standard error, preceded by those of the worker before it."""
         logs = [transport.log() for transport in (self._ended, self._transport) if transport is not None]
         return "\n".join(text for text in logs if text)
 
@@ -178,30 +180,31 @@ class WorkerClient:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
             self._scans = ScanFile()
-        self._setState(WorkerState.STOPPED)
+        self._setState(nextState(self.state, WorkerEvent.CLOSE))
 
     def release(self, answer: Message) -> None:
         """Delete the buffers of an answer that has been read."""
         for reference in buffers_of(answer):
             Path(reference.path).unlink(missing_ok=True)
 
-    def _detach(self, patienceSeconds: float) -> None:
-        """Part from the process: hear no more of it, let it leave, and kill it after that time."""
+    def _detach(self, timeoutSeconds: float) -> None:
+        """Ignore further output of the process, close its input, and kill it if it does not exit within that time."""
         transport, self._transport = self._transport, None
         if transport is None:
             return
         transport.onFinished = ignoreFinished
         transport.onOutput = ignoreOutput
         transport.closeInput()
-        if not transport.waitForFinished(patienceSeconds):
+        if not transport.waitForFinished(timeoutSeconds):
             self._killWorker(transport)
-        # Kept, because this may be called from a signal of the very process.
+        # A reference is kept because this may run inside a signal of the process itself.
         self._ended = transport
 
-    def _start(self) -> None:
+    def _start(self, event: WorkerEvent) -> None:
+        """Start a worker process because of a request or the exit of the last one."""
         self._lines = LineBuffer()
         self.hello = None
-        self._setState(WorkerState.STARTING)
+        self._setState(nextState(self.state, event))
         transport = self._createTransport()
         transport.onOutput = self._onOutput
         transport.onFinished = self._onFinished
@@ -223,10 +226,10 @@ class WorkerClient:
             self._giveUp(error)
 
     def _giveUp(self, error: DiffusionSegmentError) -> None:
-        """End a worker with which there is no understanding; the next request starts another."""
+        """End a worker that violates the protocol; the next request starts another."""
         self._detach(_GIVE_UP_SECONDS)
         requestId = self._forgetRequest()
-        self._setState(WorkerState.FAILED)
+        self._setState(nextState(self.state, WorkerEvent.LOSS))
         self.failed.emit(requestId, error)
 
     def _receive(self, message: Message) -> None:
@@ -256,13 +259,14 @@ class WorkerClient:
             )
             return
         if self._request is None:
-            self._setState(WorkerState.READY)
+            self._setState(nextState(self.state, WorkerEvent.HELLO))
         else:
+            state = nextState(self.state, WorkerEvent.HELLO_PENDING)
             self._send(self._request)
-            self._setState(WorkerState.BUSY)
+            self._setState(state)
 
     def _onPreview(self, message: Preview) -> None:
-        """Who hears it reads it at once: its buffer does not outlive the signal."""
+        """Receivers must read the buffer during the signal: it is deleted afterwards."""
         if self._request is not None and message.id == self._request.id and self.state is WorkerState.BUSY:
             self.previewed.emit(message)
         self.release(message)
@@ -271,17 +275,18 @@ class WorkerClient:
         if self._request is None or message.id != self._request.id:
             self.release(message)
         elif self.state is WorkerState.CANCELLING:
-            # It was on its way when the user cancelled.
+            # The answer was sent before the cancellation arrived.
             self.release(message)
             self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
         else:
             self._endRequest(message.id, lambda: self.finished.emit(message))
 
-    def _endRequest(self, requestId: str | None, tell: Callable[[], None]) -> None:
+    def _endRequest(self, requestId: str | None, emit: Callable[[], None]) -> None:
         if self._request is not None and requestId == self._request.id:
+            state = nextState(self.state, WorkerEvent.ANSWER)
             self._forgetRequest()
-            self._setState(WorkerState.READY)
-            tell()
+            self._setState(state)
+            emit()
 
     def _forgetRequest(self) -> str | None:
         request, self._request = self._request, None
@@ -295,7 +300,7 @@ class WorkerClient:
     def _onFinished(self, exitCode: int) -> None:
         started = self.hello is not None
         self._ended, self._transport = self._transport, None
-        if exitCode == 0 and started and self._onIdleEnd():
+        if exitCode == 0 and started and self._onIdleExit():
             return
         requestId = self._forgetRequest()
         if requestId is not None and self._folder is not None:
@@ -303,25 +308,29 @@ class WorkerClient:
                 path.unlink(missing_ok=True)
         if started and not self._restarted:
             self._restarted = True
-            self._start()
+            self._start(WorkerEvent.RESTART)
         else:
-            self._setState(WorkerState.FAILED)
+            self._setState(nextState(self.state, WorkerEvent.LOSS))
         if requestId is not None or not started:
-            self.failed.emit(requestId, _diedError(exitCode, started))
+            self.failed.emit(requestId, _exitError(exitCode, started))
 
-    def _onIdleEnd(self) -> bool:
-        """The worker left of its own will; a request that crossed with that goes to a new one. False: not for long."""
+    def _onIdleExit(self) -> bool:
+        """The worker exited by itself; a request that was sent at that moment goes to a new one.
+
+        Returns:
+            False when the exit counts as a failure, because the request has already been sent twice.
+        """
         if self._request is None:
-            self._setState(WorkerState.STOPPED)
+            self._setState(nextState(self.state, WorkerEvent.IDLE_EXIT))
             return True
         if self._restarted:
             return False
         self._restarted = True
-        self._start()
+        self._start(WorkerEvent.RESTART)
         return True
 
     def _killWorker(self, transport: Transport) -> None:
-        """A launcher may stand between us and the real process, whose pid only its hello tells."""
+        """Kill the process, and the worker itself where a launcher started it: its hello contains its process id."""
         transport.kill()
         if self.hello is not None:
             with contextlib.suppress(OSError):
@@ -341,7 +350,7 @@ def _errorOf(message: Error) -> DiffusionSegmentError:
     return DiffusionSegmentError(code, message.message, hint=message.hint)
 
 
-def _diedError(exitCode: int, started: bool) -> DiffusionSegmentError:
+def _exitError(exitCode: int, started: bool) -> DiffusionSegmentError:
     if started:
         message = f"The segmentation process stopped unexpectedly (exit status {exitCode})."
         return DiffusionSegmentError(ErrorCode.WORKER_DIED, message, hint="Click Segment once more.")

@@ -1,4 +1,4 @@
-"""A private folder for the volumes of one session, and the sweeping of those that dead sessions left."""
+"""A private folder for the volumes of one session, and the removal of folders of ended sessions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PREFIX = "diffusionsegment-"
 
 
 def createSessionFolder() -> Path:
-    """A new folder, readable by its owner alone, that names the process it belongs to."""
-    sweepStaleFolders()
+    """Create a folder that only its owner can read; its name contains the process id."""
+    removeStaleFolders()
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
 
 
-def sweepStaleFolders() -> None:
-    """Remove session folders whose process is gone."""
+def removeStaleFolders() -> None:
+    """Remove session folders whose process has ended."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        found = re.match(rf"{_PREFIX}(\d+)-", folder.name)
-        if found and not _processExists(int(found.group(1))):
+        match = re.match(rf"{_PREFIX}(\d+)-", folder.name)
+        if match and not _processExists(int(match.group(1))):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -39,7 +39,7 @@ def _processExists(pid: int) -> bool:
 
 
 def _windowsProcessExists(pid: int) -> bool:
-    """`os.kill(pid, 0)` would end the process on Windows; a handle to it opens only while it lives."""
+    """On Windows `os.kill(pid, 0)` would end the process; a handle can be opened only while it runs."""
     import ctypes
 
     queryLimitedInformation, stillActive = 0x1000, 259

@@ -1,4 +1,4 @@
-"""A signal without Qt: callables that are told, in the order in which they connected."""
+"""A signal without Qt: receivers are called in the order in which they were connected."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 class Signal:
-    """`connect` callables, `emit` to them."""
+    """A list of receivers that `emit` calls."""
 
     def __init__(self) -> None:
         self._receivers: list[Callable[..., None]] = []
 
     def connect(self, receiver: Callable[..., None]) -> None:
-        """Add a receiver; the same one is told once."""
+        """Add a receiver; connecting it again has no effect."""
         if receiver not in self._receivers:
             self._receivers.append(receiver)
 

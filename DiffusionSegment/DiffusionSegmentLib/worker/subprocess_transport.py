@@ -1,4 +1,4 @@
-"""The worker as a plain subprocess, for scripts and tests without Qt. Events wait until `poll` is called."""
+"""The worker as a subprocess, for scripts and tests without Qt. Events are delivered by `poll`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SubprocessTransport:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process and the threads that read from it; one that cannot be started ends at once."""
+        """Start the process and the threads that read from it; a failed start is reported as an exit."""
         try:
             process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
@@ -49,10 +49,10 @@ class SubprocessTransport:
         with stream:
             while chunk := stream.read(_CHUNK):
                 self._events.put(chunk)
-        # The end is told when its reasons can be read; a grandchild may hold the log open, though.
+        # The exit is reported after the log was read; a child process may keep it open.
         log.join(_LOG_SECONDS)
         exitCode = process.wait()
-        # The log of an ended worker is kept, its pipes are not.
+        # The log of an ended worker is kept, its pipes are closed.
         self.closeInput()
         self._events.put(exitCode)
 
@@ -62,7 +62,7 @@ class SubprocessTransport:
                 self._log.append(line.decode(errors="replace").rstrip())
 
     def poll(self, seconds: float = 0.0) -> bool:
-        """Hand over what has arrived, waiting up to `seconds` for the first piece; False when nothing came."""
+        """Deliver pending events, waiting up to `seconds` for the first; returns False when there was none."""
         try:
             event = self._events.get(timeout=seconds) if seconds > 0 else self._events.get_nowait()
         except Empty:
@@ -78,7 +78,7 @@ class SubprocessTransport:
                 return True
 
     def write(self, data: bytes) -> None:
-        """Send bytes; a process that is gone is told by `onFinished`."""
+        """Send bytes; `onFinished` reports a process that has ended."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError, ValueError):
                 self._process.stdin.write(data)

@@ -1,4 +1,4 @@
-"""The worker as a QProcess of Slicer's own Python: events arrive through Qt's event loop."""
+"""The worker as a QProcess with the Python of Slicer; events arrive through the Qt event loop."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import qt
 
 from .transport_protocol import LOG_LINES, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
 
-_REST_SECONDS = 0.005
+_SLEEP_SECONDS = 0.005
 
 
 def processEvents() -> None:
-    """Let Qt deliver what is waiting, then rest for a moment: a script that waits must not take a whole processor."""
+    """Process pending Qt events, then sleep for a moment, so that a waiting script does not use a whole processor."""
     qt.QCoreApplication.processEvents()
-    time.sleep(_REST_SECONDS)
+    time.sleep(_SLEEP_SECONDS)
 
 
 def slicerPython() -> str:
-    """PythonSlicer where it is on the path, as inside Slicer; else this interpreter."""
+    """PythonSlicer where it is on the path, as in Slicer; else this interpreter."""
     return shutil.which("PythonSlicer") or sys.executable
 
 
@@ -34,7 +34,7 @@ class QProcessTransport:
         self.onFinished: Callable[[int], None] = ignoreFinished
         self._command = list(command) if command else [slicerPython(), *WORKER_ARGUMENTS]
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._logRest = b""
+        self._partialLine = b""
         self._process = qt.QProcess()
         environment = qt.QProcessEnvironment.systemEnvironment()
         for name, value in (
@@ -49,7 +49,7 @@ class QProcessTransport:
         self._process.finished.connect(self._onProcessFinished)
 
     def start(self) -> None:
-        """Start the process; a program that cannot be started counts as one that ended at once."""
+        """Start the process; a failed start is reported as an exit."""
         self._process.start(self._command[0], self._command[1:])
         if not self._process.waitForStarted(5000):
             self._log.append(f"{self._command[0]} could not be started.")
@@ -59,8 +59,8 @@ class QProcessTransport:
         self.onOutput(self._process.readAllStandardOutput().data())
 
     def _onReadyLog(self) -> None:
-        # Pieces end anywhere, also within a character.
-        *lines, self._logRest = (self._logRest + self._process.readAllStandardError().data()).split(b"\n")
+        # Chunks may end anywhere, also within a character.
+        *lines, self._partialLine = (self._partialLine + self._process.readAllStandardError().data()).split(b"\n")
         self._log.extend(line.decode(errors="replace").rstrip() for line in lines)
 
     def _onProcessFinished(self, exitCode: int) -> None:
@@ -87,4 +87,4 @@ class QProcessTransport:
 
     def log(self) -> str:
         """The last lines of standard error."""
-        return "\n".join([*self._log, *([self._logRest.decode(errors="replace")] if self._logRest else [])])
+        return "\n".join([*self._log, *([self._partialLine.decode(errors="replace")] if self._partialLine else [])])

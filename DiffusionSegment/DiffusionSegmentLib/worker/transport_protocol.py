@@ -1,4 +1,4 @@
-"""What the client needs of a process: bytes in, bytes out, an end."""
+"""Interface between the client and the worker process: bytes in, bytes out, exit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Protocol
 
 BACKEND_ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegmentBackend" / "__main__.py"
-# An idle worker gives its memory back; ten minutes outlast the review of one result.
+# An idle worker exits to free its memory; ten minutes are longer than the review of one result.
 WORKER_ARGUMENTS = ("-u", str(BACKEND_ENTRY), "worker", "--idle-seconds", "600")
 LOG_LINES = 200
 
 
 class Transport(Protocol):
-    """A running worker process. The callables set before `start` are called on the caller's own thread."""
+    """A running worker process. The callables set before `start` are called on the thread of the caller."""
 
     onOutput: Callable[[bytes], None]
     onFinished: Callable[[int], None]
@@ -25,21 +25,21 @@ class Transport(Protocol):
         """Send bytes to its standard input."""
 
     def closeInput(self) -> None:
-        """Close its standard input: a healthy worker leaves."""
+        """Close its standard input, after which the worker exits."""
 
     def waitForFinished(self, seconds: float) -> bool:
         """Whether the process ended within that time."""
 
     def kill(self) -> None:
-        """End the process we started, now."""
+        """Kill the process."""
 
     def log(self) -> str:
         """The last lines of its standard error."""
 
 
 def ignoreOutput(_: bytes) -> None:
-    """Receiver of a transport that nobody listens to."""
+    """Default receiver."""
 
 
 def ignoreFinished(_: int) -> None:
-    """Receiver of a transport that nobody listens to."""
+    """Default receiver."""

@@ -137,9 +137,8 @@ def parse_targets(text: str, description: ModelDescription) -> tuple[Target, ...
 def every_value(description: ModelDescription) -> ModelDescription:
     """The description with a label for every possible value, to read label maps with other labels than the model's."""
     known = {label.value: label for label in description.labels}
-    labels = tuple(
-        known.get(n, ModelLabel(value=n, name=f"label_{n}", title=f"Label {n}")) for n in range(1, MAX_LABELS + 1)
-    )
+    others = (ModelLabel(value=n, name=f"label_{n}", title=f"Label {n}") for n in range(1, MAX_LABELS + 1))
+    labels = tuple(known.get(label.value, label) for label in others)
     return replace(description, labels=labels)
 
 

@@ -10,7 +10,7 @@ import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
-from DiffusionSegmentBackend.pipeline.prediction import predict
+from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
 from DiffusionSegmentBackend.training.session import load_cases
 from torch import Tensor

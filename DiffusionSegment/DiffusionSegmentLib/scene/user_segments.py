@@ -1,4 +1,4 @@
-"""What a model can learn from: every visible segment, organs and the reader's own, as one label map with names."""
+"""Training labels for fine-tuning: every visible segment, organs and user segments, as one label map with names."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from dataclasses import dataclass
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 
-from .labelled_scan import LabelledScan
 from .layers import Layer, layersOf, lookUp, valueTable
+from .segmented_scan import SegmentedScan
 
-_MOST = 255
+_MAX_SEGMENTS = 255
 
 
 @dataclass(frozen=True)
-class OwnSegments:
-    """`labels`, uint8 (k, j, i) in the input's grid, holds n + 1 where segment `names[n]` is drawn, else 0."""
+class UserSegments:
+    """`labels`, uint8 (k, j, i) on the grid of the input, is n + 1 in segment `names[n]`, else 0."""
 
-    labels: np.ndarray
+    labels: NDArray[np.uint8]
     names: tuple[str, ...]
 
 
-def readOwnSegments(scan: LabelledScan) -> OwnSegments:
-    """The segments that are visible and not empty, in the order of Segment Editor's table.
+def readUserSegments(scan: SegmentedScan) -> UserSegments:
+    """The visible segments that are not empty, in the order of the table of Segment Editor.
 
-    An organ that still has its title goes by the model's name for it, so that its code and colour are found again;
-    others by the name that the reader gave.
+    An organ that still has its title gets the name of its label definition, so that its code and colour can be looked
+    up; other segments keep their names.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING or GEOMETRY, see `layersOf`; INPUT_VALUES where two segments claim a voxel,
-            or none is to be seen; OPTION for more than 255.
+        DiffusionSegmentError: INPUT_MISSING or GEOMETRY, see `layersOf`; INPUT_VALUES where two segments overlap or
+            none is visible; OPTION for more than 255.
     """
     layers = layersOf(scan)
     labels = np.zeros(scan.box.shape, np.uint8)
@@ -46,17 +47,17 @@ def readOwnSegments(scan: LabelledScan) -> OwnSegments:
             f"{scan.segmentation.GetName()} shows no segment to learn from.",
             hint="Draw one with Segment Editor, or make one visible.",
         )
-    return OwnSegments(labels, tuple(names))
+    return UserSegments(labels, tuple(names))
 
 
 def _visible(segmentation: slicer.vtkMRMLSegmentationNode) -> list[str]:
     display = segmentation.GetDisplayNode()
-    everyone = segmentation.GetSegmentation().GetSegmentIDs()
-    return [name for name in everyone if display is None or display.GetSegmentVisibility(name)]
+    segmentIds = segmentation.GetSegmentation().GetSegmentIDs()
+    return [name for name in segmentIds if display is None or display.GetSegmentVisibility(name)]
 
 
-def _draw(scan: LabelledScan, layer: Layer, segmentId: str, labels: np.ndarray, names: list[str]) -> bool:
-    """Write one segment into the map as the next label; False where it is empty inside the scan."""
+def _draw(scan: SegmentedScan, layer: Layer, segmentId: str, labels: NDArray[np.uint8], names: list[str]) -> bool:
+    """Write one segment into the map as the next label; returns False for one that is empty inside the scan."""
     inside = layer.box.cut(scan.box)
     if inside.empty:
         return False
@@ -64,23 +65,23 @@ def _draw(scan: LabelledScan, layer: Layer, segmentId: str, labels: np.ndarray, 
     drawn = lookUp(table, layer.voxels()[inside.within(layer.box)]) > 0
     if not drawn.any():
         return False
-    place = labels[inside.slices]
-    claimed = place[drawn]
-    if claimed.any():
+    view = labels[inside.slices]
+    occupied = view[drawn]
+    if occupied.any():
         raise _overlap(
-            _nameOf(scan, segmentId), names[int(claimed[claimed > 0][0]) - 1], int(np.count_nonzero(claimed))
+            _nameOf(scan, segmentId), names[int(occupied[occupied > 0][0]) - 1], int(np.count_nonzero(occupied))
         )
-    if len(names) == _MOST:
+    if len(names) == _MAX_SEGMENTS:
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
-            f"More than {_MOST} segments are visible.",
+            f"More than {_MAX_SEGMENTS} segments are visible.",
             hint="Hide those that the model should not learn.",
         )
-    place[drawn] = len(names) + 1
+    view[drawn] = len(names) + 1
     return True
 
 
-def _nameOf(scan: LabelledScan, segmentId: str) -> str:
+def _nameOf(scan: SegmentedScan, segmentId: str) -> str:
     name = str(scan.segmentation.GetSegmentation().GetSegment(segmentId).GetName())
     organ = scan.label(segmentId)
     return organ.name if organ is not None and organ.title == name else name

@@ -1,4 +1,4 @@
-"""An input volume with the segmentation of it and the labels of the model that made it."""
+"""An input volume with its segmentation and the label definitions of the model."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from numpy.typing import NDArray
 
 from .box import Box
 from .terminology import LabelDefinition
@@ -19,8 +20,8 @@ GEOMETRY_ATTRIBUTE = "DiffusionSegment.geometry"
 
 
 @dataclass(frozen=True)
-class LabelledScan:
-    """What review and corrections work on: nodes of one scene, and what the label values mean."""
+class SegmentedScan:
+    """Input volume and segmentation, both in one scene, and the meaning of the label values."""
 
     input: slicer.vtkMRMLScalarVolumeNode
     segmentation: slicer.vtkMRMLSegmentationNode
@@ -38,14 +39,14 @@ class LabelledScan:
         return Box.ofShape((depth, height, width))
 
     def label(self, name: str) -> LabelDefinition | None:
-        """The label of that name, None where the model has none."""
+        """The label of that name; None where the model has none."""
         return next((label for label in self.labels if label.name == name), None)
 
     def check(self) -> None:
-        """Refuse to work on nodes that are gone or no longer belong together.
+        """Check that both nodes are in one scene, not empty, and under the same transforms.
 
         Raises:
-            DiffusionSegmentError: INPUT_MISSING for a deleted node; GEOMETRY for a moved or emptied one.
+            DiffusionSegmentError: INPUT_MISSING for a deleted node; GEOMETRY for a moved or empty one.
         """
         for node, name in ((self.input, "input volume"), (self.segmentation, "segmentation")):
             if node.GetScene() is None:
@@ -69,7 +70,7 @@ class LabelledScan:
 
 
 def readReport(segmentation: slicer.vtkMRMLSegmentationNode) -> dict[str, Any]:
-    """The report of the run that made the segmentation; empty where none was kept.
+    """The content of report.json of the run that made the segmentation; empty where none is stored.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
@@ -82,26 +83,26 @@ def readReport(segmentation: slicer.vtkMRMLSegmentationNode) -> dict[str, Any]:
         pass
     raise DiffusionSegmentError(
         ErrorCode.INPUT_UNREADABLE,
-        f"The report kept with {segmentation.GetName()} is damaged.",
+        f"The report stored with {segmentation.GetName()} is damaged.",
         hint="Segment the scan again.",
     )
 
 
-def keepGeometry(segmentation: slicer.vtkMRMLSegmentationNode, gridToLPS: np.ndarray) -> None:
-    """Remember the matrix from (i, j, k, 1) to LPS mm in which the report of a run gives its points."""
+def keepGeometry(segmentation: slicer.vtkMRMLSegmentationNode, gridToLPS: NDArray[np.float64]) -> None:
+    """Store the 4x4 matrix from (i, j, k, 1) to LPS mm in which the report of a run gives its points."""
     segmentation.SetAttribute(GEOMETRY_ATTRIBUTE, json.dumps(np.asarray(gridToLPS).ravel().tolist()))
 
 
-def pointInVolume(scan: LabelledScan, lps: tuple[float, float, float]) -> np.ndarray:
-    """A point of the report as RAS mm in the input volume's own frame, that is before its parent transforms.
+def pointInVolume(scan: SegmentedScan, lps: tuple[float, float, float]) -> NDArray[np.float64]:
+    """A point of the report as RAS mm of the input volume, without its parent transforms.
 
-    The report's points are where the volume was during the run; the volume may have been moved since.
+    The points of the report refer to the position of the volume during the run; it may have been moved since.
     """
     x, y, z = (ijkToLPS(scan.input) @ np.linalg.inv(geometryOfRun(scan)) @ (*lps, 1.0))[:3]
     return np.array([-x, -y, z])
 
 
-def geometryOfRun(scan: LabelledScan) -> np.ndarray:
-    """The 4x4 matrix from (i, j, k, 1) to LPS mm in which the report gives its points; the volume's own if unknown."""
+def geometryOfRun(scan: SegmentedScan) -> NDArray[np.float64]:
+    """The 4x4 matrix from (i, j, k, 1) to LPS mm of the report's points; that of the volume where none is stored."""
     stored = scan.segmentation.GetAttribute(GEOMETRY_ATTRIBUTE)
     return np.array(json.loads(stored)).reshape(4, 4) if stored else ijkToLPS(scan.input)

@@ -1,4 +1,4 @@
-"""Learn from this case: the segments on the screen become a model of the reader's own."""
+"""Learn from this case: fine-tune a user model on the visible segments."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,34 +8,34 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import Taught, Teach
 
 from ..scene.installed_models import installedModels
-from ..scene.labelled_scan import LabelledScan
-from ..scene.own_segments import readOwnSegments
+from ..scene.segmented_scan import SegmentedScan
+from ..scene.user_segments import readUserSegments
 from ..scene.volumes import scanVersion, volumeBuffer
 from ..worker.client import WorkerClient
 from . import wording
-from .desk import Desk, offer
+from .panel_context import PanelContext, offer
 
 
-class TeachPanel:
-    """Binds the section "Learn from this case" to the segmentation chosen; `modelTaught` is told a new model's name."""
+class FineTunePanel:
+    """Connects the section "Learn from this case"; `modelAdded` is called with the name of a new model."""
 
-    def __init__(self, ui: Any, client: WorkerClient, desk: Desk, modelTaught: Callable[[str], None]) -> None:
+    def __init__(self, ui: Any, client: WorkerClient, context: PanelContext, modelAdded: Callable[[str], None]) -> None:
         self._ui = ui
         self._client = client
-        self._desk = desk
-        self._modelTaught = modelTaught
-        ui.teachLabel.text = wording.TEACH_WHAT
+        self._context = context
+        self._modelAdded = modelAdded
+        ui.teachLabel.text = wording.FINE_TUNE_HELP
         ui.teachNameEdit.textChanged.connect(self.onName)
-        ui.teachButton.clicked.connect(self.onTeach)
+        ui.teachButton.clicked.connect(self.onFineTune)
         self.update()
 
     def update(self) -> None:
-        """Enable what can be done now; what cannot says why."""
-        why = wording.BUSY if self._client.running else self._whatIsMissing()
-        offer(self._ui.teachButton, why, wording.TEACH_TIP)
+        """Update whether the button is enabled."""
+        reason = wording.BUSY if self._client.running else self._missing()
+        offer(self._ui.teachButton, reason, wording.FINE_TUNE_TIP)
 
-    def _whatIsMissing(self) -> str:
-        parameters = self._desk.parameters
+    def _missing(self) -> str:
+        parameters = self._context.parameters
         if parameters is None or parameters.inputVolume is None:
             return wording.NO_INPUT
         if parameters.segmentation is None:
@@ -50,47 +50,47 @@ class TeachPanel:
         """The name was edited."""
         self.update()
 
-    def onTeach(self) -> None:
+    def onFineTune(self) -> None:
         """Send the visible segments to the worker."""
-        self._desk.guard(self._teach)
-        self._desk.update()
+        self._context.guard(self._fineTune)
+        self._context.update()
 
-    def _teach(self) -> None:
-        parameters, name = self._desk.parameters, self._name
-        if parameters is None or self._whatIsMissing() or self._client.running:
+    def _fineTune(self) -> None:
+        parameters, name = self._context.parameters, self._name
+        if parameters is None or self._missing() or self._client.running:
             return
         if name in installedModels():
             raise DiffusionSegmentError(
                 ErrorCode.OPTION, wording.NAME_TAKEN.format(name=name), hint=wording.ANOTHER_NAME
             )
-        own = readOwnSegments(self._scan(parameters.inputVolume, parameters.segmentation))
+        segments = readUserSegments(self._scan(parameters.inputVolume, parameters.segmentation))
         array, geometry = volumeBuffer(parameters.inputVolume)
-        self._desk.begin(wording.STARTING)
+        self._context.begin(wording.STARTING)
         self._client.request(
             Teach,
             array,
             geometry,
             version=scanVersion(parameters.inputVolume),
-            maps={"labels": own.labels},
+            maps={"labels": segments.labels},
             model=parameters.model,
             device=parameters.device.value,
-            names=own.names,
+            names=segments.names,
             name=name,
             minutes=float(parameters.teachMinutes),
         )
 
     def _scan(
         self, inputNode: slicer.vtkMRMLScalarVolumeNode, segmentation: slicer.vtkMRMLSegmentationNode
-    ) -> LabelledScan:
-        """The scan on the desk, which knows the organs' names, else the nodes chosen without names."""
-        scan = self._desk.scan
+    ) -> SegmentedScan:
+        """The shown scan, whose label definitions are known, or the chosen nodes without label definitions."""
+        scan = self._context.scan
         if scan is not None and scan.input is inputNode and scan.segmentation is segmentation:
             return scan
-        return LabelledScan(inputNode, segmentation, ())
+        return SegmentedScan(inputNode, segmentation, ())
 
     def onAnswer(self, answer: Taught) -> None:
-        """The new model is installed: tell of it, and have it chosen."""
-        self._modelTaught(answer.name)
+        """The new model is installed: choose it and show a message."""
+        self._modelAdded(answer.name)
         titles = ", ".join(str(organ["title"]) for organ in answer.report.get("organs", []))
         seconds = float(answer.report.get("seconds", 0.0))
-        self._desk.say(wording.TAUGHT.format(model=answer.name, organs=titles, seconds=seconds))
+        self._context.say(wording.MODEL_SAVED.format(model=answer.name, organs=titles, seconds=seconds))

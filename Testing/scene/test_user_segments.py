@@ -12,16 +12,16 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
 from DiffusionSegmentLib.scene.installed_models import installedModels
-from DiffusionSegmentLib.scene.labelled_scan import LabelledScan
 from DiffusionSegmentLib.scene.layers import BINARY
-from DiffusionSegmentLib.scene.own_segments import readOwnSegments
 from DiffusionSegmentLib.scene.segmentation import orientedImage
+from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
+from DiffusionSegmentLib.scene.user_segments import readUserSegments
 
 LIVER, SPLEEN = 6, 1
 CYST = (slice(1, 4), slice(15, 18), slice(20, 24))
 
 
-def draw(scan: LabelledScan, name: str, place: tuple[slice, slice, slice]) -> str:
+def draw(scan: SegmentedScan, name: str, place: tuple[slice, slice, slice]) -> str:
     """A segment of the reader's, in a cropped label map of its own as Segment Editor leaves it."""
     start = (place[0].start, place[1].start, place[2].start)
     shape = tuple(part.stop - part.start for part in place)
@@ -34,9 +34,9 @@ def draw(scan: LabelledScan, name: str, place: tuple[slice, slice, slice]) -> st
     return segmentId
 
 
-def test_organs_and_the_readers_own_are_read_by_name(scan: LabelledScan, labels: np.ndarray) -> None:
+def test_organs_and_the_readers_own_are_read_by_name(scan: SegmentedScan, labels: np.ndarray) -> None:
     draw(scan, "Cyst", CYST)
-    own = readOwnSegments(scan)
+    own = readUserSegments(scan)
     assert own.names == ("spleen", "liver", "Cyst")
     wanted = np.zeros(labels.shape, np.uint8)
     wanted[labels == SPLEEN] = 1
@@ -45,44 +45,44 @@ def test_organs_and_the_readers_own_are_read_by_name(scan: LabelledScan, labels:
     np.testing.assert_array_equal(own.labels, wanted)
 
 
-def test_hidden_and_empty_segments_are_left_out(scan: LabelledScan) -> None:
+def test_hidden_and_empty_segments_are_left_out(scan: SegmentedScan) -> None:
     scan.segmentation.GetSegmentation().AddEmptySegment("nothing", "Nothing")
     scan.segmentation.GetDisplayNode().SetSegmentVisibility("spleen", False)
-    assert readOwnSegments(scan).names == ("liver",)
+    assert readUserSegments(scan).names == ("liver",)
 
 
-def test_a_renamed_organ_goes_by_its_new_name(scan: LabelledScan) -> None:
+def test_a_renamed_organ_goes_by_its_new_name(scan: SegmentedScan) -> None:
     scan.segmentation.GetSegmentation().GetSegment("liver").SetName("Right lobe")
-    assert readOwnSegments(scan).names == ("spleen", "Right lobe")
+    assert readUserSegments(scan).names == ("spleen", "Right lobe")
 
 
-def test_what_lies_outside_the_scan_is_cut_off(scan: LabelledScan) -> None:
+def test_what_lies_outside_the_scan_is_cut_off(scan: SegmentedScan) -> None:
     draw(scan, "Edge", (slice(18, 23), slice(20, 23), slice(24, 27)))
-    own = readOwnSegments(scan)
+    own = readUserSegments(scan)
     assert np.count_nonzero(own.labels == 3) == 2 * 3 * 3
 
 
-def test_overlapping_segments_are_refused_by_name(scan: LabelledScan) -> None:
+def test_overlapping_segments_are_refused_by_name(scan: SegmentedScan) -> None:
     draw(scan, "Cyst", (slice(5, 7), slice(6, 8), slice(4, 6)))
     with pytest.raises(DiffusionSegmentError, match="'liver' and 'Cyst' share 8 voxels") as caught:
-        readOwnSegments(scan)
+        readUserSegments(scan)
     assert caught.value.code is ErrorCode.INPUT_VALUES
     scan.segmentation.GetDisplayNode().SetSegmentVisibility("liver", False)
-    assert readOwnSegments(scan).names == ("spleen", "Cyst")
+    assert readUserSegments(scan).names == ("spleen", "Cyst")
 
 
-def test_nothing_to_be_seen_is_refused(scan: LabelledScan) -> None:
+def test_nothing_to_be_seen_is_refused(scan: SegmentedScan) -> None:
     scan.segmentation.GetDisplayNode().SetAllSegmentsVisibility(False)
     with pytest.raises(DiffusionSegmentError, match="shows no segment to learn from"):
-        readOwnSegments(scan)
+        readUserSegments(scan)
 
 
 def test_the_users_models_come_after_the_bundled_ones(tmp_path: Path) -> None:
     shutil.copytree(bundled_models_folder() / "abdomen-ct", tmp_path / "mine", ignore=shutil.ignore_patterns("*.saf*"))
-    found = installedModels((bundled_models_folder(), tmp_path))
-    assert next(iter(found)) == "abdomen-ct"
-    assert list(found)[-1] == "mine"
-    assert found["mine"].labels == found["abdomen-ct"].labels
+    result = installedModels((bundled_models_folder(), tmp_path))
+    assert next(iter(result)) == "abdomen-ct"
+    assert list(result)[-1] == "mine"
+    assert result["mine"].labels == result["abdomen-ct"].labels
 
 
 def test_unfinished_and_damaged_models_cost_nobody_the_others(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from .slicer_application import Application
 UI = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "UI" / "DiffusionSegment.ui"
 
 
-class SmallDesk:
+class PanelStub:
     """What a part sees of the panel, and someone who clicks and waits; `engine` is the worker's command."""
 
     def __init__(self, application: Application, engine: list[str]) -> None:
