@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.metrics.surface import surface_dice_by_label
+from DiffusionSegmentBackend.metrics.surface import LabelSurfaces, surface_dice
 from monai.metrics import compute_surface_dice
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -21,8 +21,15 @@ def box(start: tuple[int, int, int], *, value: int = 1) -> NDArray[np.uint8]:
     return labels
 
 
+def by_label(
+    predicted: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, *, tolerance_mm: float = 2.0
+) -> NDArray[np.float64]:
+    surfaces = [LabelSurfaces(labels, classes, SPACING) for labels in (predicted, truth)]
+    return surface_dice(surfaces[0], surfaces[1], tolerance_mm=tolerance_mm)
+
+
 def score(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], *, tolerance_mm: float = 2.0) -> float:
-    return float(surface_dice_by_label(predicted, truth, 2, SPACING, tolerance_mm=tolerance_mm)[0])
+    return float(by_label(predicted, truth, 2, tolerance_mm=tolerance_mm)[0])
 
 
 @pytest.mark.parametrize("moved", [(5, 11, 20), (5, 10, 22), (5, 10, 24)])
@@ -47,7 +54,7 @@ def test_a_shift_of_5_mm_costs_the_faces_across_it(moved: tuple[int, int, int], 
 def test_each_label_has_its_own_score_and_absent_ones_have_none() -> None:
     truth = np.maximum(box((0, 0, 0), value=1), box((13, 30, 40), value=2))
     predicted = np.maximum(box((0, 0, 0), value=1), box((0, 30, 40), value=4))
-    scores = surface_dice_by_label(predicted, truth, 5, SPACING)
+    scores = by_label(predicted, truth, 5)
     np.testing.assert_array_equal(scores, [1, 0, np.nan, np.nan])
     assert scores.dtype == np.float64
 
@@ -58,7 +65,7 @@ def test_surfaces_far_apart_share_nothing() -> None:
 
 def test_empty_maps_have_no_score() -> None:
     empty = np.zeros((3, 4, 5), np.uint8)
-    assert np.isnan(surface_dice_by_label(empty, empty, 3, SPACING)).all()
+    assert np.isnan(by_label(empty, empty, 3)).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
@@ -72,7 +79,7 @@ def test_the_scores_are_monais() -> None:
         torch.nn.functional.one_hot(torch.from_numpy(a).long(), 3).movedim(-1, 0)[None] for a in (predicted, truth)
     ]
     for tolerance in (0.0, 1.0, 2.0):
-        ours = surface_dice_by_label(predicted, truth, 3, SPACING, tolerance_mm=tolerance)
+        ours = by_label(predicted, truth, 3, tolerance_mm=tolerance)
         theirs = compute_surface_dice(
             one_hot[0], one_hot[1], class_thresholds=[tolerance] * 2, spacing=SPACING, use_subvoxels=True
         )

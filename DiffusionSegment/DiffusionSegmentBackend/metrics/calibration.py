@@ -168,4 +168,5 @@ def rank_correlation(uncertainty: NDArray[np.floating], dice: NDArray[np.floatin
 
 def _of_label(values: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Value of each voxel's own label: (classes, N) and (N,) to (N,)."""
-    return np.take_along_axis(values, labels[None].astype(np.intp), axis=0)[0].astype(np.float64)
+    chosen: NDArray[np.floating] = np.take_along_axis(values, labels[None].astype(np.intp), axis=0)[0]
+    return chosen.astype(np.float64)

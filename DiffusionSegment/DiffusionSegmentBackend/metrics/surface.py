@@ -97,19 +97,6 @@ def surface_dice(predicted: LabelSurfaces, truth: LabelSurfaces, *, tolerance_mm
     return scores
 
 
-def surface_dice_by_label(
-    predicted: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    classes: int,
-    spacing: Spacing,
-    *,
-    tolerance_mm: float = 2.0,
-) -> NDArray[np.float64]:
-    """`surface_dice` of two label maps (z, y, x) with `spacing` (z, y, x) in mm."""
-    surfaces = [LabelSurfaces(labels, classes, spacing) for labels in (predicted, truth)]
-    return surface_dice(surfaces[0], surfaces[1], tolerance_mm=tolerance_mm)
-
-
 def offsets_within(tolerance_mm: float, spacing: Spacing) -> NDArray[np.intp]:
     """Offsets (m, 3) along z, y, x on a lattice of `spacing` in mm, at most `tolerance_mm` long, shortest first.
 

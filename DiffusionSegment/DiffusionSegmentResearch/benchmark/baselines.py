@@ -57,7 +57,10 @@ def plain_unet(classes: int) -> nn.Module:
     """The network of nnU-Net's configuration 3d_fullres, as planned for abdominal CT."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
-    return PlainConvUNet(1, 6, _FEATURES, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **_layers(classes))
+    network: nn.Module = PlainConvUNet(
+        1, 6, _FEATURES, n_conv_per_stage=2, n_conv_per_stage_decoder=2, **_layers(classes)
+    )
+    return network
 
 
 def residual_unet(classes: int) -> nn.Module:
@@ -65,9 +68,10 @@ def residual_unet(classes: int) -> nn.Module:
     from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
     blocks = (1, 3, 4, 6, 6, 6)
-    return ResidualEncoderUNet(
+    network: nn.Module = ResidualEncoderUNet(
         1, 6, _FEATURES, n_blocks_per_stage=blocks, n_conv_per_stage_decoder=1, **_layers(classes)
     )
+    return network
 
 
 def segresnet(classes: int) -> nn.Module:
