@@ -116,7 +116,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         (["--tile", "64,64,20"], "does not fit a network of 5 levels"),
         (["--window", "5,1"], "window must rise"),
         (["--modality", "MR", "--window-unit", "HU"], "HU is for CT alone"),
-        (["--modality", "MRI"], "'MRI' is no modality of DICOM"),
+        (["--modality", "MRI"], "'MRI' is not a DICOM modality"),
         (["--window-unit", "value"], "has no default"),
         (["--init", "Knee MR"], "cannot be the name"),
         (["--init", "abdomen-ct"], "of the extension itself"),

@@ -14,7 +14,7 @@ import torch
 from DiffusionSegmentBackend.datasets.patch_sampler import NO_AUGMENTATION, Augmentation, PatchSampler, TrainingSet
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
-from DiffusionSegmentBackend.training.loop import Budget, Training
+from DiffusionSegmentBackend.training.loop import Budget, RunOptions, Training
 from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, SegmenterStep, train_segmenter
 from DiffusionSegmentBackend.training.whole_scan import scan_labels, whole_scan_probabilities
@@ -46,9 +46,7 @@ def run(
         window=WINDOW,
         recipe=recipe,
         augmentation=augmentation or Augmentation(),
-        budget=replace(BUDGET, steps=steps, learning_rate=learning_rate),
-        folder=folder,
-        resume=resume,
+        run=RunOptions(budget=replace(BUDGET, steps=steps, learning_rate=learning_rate), folder=folder, resume=resume),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.commands.train_network import Companion, TrainOptions, train
+from DiffusionSegmentBackend.commands.train_network import JointModel, TrainOptions, train
 from DiffusionSegmentBackend.datasets.folds import Fold
 from DiffusionSegmentBackend.datasets.labelled_cases import find_cases, load_case
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
@@ -237,22 +237,22 @@ def test_one_case_cannot_be_cross_fitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("companions", "share", "shares"),
+    ("joint_models", "share", "shares"),
     [(0, None, [1.0]), (1, None, [0.5, 0.5]), (1, 0.3, [0.7, 0.3]), (2, 0.2, [0.6, 0.2, 0.2])],
 )
-def test_companions_get_their_share_of_the_steps(
-    tmp_path: Path, companions: int, share: float | None, shares: list[float]
+def test_joint_models_get_their_share_of_the_steps(
+    tmp_path: Path, joint_models: int, share: float | None, shares: list[float]
 ) -> None:
-    others = (Companion(output=tmp_path, data=tmp_path),) * companions
-    options = TrainOptions(network="probe", data=(), output=tmp_path, companions=others, companion_share=share)
+    others = (JointModel(output=tmp_path, data=tmp_path),) * joint_models
+    options = TrainOptions(network="probe", data=(), output=tmp_path, joint_with=others, joint_share=share)
     assert options.shares == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 0.5, 1.0])
-def test_companions_may_not_take_all_steps(tmp_path: Path, share: float) -> None:
-    others = (Companion(output=tmp_path, data=tmp_path),) * 2
+def test_joint_models_cannot_take_all_steps(tmp_path: Path, share: float) -> None:
+    others = (JointModel(output=tmp_path, data=tmp_path),) * 2
     options = TrainOptions(
-        network="probe", data=(tmp_path,), output=tmp_path / "new", companions=others, companion_share=share
+        network="probe", data=(tmp_path,), output=tmp_path / "new", joint_with=others, joint_share=share
     )
     with pytest.raises(DiffusionSegmentError, match="nothing to the model itself"):
         train(options)
@@ -271,14 +271,14 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
     shared: dict[str, Any] = {
         "data": (data,),
         "output": tmp_path / "one",
-        "companions": (Companion(output=tmp_path / "two", data=data),),
+        "joint_with": (JointModel(output=tmp_path / "two", data=data),),
         "steps": 2,
         "patch": 32,
     }
     for network in ("bodypart", "backbone", "probe"):
         train(TrainOptions(network=network, finetune=True, **shared))
     with pytest.raises(DiffusionSegmentError, match="only one"):
-        train(TrainOptions(network="probe", go_on=True, fold=Fold(1, 2), **shared))
+        train(TrainOptions(network="probe", init_from_weights=True, fold=Fold(1, 2), **shared))
     for folder in ("one", "two"):
         options = {"data": (data,), "output": tmp_path / folder, "steps": 2, "patch": 32}
         train(TrainOptions(network="refiner", scheme="self-conditioning", **options))  # type: ignore[arg-type]
@@ -304,7 +304,11 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
     assert float(refiner.temperature) == pytest.approx(fitted, rel=1e-2)  # type: ignore[arg-type]
     again = calibrate_refiner(tmp_path / "one", [data], part="train", samples=1, device="cpu")
     assert again == pytest.approx(fitted, rel=1e-2)
-    train(TrainOptions(network="refiner", go_on=True, data=(data,), output=tmp_path / "one", steps=2, patch=32))
+    train(
+        TrainOptions(
+            network="refiner", init_from_weights=True, data=(data,), output=tmp_path / "one", steps=2, patch=32
+        )
+    )
     refiner = load_model(str(tmp_path / "one"), "cpu").refiner
     assert refiner is not None
     assert float(refiner.temperature) == 1  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.output_folder import check_replaceable
 from ..schema.output_kinds import SIMILARITY
 from .command_parser import examples, point_lps
+from .namespace import from_namespace
 from .run_options import add_device_option, add_overwrite_option, check_input
 from .series_option import add_series_option
 
@@ -134,19 +135,14 @@ def _run_similar(options: argparse.Namespace) -> None:
 
 
 def _run_fine_tune(options: argparse.Namespace) -> None:
-    from ..commands.fine_tune import teach_files
+    from ..commands.fine_tune import FineTuneOptions, fine_tune_files
 
     with ProgressBar() as bar:
-        report = teach_files(
+        report = fine_tune_files(
             options.scan,
             options.labels,
             parse_names(options.names),
-            base=options.base,
-            name=options.name,
-            minutes=options.minutes,
-            device=options.device,
-            replace=options.replace,
-            force=options.force,
+            from_namespace(FineTuneOptions, options),
             progress=bar,
         )
     print(f"Model saved. Use it with --model {options.name}. Stored in {report['folder']}.")

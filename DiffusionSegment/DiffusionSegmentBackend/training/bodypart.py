@@ -32,7 +32,7 @@ from ..models.manifest import Label
 from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
 from ..pipeline.prepare import BODY_THRESHOLD
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
-from .loop import Budget, Report, Training
+from .loop import Budget, StepCallback, Training
 
 _MIN_SIDE = 48
 _SAMPLED_VOXELS = 512
@@ -57,7 +57,7 @@ def train_bodypart(
     folder: Path,
     resume: bool = False,
     start: BodyPartRegressor | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> BodyPartRegressor:
     """Train on groups of scans, each group drawn equally often; returns the moving average (float32, evaluation mode).
 
@@ -74,7 +74,7 @@ def train_bodypart(
         scan = group[int(torch.randint(len(group), (), generator=generator))]
         return _losses(network, scan, generator, intensity, budget)
 
-    return training.run(losses, title="body-part regressor", report=report)  # type: ignore[return-value]
+    return training.run(losses, title="body-part regressor", report=report)
 
 
 def body_frame(cases: Sequence[Case], labels: Sequence[Label]) -> NDArray[np.float64]:

@@ -94,4 +94,4 @@ def train_probe(
             logits = network(image, item["coordinates"].to(budget.device), tasks[n].name)
         return {tasks[n].name: loss(logits, item["labels"].to(budget.device), item["drawn"].to(budget.device))}
 
-    return training.run(losses, title="probe and backbone" if finetune else "probe")  # type: ignore[return-value]
+    return training.run(losses, title="probe and backbone" if finetune else "probe")

@@ -55,7 +55,7 @@ def model_source(folder: Path, *, base: str) -> ModelDescription:
     return read_manifest(manifest) if manifest.suffix == ".json" else read_description(find_model(base))
 
 
-def note_training_data(folder: Path, network: str, text: str) -> None:
+def record_training_data(folder: Path, network: str, text: str) -> None:
     """Write into model.json what a network was trained on; networks with other data than the first are named."""
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     by_network = {**raw.get("training_data_by_network", {}), network: text}

@@ -209,11 +209,11 @@ class PipelineEngine:
         return Delivery(Similarity, {"similarity": similarity_on_grid(self._descriptors, (x, y, z))})
 
     def _teach(self, request: Teach, model: Any, progress: Progress) -> Delivery:
-        from ..training.taught_model import teach_user_model
-        from ..training.teaching import TaughtCase
+        from ..training.fine_tuned_model import fine_tune_user_model
+        from ..training.fine_tuning import LabelledVolume
 
-        report = teach_user_model(
-            [TaughtCase(_volume(request.volume), np.array(open_buffer(request.labels)))],
+        report = fine_tune_user_model(
+            [LabelledVolume(_volume(request.volume), np.array(open_buffer(request.labels)))],
             dict(enumerate(request.names, start=1)),
             base=model,
             name=request.name,

@@ -23,7 +23,7 @@ from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.networks.norm import GROUP
 from DiffusionSegmentBackend.networks.segmenter import Segmenter, start_from_trunk
 from DiffusionSegmentBackend.networks.space_to_depth import Stride
-from DiffusionSegmentBackend.training.loop import Budget
+from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 from DiffusionSegmentBackend.training.whole_scan import dice_on_scan, whole_scan_probabilities
@@ -169,10 +169,12 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
         window=data.description.nominal_window,
         recipe=plan.threaded(TRUNK_RECIPE),
         augmentation=Augmentation(),
-        budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
-        folder=plan.folder / plan.trunk_name,
-        resume=True,
-        title=plan.trunk_name,
+        run=RunOptions(
+            budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
+            folder=plan.folder / plan.trunk_name,
+            resume=True,
+            title=plan.trunk_name,
+        ),
     )
 
 
@@ -185,11 +187,13 @@ def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, 
         window=data.description.nominal_window,
         recipe=plan.threaded(arm.recipe),
         augmentation=arm.augmentation,
-        budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),
-        folder=plan.folder / arm.name,
-        resume=True,
-        title=arm.name,
-        until=until,
+        run=RunOptions(
+            budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),
+            folder=plan.folder / arm.name,
+            resume=True,
+            title=arm.name,
+            until=until,
+        ),
     )
 
 

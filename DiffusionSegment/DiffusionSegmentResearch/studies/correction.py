@@ -17,7 +17,7 @@ from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, delivered, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
-from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, stroke_on
+from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_errors, stroke_on
 from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
@@ -107,12 +107,12 @@ def _mark_largest(
     labels: NDArray[np.uint8], patient: _Patient, kind: str, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Marks (k, j, i) of one stroke on the largest mistake; none where nothing is wrong."""
-    mistakes = largest_mistakes(labels, patient.truth, count=1)
+    mistakes = largest_errors(labels, patient.truth, count=1)
     if not mistakes:
         return np.zeros_like(labels)
     brush = _BRUSH_MM / float(np.median(patient.volume.spacing))
     stroke = stroke_on(mistakes[0], patient.truth, kind=kind, generator=generator, brush=brush)
-    return np.where(stroke.marked, stroke.label + 1, 0).astype(np.uint8)
+    return np.where(stroke.voxels, stroke.label + 1, 0).astype(np.uint8)
 
 
 def _share_in_regions(first: Segmentation, truth: NDArray[np.uint8]) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...models.folders import bundled_models_folder
 from ...models.manifest import DESCRIPTION_FILE, MAX_LABELS
-from ..taught_model import COLOURS, TISSUE, machine_name
+from ..fine_tuned_model import COLOURS, TISSUE, machine_name
 
 COLUMNS = ("value", "name", "code", "meaning", "side", "colour")
 _NEEDED = COLUMNS[:2]
