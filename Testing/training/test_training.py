@@ -72,7 +72,7 @@ def test_the_loop_learns_and_logs(tmp_path: Path) -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     fit(tiny_training(tmp_path, steps=30, resume=False))
     resumed = tiny_training(tmp_path, steps=60, resume=True)
     assert resumed.step == 30
@@ -203,15 +203,15 @@ def test_partial_labels_are_read_by_name(data: Path, tmp_path: Path) -> None:
     assert cases[1].drawn == frozenset({3, 6})
 
 
-def test_a_case_is_cut_to_the_body_and_keeps_its_place(data: Path) -> None:
+def test_a_case_is_cropped_to_the_body_and_keeps_its_position(data: Path) -> None:
     description = read_description(find_model("abdomen-ct"))
     files = find_cases(data)[0]
     case = load_case(files, description)
     assert case.image.size < np.prod(case.grid.shape)
-    found = organ_centroids(case, 14)
+    result = organ_centroids(case, 14)
     label = read_volume(files.label)
     k, j, i = np.argwhere(label.array == 6).mean(axis=0)
-    np.testing.assert_allclose(found[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
+    np.testing.assert_allclose(result[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
 
 
 def test_folds_share_out_every_case_once() -> None:
@@ -225,7 +225,7 @@ def test_folds_share_out_every_case_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/2", "3/2", "a/b", "1/2/3"])
-def test_a_fold_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_fold_is_refused(text: str) -> None:
     with pytest.raises(DiffusionSegmentError, match="fold"):
         Fold.parse(text)
 
@@ -259,15 +259,18 @@ def test_joint_models_cannot_take_all_steps(tmp_path: Path, share: float) -> Non
     assert not (tmp_path / "new").exists()
 
 
+def start_tiny_model(folder: Path) -> None:
+    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
+    folder.mkdir()
+    raw |= {"name": folder.name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
+    raw["spacing_mm"] = [6.0, 6.0, 6.0]  # a whole phantom is one tile
+    (folder / "model.json").write_text(json.dumps(raw), encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Path) -> None:
-    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
     for name in ("one", "two"):
-        folder = tmp_path / name
-        folder.mkdir()
-        started = {**raw, "name": name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
-        started["spacing_mm"] = [6.0, 6.0, 6.0]  # a whole phantom is one tile
-        (folder / "model.json").write_text(json.dumps(started), encoding="utf-8")
+        start_tiny_model(tmp_path / name)
     shared: dict[str, Any] = {
         "data": (data,),
         "output": tmp_path / "one",

@@ -160,7 +160,8 @@ class Refiner(nn.Module):
         state = shared.half + F.conv3d(x_t, weights.x_t, stride=2)
         if self.self_conditioning and previous is not None:
             state = state + F.conv3d(previous, weights.previous, stride=2)
-        return self.unet(torch.cat([state, features], dim=1), log_snr)[0]
+        levels: list[Tensor] = self.unet(torch.cat([state, features], dim=1), log_snr)
+        return levels[0]
 
     def _full_resolution(self, shared: Shared, half: Tensor, x_t: Tensor) -> Tensor:
         """Correction of the logits (B, classes, z, y, x) from the U-Net's features and the state."""
@@ -173,8 +174,8 @@ class Refiner(nn.Module):
     def _enter_weights(self) -> _EnterWeights:
         c = self.classes
         sizes = [c, c, c, 3, c if self.self_conditioning else 0]
-        return _EnterWeights(*self.enter.weight.split(sizes, dim=1))
+        return _EnterWeights(*torch.split(self.enter.weight, sizes, dim=1))
 
     def _fuse_weights(self) -> _FuseWeights:
         sizes = [_LIFTED, self.feature_channels[0], self.classes, self.classes]
-        return _FuseWeights(*self.fuse.get_parameter("conv.weight").split(sizes, dim=1))
+        return _FuseWeights(*torch.split(self.fuse.get_parameter("conv.weight"), sizes, dim=1))

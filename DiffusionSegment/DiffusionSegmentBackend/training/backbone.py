@@ -41,9 +41,7 @@ def train_backbone(
 
     Args:
         cases: Scans with body coordinates.
-        budget: Length and optimiser settings.
-        folder: Receives checkpoint and log.
-        resume: Continue from the checkpoint in `folder`.
+        budget, folder, resume: Options of the training loop, as in `RunOptions`.
         patch: Side of a patch in voxels.
         batch: Patches per step.
         objective: One of `OBJECTIVES`.
@@ -55,12 +53,7 @@ def train_backbone(
     Raises:
         DiffusionSegmentError: OPTION for an unknown objective or a student without a teacher.
     """
-    if objective not in OBJECTIVES or (objective == "student" and start is None):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            f"The backbone cannot be trained for '{objective}' here.",
-            hint=f"Choose {', '.join(OBJECTIVES)}; a student needs a trained backbone in the folder.",
-        )
+    _check_objective(objective, start)
     torch.manual_seed(budget.seed)
     backbone = start.requires_grad_(True) if start is not None else Backbone()
     if objective == "contrastive":
@@ -82,6 +75,15 @@ def train_backbone(
         return values
 
     return training.run(losses, title=f"backbone, {objective}").backbone
+
+
+def _check_objective(objective: str, start: Backbone | None) -> None:
+    if objective not in OBJECTIVES or (objective == "student" and start is None):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The backbone cannot be trained for '{objective}' here.",
+            hint=f"Choose {', '.join(OBJECTIVES)}; a student needs a trained backbone in the folder.",
+        )
 
 
 def _contrastive(

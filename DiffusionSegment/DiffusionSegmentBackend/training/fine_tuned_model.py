@@ -62,54 +62,46 @@ def fine_tune_user_model(
     force: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Fine-tune `base` and store the result as the user model `name`.
+    """Fine-tune `base` and store the result as a user model of the modality of the scans.
 
-    Nothing is stored when `progress` raises `Cancelled`. The modality of the new model is that of the scans.
-
-    Args:
-        cases: Labelled scans.
-        names: Names of the segments by label value.
-        base: The model whose features are used.
-        name: Name of the new model.
-        minutes: Training time, including the computation of features.
-        replace: Overwrite an existing model of that name.
-        force: Accept scans of another modality than that of the base.
-        progress: Called with stage, done and total.
-
-    Returns:
-        folder, base, seconds, and for each organ its name, title and annotated volume in mL.
+    Nothing is stored when `progress` raises `Cancelled`. `minutes` includes the computation of features; `replace`
+    overwrites an existing model of that name; `force` accepts scans of another modality than that of the base. Returns
+    a report: folder, base, seconds, and of each organ name, title and annotated volume in mL.
 
     Raises:
         DiffusionSegmentError: OPTION for invalid minutes, a base that is not installed, or an invalid or existing name;
             MODALITY for scans of another modality than that of the base; GEOMETRY or TRAINING_DATA for the labels.
     """
-    began = time.monotonic()
+    began, description = time.monotonic(), base.description
     check_free_name(name, replace=replace)
-    check_base_is_installed(base.description)
-    modality = scans_modality(cases, base.description, force=force)
+    check_base_is_installed(description)
+    modality = scans_modality(cases, description, force=force)
     budget = fine_tuning_budget(minutes, device=base.device.type)
-    labels = label_entries(names, base.description)
+    labels = label_entries(names, description)
     check_labels(cases, names)
     anatomy = anatomy_limits_around(cases, names, base)
     with tempfile.TemporaryDirectory(prefix="fine-tune-") as folder:
         probe = fine_tune_probe(cases, names, base, budget=budget, folder=Path(folder), progress=progress)
-    scans = "one scan" if len(cases) == 1 else f"{len(cases)} scans"
     saved = save_user_model(
         name,
         probe,
-        base=base.description,
+        base=description,
         labels=labels,
         anatomy=anatomy,
         modality=modality,
-        training=f"fine-tuned by a reader on {scans}",
+        training=f"fine-tuned by a reader on {_count(cases)}",
         replace=replace,
     )
     return {
         "folder": str(saved),
-        "base": f"{base.description.name} {base.description.version}",
+        "base": f"{description.name} {description.version}",
         "seconds": round(time.monotonic() - began, 1),
         "organs": _drawn_organs(cases, names, labels),
     }
+
+
+def _count(cases: Sequence[LabelledVolume]) -> str:
+    return "one scan" if len(cases) == 1 else f"{len(cases)} scans"
 
 
 def _drawn_organs(

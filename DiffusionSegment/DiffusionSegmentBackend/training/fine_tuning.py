@@ -218,7 +218,8 @@ def jittered(features: Tensor, spread: Tensor, generator: torch.Generator) -> Te
     """
     gain, offset = torch.randn((2, features.shape[1]), generator=generator) * _JITTER
     shape = (1, -1, 1, 1, 1)
-    return features * (1 + gain).reshape(shape) + (offset * spread).reshape(shape)
+    jitter: Tensor = features * (1 + gain).reshape(shape) + (offset * spread).reshape(shape)
+    return jitter
 
 
 def draw_crop(examples: Sequence[LabelledFeatures], generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:

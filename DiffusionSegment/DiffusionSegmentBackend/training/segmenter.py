@@ -25,7 +25,7 @@ from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
 from .loop import Budget, RunOptions, Training
-from .sample_parallel import backward_by_sample, one_thread_each
+from .sample_parallel import backward_by_sample, single_core_pool
 
 _TRUNK_LOSS = 0.5
 _WEIGHT_DECAY = 0.02
@@ -164,7 +164,7 @@ def _threads(recipe: SegmenterRecipe) -> Iterator[ThreadPoolExecutor | None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with one_thread_each(recipe.threads) as pool:
+        with single_core_pool(recipe.threads) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)

@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.networks.norm import GROUP
 from DiffusionSegmentBackend.networks.segmenter import Segmenter, start_from_trunk
 from DiffusionSegmentBackend.networks.space_to_depth import Stride
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
-from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
+from DiffusionSegmentBackend.training.sample_parallel import single_core_pool
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 from DiffusionSegmentBackend.training.whole_scan import dice_on_scan, whole_scan_probabilities
 from numpy.typing import NDArray
@@ -230,7 +230,7 @@ def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: 
         )
 
     missing = [pair for pair in data.held_out if pair[0].name not in scores]
-    with one_thread_each(plan.threads if plan.device == "cpu" else 1) as pool:
+    with single_core_pool(plan.threads if plan.device == "cpu" else 1) as pool:
         for name, values in tqdm(pool.map(dice, missing), desc=f"score {path.stem}", total=len(missing)):
             scores[name] = values
             write_text(path, json.dumps(scores, indent=1) + "\n")
