@@ -101,9 +101,9 @@ def test_an_unknown_fine_part_is_refused() -> None:
 
 def test_a_trunk_with_a_stride_of_its_own_is_no_start() -> None:
     trunk = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="none")
-    with pytest.raises(ValueError, match="no trunk"):
+    with pytest.raises(ValueError, match="not a trunk"):
         start_from_trunk(Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="path"), trunk)
-    with pytest.raises(ValueError, match="no trunk"):
+    with pytest.raises(ValueError, match="not a trunk"):
         start_from_trunk(Segmenter(CLASSES + 1, channels=CHANNELS), trunk_alone())
 
 
