@@ -122,7 +122,7 @@ def test_features_again_for_each_part_of_a_long_scan_belong_to_its_samples() -> 
 
 def test_without_a_plan_it_is_the_stage_that_is_told_of() -> None:
     run = Run(())
-    run.stage("teach", units=10, seconds=10.0)
+    run.stage("fine_tune", units=10, seconds=10.0)
     assert run.left[3] == pytest.approx(7.0)
     assert run.shares[3] == pytest.approx(0.3)
 

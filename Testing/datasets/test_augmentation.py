@@ -15,7 +15,7 @@ MIDDLE_MM = 60.0
 
 
 def halves_of(shape: tuple[int, int, int]) -> Case:
-    """A body of 3 mm voxels, right half dark and unlabelled, left half bright and labelled; coordinates are places."""
+    """A body of 3 mm voxels: right half dark, without label; left half bright, labelled; coordinates are positions."""
     z, y, x = (3.0 * np.arange(n) for n in shape)
     along_z, along_y, along_x = np.meshgrid(z, y, x, indexing="ij")
     coordinates = np.stack([along_x, along_y, along_z]).astype(np.float16)
@@ -76,7 +76,7 @@ def test_nothing_is_mirrored(halves: Case) -> None:
     assert not any(mirrored(item, axis) for item in patches(halves, count=12) for axis in range(3))
 
 
-def test_augmentation_shows_the_same_place_differently_each_time(halves: Case) -> None:
+def test_augmentation_varies_repeated_patches(halves: Case) -> None:
     shown = [item["image"] for item in patches(halves, count=8)]
     assert not any(torch.equal(a, b) for n, a in enumerate(shown) for b in shown[n + 1 :])
 

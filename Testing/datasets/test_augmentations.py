@@ -108,10 +108,10 @@ def test_neighbours_of_a_grown_organ_are_pushed_and_not_erased() -> None:
         assert volume_factor(before, field, name) == pytest.approx(1, abs=0.15)
     spleen = (before.labels == 1).nonzero().float().mean(dim=0) * torch.tensor([1, 1, *SPACING])
     for value in (2, 4):
-        places = [
+        positions = [
             (b.labels == value).nonzero().float().mean(dim=0) * torch.tensor([1, 1, *SPACING]) for b in (before, after)
         ]
-        assert (places[1] - spleen).norm() > (places[0] - spleen).norm() + 2
+        assert (positions[1] - spleen).norm() > (positions[0] - spleen).norm() + 2
 
 
 def test_image_and_labels_move_together() -> None:
@@ -138,8 +138,8 @@ def test_fat_grows_outwards_and_what_it_encloses_stays() -> None:
     assert fat[1] / fat[0] == pytest.approx(2, rel=0.25)
     for name in ("liver", "spleen", "left_kidney"):
         assert volume_factor(before, field, name) == pytest.approx(1, abs=0.1)
-        places = [(b.labels == ORGANS[name]).nonzero().float().mean(dim=0)[2:] for b in (before, after)]
-        assert ((places[1] - places[0]) * torch.tensor(SPACING)).norm() < 4
+        positions = [(b.labels == ORGANS[name]).nonzero().float().mean(dim=0)[2:] for b in (before, after)]
+        assert ((positions[1] - positions[0]) * torch.tensor(SPACING)).norm() < 4
 
 
 def test_a_scaled_body_is_larger_all_over() -> None:
@@ -160,8 +160,8 @@ def test_warps_are_composed_as_one_after_the_other() -> None:
     first = torch.stack([0.1 * z.expand(30, 30, 30), 0 * (z + y + x), 0 * (z + y + x)])[None]
     second = torch.stack([-0.2 * z.expand(30, 30, 30), 0 * (z + y + x), 0 * (z + y + x)])[None]
     # The second reads at 0.8 z what the first had read at 1.1 times that.
-    found = composed(first, second, cells.cell_mm)[0, 0]
-    torch.testing.assert_close(found, (0.88 - 1) * z.expand(30, 30, 30), atol=1e-3, rtol=0)
+    result = composed(first, second, cells.cell_mm)[0, 0]
+    torch.testing.assert_close(result, (0.88 - 1) * z.expand(30, 30, 30), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("phase", "aorta", "liver"), [(NATIVE, 42, 56), (ARTERIAL, 290, 66)])

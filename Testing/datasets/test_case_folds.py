@@ -34,7 +34,7 @@ def test_folds_do_not_depend_on_the_order_of_the_cases() -> None:
     st.dictionaries(st.text(min_size=1, max_size=4), st.floats(0.5, 10), min_size=2, max_size=30),
     st.integers(2, 5),
 )
-def test_sizes_differ_by_one_at_most(cases: dict[str, float], count: int) -> None:
+def test_sizes_differ_by_at_most_one(cases: dict[str, float], count: int) -> None:
     if len(cases) < count:
         with pytest.raises(DiffusionSegmentError, match="cannot be split"):
             stratified_folds(cases, count=count)
@@ -44,7 +44,7 @@ def test_sizes_differ_by_one_at_most(cases: dict[str, float], count: int) -> Non
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_one_fold_is_none() -> None:
-    with pytest.raises(DiffusionSegmentError, match="no number of folds") as caught:
+def test_a_single_fold_is_refused() -> None:
+    with pytest.raises(DiffusionSegmentError, match="not a valid number of folds") as caught:
         stratified_folds(CASES, count=1)
     assert caught.value.code is ErrorCode.OPTION

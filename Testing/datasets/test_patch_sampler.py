@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.appearance import changed_appearance
 from DiffusionSegmentBackend.datasets.augmentations import HospitalAugmentation
 from DiffusionSegmentBackend.datasets.cutmix import CutMix
-from DiffusionSegmentBackend.datasets.patch_geometry import PatchShape, displaced, random_placement, read
+from DiffusionSegmentBackend.datasets.patch_geometry import PatchShape, displaced, random_transform, read
 from DiffusionSegmentBackend.datasets.patch_sampler import (
     NO_AUGMENTATION,
     Augmentation,
@@ -75,11 +75,11 @@ def test_image_and_labels_move_together() -> None:
 
 def test_coordinates_move_with_the_image() -> None:
     volume = small_volume()
-    places = F.interpolate(_places(volume)[None], size=volume.coordinates.shape[1:], mode="trilinear")[0]
-    located = replace(volume, coordinates=places)
+    positions = F.interpolate(_positions(volume)[None], size=volume.coordinates.shape[1:], mode="trilinear")[0]
+    located = replace(volume, coordinates=positions)
     # The image tells the same as the coordinate along x, so that the two can be compared after any movement.
     wide = (volume.image.shape[2] - 1) / 255
-    ramp = (_places(volume)[2] / wide).round().to(torch.uint8)
+    ramp = (_positions(volume)[2] / wide).round().to(torch.uint8)
     patch = sampler(replace(located, image=ramp)).patch(3)
     seen = (patch.image + 1) * 127.5 * wide
     inside = F.avg_pool3d((patch.image > -1).float(), STRIDE) == 1
@@ -89,7 +89,7 @@ def test_coordinates_move_with_the_image() -> None:
     assert float((patch.coordinates[:, 2:][inside] * 100 - expected).abs().max()) < 1.5
 
 
-def _places(volume: TrainingVolume) -> torch.Tensor:
+def _positions(volume: TrainingVolume) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in volume.image.shape], indexing="ij"))
 
 
@@ -110,7 +110,7 @@ def test_a_mirrored_organ_never_appears() -> None:
 def test_the_affine_part_never_mirrors() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
-        placement = random_placement(
+        placement = random_transform(
             torch.tensor([10, 10, 10]),
             patch=SHAPE,
             volume=(24, 40, 48),
@@ -148,7 +148,7 @@ def test_beyond_the_volume_there_is_air_and_nothing_drawn() -> None:
 
 def test_reading_a_box_is_reading_the_volume() -> None:
     volume = torch.randint(0, 255, (1, 20, 30, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    placement = random_placement(
+    placement = random_transform(
         torch.tensor([3, 25, 20]),
         patch=SHAPE,
         volume=(20, 30, 40),
@@ -165,8 +165,8 @@ def test_a_displacement_moves_what_is_read() -> None:
     identity = F.affine_grid(torch.eye(3, 4)[None], [1, 1, 12, 16, 20], align_corners=False)
     displacement = torch.zeros(1, 3, 12, 16, 20)
     displacement[:, 0], displacement[:, 2] = 2, -3
-    found = read(volume, displaced(identity, displacement), mode="bilinear")[0]
-    torch.testing.assert_close(found[:, :-2, :, 3:], volume[:, 2:, :, :-3], atol=1e-4, rtol=1e-4)
+    result = read(volume, displaced(identity, displacement), mode="bilinear")[0]
+    torch.testing.assert_close(result[:, :-2, :, 3:], volume[:, 2:, :, :-3], atol=1e-4, rtol=1e-4)
 
 
 def only(part: str) -> HospitalAugmentation:
@@ -203,11 +203,11 @@ def test_the_contrast_phase_shifts_the_organs_that_were_drawn() -> None:
         assert torch.equal(patch.labels, before.labels)
 
 
-def test_cutmix_brings_a_box_of_the_same_place_of_another_patient() -> None:
+def test_cutmix_pastes_a_box_at_the_same_body_coordinates() -> None:
     first, second = small_volume("a"), small_volume("b", seed=1)
-    places = _places(first)[:, ::2, ::4, ::4].contiguous()
-    bright = replace(second, coordinates=places, image=torch.full_like(second.image, 255))
-    dark = replace(first, coordinates=places, image=torch.full_like(first.image, 1))
+    positions = _positions(first)[:, ::2, ::4, ::4].contiguous()
+    bright = replace(second, coordinates=positions, image=torch.full_like(second.image, 255))
+    dark = replace(first, coordinates=positions, image=torch.full_like(first.image, 1))
     mixed = sampler(dark, bright, augmentation=replace(NO_AUGMENTATION, cutmix=CutMix(1.0)))
     plain = sampler(dark, bright, augmentation=NO_AUGMENTATION)
     for number in range(6):
@@ -215,7 +215,7 @@ def test_cutmix_brings_a_box_of_the_same_place_of_another_patient() -> None:
         changed = patch.image != before.image
         share = float(changed.float().mean())
         assert 0.02 < share < 0.4
-        # The volumes lie in one place of the body: labels and coordinates of the box are about what they were.
+        # The volumes lie in one position of the body: labels and coordinates of the box are about what they were.
         assert float((patch.labels != before.labels).float().mean()) < 0.1
         assert float((patch.coordinates - before.coordinates).abs().max() * 100) < 12
 
@@ -227,9 +227,9 @@ def test_cutmix_keeps_to_patients_with_the_same_organs_drawn() -> None:
     far = replace(small_volume("c"), coordinates=whole.coordinates + 500)
     assert CutMix().partner(whole, whole.centres[1][0], [whole, far], generator) is None
     near = replace(small_volume("d"), coordinates=whole.coordinates)
-    found = CutMix().partner(whole, whole.centres[1][0], [whole, near], generator)
-    assert found is not None
-    assert found[0] is near
+    result = CutMix().partner(whole, whole.centres[1][0], [whole, near], generator)
+    assert result is not None
+    assert result[0] is near
 
 
 def test_what_was_not_drawn_is_neither_sought_nor_claimed() -> None:

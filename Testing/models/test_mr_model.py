@@ -27,7 +27,7 @@ from DiffusionSegmentBackend.pipeline.dense_features import scan_features
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.prepare import network_input, windowed
 from DiffusionSegmentBackend.pipeline.segment import segment
-from DiffusionSegmentBackend.training.taught_model import label_entries
+from DiffusionSegmentBackend.training.fine_tuned_model import label_entries
 from DiffusionSegmentResearch.studies.registry import STUDIES
 from fixtures.dicom_files import slices, write
 from fixtures.segmenter_data import SIDES, STRIDE, WINDOW, small_volume

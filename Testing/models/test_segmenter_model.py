@@ -37,9 +37,9 @@ from DiffusionSegmentBackend.pipeline.memory import MemoryPlan
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session, segment
 from DiffusionSegmentBackend.pipeline.session import Session
+from DiffusionSegmentBackend.training.fine_tuned_model import fine_tune_user_model
+from DiffusionSegmentBackend.training.fine_tuning import LabelledVolume, fine_tune_probe
 from DiffusionSegmentBackend.training.loop import Budget
-from DiffusionSegmentBackend.training.taught_model import teach_user_model
-from DiffusionSegmentBackend.training.teaching import TaughtCase, teach
 from fixtures.segmenter_model import CHANNELS, CLASSES, NAME, anisotropic_phantom, scan_of, write_segmenter_model
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -258,12 +258,12 @@ class TestFeatures:
 class TestTeaching:
     @pytest.fixture(scope="class")
     @staticmethod
-    def case(scan: Volume, phantom: Phantom) -> TaughtCase:
-        return TaughtCase(scan, np.asarray(phantom.labels))
+    def case(scan: Volume, phantom: Phantom) -> LabelledVolume:
+        return LabelledVolume(scan, np.asarray(phantom.labels))
 
-    def test_an_organ_is_learnt_on_the_trunks_features(self, model: Model, case: TaughtCase, tmp_path: Path) -> None:
+    def test_an_organ_is_learnt_on_trunk_features(self, model: Model, case: LabelledVolume, tmp_path: Path) -> None:
         budget = Budget(steps=240, minutes=5.0, learning_rate=1e-2, ema_decay=0.9)
-        probe = teach([case], {LIVER: "liver"}, model, budget=budget, folder=tmp_path)
+        probe = fine_tune_probe([case], {LIVER: "liver"}, model, budget=budget, folder=tmp_path)
         assert isinstance(model.pre_segmenter, WholeSegmenter)
         description = replace(model.description, labels=model.description.labels[:1])
         probed = ProbedFeatures(model.pre_segmenter.trunk, probe)
@@ -273,16 +273,16 @@ class TestTeaching:
         assert np.count_nonzero(inside & truth) > 0.05 * np.count_nonzero(truth)
 
     def test_a_taught_model_shares_the_segmenter_and_travels_as_a_file(
-        self, model: Model, case: TaughtCase, tmp_path: Path
+        self, model: Model, case: LabelledVolume, tmp_path: Path
     ) -> None:
         base = load_model(NAME, "cpu", precision="float32")
-        teach_user_model([case], {LIVER: "my liver"}, base=base, name="taught", minutes=0.01)
-        taught = load_model("taught", "cpu", precision="float32")
+        fine_tune_user_model([case], {LIVER: "my liver"}, base=base, name="fine-tuned", minutes=0.01)
+        taught = load_model("fine-tuned", "cpu", precision="float32")
         assert set(taught.pre_segmenter.networks) == {"segmenter", "probe"}
         assert taught.tile == model.tile
         assert segment(case.volume, taught, OPTIONS).labels.shape == case.labels.shape
-        export_model("taught", tmp_path / "taught.zip")
-        assert import_model(tmp_path / "taught.zip", replace=True) == "taught"
+        export_model("fine-tuned", tmp_path / "fine-tuned.zip")
+        assert import_model(tmp_path / "fine-tuned.zip", replace=True) == "fine-tuned"
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from DiffusionSegmentBackend.models.manifest import list_models, read_descriptio
 from DiffusionSegmentBackend.models.model import find_model, load_model, weights_sha256
 from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.training.taught_model import label_entries
-from fixtures.teaching_models import BASE, install_base
+from DiffusionSegmentBackend.training.fine_tuned_model import label_entries
+from fixtures.fine_tuning_models import BASE, install_base
 from platformdirs import windows
 from platformdirs.api import PlatformDirsABC
 from platformdirs.macos import MacOS

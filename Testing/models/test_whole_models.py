@@ -21,8 +21,8 @@ from DiffusionSegmentBackend.models.user_models import export_model, import_mode
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.reporting.case import installed_model
-from DiffusionSegmentBackend.training.taught_model import teach_user_model
-from DiffusionSegmentBackend.training.teaching import TaughtCase
+from DiffusionSegmentBackend.training.fine_tuned_model import fine_tune_user_model
+from DiffusionSegmentBackend.training.fine_tuning import LabelledVolume
 from fixtures.segmenter_model import write_segmenter_model
 from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
@@ -108,12 +108,12 @@ def test_a_model_is_fine_tuned_on_an_imported_one_and_travels_after_it(
     trained: Path, models: Path, tmp_path: Path
 ) -> None:
     scan = coarse_phantom()
-    case = TaughtCase(scan, np.asarray(scan.array > 60).astype(np.uint8))
+    case = LabelledVolume(scan, np.asarray(scan.array > 60).astype(np.uint8))
     with pytest.raises(DiffusionSegmentError, match="not installed") as caught:
-        teach_user_model([case], {1: "bright"}, base=load_model(str(trained), "cpu"), name="mine", minutes=0.01)
+        fine_tune_user_model([case], {1: "bright"}, base=load_model(str(trained), "cpu"), name="mine", minutes=0.01)
     assert f"`import-model {trained}`" in caught.value.hint
     import_model(trained)
-    teach_user_model([case], {1: "bright"}, base=load_model(NAME, "cpu"), name="mine", minutes=0.01)
+    fine_tune_user_model([case], {1: "bright"}, base=load_model(NAME, "cpu"), name="mine", minutes=0.01)
     export_model("mine", tmp_path / "mine.zip")
     export_model(NAME, tmp_path / "trial.zip")
     shutil.rmtree(models)
@@ -133,8 +133,8 @@ def test_a_folder_copied_by_hand_works_under_its_folders_name(
     assert name in list_models()
     scan = coarse_phantom()
     assert segment(scan, load_model(name, "cpu"), SegmentOptions(force=True)).labels.shape == scan.array.shape
-    case = TaughtCase(scan, np.asarray(scan.array > 60).astype(np.uint8))
-    teach_user_model([case], {1: "bright"}, base=load_model(name, "cpu"), name="mine", minutes=0.01)
+    case = LabelledVolume(scan, np.asarray(scan.array > 60).astype(np.uint8))
+    fine_tune_user_model([case], {1: "bright"}, base=load_model(name, "cpu"), name="mine", minutes=0.01)
     load_model("mine", "cpu")
     export_model("mine", tmp_path / "mine.zip")
     assert import_model(tmp_path / "mine.zip", replace=True) == "mine"

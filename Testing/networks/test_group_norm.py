@@ -34,8 +34,8 @@ def test_values_and_gradients_are_those_of_pytorch(layout: torch.memory_format, 
     generator = torch.Generator().manual_seed(0)
     x = (3 + 2 * torch.randn(2, channels, 6, 5, 4, generator=generator)).contiguous(memory_format=layout)
     weight = torch.randn(x.shape, generator=generator)
-    for found, expected in zip(passed(own, x, weight), passed(reference, x, weight), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for result, expected in zip(passed(own, x, weight), passed(reference, x, weight), strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_gradients_stay_within_its_precision() -> None:
@@ -43,6 +43,6 @@ def test_bfloat16_gradients_stay_within_its_precision() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 16, 12, 12, 12, generator=generator).contiguous(memory_format=torch.channels_last_3d)
     weight = torch.randn(x.shape, generator=generator)
-    found = passed(own, x.bfloat16(), weight)[1].float()
+    result = passed(own, x.bfloat16(), weight)[1].float()
     expected = passed(reference, x, weight)[1]
-    assert float((found - expected).norm() / expected.norm()) < 0.01
+    assert float((result - expected).norm() / expected.norm()) < 0.01

@@ -15,17 +15,17 @@ CPU = torch.device("cpu")
 SIDE = 32
 
 
-def test_bfloat16_says_what_float32_says(phantom_ct: Volume) -> None:
+def test_bfloat16_agrees_with_float32(phantom_ct: Volume) -> None:
     """On half a tile: a processor without instructions for bfloat16 emulates it, and takes long."""
     middle = tuple(slice((n - SIDE) // 2, (n + SIDE) // 2) for n in phantom_ct.array.shape)
     image = torch.from_numpy(windowed(phantom_ct.array[middle], (-125.0, 275.0)))[None, None]
-    found = []
+    result = []
     for precision in ("float32", "bfloat16"):
         model = load_model("abdomen-ct", "cpu", precision=precision)
         with torch.inference_mode(), autocast(model.device, model.dtype):
             pyramid = model.pre_segmenter.features(image, torch.zeros(1, 3, SIDE, SIDE, SIDE))
-            found.append(model.pre_segmenter.logits(image, pyramid)[0].float().softmax(dim=0))
-    exact, quick = found
+            result.append(model.pre_segmenter.logits(image, pyramid)[0].float().softmax(dim=0))
+    exact, quick = result
     organs = exact.argmax(dim=0) > 0
     agree = exact.argmax(dim=0) == quick.argmax(dim=0)
     assert float(organs.float().mean()) > 0.05
@@ -33,7 +33,7 @@ def test_bfloat16_says_what_float32_says(phantom_ct: Volume) -> None:
     assert float((exact - quick).abs().mean()) < 1e-3
 
 
-def test_automatic_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_precision_depends_on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
     assert inference_dtype(CPU) is torch.float32
@@ -44,9 +44,9 @@ def test_automatic_precision_asks_the_processor(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(DiffusionSegmentError, match="fp4") as told:
+    with pytest.raises(DiffusionSegmentError, match="fp4") as caught:
         inference_dtype(CPU, "fp4")
-    assert told.value.code is ErrorCode.OPTION
+    assert caught.value.code is ErrorCode.OPTION
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_what_the_steps_share_is_what_one_whole_pass_would_see(precision: str, s
     torch.nn.init.normal_(refiner.head.weight)
     fine, half, coordinates = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 8, 4, 4, 4), torch.randn(1, 3, 8, 8, 8)
     x_t, previous, pre = torch.randn(1, 3, 8, 8, 8), torch.randn(1, 3, 8, 8, 8), torch.rand(1, 3, 8, 8, 8).softmax(1)
-    marks, level = (pre > 0.4).float(), torch.zeros(1)
+    scribbles, level = (pre > 0.4).float(), torch.zeros(1)
     with torch.inference_mode(), autocast(CPU, inference_dtype(CPU, precision)):
-        shared = refiner.shared(fine, coordinates, pre, marks)
+        shared = refiner.shared(fine, coordinates, pre, scribbles)
         stepped = refiner.step(shared, half, x_t, pre, level, previous)
-        known = [x_t, 2 * pre - 1, marks, coordinates, *([previous] if self_conditioning else [])]
+        known = [x_t, 2 * pre - 1, scribbles, coordinates, *([previous] if self_conditioning else [])]
         state = refiner.enter(torch.cat(known, dim=1))
         inner = refiner.unet(torch.cat([state, half], dim=1), level)[0]
         full = torch.nn.functional.interpolate(refiner.leave(inner), scale_factor=2.0)

@@ -64,11 +64,11 @@ def test_a_stem_begins_as_the_trunk_on_the_averaged_image(scan: tuple[torch.Tens
     image, coordinates = scan
     with torch.no_grad():
         coarse = trunk(F.avg_pool3d(image, (1, 2, 2)), coordinates).trunk
-        found = network(image, coordinates)
+        result = network(image, coordinates)
     assert coarse.std() > 0.01
-    torch.testing.assert_close(found.trunk, coarse, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(result.trunk, coarse, atol=1e-4, rtol=1e-4)
     expected = F.interpolate(coarse, scale_factor=(1.0, 2.0, 2.0), mode="trilinear", align_corners=False)
-    torch.testing.assert_close(found.fine, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(result.fine, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_stem_sees_more_than_the_average_once_it_learns(scan: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -101,9 +101,9 @@ def test_an_unknown_fine_part_is_refused() -> None:
 
 def test_a_trunk_with_a_stride_of_its_own_is_no_start() -> None:
     trunk = Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="none")
-    with pytest.raises(ValueError, match="no trunk"):
+    with pytest.raises(ValueError, match="not a trunk"):
         start_from_trunk(Segmenter(CLASSES, channels=CHANNELS, stride=(1, 2, 2), fine="path"), trunk)
-    with pytest.raises(ValueError, match="no trunk"):
+    with pytest.raises(ValueError, match="not a trunk"):
         start_from_trunk(Segmenter(CLASSES + 1, channels=CHANNELS), trunk_alone())
 
 
@@ -116,7 +116,7 @@ def test_temperature_divides_logits_in_evaluation(scan: tuple[torch.Tensor, torc
     torch.testing.assert_close(after.trunk, before.trunk / 2)
 
 
-def test_the_trunk_is_told_the_noise_level_once_it_has_learnt_to_listen(
+def test_the_trunk_depends_on_the_noise_level_after_training(
     scan: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     network = trunk_alone()
@@ -139,8 +139,8 @@ def test_depth_to_space_undoes_space_to_depth(stride: tuple[int, int, int]) -> N
 
 def test_channels_of_a_coarse_voxel_are_its_sub_voxels() -> None:
     volume = torch.arange(4 * 4 * 4.0).reshape(1, 1, 4, 4, 4)
-    found = space_to_depth(volume, (1, 2, 2))
-    assert found[0, :, 2, 1, 0].tolist() == volume[0, 0, 2, 2:4, 0:2].flatten().tolist()
+    result = space_to_depth(volume, (1, 2, 2))
+    assert result[0, :, 2, 1, 0].tolist() == volume[0, 0, 2, 2:4, 0:2].flatten().tolist()
 
 
 def test_the_pointwise_convolution_is_the_usual_one() -> None:

@@ -67,7 +67,7 @@ def test_as_trained_gives_the_temperature_back_even_after_an_error() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_a_temperature_that_is_none_is_refused(value: float) -> None:
+def test_an_invalid_temperature_is_refused(value: float) -> None:
     probe = Probe(CHANNELS, CLASSES)
     with pytest.raises(ValueError, match="above 0"):
         set_temperature(probe, value)

@@ -26,6 +26,8 @@ from DiffusionSegmentBackend.models.folders import bundled_models_folder, user_m
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
+    FineTune,
+    FineTuned,
     Hypotheses,
     Preview,
     Request,
@@ -33,8 +35,6 @@ from DiffusionSegmentBackend.protocol.messages import (
     Segment,
     Similar,
     Similarity,
-    Taught,
-    Teach,
 )
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
@@ -47,7 +47,7 @@ DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), s
 def engine(request: Request, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     if isinstance(request, Similar):
         return likeness(request, progress)
-    if isinstance(request, Teach):
+    if isinstance(request, FineTune):
         return taught(request, progress)
     if not isinstance(request, Segment):
         return PipelineEngine()(request, progress, early)
@@ -100,11 +100,11 @@ def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> Eng
     return EngineAnswer(Similarity, {"similarity": Volume((1 - 0.05 * distance).astype(np.float32), geometry)})
 
 
-def taught(request: Teach, progress: Callable[[str, int, int], None]) -> EngineAnswer:
+def taught(request: FineTune, progress: Callable[[str, int, int], None]) -> EngineAnswer:
     """A folder with the bundled description and the names that were sent, of those labels that are drawn."""
     steps = 500 if request.name == "slow" else 4
     for step in range(steps):
-        progress("teach", step, steps)
+        progress("fine_tune", step, steps)
         time.sleep(0.02)
     drawn = {int(value) for value in np.unique(open_buffer(request.labels)) if value}
     raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def taught(request: Teach, progress: Callable[[str, int, int], None]) -> EngineA
     folder.mkdir(parents=True)
     text = json.dumps({**raw, "name": request.name, "labels": entries, "minutes": request.minutes})
     (folder / "model.json").write_text(text, encoding="utf-8")
-    return EngineAnswer(Taught, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
+    return EngineAnswer(FineTuned, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
 
 
 def organ(

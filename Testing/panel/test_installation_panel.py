@@ -17,9 +17,9 @@ from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.user_models import export_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.protocol.messages import Imported, SelfTestReport
-from DiffusionSegmentBackend.training.taught_model import label_entries
+from DiffusionSegmentBackend.training.fine_tuned_model import label_entries
 from DiffusionSegmentLib.worker.client import WorkerClient
-from fixtures.teaching_models import BASE, install_base
+from fixtures.fine_tuning_models import BASE, install_base
 from pythonqt.slicer_application import Application
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"

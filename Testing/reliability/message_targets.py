@@ -127,7 +127,7 @@ class MessageTarget:
             {**segment_, "type": "correct", "labels": maps["labels"], "marks": maps["marks"], "locked": [1]},
             {**segment_, "type": "alternatives"},
             {"type": "similar", **request, "point_lps": [0.0, 0.0, 0.0]},
-            {"type": "teach", **request, "labels": maps["labels"], "names": ["a"], "name": "new", "minutes": 0.1},
+            {"type": "fine_tune", **request, "labels": maps["labels"], "names": ["a"], "name": "new", "minutes": 0.1},
             {"type": "write_report", **finished, "path": output, "scan_name": "s", "review": {}},
             {"type": "export_dicom", **finished, "path": output, "files": []},
             {"type": "import_model", **task, "path": str(self._sandbox / "maps"), "replace": False},

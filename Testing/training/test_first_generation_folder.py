@@ -15,7 +15,7 @@ from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.training.new_model import data_text
-from DiffusionSegmentBackend.training.session import note_training_data, start_model_folder
+from DiffusionSegmentBackend.training.session import record_training_data, start_model_folder
 
 
 def test_nothing_of_the_base_but_labels_and_grid_is_taken(tmp_path: Path) -> None:
@@ -29,16 +29,16 @@ def test_nothing_of_the_base_but_labels_and_grid_is_taken(tmp_path: Path) -> Non
     assert start_model_folder(tmp_path / "my-neck", base="abdomen-ct").name == "my-neck", "a folder that is there stays"
 
 
-def test_the_data_of_each_network_are_told(tmp_path: Path) -> None:
+def test_the_training_data_of_each_network_are_recorded(tmp_path: Path) -> None:
     start_model_folder(tmp_path / "model", base="abdomen-ct")
     abdomens = data_text({"abdomen": 18}, source="BTCV")
     for network, text in (("backbone", abdomens), ("probe", abdomens), ("bodypart", data_text({"a": 2}, unlabelled=3))):
-        note_training_data(tmp_path / "model", network, text)
+        record_training_data(tmp_path / "model", network, text)
         if network == "probe":
             raw = json.loads((tmp_path / "model" / "model.json").read_text(encoding="utf-8"))
             assert raw["training_data"] == "BTCV: 18 labelled scans of abdomen"
-    told = read_description(tmp_path / "model").raw["training_data"]
-    assert told == (
+    recorded = read_description(tmp_path / "model").raw["training_data"]
+    assert recorded == (
         "backbone/probe: BTCV: 18 labelled scans of abdomen; bodypart: 2 labelled scans of a, 3 scans without labels"
     )
 

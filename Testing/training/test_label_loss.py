@@ -31,10 +31,10 @@ def test_value_and_gradient_are_monais(sample: tuple[torch.Tensor, torch.Tensor]
     logits, labels = sample
     if missing is not None:
         labels = labels.masked_fill(labels == missing, 0)
-    found = value_and_gradient(label_loss(logits, labels), logits)
+    result = value_and_gradient(label_loss(logits, labels), logits)
     expected = value_and_gradient(SegmentationLoss()(logits, labels), logits)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=0)
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+    torch.testing.assert_close(result[0], expected[0], rtol=1e-4, atol=0)
+    assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
 def test_an_upstream_factor_reaches_the_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -47,12 +47,12 @@ def test_an_upstream_factor_reaches_the_gradient(sample: tuple[torch.Tensor, tor
 def test_labels_of_sub_voxels_are_soft_labels_averaged_over_them(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, _ = sample
     fine = torch.randint(CLASSES, (2, 1, 6, 16, 20), generator=torch.Generator().manual_seed(1))
-    found = value_and_gradient(label_loss(logits, space_to_depth(fine, (1, 2, 2))), logits)
+    result = value_and_gradient(label_loss(logits, space_to_depth(fine, (1, 2, 2))), logits)
     soft = F.avg_pool3d(F.one_hot(fine[:, 0], CLASSES).movedim(-1, 1).float(), (1, 2, 2))
     dice = DiceLoss(include_background=False, softmax=True, batch=True)
     expected = value_and_gradient(dice(logits, soft) + F.cross_entropy(logits, soft), logits)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=0)
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+    torch.testing.assert_close(result[0], expected[0], rtol=1e-4, atol=0)
+    assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
 def test_equal_class_weights_change_nothing_and_a_larger_one_counts_more(
@@ -66,9 +66,9 @@ def test_equal_class_weights_change_nothing_and_a_larger_one_counts_more(
     cross_entropy = F.cross_entropy(logits, labels[:, 0], weight=weights)
     dice = torch.stack([_dice_loss(logits, labels, value) for value in range(1, CLASSES)])
     expected = value_and_gradient(cross_entropy + (dice * weights[1:]).sum() / weights[1:].sum(), logits)
-    found = value_and_gradient(label_loss(logits, labels, class_weights=weights), logits)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=0)
-    assert float((found[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
+    result = value_and_gradient(label_loss(logits, labels, class_weights=weights), logits)
+    torch.testing.assert_close(result[0], expected[0], rtol=1e-4, atol=0)
+    assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
 def _dice_loss(logits: torch.Tensor, labels: torch.Tensor, value: int) -> torch.Tensor:
@@ -76,7 +76,7 @@ def _dice_loss(logits: torch.Tensor, labels: torch.Tensor, value: int) -> torch.
     return 1 - (2 * (p * q).sum() + 1e-5) / (p.sum() + q.sum() + 1e-5)
 
 
-def test_what_nobody_drew_may_be_any_undrawn_class() -> None:
+def test_classes_without_annotation_are_merged_with_the_background() -> None:
     drawn = torch.tensor([[True, True, False, False, False]] * 2)
     labels = torch.zeros((2, 1, *SIDES), dtype=torch.long)
     labels[:, :, :2] = 1
@@ -105,7 +105,7 @@ def test_undrawn_classes_are_not_pushed_apart_from_the_background(sample: tuple[
     torch.testing.assert_close(ratio * p[0], gradient[0, 0], rtol=1e-3, atol=1e-7)
 
 
-def test_a_batch_of_scans_without_labels_teaches_nothing(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_scans_without_labels_give_no_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
     drawn = torch.tensor([[True, False, False, False, False]] * 2)
     loss, gradient = value_and_gradient(label_loss(logits, torch.zeros_like(labels), drawn), logits)
@@ -117,10 +117,10 @@ def test_ignored_voxels_count_nowhere(sample: tuple[torch.Tensor, torch.Tensor])
     logits, labels = sample
     ignored = torch.zeros_like(labels, dtype=torch.bool)
     ignored[:, :, 4:] = True
-    found, gradient = value_and_gradient(label_loss(logits, labels.masked_fill(ignored, IGNORED)), logits)
+    result, gradient = value_and_gradient(label_loss(logits, labels.masked_fill(ignored, IGNORED)), logits)
     part = logits[:, :, :4]
     expected, of_part = value_and_gradient(SegmentationLoss()(part, labels[:, :, :4]), part)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=0)
     assert float((gradient[:, :, :4] - of_part).norm() / of_part.norm()) < 1e-4
     assert float(gradient[:, :, 4:].abs().max()) == 0
 
@@ -132,7 +132,7 @@ def test_of_a_partly_ignored_voxel_the_known_sub_voxels_count(sample: tuple[torc
     torch.testing.assert_close(label_loss(logits, pairs), label_loss(logits, labels), rtol=1e-4, atol=0)
 
 
-def test_nothing_known_teaches_nothing(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_ignored_labels_give_no_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
     loss, gradient = value_and_gradient(label_loss(logits, torch.full_like(labels, IGNORED)), logits)
     assert float(loss) == pytest.approx(0, abs=1e-5)

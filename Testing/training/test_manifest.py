@@ -40,7 +40,7 @@ def test_two_columns_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[st
     NetworkTraining(manifest, "cpu", 0, 0.2).check()
 
 
-def test_what_the_extension_knows_of_a_name_is_taken_and_the_rest_can_be_told(tmp_path: Path) -> None:
+def test_columns_default_to_the_label_of_a_bundled_model(tmp_path: Path) -> None:
     path = table(
         tmp_path,
         "\ufeffname;value;code;meaning;side;colour\n"
@@ -100,7 +100,7 @@ def test_a_wrong_table_is_refused_with_its_row(tmp_path: Path, text: str, row: i
     assert words in caught.value.message
 
 
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"value,name\n1,\xff\xfe\n")
     with pytest.raises(DiffusionSegmentError, match="not text in UTF-8"):
         LabelTable(tmp_path / "labels.csv").read()
@@ -116,14 +116,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         (["--tile", "64,64,20"], "does not fit a network of 5 levels"),
         (["--window", "5,1"], "window must rise"),
         (["--modality", "MR", "--window-unit", "HU"], "HU is for CT alone"),
-        (["--modality", "MRI"], "'MRI' is no modality of DICOM"),
+        (["--modality", "MRI"], "'MRI' is not a DICOM modality"),
         (["--window-unit", "value"], "has no default"),
         (["--init", "Knee MR"], "cannot be the name"),
         (["--init", "abdomen-ct"], "of the extension itself"),
         (["--labels", "none.csv"], "no label table none.csv"),
     ],
 )
-def test_what_no_model_can_have_is_refused_and_nothing_is_written(
+def test_invalid_options_are_refused_and_nothing_is_written(
     tmp_path: Path, more: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert init(tmp_path, "value,name\n1,a\n", *more) == 2

@@ -128,7 +128,7 @@ def test_shared_voxels_show_the_same_tissue_in_both_crops(case: Case) -> None:
     assert np.corrcoef(values[0], shuffled)[0, 1] < 0.2
 
 
-def test_info_nce_is_least_where_partners_meet() -> None:
+def test_info_nce_is_minimal_for_equal_descriptors() -> None:
     points = torch.nn.functional.normalize(torch.randn(32, 8, generator=torch.Generator().manual_seed(0)))
     matched, mixed = info_nce(points, points), info_nce(points, points.roll(1, dims=0))
     assert float(matched) < 0.1 * float(mixed)

@@ -32,31 +32,31 @@ def partly(truth: TrainingVolume) -> TrainingVolume:
 
 
 def test_what_was_not_drawn_is_labelled(truth: TrainingVolume, partly: TrainingVolume) -> None:
-    found = pseudo_labelled(partly, [says(truth.labels)])
-    assert torch.equal(found.labels, truth.labels)
-    assert found.drawn.all()
-    at = found.centres[LEFT].long()
-    assert bool((found.labels[at[:, 0], at[:, 1], at[:, 2]] == LEFT).all())
+    result = pseudo_labelled(partly, [says(truth.labels)])
+    assert torch.equal(result.labels, truth.labels)
+    assert result.drawn.all()
+    at = result.centres[LEFT].long()
+    assert bool((result.labels[at[:, 0], at[:, 1], at[:, 2]] == LEFT).all())
 
 
-def test_doubt_and_disagreement_are_ignored(truth: TrainingVolume, partly: TrainingVolume) -> None:
+def test_uncertain_voxels_and_disagreement_are_ignored(truth: TrainingVolume, partly: TrainingVolume) -> None:
     other = truth.labels.clone()
     other[:, :, -12:] = 0
     agreed = pseudo_labelled(partly, [says(truth.labels), says(other)], min_probability=0.3)
     assert bool((agreed.labels[truth.labels != other] == IGNORED).all())
-    doubtful = pseudo_labelled(partly, [says(truth.labels, sure=0.6)])
-    assert set(doubtful.labels.unique().tolist()) == {RIGHT, IGNORED}
+    uncertain = pseudo_labelled(partly, [says(truth.labels, sure=0.6)])
+    assert set(uncertain.labels.unique().tolist()) == {RIGHT, IGNORED}
 
 
-def test_the_readers_labels_stay(truth: TrainingVolume, partly: TrainingVolume) -> None:
+def test_existing_labels_are_kept(truth: TrainingVolume, partly: TrainingVolume) -> None:
     nothing = pseudo_labelled(partly, [says(torch.zeros_like(truth.labels))])
     assert torch.equal(nothing.labels == RIGHT, partly.labels == RIGHT)
 
 
 def test_a_drawn_organ_gets_no_further_voxels(truth: TrainingVolume, partly: TrainingVolume) -> None:
     wider = torch.where(truth.labels == LEFT, RIGHT, truth.labels)
-    found = pseudo_labelled(partly, [says(wider)])
-    assert bool((found.labels[truth.labels == LEFT] == IGNORED).all())
+    result = pseudo_labelled(partly, [says(wider)])
+    assert bool((result.labels[truth.labels == LEFT] == IGNORED).all())
 
 
 def test_without_a_network_there_are_no_labels(partly: TrainingVolume) -> None:

@@ -45,27 +45,27 @@ def source(scheme: str, *, seed: int = 0) -> tuple[Source, torch.Tensor, torch.T
     answer = torch.full((1, 3, 8, 8, 8), 1 / 3)
     recipe = RefinerRecipe(scheme=scheme, corrupted_share=0.0)
     generator = torch.Generator().manual_seed(seed)
-    found = source_of(recipe, labels, prior, torch.tensor([0.1]), lambda *_: answer, generator)
-    return found, one_hot(labels, 3), prior
+    result = source_of(recipe, labels, prior, torch.tensor([0.1]), lambda *_: answer, generator)
+    return result, one_hot(labels, 3), prior
 
 
 def test_only_the_old_schemes_show_the_ground_truth() -> None:
     for scheme in ("standard", "self-conditioning"):
-        found, truth, _ = source(scheme)
-        assert torch.equal(found.probabilities, truth)
+        result, truth, _ = source(scheme)
+        assert torch.equal(result.probabilities, truth)
     for scheme in ("one-step", "from-noise"):
         assert float(source(scheme)[0].probabilities.max()) < 0.5
     for seed in range(8):
         for scheme in ("recycling", "deterministic"):
-            found, truth, _ = source(scheme, seed=seed)
-            assert not torch.equal(found.probabilities, truth)
+            result, truth, _ = source(scheme, seed=seed)
+            assert not torch.equal(result.probabilities, truth)
 
 
 def test_recycling_starts_from_the_presegmentation_or_its_own_answer() -> None:
     kinds = set()
     for seed in range(16):
-        found, _, prior = source("recycling", seed=seed)
-        kinds.add("prior" if torch.equal(found.probabilities, prior) else "answer")
+        result, _, prior = source("recycling", seed=seed)
+        kinds.add("prior" if torch.equal(result.probabilities, prior) else "answer")
     assert kinds == {"prior", "answer"}
 
 

@@ -14,8 +14,8 @@ import torch
 from DiffusionSegmentBackend.datasets.patch_sampler import NO_AUGMENTATION, Augmentation, PatchSampler, TrainingSet
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
-from DiffusionSegmentBackend.training.loop import Budget, Training
-from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
+from DiffusionSegmentBackend.training.loop import Budget, RunOptions, Training
+from DiffusionSegmentBackend.training.sample_parallel import single_core_pool
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, SegmenterStep, train_segmenter
 from DiffusionSegmentBackend.training.whole_scan import scan_labels, whole_scan_probabilities
 from fixtures.segmenter_data import CHANNELS, CLASSES, LEFT, RIGHT, STRIDE, WINDOW, small_volume
@@ -46,9 +46,7 @@ def run(
         window=WINDOW,
         recipe=recipe,
         augmentation=augmentation or Augmentation(),
-        budget=replace(BUDGET, steps=steps, learning_rate=learning_rate),
-        folder=folder,
-        resume=resume,
+        run=RunOptions(budget=replace(BUDGET, steps=steps, learning_rate=learning_rate), folder=folder, resume=resume),
     )
 
 
@@ -64,7 +62,7 @@ def gradients_of(recipe: SegmenterRecipe, *, threads: int) -> tuple[dict[str, fl
     step = SegmenterStep(network, recipe, BUDGET)
     batch = sampler.batch(0, recipe.batch)
     if threads:
-        with one_thread_each(threads) as pool:
+        with single_core_pool(threads) as pool:
             values = step.gradients(batch, 0, pool)
     else:
         values = step.gradients(batch, 0)
@@ -83,7 +81,7 @@ def test_a_thread_a_sample_gives_the_batchs_own_gradient() -> None:
     assert float(difference / total) < 1e-3
 
 
-def test_denoised_patches_teach_the_velocity_head() -> None:
+def test_denoised_patches_train_the_velocity_head() -> None:
     values, _ = gradients_of(replace(RECIPE, denoising_share=1.0), threads=0)
     assert set(values) == {"denoising"}
     mixed, gradients = gradients_of(replace(RECIPE, batch=8, denoising_share=0.5), threads=2)
@@ -141,11 +139,11 @@ def test_it_learns_which_organ_is_on_which_side(tmp_path: Path) -> None:
     probabilities = whole_scan_probabilities(trained, volume, RECIPE)
     assert probabilities.shape == (CLASSES, *volume.image.shape)
     torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(volume.image.shape), atol=1e-3, rtol=0)
-    found = scan_labels(probabilities, volume, (1, 1, 1))
-    truth = volume.labels.numpy()[tuple(slice(0, n) for n in found.shape)]
+    result = scan_labels(probabilities, volume, (1, 1, 1))
+    truth = volume.labels.numpy()[tuple(slice(0, n) for n in result.shape)]
     for value in (RIGHT, LEFT):
-        overlap = np.count_nonzero((found == value) & (truth == value))
-        assert 2 * overlap / (np.count_nonzero(found == value) + np.count_nonzero(truth == value)) > 0.8
+        overlap = np.count_nonzero((result == value) & (truth == value))
+        assert 2 * overlap / (np.count_nonzero(result == value) + np.count_nonzero(truth == value)) > 0.8
 
 
 def test_a_trunk_alone_trains_at_its_own_spacing(tmp_path: Path) -> None:
@@ -157,15 +155,15 @@ def test_a_trunk_alone_trains_at_its_own_spacing(tmp_path: Path) -> None:
     assert scan_labels(probabilities, volume, STRIDE).shape == volume.grid.native_shape
 
 
-def test_labels_of_a_pooled_volume_come_back_in_place() -> None:
+def test_labels_of_a_pooled_volume_are_restored_at_their_position() -> None:
     volume = small_volume()
     pooled = torch.nn.functional.avg_pool3d(
         torch.nn.functional.one_hot(volume.labels.long(), CLASSES).movedim(-1, 0).float()[None], STRIDE
     )[0]
-    found = scan_labels(pooled, volume, STRIDE)
-    truth = volume.labels.numpy()[tuple(slice(0, n) for n in found.shape)]
+    result = scan_labels(pooled, volume, STRIDE)
+    truth = volume.labels.numpy()[tuple(slice(0, n) for n in result.shape)]
     for value in (RIGHT, LEFT):
-        middles = [np.argwhere(labels == value).mean(axis=0) for labels in (found, truth)]
+        middles = [np.argwhere(labels == value).mean(axis=0) for labels in (result, truth)]
         assert np.abs(middles[0] - middles[1]).max() < 0.25
 
 
@@ -207,7 +205,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch:
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
 
 
-def test_the_log_forgets_steps_that_are_done_anew(tmp_path: Path) -> None:
+def test_the_log_is_truncated_to_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path, steps=2)
     with open(tmp_path / "losses.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"step": n, "labels": 1.0}) + "\n" for n in (1, 2, 20, 40))

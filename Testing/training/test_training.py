@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.commands.train_network import Companion, TrainOptions, train
+from DiffusionSegmentBackend.commands.train_network import JointModel, TrainOptions, train
 from DiffusionSegmentBackend.datasets.folds import Fold
 from DiffusionSegmentBackend.datasets.labelled_cases import find_cases, load_case
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
@@ -72,7 +72,7 @@ def test_the_loop_learns_and_logs(tmp_path: Path) -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     fit(tiny_training(tmp_path, steps=30, resume=False))
     resumed = tiny_training(tmp_path, steps=60, resume=True)
     assert resumed.step == 30
@@ -203,15 +203,15 @@ def test_partial_labels_are_read_by_name(data: Path, tmp_path: Path) -> None:
     assert cases[1].drawn == frozenset({3, 6})
 
 
-def test_a_case_is_cut_to_the_body_and_keeps_its_place(data: Path) -> None:
+def test_a_case_is_cropped_to_the_body_and_keeps_its_position(data: Path) -> None:
     description = read_description(find_model("abdomen-ct"))
     files = find_cases(data)[0]
     case = load_case(files, description)
     assert case.image.size < np.prod(case.grid.shape)
-    found = organ_centroids(case, 14)
+    result = organ_centroids(case, 14)
     label = read_volume(files.label)
     k, j, i = np.argwhere(label.array == 6).mean(axis=0)
-    np.testing.assert_allclose(found[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
+    np.testing.assert_allclose(result[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
 
 
 def test_folds_share_out_every_case_once() -> None:
@@ -225,7 +225,7 @@ def test_folds_share_out_every_case_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/2", "3/2", "a/b", "1/2/3"])
-def test_a_fold_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_fold_is_refused(text: str) -> None:
     with pytest.raises(DiffusionSegmentError, match="fold"):
         Fold.parse(text)
 
@@ -237,48 +237,51 @@ def test_one_case_cannot_be_cross_fitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("companions", "share", "shares"),
+    ("joint_models", "share", "shares"),
     [(0, None, [1.0]), (1, None, [0.5, 0.5]), (1, 0.3, [0.7, 0.3]), (2, 0.2, [0.6, 0.2, 0.2])],
 )
-def test_companions_get_their_share_of_the_steps(
-    tmp_path: Path, companions: int, share: float | None, shares: list[float]
+def test_joint_models_get_their_share_of_the_steps(
+    tmp_path: Path, joint_models: int, share: float | None, shares: list[float]
 ) -> None:
-    others = (Companion(output=tmp_path, data=tmp_path),) * companions
-    options = TrainOptions(network="probe", data=(), output=tmp_path, companions=others, companion_share=share)
+    others = (JointModel(output=tmp_path, data=tmp_path),) * joint_models
+    options = TrainOptions(network="probe", data=(), output=tmp_path, joint_with=others, joint_share=share)
     assert options.shares == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 0.5, 1.0])
-def test_companions_may_not_take_all_steps(tmp_path: Path, share: float) -> None:
-    others = (Companion(output=tmp_path, data=tmp_path),) * 2
+def test_joint_models_cannot_take_all_steps(tmp_path: Path, share: float) -> None:
+    others = (JointModel(output=tmp_path, data=tmp_path),) * 2
     options = TrainOptions(
-        network="probe", data=(tmp_path,), output=tmp_path / "new", companions=others, companion_share=share
+        network="probe", data=(tmp_path,), output=tmp_path / "new", joint_with=others, joint_share=share
     )
     with pytest.raises(DiffusionSegmentError, match="nothing to the model itself"):
         train(options)
     assert not (tmp_path / "new").exists()
 
 
+def start_tiny_model(folder: Path) -> None:
+    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
+    folder.mkdir()
+    raw |= {"name": folder.name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
+    raw["spacing_mm"] = [6.0, 6.0, 6.0]  # a whole phantom is one tile
+    (folder / "model.json").write_text(json.dumps(raw), encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Path) -> None:
-    raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
     for name in ("one", "two"):
-        folder = tmp_path / name
-        folder.mkdir()
-        started = {**raw, "name": name, "networks": {}, "quality": {}, "channels": TINY_CHANNELS}
-        started["spacing_mm"] = [6.0, 6.0, 6.0]  # a whole phantom is one tile
-        (folder / "model.json").write_text(json.dumps(started), encoding="utf-8")
+        start_tiny_model(tmp_path / name)
     shared: dict[str, Any] = {
         "data": (data,),
         "output": tmp_path / "one",
-        "companions": (Companion(output=tmp_path / "two", data=data),),
+        "joint_with": (JointModel(output=tmp_path / "two", data=data),),
         "steps": 2,
         "patch": 32,
     }
     for network in ("bodypart", "backbone", "probe"):
         train(TrainOptions(network=network, finetune=True, **shared))
     with pytest.raises(DiffusionSegmentError, match="only one"):
-        train(TrainOptions(network="probe", go_on=True, fold=Fold(1, 2), **shared))
+        train(TrainOptions(network="probe", init_from_weights=True, fold=Fold(1, 2), **shared))
     for folder in ("one", "two"):
         options = {"data": (data,), "output": tmp_path / folder, "steps": 2, "patch": 32}
         train(TrainOptions(network="refiner", scheme="self-conditioning", **options))  # type: ignore[arg-type]
@@ -304,7 +307,11 @@ def test_two_models_share_backbone_and_are_cross_fitted(data: Path, tmp_path: Pa
     assert float(refiner.temperature) == pytest.approx(fitted, rel=1e-2)  # type: ignore[arg-type]
     again = calibrate_refiner(tmp_path / "one", [data], part="train", samples=1, device="cpu")
     assert again == pytest.approx(fitted, rel=1e-2)
-    train(TrainOptions(network="refiner", go_on=True, data=(data,), output=tmp_path / "one", steps=2, patch=32))
+    train(
+        TrainOptions(
+            network="refiner", init_from_weights=True, data=(data,), output=tmp_path / "one", steps=2, patch=32
+        )
+    )
     refiner = load_model(str(tmp_path / "one"), "cpu").refiner
     assert refiner is not None
     assert float(refiner.temperature) == 1  # type: ignore[arg-type]

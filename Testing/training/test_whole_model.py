@@ -132,8 +132,8 @@ class TestATrainedModel:
         assert result.labels.shape == scan.array.shape
 
     def test_every_network_learnt(self, trained: Path) -> None:
-        for place in ("bodypart", "trunk", "segmenter", "folds/1/trunk", "folds/2/segmenter"):
-            state = torch.load(trained / "training" / place / "checkpoint.pt", weights_only=True)
+        for folder in ("bodypart", "trunk", "segmenter", "folds/1/trunk", "folds/2/segmenter"):
+            state = torch.load(trained / "training" / folder / "checkpoint.pt", weights_only=True)
             assert state["step"] >= 3
             assert any(not torch.equal(state["network"][key], state["average"][key]) for key in state["network"])
 
@@ -141,8 +141,8 @@ class TestATrainedModel:
         plan = plan_of(trained)
         assert all(minutes > 0 for minutes in vars(plan.preparation).values())
         assert sum(plan.stages.values()) == pytest.approx(MINUTES)
-        for place, minutes in (("trunk", plan.trunk), ("folds/2/segmenter", plan.fold_segmenter)):
-            state = torch.load(trained / "training" / place / "checkpoint.pt", weights_only=True)
+        for folder, minutes in (("trunk", plan.trunk), ("folds/2/segmenter", plan.fold_segmenter)):
+            state = torch.load(trained / "training" / folder / "checkpoint.pt", weights_only=True)
             assert state["seconds"] / 60 == pytest.approx(minutes, abs=0.05)
         threads = NetworkTraining(read_description(trained), "cpu", 0, 0.2).recipe().threads
         taken = float((trained / "processor seconds").read_text(encoding="utf-8"))
@@ -166,14 +166,14 @@ class TestATrainedModel:
         assert sorted(name for names in record["folds"].values() for name in names) == list(CASES[:3])
 
     def test_the_body_frame_comes_from_the_cases(self, trained: Path) -> None:
-        places = {label.name: label.body_mm for label in read_description(trained).labels}
-        assert sum(place is not None for place in places.values()) > 8
-        left, right = places["left_kidney"], places["right_kidney"]
+        positions = {label.name: label.body_mm for label in read_description(trained).labels}
+        assert sum(position is not None for position in positions.values()) > 8
+        left, right = positions["left_kidney"], positions["right_kidney"]
         assert left is not None
         assert right is not None
         assert left[0] > right[0] + 50
 
-    def test_the_card_tells_the_out_of_fold_dice(self, trained: Path) -> None:
+    def test_the_card_contains_the_out_of_fold_dice(self, trained: Path) -> None:
         quality = read_description(trained).raw["quality"]
         stored = [np.load(trained / "training" / "out_of_fold" / f"{name}.npz")["dice"] for name in CASES[:3]]
         assert quality["cases"] == 3
@@ -184,10 +184,10 @@ class TestATrainedModel:
         assert f"--minutes {MINUTES}" in card
 
     def test_the_temperature_is_that_of_the_held_out_cases(self, trained: Path) -> None:
-        found = json.loads((trained / "training" / "stage-calibration.json").read_text(encoding="utf-8"))
+        result = json.loads((trained / "training" / "stage-calibration.json").read_text(encoding="utf-8"))
         network = load_model(str(trained), "cpu").pre_segmenter.networks["segmenter"]
-        assert temperature(network) == pytest.approx(found["temperature"], rel=1e-2)
-        assert found["temperature"] != 1
+        assert temperature(network) == pytest.approx(result["temperature"], rel=1e-2)
+        assert result["temperature"] != 1
 
     def test_pseudo_labels_are_kept_only_where_the_held_out_cases_gain(self, trained: Path) -> None:
         record = json.loads((trained / "training" / "stage-student.json").read_text(encoding="utf-8"))
@@ -203,7 +203,7 @@ class TestATrainedModel:
         train_model(options(data, output=copy, resume=True))
         assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
 
-    def test_a_stopped_run_goes_on_and_one_stage_can_be_done_again(
+    def test_an_interrupted_run_resumes_and_a_stage_can_be_repeated(
         self, trained: Path, data: Path, tmp_path: Path
     ) -> None:
         copy = shutil.copytree(trained, tmp_path / "trial-ct")
@@ -216,7 +216,7 @@ class TestATrainedModel:
         train_model(options(data, output=copy, resume=True))
         assert (copy / "training" / "stage-card.json").exists()
 
-    def test_another_plan_is_no_continuation(self, trained: Path, data: Path) -> None:
+    def test_a_run_with_other_options_is_not_resumed(self, trained: Path, data: Path) -> None:
         with pytest.raises(DiffusionSegmentError, match="begun with another minutes"):
             train_model(options(data, output=trained, resume=True, minutes=2.0))
         with pytest.raises(DiffusionSegmentError, match="A training was begun"):
@@ -234,10 +234,10 @@ def refusal(trial: ModelTrainingOptions) -> DiffusionSegmentError:
     return caught.value
 
 
-def test_an_organ_that_nobody_drew_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+def test_an_organ_without_annotation_is_reported(data: Path, manifest: Path, tmp_path: Path) -> None:
     folder = copied(data, tmp_path)
-    told = {name: ["liver", "spleen"] for name in CASES}
-    (folder / "annotated.json").write_text(json.dumps(told), encoding="utf-8")
+    annotated = {name: ["liver", "spleen"] for name in CASES}
+    (folder / "annotated.json").write_text(json.dumps(annotated), encoding="utf-8")
     error = refusal(options(folder, output=tmp_path / "model", manifest=str(manifest)))
     assert error.code is ErrorCode.TRAINING_DATA
     assert "Right kidney" in error.message
@@ -278,7 +278,7 @@ def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp
         ({"manifest": None}, "says what the labels mean"),
     ],
 )
-def test_what_no_training_can_do_is_refused(
+def test_invalid_options_are_refused(
     changes: dict[str, Any], words: str, data: Path, manifest: Path, tmp_path: Path
 ) -> None:
     trial = options(data, output=tmp_path / "model", **{"manifest": str(manifest), **changes})
@@ -339,8 +339,8 @@ def measures(ml: float, confidence: float, layout: float | None) -> OrganMeasure
 
 
 def test_limits_are_those_of_the_held_out_cases() -> None:
-    found = anatomy_limits([measures(200.0, 0.91, 10.2), measures(500.0, 0.876, 14.9)])
-    assert found == {
+    result = anatomy_limits([measures(200.0, 0.91, 10.2), measures(500.0, 0.876, 14.9)])
+    assert result == {
         "least_organ_ml": 20.0,
         "usual_confidence": 0.87,
         "least_confidence": 0.67,
@@ -371,7 +371,7 @@ class TestWhatATrainingBeginsWith:
         assert (raw["name"], raw["version"], raw["licence"]) == ("own", "3", "MIT")
         assert new_description(own, folder_name="run-7", own=True, licence="CC0")["licence"] == "CC0"
 
-    def test_places_that_only_some_labels_have_are_no_frame(self, donor: ModelDescription) -> None:
+    def test_a_frame_needs_the_positions_of_all_labels(self, donor: ModelDescription) -> None:
         labels = [dict(label) for label in donor.raw["labels"]]
         labels[3].pop("body_mm")
         raw = new_description(replace(donor, raw={**donor.raw, "labels": labels}), folder_name="x", own=True)
@@ -387,7 +387,7 @@ def trial(with_labels: list[float], without: list[float]) -> Trial:
     return Trial(names, np.array(with_labels), np.array(without))
 
 
-def test_pseudo_labels_must_help_on_average_and_in_most_cases() -> None:
+def test_pseudo_labels_must_improve_the_mean_and_most_cases() -> None:
     assert trial([0.74, 0.72, 0.71], [0.73, 0.71, 0.70]).helped
     assert not trial([0.732, 0.712, 0.702], [0.73, 0.71, 0.70]).helped
     assert not trial([0.80, 0.70, 0.69], [0.73, 0.71, 0.70]).helped

@@ -13,6 +13,7 @@ from ..imaging.output_folder import check_replaceable
 from ..schema.output_kinds import SIMILARITY
 from ..schema.run_options import DEFAULT_MODEL
 from .command_parser import examples, point_lps
+from .namespace import from_namespace
 from .run_options import add_device_option, add_overwrite_option, check_input
 from .series_option import add_series_option
 
@@ -76,7 +77,6 @@ def _add_similar(commands: Any) -> None:
 def _add_fine_tune(commands: Any) -> None:
     parser = commands.add_parser(
         "fine-tune",
-        aliases=["teach"],
         help="fine-tune a model to your own segments, from one labelled scan or a few",
         epilog=examples(
             'fine-tune --scan ct.nii.gz --labels labels.nii.gz --names "1=left kidney,2=my tumour" --name mine'
@@ -136,19 +136,14 @@ def _run_similar(options: argparse.Namespace) -> None:
 
 
 def _run_fine_tune(options: argparse.Namespace) -> None:
-    from ..commands.fine_tune import teach_files
+    from ..commands.fine_tune import FineTuneOptions, fine_tune_files
 
     with ProgressBar() as bar:
-        report = teach_files(
+        report = fine_tune_files(
             options.scan,
             options.labels,
             parse_names(options.names),
-            base=options.base,
-            name=options.name,
-            minutes=options.minutes,
-            device=options.device,
-            replace=options.replace,
-            force=options.force,
+            from_namespace(FineTuneOptions, options),
             progress=bar,
         )
     print(f"Model saved. Use it with --model {options.name}. Stored in {report['folder']}.")

@@ -1,4 +1,4 @@
-"""The command line of researchers: `diffusion-segment train | average | presegment | calibrate`."""
+"""The training commands: `diffusion-segment train | average | presegment | calibrate`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .command_parser import examples
+from .namespace import from_namespace
 from .new_manifest import add_init_options, run_init
 from .run_options import add_device_option
 
@@ -53,51 +54,61 @@ def _add_train(commands: Any) -> None:
     add_init_options(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights, for model.json")
-    parser.add_argument("--data-source", default="", metavar="TEXT", help="where the scans are from, for model.json")
-    parser.add_argument("--base", default="abdomen-ct", help="model or manifest (.json) that a new folder starts from")
+    parser.add_argument("--data-source", default="", metavar="TEXT", help="origin of the scans, for model.json")
+    parser.add_argument("--base", default="abdomen-ct", help="model or manifest (.json) of a new folder")
     parser.add_argument(
-        "--with",
-        dest="companions",
+        "--joint-with",
         action="append",
         default=[],
         metavar="MODEL=DATA",
-        help="train the model in this folder along, on one body-part network and backbone",
+        help="train the model in this folder jointly, with a shared body-part network and backbone",
     )
     parser.add_argument(
-        "--companion-share", type=float, metavar="S", help="probe: part of the steps of each --with (default: equal)"
+        "--joint-share", type=float, metavar="S", help="probe: share of the steps of each --joint-with (default: equal)"
     )
     parser.add_argument(
-        "--unlabelled", type=Path, action="append", default=[], metavar="DIR", help="bodypart, backbone: more scans"
+        "--unlabelled",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="bodypart, backbone: more scans",
     )
-    parser.add_argument(
-        "--fold", default="1/1", metavar="I/N", help="hold out every N-th case, beginning with the I-th"
-    )
-    parser.add_argument("--steps", type=int, help="end after so many steps (default: the network's)")
+    parser.add_argument("--fold", default="1/1", metavar="I/N", help="hold out every N-th case, starting with the I-th")
+    parser.add_argument("--steps", type=int, help="maximum number of steps (default: that of the network)")
     parser.add_argument(
         "--minutes",
         type=float,
-        help="a whole model: minutes in all, reading and scoring included; one network: minutes of training",
+        help="a whole model: total minutes, including reading and scoring; one network: minutes of training",
     )
-    parser.add_argument("--learning-rate", type=float, help="the largest (default: the network's)")
-    parser.add_argument("--batch", type=int, default=2, help="patches in a step (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, help="maximum learning rate (default: that of the network)")
+    parser.add_argument("--batch", type=int, default=2, help="patches per step (default: %(default)s)")
     parser.add_argument("--patch", type=int, default=64, help="side of a patch in voxels, a multiple of 16")
     parser.add_argument("--seed", type=int, default=0, help="of weights, patches and noise (default: %(default)s)")
     add_device_option(parser)
     _add_network_options(parser)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     parser.set_defaults(run=_run_train)
 
 
 def _add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Those of one network of the first generation."""
+    """Options of one network of the first generation."""
     parser.add_argument("--bf16", action="store_true", help="mixed precision in bfloat16")
-    parser.add_argument("--go-on", action="store_true", help="start from the weights that the folder has")
-    parser.add_argument("--objective", default="diffusion", choices=_OBJECTIVES, help="backbone: what it learns from")
-    parser.add_argument("--no-coordinates", action="store_true", help="backbone: without body coordinates")
-    parser.add_argument("--finetune", action="store_true", help="probe: train the backbone along with it")
+    parser.add_argument("--init-from-weights", action="store_true", help="start from the weights in the folder")
+    parser.add_argument("--objective", default="diffusion", choices=_OBJECTIVES, help="backbone: pretraining objective")
+    parser.add_argument(
+        "--no-coordinates",
+        dest="use_coordinates",
+        action="store_false",
+        help="backbone: without body coordinates",
+    )
+    parser.add_argument("--finetune", action="store_true", help="probe: train the backbone together with the probe")
     parser.add_argument("--scheme", default="recycling", choices=_SCHEMES, help="refiner: what x_t is built from")
     parser.add_argument(
-        "--presegmentations", type=Path, metavar="DIR", help="refiner: those of `presegment` instead of the probe's own"
+        "--presegmentations",
+        type=Path,
+        metavar="DIR",
+        help="refiner: output of `presegment`, instead of the probe",
     )
 
 
@@ -110,25 +121,31 @@ def _add_whole_model(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--folds", type=int, default=3, metavar="N", help="networks for out-of-fold predictions")
     group.add_argument(
-        "--denoising-share", type=float, default=0.2, metavar="S", help="patches denoised instead of segmented"
+        "--denoising-share",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="patches denoised instead of segmented",
     )
     group.add_argument(
-        "--pseudo-labels", action="store_true", help="try labels of networks for what nobody drew; kept where they help"
+        "--pseudo-labels",
+        action="store_true",
+        help="try pseudo-labels for organs without annotation; kept if they help",
     )
     group.add_argument(
-        "--processor-time", action="store_true", help="minutes in which the processor computes, not those of the clock"
+        "--processor-time", action="store_true", help="count minutes of CPU time instead of wall-clock time"
     )
-    group.add_argument("--stage", choices=_STAGES, help="this one alone; those before it are done")
+    group.add_argument("--stage", choices=_STAGES, help="run only this stage; the stages before it must be finished")
 
 
 def _add_average(commands: Any) -> None:
     parser = commands.add_parser(
         "average",
-        help="mean weights of trainings that went on from the same weights",
+        help="average the weights of runs that started from the same weights",
         epilog=examples("average run-1 run-2 -o mean"),
     )
     parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="model folders")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the model that gets the mean")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the averaged model")
     parser.set_defaults(run=_run_average)
 
 
@@ -140,10 +157,10 @@ def _add_presegment(commands: Any) -> None:
     )
     add_data_option(parser)
     parser.add_argument("--model", required=True, help="name or folder")
-    parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the cases that this fold holds out")
+    parser.add_argument("--fold", default="1/1", metavar="I/N", help="only the held-out cases of this fold")
     parser.add_argument("--part", default="train", help="the part of splits.json (default: %(default)s)")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the probabilities, a file a case"
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the probabilities, one file per case"
     )
     add_device_option(parser)
     parser.set_defaults(run=_run_presegment)
@@ -152,15 +169,15 @@ def _add_presegment(commands: Any) -> None:
 def _add_calibrate(commands: Any) -> None:
     parser = commands.add_parser(
         "calibrate",
-        help="fit a network's temperature on cases that it was not trained on",
+        help="fit the temperature of a network on cases that it was not trained on",
         epilog=examples("calibrate refiner --data data --model model"),
     )
     parser.add_argument(
-        "network", nargs="?", default="probe", choices=("probe", "refiner"), help="which one (default: %(default)s)"
+        "network", nargs="?", default="probe", choices=("probe", "refiner"), help="the network (default: %(default)s)"
     )
     add_data_option(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
-    parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: those of `presegment`")
+    parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: folder written by `presegment`")
     parser.add_argument("--part", help="the part of splits.json (default: train for the probe, else validation)")
     parser.set_defaults(run=_run_calibrate)
 
@@ -179,35 +196,8 @@ def _run_train(options: argparse.Namespace) -> None:
     from ..commands.train_network import TrainOptions, train
     from ..datasets.folds import Fold
 
-    train(
-        TrainOptions(
-            network=options.network,
-            data=tuple(options.data),
-            output=options.output,
-            base=options.base,
-            licence=options.licence,
-            data_source=options.data_source,
-            companions=tuple(_companion(text) for text in options.companions),
-            companion_share=options.companion_share,
-            unlabelled=tuple(options.unlabelled),
-            fold=Fold.parse(options.fold),
-            presegmentations=options.presegmentations,
-            steps=options.steps,
-            minutes=options.minutes,
-            learning_rate=options.learning_rate,
-            batch=options.batch,
-            patch=options.patch,
-            seed=options.seed,
-            device=options.device,
-            bf16=options.bf16,
-            finetune=options.finetune,
-            go_on=options.go_on,
-            objective=options.objective,
-            use_coordinates=not options.no_coordinates,
-            scheme=options.scheme,
-            resume=options.resume,
-        )
-    )
+    joint_with = tuple(_joint_model(text) for text in options.joint_with)
+    train(from_namespace(TrainOptions, options, joint_with=joint_with, fold=Fold.parse(options.fold)))
 
 
 def _run_train_model(options: argparse.Namespace) -> None:
@@ -219,37 +209,19 @@ def _run_train_model(options: argparse.Namespace) -> None:
             "How long may the training take?",
             hint="Give --minutes N; they are split over the stages.",
         )
-    train_model(
-        ModelTrainingOptions(
-            data=tuple(options.data),
-            output=options.output,
-            minutes=options.minutes,
-            manifest=options.manifest,
-            licence=options.licence,
-            data_source=options.data_source,
-            unlabelled=tuple(options.unlabelled),
-            folds=options.folds,
-            denoising_share=options.denoising_share,
-            pseudo_labels=options.pseudo_labels,
-            stage=options.stage,
-            resume=options.resume,
-            seed=options.seed,
-            device=options.device,
-            processor_time=options.processor_time,
-        )
-    )
+    train_model(from_namespace(ModelTrainingOptions, options))
     print(f"{options.output}: trained; see MODEL_CARD.md there.")
 
 
-def _companion(text: str) -> Any:
-    from ..commands.train_network import Companion
+def _joint_model(text: str) -> Any:
+    from ..commands.train_network import JointModel
 
-    model, found, data = text.partition("=")
-    if not (model and found and data):
+    model, separator, data = text.partition("=")
+    if not (model and separator and data):
         raise DiffusionSegmentError(
             ErrorCode.OPTION, f"'{text}' is not MODEL=DATA.", hint="Give the model's folder, '=', the data's folder."
         )
-    return Companion(output=Path(model), data=Path(data))
+    return JointModel(output=Path(model), data=Path(data))
 
 
 def _run_average(options: argparse.Namespace) -> None:
@@ -277,11 +249,11 @@ def _run_calibrate(options: argparse.Namespace) -> None:
     from ..training.cross_fitting import calibrate, calibrate_refiner
 
     if options.network == "refiner":
-        found = calibrate_refiner(options.model, options.data, part=options.part or "validation")
+        temperature = calibrate_refiner(options.model, options.data, part=options.part or "validation")
     elif options.presegmentations is None:
         raise DiffusionSegmentError(
             ErrorCode.OPTION, "The probe's probabilities are missing.", hint="Give --presegmentations DIR."
         )
     else:
-        found = calibrate(options.model, options.data, options.presegmentations, part=options.part or "train")
-    print(f"Temperature {found:.3f}")
+        temperature = calibrate(options.model, options.data, options.presegmentations, part=options.part or "train")
+    print(f"Temperature {temperature:.3f}")

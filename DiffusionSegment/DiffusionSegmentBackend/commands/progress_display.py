@@ -24,7 +24,7 @@ STAGES = {
     "refine": "Drawing samples",
     "restore": "Resampling to the scan's grid",
     "correct": "Applying corrections",
-    "teach": "Learning",
+    "fine_tune": "Learning",
     "write": "Writing files",
 }
 _FORM = "{desc} {percentage:3.0f}%|{bar}| {elapsed}{postfix}"

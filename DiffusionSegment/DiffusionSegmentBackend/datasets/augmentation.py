@@ -1,7 +1,8 @@
-"""Patches as training sees them: cut around every class equally often, moved, bent and recoloured (MONAI).
+"""MONAI transform of first-generation training: class-balanced crops with spatial and intensity augmentation.
 
-Few scans and many steps call for wide ranges, as in nnU-Net (Isensee et al. 2021): what the network saw of a patient
-must never come back twice in the same form. Nothing is mirrored: organs have a side.
+Ranges are wide, as in nnU-Net (Isensee et al. 2021), because few scans are used for many steps. There is no flipping,
+as organs are left or right. The second generation uses `patch_sampler` instead, which needs no background process and
+also works on a GPU.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 import torch
 
-_SPACE_TO_TURN = 1.4
-_SHIFT_SHARE = 0.15
+_CROP_MARGIN = 1.4
+_MAX_SHIFT = 0.15
 
 
 def patch_transform(
@@ -23,7 +24,7 @@ def patch_transform(
     augment: bool,
     keys: Sequence[str] = ("image", "coordinates"),
 ) -> Any:
-    """MONAI transform from a cached case to a list of class-balanced patches, augmented if asked for."""
+    """Transform from a cached case to a list of class-balanced patches, with augmentation if `augment`."""
     from monai.transforms import CastToTyped, Compose, RandCropByLabelClassesd
 
     spatial: list[Hashable] = [*keys, "labels"]
@@ -31,7 +32,7 @@ def patch_transform(
         RandCropByLabelClassesd(
             spatial,
             label_key="labels",
-            spatial_size=(round(patch * _SPACE_TO_TURN) if augment else patch,) * 3,
+            spatial_size=(round(patch * _CROP_MARGIN) if augment else patch,) * 3,
             num_classes=classes,
             num_samples=patches,
             indices_key="class_indices",
@@ -42,11 +43,11 @@ def patch_transform(
         CastToTyped(keys, dtype=torch.float32),
     ]
     if augment:
-        steps += [*_movements(keys, patch), *_appearances()]
+        steps += [*_spatial_transforms(keys, patch), *_intensity_transforms()]
     return Compose(steps)
 
 
-def _movements(keys: Sequence[str], patch: int) -> list[Any]:
+def _spatial_transforms(keys: Sequence[str], patch: int) -> list[Any]:
     from monai.transforms import RandAffined, RandSmoothDeformd
 
     spatial: list[Hashable] = [*keys, "labels"]
@@ -56,13 +57,13 @@ def _movements(keys: Sequence[str], patch: int) -> list[Any]:
         prob=0.9,
         rotate_range=(0.35, 0.25, 0.25),
         scale_range=(0.25, 0.25, 0.25),
-        translate_range=(_SHIFT_SHARE * patch,) * 3,
+        translate_range=(_MAX_SHIFT * patch,) * 3,
         spatial_size=(patch,) * 3,
         mode=modes,
         padding_mode="border",
         cache_grid=True,
     )
-    bend = RandSmoothDeformd(
+    deformation = RandSmoothDeformd(
         spatial,
         spatial_size=(patch,) * 3,
         rand_size=(5, 5, 5),
@@ -72,10 +73,10 @@ def _movements(keys: Sequence[str], patch: int) -> list[Any]:
         field_mode="trilinear",
         grid_mode=modes,
     )
-    return [affine, bend]
+    return [affine, deformation]
 
 
-def _appearances() -> list[Any]:
+def _intensity_transforms() -> list[Any]:
     from monai.transforms import (
         RandAdjustContrastd,
         RandCoarseDropoutd,

@@ -1,4 +1,7 @@
-"""Folds over labelled scans for cross-validation, alike in slice thickness, and when a change is kept by them."""
+"""Cross-validation folds over named cases, stratified by slice thickness, and the criterion for an improvement.
+
+First-generation training splits cases by their order instead (`folds`).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
 
-# Written down before anything was compared.
-_MIN_SHARE_OF_GAINS = 5 / 7
+# Fixed before the first comparison.
+_MIN_GAIN_SHARE = 5 / 7
 
 
 @dataclass(frozen=True)
 class CaseFold:
-    """Names of the cases that a network trains on and of those it is scored on; no case is in both."""
+    """Names of the training cases and of the held-out cases of a fold; they are disjoint."""
 
     number: int
     training: tuple[str, ...]
@@ -26,31 +29,36 @@ class CaseFold:
 def stratified_folds(slice_mm: Mapping[str, float], *, count: int) -> list[CaseFold]:
     """`count` folds of nearly equal size, numbered from 1; every case is held out once.
 
-    `slice_mm` gives each case's distance of slices in mm. Cases are sorted by it (to a tenth of a mm), then by name,
-    and dealt out in turn, so that each fold holds out its share of thick and of thin slices. The folds follow from the
-    scans alone, whatever order they are given in.
+    Cases are sorted by slice spacing (to a tenth of a mm), then by name, and assigned to the folds in turn. The result
+    does not depend on the order of `slice_mm`.
+
+    Args:
+        slice_mm: Slice spacing in mm by the name of the case.
+        count: Number of folds.
 
     Raises:
         DiffusionSegmentError: OPTION for fewer than two folds, TRAINING_DATA for fewer cases than folds.
     """
     if count < 2:
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"{count} is no number of folds.", hint="Choose two or more.")
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"{count} is not a valid number of folds.", hint="Choose two or more."
+        )
     if len(slice_mm) < count:
         raise DiffusionSegmentError(
             ErrorCode.TRAINING_DATA, f"{len(slice_mm)} cases cannot be split into {count} folds.", hint="Add cases."
         )
     ordered = sorted(slice_mm, key=lambda name: (round(slice_mm[name], 1), name))
-    dealt = [tuple(ordered[n::count]) for n in range(count)]
+    parts = [tuple(ordered[n::count]) for n in range(count)]
     return [
-        CaseFold(n + 1, tuple(name for m, part in enumerate(dealt) if m != n for name in part), dealt[n])
+        CaseFold(n + 1, tuple(name for m, part in enumerate(parts) if m != n for name in part), parts[n])
         for n in range(count)
     ]
 
 
 def is_gain(differences: NDArray[np.float64], *, min_mean: float) -> bool:
-    """Whether a change is kept, from the paired difference of Dice (0..1) of each held-out case.
+    """Whether a change is an improvement, from the paired differences of Dice (0..1) of the held-out cases.
 
-    Their mean must be `min_mean` or more, and five of seven cases must gain.
+    Their mean must be at least `min_mean`, and five of seven cases must improve.
     """
     enough = differences.size and differences.mean() >= min_mean
-    return bool(enough and (differences > 0).mean() >= _MIN_SHARE_OF_GAINS)
+    return bool(enough and (differences > 0).mean() >= _MIN_GAIN_SHARE)

@@ -1,7 +1,7 @@
-"""CutMix between patients: a box of another patient's patch, read around the same place of the body.
+"""CutMix between patients at equal body coordinates.
 
-Yun et al. 2019 (arXiv 1905.04899) in three dimensions. Boxes at equal body coordinates keep anatomy plausible and agree
-with the coordinates that the network is given.
+Yun et al. 2019 (arXiv 1905.04899) in three dimensions. Patches at equal body coordinates keep the anatomy plausible and
+consistent with the coordinates that are an input of the network.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _MAX_DISTANCE_MM = 30.0
 
 @dataclass(frozen=True)
 class CutMix:
-    """How often a patch receives a box of another patient."""
+    """The probability that a box of a patch is replaced by that of another patient."""
 
     probability: float = 0.4
 
     def partner(
         self, volume: TrainingVolume, centre: Tensor, volumes: Sequence[TrainingVolume], generator: torch.Generator
     ) -> tuple[TrainingVolume, Tensor] | None:
-        """Another volume of the set, and its voxel (3,) whose body coordinates are next to those of `centre`.
+        """A random other volume, and its voxel (3,) with the body coordinates nearest to those of `centre`.
 
-        None where no other volume has the same organs drawn, or the one drawn does not show that place within 30 mm.
+        None if no other volume has the same annotated organs, or the chosen one has no such voxel within 30 mm.
         """
         others = [item for item in volumes if item is not volume and torch.equal(item.drawn, volume.drawn)]
         if not others:
@@ -51,7 +51,7 @@ def paste(
     stride: Stride,
     generator: torch.Generator,
 ) -> None:
-    """Copy a random box of `source` into `target`, both (image, coordinates on the trunk's grid, labels), in place."""
+    """Copy a random box of `source` into `target`, both (image, coordinates on the grid of the trunk, labels)."""
     image, coordinates, labels = target
     coarse, fine = [], []
     for n, step in zip(coordinates.shape[2:], stride, strict=True):
@@ -67,5 +67,5 @@ def paste(
 
 
 def _strides(volume: TrainingVolume) -> Tensor:
-    """Voxels (3,) that a cell of the volume's coordinates covers."""
+    """Voxels (3,) per voxel of the coordinates of the volume."""
     return torch.tensor([n // cells for n, cells in zip(volume.image.shape, volume.coordinates.shape[1:], strict=True)])

@@ -1,4 +1,4 @@
-"""Cross-fitting: which cases train and which are held out."""
+"""Folds of first-generation training, which hold out every n-th case; see `case_folds` for stratified folds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .labelled_cases import Case
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold `number` (1..count) of `count`: every count-th case by order is held out; a count of 1 holds out none."""
+    """Fold `number` (1..count) of `count`: every count-th case is held out; none for a count of 1."""
 
     number: int = 1
     count: int = 1
@@ -26,21 +26,21 @@ class Fold:
         parts = text.split("/")
         if len(parts) == 2 and all(part.isdigit() for part in parts) and 1 <= int(parts[0]) <= int(parts[1]):
             return cls(int(parts[0]), int(parts[1]))
-        raise DiffusionSegmentError(ErrorCode.OPTION, f"'{text}' is no fold.", hint="Write it as 2/5.")
+        raise DiffusionSegmentError(ErrorCode.OPTION, f"'{text}' is not a fold.", hint="Write it as 2/5.")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
     def training(self, cases: Sequence[Case]) -> list[Case]:
-        """The cases to train on.
+        """The training cases.
 
         Raises:
-            DiffusionSegmentError: TRAINING_DATA when none or no other is left.
+            DiffusionSegmentError: TRAINING_DATA if there are fewer cases than folds.
         """
         if self.count == 1:
             return list(cases)
-        kept = [case for n, case in enumerate(cases) if n % self.count != self.number - 1]
-        if not kept or len(cases) < self.count:
+        training = [case for n, case in enumerate(cases) if n % self.count != self.number - 1]
+        if not training or len(cases) < self.count:
             raise DiffusionSegmentError(
                 ErrorCode.TRAINING_DATA,
                 f"{len(cases)} case cannot be split into {self.count} folds."
@@ -48,10 +48,10 @@ class Fold:
                 else f"{len(cases)} cases cannot be split into {self.count} folds.",
                 hint="Add cases, or choose fewer folds.",
             )
-        return kept
+        return training
 
     def held_out(self, cases: Sequence[Case]) -> list[Case]:
-        """The cases that training did not see."""
+        """The held-out cases."""
         if self.count == 1:
             return []
         return [case for n, case in enumerate(cases) if n % self.count == self.number - 1]

@@ -1,4 +1,4 @@
-"""Labelled scans of several folders, each under a name of its own."""
+"""Labelled scans of several folders, with unique names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .labelled_cases import CaseFiles, paired_cases, read_parts
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """A folder of scans and one of label maps whose files have the same names."""
+    """A folder of scans and a folder of label maps with the same file names."""
 
     images: Path
     labels: Path
@@ -25,14 +25,14 @@ class LabelledFolder:
 
     @property
     def data(self) -> Path:
-        """The data folder, resolved: images/ of two sets differ in it."""
+        """The resolved data folder, which distinguishes folders that are all named images/."""
         images = self.images.resolve()
         return images.parent if images.name == "images" else images
 
 
 @dataclass(frozen=True)
 class FolderCases:
-    """The cases of one folder; `missing` are those that splits.json names and the folder does not hold."""
+    """The cases of one folder; `missing` are cases of splits.json without a scan in the folder."""
 
     folder: LabelledFolder
     cases: tuple[CaseFiles, ...]
@@ -40,13 +40,13 @@ class FolderCases:
 
 
 def labelled_cases(folders: Sequence[LabelledFolder], *, part: str | None = None) -> list[FolderCases]:
-    """The cases of all folders, or of a `part` of each ("validation", say) as splits.json in or above it says.
+    """The cases of all folders, or of one `part` ("validation", for example) of the splits.json in or above each.
 
-    A name that occurs in several folders becomes folder/name, with as much of the path as tells the folders apart.
+    A name that occurs in several folders becomes folder/name, with as many path components as make it unique.
 
     Raises:
-        DiffusionSegmentError: OPTION for a folder that is named twice or a part that splits.json does not have,
-            TRAINING_DATA for a folder that is not there or holds no case, and for a case without a label map.
+        DiffusionSegmentError: OPTION for a duplicate folder or an unknown part, TRAINING_DATA for a missing or empty
+            folder, and for a case without a label map.
     """
     twice = [str(f.images) for f, n in Counter(folders).items() if n > 1]
     if twice:
@@ -96,7 +96,7 @@ def _with_unique_names(folders: Sequence[FolderCases]) -> list[FolderCases]:
 
 
 def _short_paths(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as few of them as make all differ; where whole paths are equal, a number as well."""
+    """The shortest unique suffix of each path; a number is added if whole paths are equal."""
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         short = ["/".join(path.parts[-length:]) for path in paths]
         if len(set(short)) == len(short):

@@ -1,7 +1,7 @@
-"""Augmented patches from volumes in memory: one sampling grid a patch, everything decided by seed and number.
+"""Augmented patches from volumes in memory, each resampled once and reproducible from seed and index.
 
-Patch number n of a seed is the same whatever was drawn before it, so that a resumed training goes on exactly and two
-trainings can be given the same crops. Nothing is mirrored: organs have a side.
+Patch n of a seed does not depend on the patches drawn before it, so that a resumed training continues exactly and
+trainings can be compared on the same crops. There is no flipping, as organs are left or right.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..networks.bodypart import normalised
 from .appearance import changed_appearance
 from .augmentations import HospitalAugmentation, PatchBatch
 from .cutmix import CutMix, paste
-from .patch_geometry import PatchShape, displaced, random_placement, read
+from .patch_geometry import PatchShape, displaced, random_transform, read
 from .volumes import TrainingVolume, window_values
 
-_BODY_SHARE = 0.15
-_SEEDS_APART = 1_000_003
+_BODY_PROBABILITY = 0.15
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Volumes with the same organs drawn, and their share of the patches (relative to that of other sets)."""
+    """Volumes with the same annotated organs, and their relative share of the patches."""
 
     volumes: Sequence[TrainingVolume]
     share: float = 1.0
@@ -36,14 +36,14 @@ class TrainingSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to patches.
+    """Augmentation of patches.
 
     Attributes:
-        move: Turn, scale, shift and bend.
-        appearance: Random window, gain, noise and so on.
-        hospital: What hospitals send (contrast phase, gas, sick organs and so on), for CT; before `appearance`.
-        organs: The label value of an organ's name, for `hospital`.
-        cutmix: Boxes of another patient at equal body coordinates; None for none.
+        move: Rotation, scaling, translation and elastic deformation.
+        appearance: Intensity augmentation of any modality (`changed_appearance`).
+        hospital: Augmentation of CT (contrast phase, gas, pathology, ...), applied before `appearance`.
+        organs: Label value by the name of the organ, for `hospital`.
+        cutmix: CutMix at equal body coordinates; None for none.
     """
 
     move: bool = True
@@ -57,7 +57,7 @@ NO_AUGMENTATION = Augmentation(move=False, appearance=False)
 
 
 def augmentation_for(description: ModelDescription) -> Augmentation:
-    """For CT what hospitals send as well; what that changes is known in HU."""
+    """The default augmentation of a model; `HospitalAugmentation` needs HU and is for CT only."""
     if not description.in_hounsfield:
         return Augmentation()
     organs = {label.name: label.value for label in description.labels}
@@ -90,13 +90,18 @@ class Patches:
 
 
 class PatchSampler:
-    """Draws patches of `shape` around voxels of all classes equally often, and some of the body anywhere.
+    """Draws patches centred on voxels of all classes equally often, and a share of them anywhere in the body.
 
-    `window` is the description's `nominal_window`: HU of a CT, or any range for values without a unit, in which
-    `hospital` makes no sense.
+    Args:
+        sets: Volumes, grouped by annotated organs.
+        shape: Size of a patch.
+        window: `nominal_window` of the model: HU of a CT, an arbitrary range for other modalities.
+        augmentation: Augmentation of every patch.
+        seed: Determines all patches.
+        device: Device of the volumes and patches.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA when there are no volumes, OPTION for `hospital` on another window.
+        DiffusionSegmentError: TRAINING_DATA for a set without volumes, OPTION for `hospital` with another window.
     """
 
     def __init__(
@@ -125,15 +130,15 @@ class PatchSampler:
         self.seed, self.device = seed, device
 
     def batch(self, step: int, size: int) -> Patches:
-        """The patches of one training step."""
+        """The patches of a training step."""
         patches = [self.patch(step * size + n) for n in range(size)]
         return Patches(
             *(torch.cat([getattr(p, key) for p in patches]) for key in ("image", "coordinates", "labels", "drawn"))
         )
 
     def patch(self, number: int) -> Patches:
-        """Patch number `number`, a batch of one."""
-        generator = torch.Generator().manual_seed(self.seed * _SEEDS_APART + number)
+        """Patch `number` of the seed, as a batch of one."""
+        generator = torch.Generator().manual_seed(self.seed * _SEED_STRIDE + number)
         chosen = self.sets[_draw([item.share for item in self.sets], generator)]
         volume, centre = _centre(chosen.volumes, generator)
         image, coordinates, labels = self._read(volume, centre, generator)
@@ -147,9 +152,9 @@ class PatchSampler:
     def _read(
         self, volume: TrainingVolume, centre: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image in the window's unit (1, 1, Z, Y, X), coordinates in mm (1, 3, z, y, x) and labels (1, 1, Z, Y, X)."""
+        """Image in the unit of the window (1, 1, Z, Y, X), coordinates in mm (1, 3, z, y, x), labels as image."""
         shape = (volume.image.shape[0], volume.image.shape[1], volume.image.shape[2])
-        placement = random_placement(
+        transform = random_transform(
             centre,
             patch=self.shape,
             volume=shape,
@@ -157,7 +162,7 @@ class PatchSampler:
             generator=generator,
             augment=self.augmentation.move,
         )
-        grid = placement.grid(self.shape.voxels, self.device)
+        grid = transform.grid(self.shape.voxels, self.device)
         image, labels, grid = self._hospital(volume, grid, generator)
         if self.augmentation.appearance:
             image = changed_appearance(image, self.window, generator)
@@ -166,17 +171,17 @@ class PatchSampler:
     def _hospital(
         self, volume: TrainingVolume, grid: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Image and labels as hospitals might send them, and the grid on which they were then read."""
-        found, hospital = self._patch(volume, grid), self.augmentation.hospital
+        """Image and labels after `HospitalAugmentation`, and the sampling grid with its displacement."""
+        patch, hospital = self._patch(volume, grid), self.augmentation.hospital
         if hospital is None:
-            return found.image, found.labels, grid
+            return patch.image, patch.labels, grid
         drawn = hospital.draw(1, generator)
-        displacement = hospital.displacement(found, drawn, generator)
+        displacement = hospital.displacement(patch, drawn, generator)
         if displacement is not None:
             grid = displaced(grid, displacement)
-            found = self._patch(volume, grid)
-        found = hospital.appearance(found, drawn, generator)
-        return found.image, found.labels, grid
+            patch = self._patch(volume, grid)
+        patch = hospital.appearance(patch, drawn, generator)
+        return patch.image, patch.labels, grid
 
     def _patch(self, volume: TrainingVolume, grid: Tensor) -> PatchBatch:
         image = window_values(read(volume.image[None], grid, mode="bilinear"), self.window)
@@ -185,7 +190,7 @@ class PatchSampler:
         return PatchBatch(image, labels, volume.spacing_mm, drawn)
 
     def _coordinates(self, volume: TrainingVolume, grid: Tensor) -> Tensor:
-        """Read where the trunk's voxels are: each at the mean of its sub-voxels."""
+        """Coordinates at the voxels of the trunk, each at the mean position of its sub-voxels."""
         trunk_grid = F.avg_pool3d(grid.movedim(-1, 1), self.shape.stride).movedim(1, -1)
         return read(volume.coordinates, trunk_grid, mode="bilinear", outside="border")
 
@@ -196,13 +201,13 @@ def _scaled(image: Tensor, window: tuple[float, float]) -> Tensor:
 
 
 def _centre(volumes: Sequence[TrainingVolume], generator: torch.Generator) -> tuple[TrainingVolume, Tensor]:
-    """A volume and one of its voxels (3,): of the body, or of an organ that every volume shows equally often."""
+    """A random volume and one of its voxels (3,), in the body or in a random organ."""
     organs = sorted({value for volume in volumes for value in volume.organs})
     value = 0
-    if organs and float(torch.rand((), generator=generator)) >= _BODY_SHARE:
+    if organs and float(torch.rand((), generator=generator)) >= _BODY_PROBABILITY:
         value = organs[_draw([1.0] * len(organs), generator)]
-    showing = [volume for volume in volumes if len(volume.centres[value])] or list(volumes)
-    volume = showing[_draw([1.0] * len(showing), generator)]
+    candidates = [volume for volume in volumes if len(volume.centres[value])] or list(volumes)
+    volume = candidates[_draw([1.0] * len(candidates), generator)]
     voxels = volume.centres[value]
     if not len(voxels):
         return volume, torch.tensor(volume.inside) // 2

@@ -1,4 +1,4 @@
-"""Endless batches of augmented patches from cases held in memory, cut by a background process."""
+"""Infinite iterator over batches of augmented patches, prepared by a background process (first generation)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,21 @@ def patch_batches(
     workers: int = 1,
     prior: Sequence[NDArray[np.float16]] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Batches with "image" (B, 1, ...), "coordinates" (B, 3, ...) normalised, "labels" (B, 1, ...) long, sides `patch`.
+    """Yield batches of patches.
 
-    "drawn" (B, classes) bool says which classes were drawn; background always counts.
-    `prior` holds a map (channels, z, y, x) a case that is cut and turned along with the image.
+    Args:
+        cases: Cases in memory.
+        classes: Number of classes, background included.
+        patch: Side of a patch in voxels.
+        batch: Patches per batch.
+        augment: Whether to augment the patches.
+        seed: Seed of positions and augmentation.
+        workers: Background processes.
+        prior: A map (channels, z, y, x) per case that is transformed together with the image.
+
+    Yields:
+        "image" (B, 1, ...), "coordinates" (B, 3, ...) normalised, "labels" (B, 1, ...) long, "drawn" (B, classes) bool
+        for the annotated classes, and "prior" (B, channels, ...) if given.
     """
     set_track_meta(False)
     keys = ["image", "coordinates"] + (["prior"] if prior is not None else [])

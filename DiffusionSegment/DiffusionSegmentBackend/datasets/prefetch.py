@@ -1,4 +1,4 @@
-"""What a training step needs next, prepared by a background thread while the present step is computed."""
+"""Prefetch the batches of the next training steps in a background thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _POLL_SECONDS = 0.5
 
 @contextmanager
 def prefetched(make: Callable[[int], Item], *, start: int = 0, depth: int = 4) -> Iterator[Iterator[Item]]:
-    """Within, an endless iterator over make(start), make(start + 1), ..., up to `depth` of them made ahead.
+    """Context of an infinite iterator over make(start), make(start + 1), ..., with up to `depth` results prefetched.
 
-    The thread uses one core. What `make` raises is raised where its result would be taken.
+    The thread uses one core. An exception in `make` is raised by the iterator.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The scans of one-command training: found, checked against the manifest, and split into sets and folds."""
+"""The scans of one-command training: listing, checks against the manifest, reading, sets and folds."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Labelled cases, and scans that nobody labelled."""
+    """Files of labelled cases and of scans without labels."""
 
     cases: tuple[CaseFiles, ...]
     unlabelled: tuple[Path, ...]
 
     @property
     def names(self) -> list[str]:
-        """Of all."""
+        """Names of all scans."""
         return [case.name for case in self.cases] + [path.name for path in self.unlabelled]
 
     @property
     def sets(self) -> dict[str, int]:
-        """Number of the labelled cases by the name of their folder."""
+        """Number of labelled cases by the name of their folder."""
         counts: dict[str, int] = {}
         for case in self.cases:
             name = case.image.resolve().parent.parent.name
@@ -45,38 +45,40 @@ class ScanFiles:
 
 
 def find_scans(data: Sequence[Path], unlabelled: Sequence[Path], description: ModelDescription) -> ScanFiles:
-    """Find the scans and make sure that they suit the manifest; of each folder one image is read.
+    """List the scans and check them against the manifest; one image of each folder is read.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA for a folder without cases or of another modality, names that two folders
-            share, an organ that nobody drew, fewer than two cases with all organs.
+        DiffusionSegmentError: TRAINING_DATA for a folder without cases or of another modality, duplicate names, an
+            organ without annotation, fewer than two cases with all organs.
     """
     cases: list[CaseFiles] = []
     firsts: list[tuple[str, Path]] = []
     for folder in data:
-        found = find_cases(folder)
-        firsts.append((f"{folder}: case {found[0].name}", found[0].image))
-        if not any(drawn_values(case, description) for case in found):
-            raise _unfit(f"In {folder} no organ is drawn.", "List the organs in annotated.json, or leave the set out.")
-        cases += found
+        folder_cases = find_cases(folder)
+        firsts.append((f"{folder}: case {folder_cases[0].name}", folder_cases[0].image))
+        if not any(drawn_values(case, description) for case in folder_cases):
+            raise _invalid(
+                f"In {folder} no organ is drawn.", "List the organs in annotated.json, or leave the set out."
+            )
+        cases += folder_cases
     names = [case.name for case in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise _unfit(f"There are two cases named {twice[0]}.", "Rename one: each scan counts once.")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise _invalid(f"There are two cases named {duplicates[0]}.", "Rename one: each scan counts once.")
     drawn = {value for case in cases for value in drawn_values(case, description)}
     missing = [label.title for label in description.labels if label.value not in drawn]
     if missing:
-        raise _unfit(f"Nobody drew: {', '.join(missing)}.", "Add labelled cases, or take it out of the manifest.")
+        raise _invalid(f"Nobody drew: {', '.join(missing)}.", "Add labelled cases, or take it out of the manifest.")
     if len(complete_cases(cases, description)) < 2:
-        raise _unfit("Fewer than two cases have all organs drawn.", "Give at least two; they are held out in turn.")
-    free = scan_paths(unlabelled)
-    for name, path in [*firsts, *((str(path), path) for path in free[:1])]:
+        raise _invalid("Fewer than two cases have all organs drawn.", "Give at least two; they are held out in turn.")
+    unlabelled_paths = scan_paths(unlabelled)
+    for name, path in [*firsts, *((str(path), path) for path in unlabelled_paths[:1])]:
         refuse_other_modality(name, path, description)
-    return ScanFiles(tuple(cases), tuple(free))
+    return ScanFiles(tuple(cases), tuple(unlabelled_paths))
 
 
 def refuse_other_modality(name: str, path: Path, description: ModelDescription) -> None:
-    """Refuse a scan that is not of the modality that model.json has, by its header, else by its values.
+    """Check the modality of a scan, from its header, else from its voxel values.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA.
@@ -85,16 +87,16 @@ def refuse_other_modality(name: str, path: Path, description: ModelDescription) 
     try:
         check_modality(scan.volume.array, expected=description.modality, stated=scan.modality)
     except DiffusionSegmentError as error:
-        raise _unfit(f"{name}: {error.message}", error.hint) from error
+        raise _invalid(f"{name}: {error.message}", error.hint) from error
 
 
 def complete_cases(cases: Sequence[CaseFiles], description: ModelDescription) -> list[CaseFiles]:
-    """Those in which all organs of the manifest were drawn."""
+    """The cases in which all organs of the manifest are annotated."""
     return [case for case in cases if len(drawn_values(case, description)) == len(description.labels)]
 
 
 def read_cases(scans: ScanFiles, description: ModelDescription, note: Note) -> tuple[list[Case], list[Case]]:
-    """Labelled and other scans at the trunk's spacing, as the body-part network's training takes them."""
+    """Labelled and unlabelled scans at the spacing of the trunk, for the training of the body-part network."""
     coarse = replace(description, spacing_mm=description.trunk_spacing_mm)
     labelled = _each(scans.cases, lambda case: load_case(case, coarse), note)
     return labelled, _each(scans.unlabelled, lambda path: load_scan(path, coarse), note)
@@ -102,16 +104,16 @@ def read_cases(scans: ScanFiles, description: ModelDescription, note: Note) -> t
 
 @dataclass(frozen=True)
 class Volumes:
-    """All scans as networks train on them, by name; `files` are those of the labelled ones."""
+    """Training volumes of all scans by name; `files` are those of the labelled ones."""
 
     labelled: dict[str, TrainingVolume]
     unlabelled: dict[str, TrainingVolume]
     files: dict[str, CaseFiles]
 
     def sets(self, *, without: Sequence[str] = (), denoising: bool) -> list[TrainingSet]:
-        """Sets of scans with the same organs drawn; a set's share of the patches goes by scans times organs.
+        """Group the volumes by annotated organs; the share of a set is proportional to scans times organs.
 
-        Scans that nobody labelled count as if one organ were drawn; they are there for denoising alone.
+        Scans without labels count as if one organ were annotated; they are used for denoising only.
         """
         volumes = [v for name, v in self.labelled.items() if name not in without]
         volumes += [v for v in self.unlabelled.values() if denoising or bool(v.drawn[1:].any())]
@@ -121,13 +123,13 @@ class Volumes:
         return [TrainingSet(members, float(len(members) * max(1, sum(drawn[1:])))) for drawn, members in groups.items()]
 
     def folds(self, count: int) -> list[CaseFold]:
-        """Folds over the labelled cases with all organs drawn."""
+        """Folds over the cases with all organs annotated."""
         slices = {name: v.grid.native_spacing[2] for name, v in self.labelled.items() if bool(v.drawn.all())}
         return stratified_folds(slices, count=min(count, len(slices)))
 
 
 def read_volumes(scans: ScanFiles, description: ModelDescription, regressor: BodyPartRegressor, note: Note) -> Volumes:
-    """All scans on the model's grid.
+    """Read all scans onto the model's grid.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA, naming the case.
@@ -147,12 +149,12 @@ def read_volumes(scans: ScanFiles, description: ModelDescription, regressor: Bod
 
 
 def _each(items: Sequence[_Item], read: Callable[[_Item], _Read], note: Note) -> list[_Read]:
-    found = []
+    results = []
     for number, item in enumerate(items):
         note(f"reading scan {number + 1} of {len(items)}")
-        found.append(read(item))
-    return found
+        results.append(read(item))
+    return results
 
 
-def _unfit(message: str, hint: str) -> DiffusionSegmentError:
+def _invalid(message: str, hint: str) -> DiffusionSegmentError:
     return DiffusionSegmentError(ErrorCode.TRAINING_DATA, message, hint=hint)

@@ -1,14 +1,12 @@
-"""Scans in memory as training samples them: 8 bits a voxel on the model's grid, cut to the body, places of each class.
+"""Training volumes in memory: 8 bits per voxel on the model's grid, cropped to the body.
 
-Body coordinates are smooth. They stay on the coarse grid on which the body-part network computes them and are
-interpolated where a patch is read.
+Body coordinates are kept on the coarse grid of the body-part network and interpolated when a patch is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..networks.bodypart import BodyPartRegressor
 from ..networks.space_to_depth import Stride
-from .labelled_cases import TISSUE_THRESHOLD, Case, CaseFiles, load_case, load_scan
+from .labelled_cases import TISSUE_THRESHOLD, Case, CaseFiles, load_case
 
 _CENTRES_PER_CLASS = 4000
 _LEVELS = 255
@@ -27,19 +25,19 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class TrainingVolume:
-    """One scan on the model's grid from voxel `offset` of `grid` on, sides padded with air to whole coarse cells.
+    """One scan on the model's grid, cropped to the body and padded with air to whole voxels of the coordinate grid.
 
     Attributes:
-        name: The case.
-        image: (Z, Y, X) uint8, the model's window in 255 steps.
+        name: Name of the case.
+        image: (Z, Y, X) uint8, the intensity window in 255 steps.
         labels: (Z, Y, X) uint8.
-        coordinates: (3, z, y, x) float32, body coordinates in mm; a cell covers `coarse_stride` voxels.
-        drawn: (classes,) bool, what was drawn; background always is.
-        centres: Of each class, up to 4,000 of its voxels (N, 3) int16; the background's are those of the body.
+        coordinates: (3, z, y, x) float32, body coordinates in mm on a coarser grid.
+        drawn: (classes,) bool, the annotated classes, including background.
+        centres: For each class up to 4,000 of its voxels (N, 3) int16; for background, voxels of the body.
         spacing_mm: Along z, y, x.
         inside: Sides (Z, Y, X) without the padding at the far ends.
         grid: The model's grid over the whole scan.
-        offset: Where the volume begins on it.
+        offset: First voxel of the volume on `grid`.
     """
 
     name: str
@@ -55,16 +53,16 @@ class TrainingVolume:
 
     @property
     def organs(self) -> tuple[int, ...]:
-        """Values of the organs that were drawn and can be seen."""
+        """Label values of the annotated organs that are present."""
         return tuple(value for value, voxels in enumerate(self.centres) if value and len(voxels))
 
     @property
     def tissue(self) -> Tensor:
-        """(Z, Y, X) bool, what is no air."""
+        """(Z, Y, X) bool, voxels that are not air."""
         return self.image > (TISSUE_THRESHOLD + 1) * (_LEVELS / 2)
 
     def to(self, device: torch.device | str) -> TrainingVolume:
-        """The same with what patches are read from on another device."""
+        """A copy with image, labels and coordinates on another device."""
         return replace(
             self,
             image=self.image.to(device),
@@ -76,10 +74,10 @@ class TrainingVolume:
 def load_volumes(
     files: Sequence[CaseFiles], description: ModelDescription, regressor: BodyPartRegressor, *, trunk_stride: Stride
 ) -> list[TrainingVolume]:
-    """Read cases onto the model's grid; `trunk_stride` is what one voxel of the trunk covers of it.
+    """Read cases onto the model's grid; `trunk_stride` is the number of its voxels per voxel of the trunk.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA, naming the case and what is wrong with it.
+        DiffusionSegmentError: TRAINING_DATA with the name of the case and the reason.
     """
     return [
         training_volume(load_case(case, description), regressor, description.classes, trunk_stride=trunk_stride)
@@ -87,22 +85,12 @@ def load_volumes(
     ]
 
 
-def load_free_volumes(
-    paths: Sequence[Path], description: ModelDescription, regressor: BodyPartRegressor, *, trunk_stride: Stride
-) -> list[TrainingVolume]:
-    """Read scans without labels, which serve denoising; otherwise as `load_volumes`."""
-    return [
-        training_volume(load_scan(path, description), regressor, description.classes, trunk_stride=trunk_stride)
-        for path in paths
-    ]
-
-
 def training_volume(
     case: Case, regressor: BodyPartRegressor, classes: int, *, trunk_stride: Stride, seed: int = 0
 ) -> TrainingVolume:
-    """A case on the model's grid as training keeps it; body coordinates are computed on the whole scan."""
+    """The training volume of a case; body coordinates are computed on the whole scan."""
     z, y, x = (step * regressor.stride for step in trunk_stride)
-    # Begin at a whole voxel of the trunk's grid, and end at a whole cell.
+    # Align the start with the grid of the trunk and the end with the coordinate grid.
     before = [o % step for o, step in zip(case.offset, trunk_stride, strict=True)]
     cells = [-(-(b + n) // step) for b, n, step in zip(before, case.image.shape, (z, y, x), strict=True)]
     sides = [n * step for n, step in zip(cells, (z, y, x), strict=True)]
@@ -131,26 +119,26 @@ def _coordinates(image: Tensor, regressor: BodyPartRegressor, trunk_stride: Stri
     coarse = F.avg_pool3d(image[None, None], trunk_stride)
     padding = [amount for n in reversed(coarse.shape[2:]) for amount in (0, -n % regressor.multiple)]
     if max(coarse.shape[2:]) <= regressor.multiple:
-        # The coarsest level would be a single voxel, over which group norm has no spread to divide by.
+        # Avoid a coarsest level of a single voxel, whose variance is zero in group norm.
         padding[-1] += regressor.multiple
-    found = regressor.coarse(F.pad(coarse, padding, value=-1.0))[0]
-    return found[:, : cells[0], : cells[1], : cells[2]].clone()
+    coordinates = regressor.coarse(F.pad(coarse, padding, value=-1.0))[0]
+    return coordinates[:, : cells[0], : cells[1], : cells[2]].clone()
 
 
 def class_centres(body: np.ndarray, labels: np.ndarray, drawn: Sequence[bool], *, seed: int) -> tuple[Tensor, ...]:
-    """Of each class that was drawn up to 4,000 of its voxels (n, 3) int16; the background's are those of `body`."""
+    """For each annotated class up to 4,000 of its voxels (n, 3) int16; for background, voxels of `body`."""
     random = np.random.default_rng(seed)
-    found = []
+    centres = []
     for value, known in enumerate(drawn):
         mask = (labels == value) if value else body
         voxels = np.flatnonzero(mask) if known else np.empty(0, np.intp)
         chosen = random.choice(voxels, min(len(voxels), _CENTRES_PER_CLASS), replace=False) if len(voxels) else voxels
-        places = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
-        found.append(torch.from_numpy(places.astype(np.int16)))
-    return tuple(found)
+        indices = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
+        centres.append(torch.from_numpy(indices.astype(np.int16)))
+    return tuple(centres)
 
 
 def window_values(image: Tensor, window: tuple[float, float]) -> Tensor:
-    """8-bit grey levels, also interpolated ones, as values of the window: HU for a CT."""
+    """Convert 8-bit grey levels, also interpolated ones, to the unit of the window: HU for a CT."""
     low, high = window
     return image.float() * ((high - low) / _LEVELS) + low

@@ -1,6 +1,6 @@
-"""One noise field for the whole volume: a pure function of (seed, sample, step, voxel).
+"""Noise for the whole volume as a pure function of (seed, sample, step, voxel).
 
-Tiles that overlap see the same noise, so they leave no seams; a second run over part of a volume meets the same values.
+Overlapping tiles have the same noise, which avoids seams, and a second run over part of a volume reproduces it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def noise_field(
 ) -> Tensor:
     """Standard normal noise (channels, z, y, x), float32 on the CPU.
 
-    Every slice z has a counter-based generator (Philox) of its own, so that slices z_offset.. of a larger field of the
-    same y and x are equal to those of the field itself. `sample` and `step` count from 0.
+    Every slice has its own counter-based generator (Philox), so that the slices from `z_offset` on of a larger field
+    with the same y and x can be generated alone. `sample` and `step` count from 0.
     """
     depth, height, width = shape
     field = np.empty((depth, channels, height, width), dtype=np.float32)
@@ -31,20 +31,20 @@ def noise_field(
 
 def noise_window(
     whole: tuple[int, int, int],
-    place: tuple[slice, slice, slice],
+    window: tuple[slice, slice, slice],
     *,
     channels: int,
     seed: int,
     sample: int,
     step: int,
 ) -> Tensor:
-    """The part of `noise_field(whole, ...)` at `place` (z, y, x), equal to it bit by bit, without making the rest."""
-    z, y, x = place
+    """The part of `noise_field(whole, ...)` inside `window` (z, y, x), bit-identical, without generating the rest."""
+    z, y, x = window
     slices = (z.stop - z.start, whole[1], whole[2])
     field = noise_field(slices, channels=channels, seed=seed, sample=sample, step=step, z_offset=z.start)
     return field[:, :, y, x].contiguous()
 
 
 def training_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of `like`'s shape, device and type, drawn on the CPU: a seed means the same everywhere."""
+    """Standard normal noise of the shape, device and dtype of `like`, drawn on the CPU for reproducibility."""
     return torch.randn(like.shape, generator=generator).to(device=like.device, dtype=like.dtype)

@@ -31,7 +31,7 @@ class Schedule:
 
     @property
     def alpha_bar(self) -> Tensor:
-        """Float64 tensor (T + 1,); entry t is the share of signal variance left after t steps."""
+        """Float64 tensor (T + 1,); entry t is the remaining share of signal variance after t steps."""
         if self.name == "cosine":
             t = torch.arange(self.timesteps + 1, dtype=torch.float64) / self.timesteps
             f = torch.cos((t + _COSINE_OFFSET) / (1 + _COSINE_OFFSET) * math.pi / 2) ** 2
@@ -45,12 +45,12 @@ class Schedule:
         return self.alpha_bar[torch.as_tensor(t)].float()
 
     def step_of(self, alpha_bar: float) -> int:
-        """The step whose alpha_bar is nearest to the one given: T' is specified by signal share, never by index."""
+        """The step with the nearest alpha_bar; T' is specified by its alpha_bar, not by its index."""
         return int((self.alpha_bar - alpha_bar).abs().argmin())
 
 
 def log_snr(alpha_bar: Tensor) -> Tensor:
-    """log(alpha_bar / (1 - alpha_bar)), bounded to +-12: the time input of every network."""
+    """log(alpha_bar / (1 - alpha_bar)), clamped to -12..12: the time input of all networks."""
     clamped = alpha_bar.double().clamp(1e-6, 1 - 1e-6)
     return torch.log(clamped / (1 - clamped)).clamp(-_LOG_SNR_LIMIT, _LOG_SNR_LIMIT).float()
 
@@ -58,7 +58,7 @@ def log_snr(alpha_bar: Tensor) -> Tensor:
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """q(x_t | x_0): sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise (Ho et al. 2020, eq. 4).
 
-    `alpha_bar` holds one value a batch element, or a scalar.
+    `alpha_bar` is (B,) or a scalar.
     """
     signal = _per_sample(alpha_bar, x0)
     return torch.addcmul(signal.sqrt() * x0, (1 - signal).sqrt(), noise)

@@ -1,1 +1,1 @@
-"""The four networks: body-part regressor, diffusion backbone, probe and refiner."""
+"""Networks: body-part regressor, diffusion backbone, probe and refiner; and `Segmenter` of the second generation."""

@@ -1,7 +1,7 @@
-"""Body-part regressor: for every voxel, where in the body it lies, in mm of one common body frame.
+"""Body-part regressor: for every voxel its coordinates in a common body frame, in mm.
 
-Axes as in LPS: right to left, anterior to posterior, inferior to superior. Follows the dense coordinates of anatomical
-positional embeddings (Goncharov et al. 2024, arXiv 2409.10291) with a small U-Net on a coarse grid.
+Axes are those of LPS. Follows anatomical positional embeddings (Goncharov et al. 2024, arXiv 2409.10291) with a small
+U-Net on a coarse grid.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ COORDINATE_SCALE_MM = 100.0
 class BodyPartRegressor(nn.Module):
     """Dense body coordinates at `stride` times the model's spacing, interpolated back to its grid.
 
-    Every level of the decoder adds its share: group norm takes a feature's mean over the scan away, and with few
-    channels a group little is left to tell a neck from an abdomen; the coarse levels have many.
+    The predictions of all decoder levels are added: group norm removes the mean of a feature over the scan, which the
+    coarse levels with many channels per group keep better than the finest.
     """
 
     def __init__(self, channels: Sequence[int] = (16, 32, 64, 96), stride: int = 2) -> None:
@@ -34,7 +34,7 @@ class BodyPartRegressor(nn.Module):
     def coarse(self, image: Tensor) -> Tensor:
         """Image (B, 1, z, y, x) in -1..1, sides multiples of `multiple` -> mm (B, 3, z/stride, y/stride, x/stride)."""
         pyramid = self.unet(F.avg_pool3d(image, self.stride))
-        total = self.heads[0](pyramid[0]).float()
+        total: Tensor = self.heads[0](pyramid[0]).float()
         for head, features in zip(self.heads[1:], pyramid[1:], strict=True):
             total = total + F.interpolate(
                 head(features).float(), size=total.shape[2:], mode="trilinear", align_corners=False
@@ -46,7 +46,7 @@ class BodyPartRegressor(nn.Module):
         size = image.shape[2:]
         padding = [amount for n in reversed(size) for amount in (0, -n % self.multiple)]
         if max(size) <= self.multiple:
-            # The coarsest level would be a single voxel, over which group norm has no spread to divide by.
+            # Avoid a coarsest level of a single voxel, whose variance is zero in group norm.
             padding[-1] += self.multiple
         padded = F.pad(image, padding, value=-1.0)
         fine = F.interpolate(self.coarse(padded), size=padded.shape[2:], mode="trilinear", align_corners=False)
@@ -54,11 +54,12 @@ class BodyPartRegressor(nn.Module):
 
 
 def normalised(coordinates_mm: Tensor) -> Tensor:
-    """Body coordinates as network input: mm / 100, of order one."""
+    """Body coordinates as network input: mm / 100."""
     return coordinates_mm / COORDINATE_SCALE_MM
 
 
 def whole_volume_coordinates(regressor: BodyPartRegressor, image: Tensor) -> Tensor:
     """Coordinates in mm (3, z, y, x) of a whole scan (z, y, x) in -1..1, in one pass."""
     with torch.inference_mode():
-        return regressor(image[None, None])[0]
+        coordinates: Tensor = regressor(image[None, None])
+    return coordinates[0]

@@ -1,4 +1,4 @@
-"""What a grid finer than the trunk's adds to the trunk's upsampled logits: a residual that is zero at first."""
+"""Residual of the trunk's upsampled logits on a finer grid, zero at initialisation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ _IN_PLANE = {"kernel_size": (1, 3, 3), "padding": (0, 1, 1)}
 
 
 class FinePath(nn.Module):
-    """Image on the fine grid and the trunk's features upsampled to it -> a residual of the logits.
+    """Residual of the logits from the image on the fine grid and the upsampled features of the trunk.
 
-    The last layer is zero at first: an untrained fine path changes nothing. Convolutions are in plane, where the grid
-    is finer than the trunk's; the trunk has looked along z.
+    The last layer is initialised with zeros. Convolutions are in plane, where the grid is finer than that of the trunk.
     """
 
     def __init__(self, trunk_channels: int, channels: int, classes: int, stride: Stride, *, norm: str = GROUP) -> None:
@@ -38,7 +37,7 @@ class FinePath(nn.Module):
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """Image (B, 1, Z, Y, X) in -1..1, trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X)."""
         lifted = upsampled(self.lift(features), self.stride)
-        # Of one channel a convolution forgets the layout, and everything after it would be slow in two layouts.
+        # A convolution of one channel loses the memory format, and mixed formats are slow in the layers that follow.
         stem = self.stem(image)
         layout = torch.channels_last_3d if lifted.is_contiguous(memory_format=torch.channels_last_3d) else None
         stem = stem if layout is None else stem.contiguous(memory_format=layout)
@@ -49,10 +48,7 @@ class FinePath(nn.Module):
 
 
 class SubVoxelHead(nn.Module):
-    """The trunk's features -> a residual of the logits of each sub-voxel (Shi et al. 2016), on the trunk's grid alone.
-
-    The stem has shown the trunk every sub-voxel, so that nothing has to be computed on the fine grid.
-    """
+    """Residual of the logits of each sub-voxel (Shi et al. 2016), computed on the grid of the trunk."""
 
     def __init__(self, trunk_channels: int, classes: int, stride: Stride) -> None:
         super().__init__()
@@ -62,13 +58,13 @@ class SubVoxelHead(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
-        """Trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X); the image is not looked at again."""
+        """Trunk features (B, C, z, y, x) -> (B, classes, Z, Y, X); the image is not used."""
         return depth_to_space(self.head(features), self.stride)
 
 
 def upsampled(x: Tensor, stride: Stride) -> Tensor:
-    """Trilinear, voxel edges aligned: (B, C, z, y, x) -> (B, C, z * stride[0], y * stride[1], x * stride[2])."""
+    """Trilinear upsampling of (B, C, z, y, x) by `stride`, with aligned voxel edges."""
     if stride == (1, 1, 1):
         return x
     scale = tuple(float(s) for s in stride)
-    return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)  # type: ignore[arg-type]
+    return F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)

@@ -1,6 +1,6 @@
-"""Group norm whose backward pass is quick on a CPU: three reductions and two fused multiply-adds.
+"""Group norm with a faster backward pass on CPUs: three reductions and two fused multiply-adds.
 
-PyTorch's own backward takes a third of a training step in channels-last layout; this one takes half of that.
+In channels-last format it takes half the time of PyTorch's backward, which is a third of a training step.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """`torch.nn.GroupNorm` for volumes (B, C, z, y, x); the same forward, the same gradient, formed faster."""
+    """`torch.nn.GroupNorm` for volumes (B, C, z, y, x) with the same result and gradient."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, z, y, x) -> the same shape and type."""
+        """(B, C, z, y, x) -> the same shape and dtype."""
         if not (torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu"):
             return super().forward(input)
-        normed: Tensor = _GroupNormFunction.apply(input, self.weight, self.bias, self.num_groups, self.eps)
+        normed: Tensor = _GroupNormFunction.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.num_groups, self.eps
+        )
         return normed
 
 
@@ -47,7 +49,8 @@ class _GroupNormFunction(torch.autograd.Function):
 
         def over_group(sums: Tensor) -> Tensor:
             total = (sums * weight.float()).view(batch, ctx.groups, width).sum(dim=-1)
-            return (total / (width * x[0, 0].numel())).repeat_interleave(width, dim=1)
+            mean_over_group: Tensor = total / (width * x[0, 0].numel())
+            return mean_over_group.repeat_interleave(width, dim=1)
 
         slope = -(rstd**2) * over_group(sum_dy_normed)
         offset = -rstd * over_group(sum_dy) - slope * mean

@@ -1,4 +1,4 @@
-"""The norms a network can have: over groups of channels in a whole patch, or over the channels of each voxel alone."""
+"""Normalisation layers: group norm over a whole patch, or layer norm over the channels of each voxel."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NORMS = (GROUP, VOXEL)
 class VoxelNorm(nn.Module):
     """Layer norm over the channels of each voxel (Ba et al. 2016, arXiv 1607.06450; in U-Nets as in ConvNeXt).
 
-    Group norm divides by the spread of the whole patch, so that one voxel gets another answer in another tile; here it
-    depends on the voxel's own channels alone.
+    Group norm depends on the statistics of the whole patch, so that a voxel gets different results in different tiles;
+    this norm depends on the channels of the voxel only.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -23,7 +23,7 @@ class VoxelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, z, y, x) -> the same shape, type and layout."""
+        """(B, C, z, y, x) -> the same shape, dtype and memory format."""
         norm = self.norm
         last = x.permute(0, 2, 3, 4, 1)
         weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
@@ -31,10 +31,10 @@ class VoxelNorm(nn.Module):
 
 
 def norm_layer(kind: str, channels: int, *, groups: int) -> nn.Module:
-    """A norm of one of `NORMS`; `groups` is an upper bound for group norm.
+    """A normalisation layer of `NORMS`; `groups` is the maximum number of groups.
 
     Raises:
-        ValueError: For another `kind`.
+        ValueError: Unknown `kind`.
     """
     if kind not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {kind!r:.40}")

@@ -1,6 +1,6 @@
-"""Probes without spatial context, as in vox2vec (Goncharov et al. 2023): what frozen features know voxel by voxel.
+"""Probes without spatial context, as in vox2vec (Goncharov et al. 2023), to evaluate frozen features.
 
-A 1x1x1 head on a nearest-upsampled pyramid is a function of one voxel's descriptor, so it is trained on voxels.
+A 1x1x1 head on a nearest-upsampled pyramid is a function of the descriptor of one voxel, so it is trained on voxels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ HEADS = ("linear", "nonlinear")
 
 
 class LinearProbe(nn.Module):
-    """One linear layer on the descriptor: vox2vec's linear head, the sum over levels of 1x1x1 convolutions."""
+    """One linear layer on the descriptor: the linear head of vox2vec."""
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class LinearProbe(nn.Module):
 
 
 class NonLinearProbe(nn.Module):
-    """vox2vec's non-linear head: from coarse to fine, project, add the level, one residual block of 1x1x1 layers.
+    """The non-linear head of vox2vec: from coarse to fine, project, add the level, one residual block of 1x1x1 layers.
 
-    No level is narrower than `least`, so that raw values alone have room to be combined.
+    Every level has at least `min_width` channels.
     """
 
-    def __init__(self, channels: Sequence[int], classes: int, *, least: int = 48) -> None:
+    def __init__(self, channels: Sequence[int], classes: int, *, min_width: int = 48) -> None:
         super().__init__()
         self.channels = tuple(channels)
-        widths = [max(least, width) for width in channels]
+        widths = [max(min_width, width) for width in channels]
         self.norm = nn.BatchNorm1d(sum(channels))
         self.enter = nn.Linear(channels[-1], widths[-1])
         self.bottom = _Residual(widths[-1])
@@ -57,7 +57,7 @@ class NonLinearProbe(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Pre-activation: x + two times (batch norm, ReLU, linear)."""
+    """Pre-activation residual block: x + two times (batch norm, ReLU, linear)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

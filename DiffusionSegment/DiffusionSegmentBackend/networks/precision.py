@@ -1,6 +1,6 @@
-"""Which numbers the networks multiply: bfloat16 where the processor has instructions for it, else float32.
+"""Numerical precision: bfloat16 on devices with native support, else float32.
 
-bfloat16 halves what moves through memory; weights, probabilities and sums stay float32.
+With bfloat16, weights, probabilities and sums stay float32.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def inference_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """What `precision` means on a device; "auto" is bfloat16 where that is native.
+    """The dtype for `precision` on a device; "auto" is bfloat16 where it is native.
 
     Raises:
-        DiffusionSegmentError: OPTION for a precision that is not known.
+        DiffusionSegmentError: OPTION for an unknown precision.
     """
     if precision != "auto":
         if precision not in PRECISIONS:
@@ -29,14 +29,14 @@ def inference_dtype(device: torch.device, precision: str = "auto") -> torch.dtyp
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Convolutions and products in `dtype` inside; the rest, and everything where that is float32, as it is."""
+    """Autocast to bfloat16 if `dtype` is bfloat16, else a disabled autocast context."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
 
 
 def _is_native(device: torch.device) -> bool:
     if device.type == "cuda":
-        # Cards before Ampere would have to emulate it.
+        # GPUs before Ampere emulate it.
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # Emulated, as on processors without these instructions, it is slower than float32.
+    # CPUs without these instructions emulate it, which is slower than float32.
     known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(ask() for ask in known if ask is not None)

@@ -1,4 +1,4 @@
-"""Probe: a small non-linear head that reads classes off the backbone's features (the pre-segmentation)."""
+"""Probe: a small non-linear head on the backbone's features, whose output is the pre-segmentation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .unet import convolution
 
 
 class Probe(nn.Module):
-    """Feature-pyramid head after vox2vec's (Goncharov et al. 2023): 1x1x1 per level, summed coarse to fine.
+    """Feature-pyramid head similar to vox2vec (Goncharov et al. 2023): 1x1x1 per level, summed coarse to fine.
 
-    One 3x3x3 block at the finest level lets neighbours agree. Channels drop out in training; sampled at inference,
-    that is the uncertainty of Gal and Ghahramani 2016, here for comparison only.
-    `temperature` divides the logits (Guo et al. 2017).
+    One 3x3x3 block follows at the finest level. Channel dropout can be sampled at inference (Gal and Ghahramani 2016),
+    which is used for comparison only. `temperature` divides the logits (Guo et al. 2017).
     """
+
+    temperature: Tensor
 
     def __init__(self, channels: Sequence[int], classes: int, *, hidden: int = 32, dropout: float = 0.1) -> None:
         super().__init__()
@@ -36,4 +37,5 @@ class Probe(nn.Module):
         x = self.levels[-1](pyramid[-1])
         for level in reversed(range(len(self.mix))):
             x = self.upsample(self.mix[level](x)) + self.levels[level](pyramid[level])
-        return self.head(self.dropout(self.smooth(x))) / self.temperature
+        logits: Tensor = self.head(self.dropout(self.smooth(x))) / self.temperature
+        return logits

@@ -1,9 +1,8 @@
-"""The second-generation network: a trunk at about 3 mm inside a stem and a head on a finer grid.
+"""The second-generation network: a trunk at a spacing of about 3 mm, with stem and head on a finer grid.
 
-The grid's spacing divided by the stride is the trunk's: (1, 2, 2) for 1.5 x 1.5 x 3 mm around a trunk at 3 mm,
-(1, 1, 1) where both are the same. The stem is space to depth, so no voxel of the fine grid is lost before the trunk's
-first convolution. One time-conditioned trunk serves segmentation (a clean image, told a small timestep) and denoising
-(Li et al. 2025, arXiv 2501.19265).
+The spacing of the trunk is that of the grid times the stride: (1, 2, 2) for a grid of 1.5 x 1.5 x 3 mm and a trunk at
+3 mm, (1, 1, 1) for equal grids. The stem is space-to-depth. The same time-conditioned trunk is used for segmentation
+(of a clean image, with a small timestep as time input) and denoising (Li et al. 2025, arXiv 2501.19265).
 """
 
 from __future__ import annotations
@@ -28,21 +27,32 @@ FINE = ("none", "sub-voxels", "path")
 
 @dataclass(frozen=True)
 class Logits:
-    """Logits (B, classes, ...) on the model's grid and on the trunk's; the same tensor where the grids are the same."""
+    """Logits (B, classes, ...) on the grids of model and trunk; the same tensor if the grids are the same."""
 
     fine: Tensor
     trunk: Tensor
 
 
 class Segmenter(nn.Module):
-    """Trunk, heads for classes and for velocity, and what is added to the trunk's upsampled logits on the fine grid.
+    """Trunk with heads for classes and velocity, and a residual of the upsampled logits on the fine grid.
 
-    `fine` is "none", "sub-voxels" (a head of the trunk's features for each sub-voxel) or "path" (convolutions of
-    `fine_channels` on the fine grid). `norm` is one of `NORMS`. `temperature` divides the logits (Guo et al. 2017).
+    `temperature` divides the logits (Guo et al. 2017).
+
+    Args:
+        classes: Number of classes, background included.
+        channels: Channels of the trunk by level.
+        stride: Voxels (z, y, x) of the fine grid per voxel of the trunk.
+        fine: "none", "sub-voxels" (`SubVoxelHead`) or "path" (`FinePath`).
+        fine_channels: Channels of the fine path.
+        feature_timestep: Time input for a clean image.
+        norm: One of `NORMS`.
 
     Raises:
-        ValueError: For another `fine` or `norm`.
+        ValueError: Unknown `fine` or `norm`.
     """
+
+    temperature: Tensor
+    feature_log_snr: Tensor
 
     def __init__(
         self,
@@ -69,7 +79,7 @@ class Segmenter(nn.Module):
         self.velocity_head = PointwiseConv3d(channels[0], prod(stride))
         self.fine = self._fine_part()
         self.register_buffer("temperature", torch.ones(()))
-        # A number, not a weight: it has its value also where the weights are built without memory.
+        # A constant, which needs its value also when the network is constructed on the meta device.
         with torch.device("cpu"):
             level = log_snr(Schedule("linear").at(feature_timestep))
         self.register_buffer("feature_log_snr", level, persistent=False)
@@ -85,7 +95,7 @@ class Segmenter(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The arguments that build this network again."""
+        """Keyword arguments to reconstruct this network."""
         return {
             "classes": self.classes,
             "channels": list(self.channels),
@@ -98,7 +108,7 @@ class Segmenter(nn.Module):
 
     @property
     def multiples(self) -> tuple[int, int, int]:
-        """What the image's sides (z, y, x) are multiples of."""
+        """Downsampling (z, y, x) of the coarsest level; the sides of an image must be multiples of it."""
         z, y, x = (step * 2 ** (len(self.channels) - 1) for step in self.stride)
         return z, y, x
 
@@ -107,12 +117,13 @@ class Segmenter(nn.Module):
         return self.logits(image, self.features(image, coordinates))
 
     def features(self, image: Tensor, coordinates: Tensor) -> list[Tensor]:
-        """The trunk's pyramid of a clean image, told the feature timestep."""
-        return self.pyramid(image, coordinates, self.feature_log_snr.expand(len(image)))  # type: ignore[operator]
+        """Features of a clean image, with the feature timestep as time input."""
+        return self.pyramid(image, coordinates, self.feature_log_snr.expand(len(image)))
 
     def pyramid(self, image: Tensor, coordinates: Tensor, log_snr: Tensor) -> list[Tensor]:
-        """The trunk's features, finest first, of an image (B, 1, Z, Y, X) with noise of log-SNR (B,)."""
-        return self.trunk(torch.cat([space_to_depth(image, self.stride), coordinates], dim=1), log_snr)
+        """Features of the trunk, finest first, of an image (B, 1, Z, Y, X) with noise of log-SNR (B,)."""
+        levels: list[Tensor] = self.trunk(torch.cat([space_to_depth(image, self.stride), coordinates], dim=1), log_snr)
+        return levels
 
     def logits(self, image: Tensor, pyramid: list[Tensor]) -> Logits:
         """Logits on both grids from the image and its pyramid."""
@@ -120,9 +131,9 @@ class Segmenter(nn.Module):
         fine = upsampled(coarse, self.stride)
         if self.fine is not None:
             fine = fine + self.fine(image, pyramid[0])
-        if self.training:  # at temperature 1, and on the fine grid a division takes as long as a small convolution
+        if self.training:  # The temperature is 1 in training, and the division is expensive on the fine grid.
             return Logits(fine, coarse)
-        return Logits(fine / self.temperature, coarse / self.temperature)  # type: ignore[operator]
+        return Logits(fine / self.temperature, coarse / self.temperature)
 
     def velocity(self, x_t: Tensor, coordinates: Tensor, log_snr: Tensor) -> Tensor:
         """x_t (B, 1, Z, Y, X), coordinates (B, 3, z, y, x) normalised, log-SNR (B,) -> velocity (B, 1, Z, Y, X)."""
@@ -132,18 +143,17 @@ class Segmenter(nn.Module):
 
 @torch.no_grad()
 def start_from_trunk(network: Segmenter, trained: Segmenter) -> None:
-    """Take over everything that `trained`, a network at the trunk's own spacing, has learnt.
+    """Initialise `network` from `trained`, a network at the spacing of the trunk.
 
-    The stem then forms the mean of the sub-voxels, each with an equal share of the weight of `trained`, so that
-    `network` gives the logits that `trained` gives for the averaged image (Net2Net, Chen et al. 2016, arXiv
-    1511.05641, in spirit).
+    The weights of the image in the first convolution are divided equally among the sub-voxels, so that `network` gives
+    the logits of `trained` for the averaged image; similar to Net2Net (Chen et al. 2016, arXiv 1511.05641).
 
     Raises:
-        ValueError: `trained` has another trunk, other classes, another norm, or a stride of its own.
+        ValueError: `trained` has another trunk, other classes, another norm, or a stride other than (1, 1, 1).
     """
     same = (network.classes, network.channels, network.norm) == (trained.classes, trained.channels, trained.norm)
     if trained.stride != (1, 1, 1) or trained.fine is not None or not same:
-        raise ValueError(f"{trained.architecture} is no trunk of {network.architecture}")
+        raise ValueError(f"{trained.architecture} is not a trunk of {network.architecture}")
     sub_voxels = prod(network.stride)
     known = trained.state_dict()
     first = "trunk.down.0.first.conv.weight"

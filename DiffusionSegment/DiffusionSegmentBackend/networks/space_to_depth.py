@@ -1,4 +1,4 @@
-"""Sub-voxels of a coarse grid as channels, and back: pixel unshuffle (Shi et al. 2016) in three dimensions."""
+"""Sub-voxels of a coarse grid as channels and back: 3D pixel unshuffle and shuffle (Shi et al. 2016)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ Stride = tuple[int, int, int]
 def space_to_depth(volume: Tensor, stride: Stride) -> Tensor:
     """(B, C, Z, Y, X) -> (B, sub-voxels * C, Z / stride[0], Y / stride[1], X / stride[2]).
 
-    Every side is a multiple of its stride. The sub-voxels of a coarse voxel come in z, y, x order, each with its C
-    channels together.
+    Every side must be a multiple of its stride. Sub-voxels are ordered z, y, x, each with its C channels.
     """
     if prod(stride) == 1:
         return volume
@@ -26,7 +25,7 @@ def space_to_depth(volume: Tensor, stride: Stride) -> Tensor:
 def depth_to_space(channels: Tensor, stride: Stride) -> Tensor:
     """The inverse: (B, sub-voxels * C, z, y, x) -> (B, C, z * stride[0], y * stride[1], x * stride[2]).
 
-    Channels come out last in memory, as they lie together in a channels-last input.
+    The result is channels-last in memory.
     """
     if prod(stride) == 1:
         return channels

@@ -1,33 +1,32 @@
-"""The temperature that divides a network's logits (Guo et al. 2017): 1 as trained, fitted on cases not trained on."""
+"""Temperature scaling of the logits (Guo et al. 2017): 1 in training, fitted on cases not trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 
 
 def temperature(network: nn.Module) -> float:
-    """The network's temperature, above 0."""
-    return float(cast(Tensor, network.temperature))
+    """The temperature of a network, above 0."""
+    return float(network.get_buffer("temperature"))
 
 
 def set_temperature(network: nn.Module, value: float) -> None:
-    """Above 1 the network becomes less sure, below 1 surer; its label map stays.
+    """Set the temperature: above 1 the network becomes less confident, below 1 more; its label map stays the same.
 
     Raises:
-        ValueError: For a value that is not above 0.
+        ValueError: `value` is not above 0.
     """
     if not value > 0:
-        raise ValueError(f"a temperature is above 0, not {value}")
-    cast(Tensor, network.temperature).fill_(value)
+        raise ValueError(f"a temperature must be above 0, not {value}")
+    network.get_buffer("temperature").fill_(value)
 
 
 @contextmanager
 def as_trained(network: nn.Module) -> Iterator[None]:
-    """Within, the network runs at temperature 1."""
+    """Context in which the network has temperature 1."""
     kept = temperature(network)
     set_temperature(network, 1.0)
     try:

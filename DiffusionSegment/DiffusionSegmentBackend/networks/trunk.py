@@ -1,7 +1,8 @@
-"""The trunk of the second-generation network: a time-conditioned U-Net with wide levels and a slim decoder.
+"""The trunk of the second-generation network: a time-conditioned U-Net with a light decoder.
 
-Its widest level is the dearest by far: the encoder has one convolution there and two below, the decoder one a level,
-and skips are added, not concatenated. Slim decoders cost little accuracy (EffiDec3D, Rahman and Marculescu, CVPR 2025).
+The finest level is the most expensive: the encoder has one convolution there and two at coarser levels, the decoder one
+per level, and skip connections are added, not concatenated. Light decoders cost little accuracy (EffiDec3D, Rahman and
+Marculescu, CVPR 2025).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _TIME_CHANNELS = 64
 
 
 class Stage(nn.Module):
-    """Normed convolutions of 3x3x3 at one resolution; an embedded log-SNR is added after the first."""
+    """3x3x3 convolutions with norm at one resolution; the embedded log-SNR is added after the first."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, convolutions: int, stride: int = 1, norm: str = GROUP
@@ -34,7 +35,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """(B, in, z, y, x) and (B, 64) -> (B, out, z / stride, y / stride, x / stride)."""
-        h = self.first(x)
+        h: Tensor = self.first(x)
         h = h + self.time(time).to(h.dtype)[:, :, None, None, None]
         for block in self.rest:
             h = block(h)
@@ -42,9 +43,9 @@ class Stage(nn.Module):
 
 
 class Trunk(nn.Module):
-    """U-Net whose decoder features at all resolutions are the result, `channels[l]` of them at 1 / 2^l.
+    """U-Net that returns the decoder features of all levels, `channels[l]` at resolution 1 / 2^l.
 
-    Every side of the input is a multiple of 2^(levels - 1).
+    Every side of the input must be a multiple of 2^(levels - 1).
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int] = DEFAULT_CHANNELS, *, norm: str = GROUP) -> None:

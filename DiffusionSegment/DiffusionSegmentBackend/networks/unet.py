@@ -1,4 +1,4 @@
-"""The encoder-decoder that the networks share: a U-Net that adds its time and gives back a pyramid of features."""
+"""The U-Net of the first-generation networks: optionally time-conditioned, returns a pyramid of features."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TIME_FEATURES = 2 * _TIME_FREQUENCIES
 
 
 def log_snr_embedding(log_snr: Tensor) -> Tensor:
-    """Sines and cosines (B, 32) of a log-SNR in -12..12 (B,), periods from 1 to 100."""
+    """Sinusoidal embedding (B, 32) of a log-SNR in -12..12 (B,), with periods from 1 to 100."""
     periods = torch.logspace(0, 2, _TIME_FREQUENCIES, device=log_snr.device)
     angles = 2 * torch.pi * log_snr[:, None].float() / periods
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class TimedBlock(nn.Module):
-    """Two 3x3x3 convolutions with group norm; an embedded log-SNR is added between them."""
+    """Two 3x3x3 convolutions with group norm; the embedded log-SNR is added between them."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, time_channels: int = 0) -> None:
         super().__init__()
@@ -39,7 +39,8 @@ class TimedBlock(nn.Module):
         h = self.first(x)
         if self.time is not None and time is not None:
             h = h + self.time(time).to(h.dtype)[:, :, None, None, None]
-        return self.second(h)
+        result: Tensor = self.second(h)
+        return result
 
 
 def convolution(in_channels: int, out_channels: int, *, stride: int = 1, norm: str = GROUP) -> nn.Module:
@@ -60,9 +61,9 @@ def convolution(in_channels: int, out_channels: int, *, stride: int = 1, norm: s
 
 
 class PyramidUNet(nn.Module):
-    """U-Net whose decoder features at all resolutions are the result.
+    """U-Net that returns the decoder features of all levels, `channels[l]` at resolution 1 / 2^l.
 
-    `channels[l]` features at resolution 1 / 2^l. Every side of the input is a multiple of 2^(levels - 1).
+    Every side of the input must be a multiple of 2^(levels - 1).
     """
 
     def __init__(self, in_channels: int, channels: Sequence[int], *, timed: bool) -> None:

@@ -18,6 +18,7 @@ from .requests import (
     Alternatives,
     Correct,
     ExportDicom,
+    FineTune,
     Finished,
     ImportModel,
     Message,
@@ -26,7 +27,6 @@ from .requests import (
     SelfTest,
     Similar,
     Task,
-    Teach,
     VolumeReference,
     WriteReport,
 )
@@ -43,6 +43,8 @@ __all__ = [
     "Corrected",
     "Error",
     "ExportDicom",
+    "FineTune",
+    "FineTuned",
     "Finished",
     "Hello",
     "Hypotheses",
@@ -63,8 +65,6 @@ __all__ = [
     "Similar",
     "Similarity",
     "Task",
-    "Taught",
-    "Teach",
     "VolumeReference",
     "WriteReport",
     "Written",
@@ -73,7 +73,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -179,10 +179,10 @@ class Similarity(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taught(Message):
+class FineTuned(Message):
     """A new user model, installed under `name`; `report` tells how it was trained."""
 
-    type: ClassVar[str] = "taught"
+    type: ClassVar[str] = "fine_tuned"
     id: str
     name: str
     report: dict[str, Any]
@@ -215,8 +215,8 @@ class Imported(Message):
     name: str
 
 
-Answer = Result | Corrected | Hypotheses | Similarity | Taught | Written | SelfTestReport | Imported
-ANSWERS = (Result, Corrected, Hypotheses, Similarity, Taught, Written, SelfTestReport, Imported)
+Answer = Result | Corrected | Hypotheses | Similarity | FineTuned | Written | SelfTestReport | Imported
+ANSWERS = (Result, Corrected, Hypotheses, Similarity, FineTuned, Written, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,9 +249,9 @@ class Pong(Message):
 _MESSAGES: dict[str, type[Message]] = {
     cls.type: cls
     for cls in (
-        *(Segment, Correct, Alternatives, Similar, Teach, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
+        *(Segment, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
         *(SelfTest, SelfTestReport, ImportModel, Imported),
-        *(Hello, Progress, Preview, Result, Corrected, Hypotheses, Similarity, Taught, Written),
+        *(Hello, Progress, Preview, Result, Corrected, Hypotheses, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),
     )
 }

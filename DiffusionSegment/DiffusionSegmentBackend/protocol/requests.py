@@ -107,13 +107,13 @@ class Similar(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teach(Request):
-    """Ask for a model of the reader's own segments, answered by `Taught`.
+class FineTune(Request):
+    """Ask for a model of the reader's own segments, answered by `FineTuned`.
 
     `labels` (uint8, 0 nothing) holds value n + 1 for `names[n]`; `model` is the base; `name` that of the new model.
     """
 
-    type: ClassVar[str] = "teach"
+    type: ClassVar[str] = "fine_tune"
     labels: VolumeReference
     names: tuple[str, ...]
     name: str

@@ -1,1 +1,1 @@
-"""Training of the four networks, one file each, and what they share: data, the resumable loop, losses."""
+"""Training: one module per network, and the resumable training loop, losses and objectives."""

@@ -1,6 +1,6 @@
-"""The mean of several trainings that went on from the same weights: as quick as one network, a little better than each.
+"""Average the weights of several runs that started from the same weights.
 
-Model soups (Wortsman et al. 2022, arXiv 2203.05482): runs that differ in seed or augmentation end in one flat basin.
+Model soups (Wortsman et al. 2022, arXiv 2203.05482).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..models.manifest import ModelDescription, read_description
 from ..models.model import load_network, save_network
 
-# Those that the probe's training changes.
+# The networks that the training of the probe changes.
 AVERAGED = ("backbone", "probe")
 
 
 def average_models(folders: Sequence[Path], output: Path) -> tuple[str, ...]:
-    """Write the mean weights of backbone and probe into the model in `output`; returns the networks' names.
+    """Write the average weights of backbone and probe into the model in `output`; returns the names of the networks.
 
-    A network that `output` shares with a sibling is left to the sibling. Everything is read before anything is written.
+    A network that `output` shares with another model is skipped. All weights are read before any is written.
 
     Raises:
         DiffusionSegmentError: OPTION for fewer than two models or different networks, WEIGHTS_MISSING, WEIGHTS_CORRUPT.

@@ -1,4 +1,4 @@
-"""Pretraining of the backbone without labels: by diffusion, or by one of the objectives it is compared with."""
+"""Pretraining of the backbone without labels: by diffusion, or by one of the objectives that it is compared with."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from .contrastive import ContrastiveObjective, crop_pairs
 from .loop import Budget, Training
 from .objectives import DiffusionObjective, RestorativeObjective, StudentObjective
 
+_IMAGE_OBJECTIVES: dict[str, type[DiffusionObjective | RestorativeObjective | StudentObjective]] = {
+    "diffusion": DiffusionObjective,
+    "restorative": RestorativeObjective,
+    "student": StudentObjective,
+}
 OBJECTIVES = ("diffusion", "restorative", "contrastive", "student")
 
 
@@ -32,25 +37,28 @@ def train_backbone(
     objective: str = "diffusion",
     start: Backbone | None = None,
 ) -> Backbone:
-    """Pretrain and return the moving average; labels are not read.
+    """Pretrain a backbone; labels are not used.
 
-    `start` gives the first weights (and, for "student", the teacher); without it they are random.
+    Args:
+        cases: Scans with body coordinates.
+        budget, folder, resume: Options of the training loop, as in `RunOptions`.
+        patch: Side of a patch in voxels.
+        batch: Patches per step.
+        objective: One of `OBJECTIVES`.
+        start: Initial weights, random by default; for "student" also the teacher.
+
+    Returns:
+        The moving average of the network.
 
     Raises:
         DiffusionSegmentError: OPTION for an unknown objective or a student without a teacher.
     """
-    objectives = {"diffusion": DiffusionObjective, "restorative": RestorativeObjective, "student": StudentObjective}
-    if objective not in OBJECTIVES or (objective == "student" and start is None):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            f"The backbone cannot be trained for '{objective}' here.",
-            hint=f"Choose {', '.join(OBJECTIVES)}; a student needs a trained backbone in the folder.",
-        )
+    _check_objective(objective, start)
     torch.manual_seed(budget.seed)
     backbone = start.requires_grad_(True) if start is not None else Backbone()
     if objective == "contrastive":
         return _contrastive(cases, backbone, budget, folder, resume=resume, patch=patch)
-    network = objectives[objective](backbone)
+    network = _IMAGE_OBJECTIVES[objective](backbone)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
@@ -63,11 +71,19 @@ def train_backbone(
         item = next(batches)
         image = item["image"].to(budget.device, memory_format=torch.channels_last_3d)
         with budget.autocast():
-            found: dict[str, Tensor] = network(image, item["coordinates"].to(budget.device), generator)
-        return found
+            values: dict[str, Tensor] = network(image, item["coordinates"].to(budget.device), generator)
+        return values
 
-    trained = training.run(losses, title=f"backbone, {objective}")
-    return trained.backbone  # type: ignore[return-value]
+    return training.run(losses, title=f"backbone, {objective}").backbone
+
+
+def _check_objective(objective: str, start: Backbone | None) -> None:
+    if objective not in OBJECTIVES or (objective == "student" and start is None):
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            f"The backbone cannot be trained for '{objective}' here.",
+            hint=f"Choose {', '.join(OBJECTIVES)}; a student needs a trained backbone in the folder.",
+        )
 
 
 def _contrastive(
@@ -81,15 +97,14 @@ def _contrastive(
     def losses(_: float) -> dict[str, Tensor]:
         crops, voxels = next(pairs)
         with budget.autocast():
-            found: dict[str, Tensor] = network(
+            values: dict[str, Tensor] = network(
                 crops.to(budget.device, memory_format=torch.channels_last_3d), voxels.to(budget.device)
             )
-        return found
+        return values
 
-    trained = training.run(losses, title="backbone, contrastive")
-    return trained.backbone  # type: ignore[return-value]
+    return training.run(losses, title="backbone, contrastive").backbone
 
 
 def body_as_label(case: Case) -> Case:
-    """The case with 1 wherever there is tissue: where patches are cut must not depend on labels."""
+    """The case with label 1 in all tissue, so that the positions of patches do not depend on the annotation."""
     return replace(case, labels=(case.image > TISSUE_THRESHOLD).astype(np.uint8))

@@ -1,13 +1,14 @@
-"""The common body frame: one affine map a patient, fitted so that organ centroids of all patients meet.
+"""The common body frame: one map per patient, fitted to align the organ centroids of all patients.
 
-A generalised Procrustes fit with a scale and a shift an axis (Gower 1975, restricted to axis-parallel maps). Models of
-different body parts share the frame: their model.json gives the place of each organ in it (`body_mm`).
+Generalised Procrustes analysis (Gower 1975) with a scale and a shift for each axis. Models of different body parts can
+share the frame: their model.json gives the position of each organ in it (`body_mm`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,18 @@ _MIN_VOXELS = 5
 
 @dataclass(frozen=True)
 class FrameMap:
-    """Body coordinates = scale * LPS + shift, each (3,) along x, y, z; mm."""
+    """Map from LPS to body coordinates in mm: scale * LPS + shift, each (3,) for x, y, z."""
 
     scale: NDArray[np.float64]
     shift: NDArray[np.float64]
 
-    def coordinates(self, lps: NDArray) -> NDArray[np.float64]:
+    def coordinates(self, lps: NDArray[Any]) -> NDArray[np.float64]:
         """Body coordinates (..., 3) in mm of LPS points (..., 3)."""
         return lps * self.scale + self.shift
 
 
 def organ_centroids(case: Case, classes: int) -> NDArray[np.float64]:
-    """LPS centroid in mm of each label 1..classes-1, (classes - 1, 3); NaN where an organ has under 5 voxels."""
+    """LPS centroid in mm of each label 1..classes-1, (classes - 1, 3); NaN for an organ of less than 5 voxels."""
     centroids = np.full((classes - 1, 3), np.nan)
     for value in range(1, classes):
         voxels = np.argwhere(case.labels == value)
@@ -42,23 +43,23 @@ def organ_centroids(case: Case, classes: int) -> NDArray[np.float64]:
 
 
 def fit_to_frame(centroids: Sequence[NDArray[np.float64]], template: NDArray[np.float64]) -> list[FrameMap]:
-    """One map a patient from centroid tables (organs, 3) onto the places (organs, 3) that the frame gives the organs.
+    """One map per patient from its organ centroids (organs, 3) to the positions (organs, 3) of the frame.
 
-    A patient of whom no organ is known gets scale 1 and an undefined shift (NaN).
+    A patient without known organs gets scale 1 and an undefined shift (NaN).
     """
     return [_fit(own, template) for own in centroids]
 
 
 def fit_body_frame(centroids: Sequence[NDArray[np.float64]]) -> tuple[list[FrameMap], NDArray[np.float64]]:
-    """One map a patient from centroid tables (organs, 3), and the template (organs, 3), its origin in the middle."""
+    """Fit the frame to organ centroids (organs, 3): one map per patient, and the zero-mean template (organs, 3)."""
     points = np.stack(centroids)
     points_centred = points - np.nanmean(points, axis=1, keepdims=True)
     template = np.nanmean(points_centred, axis=0)
     maps: list[FrameMap] = []
     for _ in range(_ROUNDS):
         maps = [_fit(own, template) for own in points]
-        moved = np.stack([m.coordinates(own) for m, own in zip(maps, points, strict=True)])
-        template = np.nanmean(moved, axis=0)
+        mapped = np.stack([m.coordinates(own) for m, own in zip(maps, points, strict=True)])
+        template = np.nanmean(mapped, axis=0)
         template = template - np.nanmean(template, axis=0)
         mean_scale = np.exp(np.mean([np.log(m.scale) for m in maps], axis=0))
         template = template / mean_scale

@@ -1,9 +1,9 @@
-"""Training of the body-part regressor: tied to the body frame by organs, self-supervised by distances and invariance.
+"""Training of the body-part regressor: supervised by organ positions, self-supervised by distances and invariance.
 
-Losses (1) and (2) follow anatomical positional embeddings (Goncharov et al. 2024, arXiv 2409.10291): two crops of one
-scan see the same voxels; differences of predicted coordinates must equal differences of place, and both crops must
-agree. Loss (3) ties the coordinates to the common frame of `body_frame`; scans without organs, a chest between head
-and abdomen say, have (1) and (2) alone.
+The losses "distance" and "invariance" follow anatomical positional embeddings (Goncharov et al. 2024, arXiv
+2409.10291): in two crops of one scan, differences of predicted coordinates must equal the distances of the voxels, and
+the predictions of both crops must agree. The loss "frame" is the error in the common frame of `body_frame`; it is not
+used for scans without labels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..networks.bodypart import COORDINATE_SCALE_MM, BodyPartRegressor
 from ..pipeline.prepare import BODY_THRESHOLD
 from ..schema.model_manifest import ModelLabel
 from .body_frame import FrameMap, fit_body_frame, fit_to_frame, organ_centroids
-from .loop import Budget, Report, Training
+from .loop import Budget, StepCallback, Training
 
 _MIN_SIDE = 48
 _SAMPLED_VOXELS = 512
@@ -40,9 +40,9 @@ _SAMPLED_VOXELS = 512
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan with the place of each voxel: image (1, z, y, x), coordinates (3, z, y, x) in mm.
+    """A scan: image (1, z, y, x), coordinates (3, z, y, x) in mm.
 
-    `tied` says that the coordinates are those of the body frame; otherwise only their differences mean something.
+    `tied` is whether the coordinates are those of the body frame; otherwise only their differences are used.
     """
 
     image: Tensor
@@ -57,11 +57,20 @@ def train_bodypart(
     folder: Path,
     resume: bool = False,
     start: BodyPartRegressor | None = None,
-    report: Report | None = None,
+    report: StepCallback | None = None,
 ) -> BodyPartRegressor:
-    """Train on groups of scans, each group drawn equally often; returns the moving average (float32, evaluation mode).
+    """Train on groups of scans, which are sampled with equal probability.
 
-    `start` gives the first weights instead of random ones; `report` is told of every step instead of a bar.
+    Args:
+        groups: Groups of scans.
+        budget: Length and optimiser settings.
+        folder: Receives checkpoint and log.
+        resume: Continue from the checkpoint in `folder`.
+        start: Initial weights, random by default.
+        report: Called after every step instead of showing a progress bar.
+
+    Returns:
+        The moving average of the network, in evaluation mode.
     """
     network = start.requires_grad_(True) if start is not None else BodyPartRegressor()
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -74,42 +83,38 @@ def train_bodypart(
         scan = group[int(torch.randint(len(group), (), generator=generator))]
         return _losses(network, scan, generator, intensity, budget)
 
-    return training.run(losses, title="body-part regressor", report=report)  # type: ignore[return-value]
+    return training.run(losses, title="body-part regressor", report=report)
 
 
 def body_frame(cases: Sequence[Case], labels: Sequence[ModelLabel]) -> NDArray[np.float64]:
-    """The place of each organ in the body frame (organs, 3) in mm: that of model.json, or one fitted to these cases.
+    """Position of each organ in the body frame (organs, 3) in mm, from model.json or fitted to these cases.
 
-    NaN for an organ that no case shows. A case with a single organ says nothing about where organs lie to one another
-    and takes no part in the fit, unless there are no others.
+    NaN for an organ that is in no case. Cases with a single organ are not used in the fit unless there are no others.
     """
     if all(label.body_mm is not None for label in labels):
         return np.array([label.body_mm for label in labels], dtype=float)
     centroids = [organ_centroids(case, len(labels) + 1) for case in cases]
-    telling = [own for own in centroids if np.isfinite(own).all(axis=1).sum() > 1]
-    return fit_body_frame(telling or centroids)[1]
+    usable = [own for own in centroids if np.isfinite(own).all(axis=1).sum() > 1]
+    return fit_body_frame(usable or centroids)[1]
 
 
 def framed_scans(cases: Sequence[Case], labels: Sequence[ModelLabel]) -> list[Scan]:
-    """Scans with body coordinates from their organs, in the frame of `body_frame`.
-
-    A case of whom no organ was drawn is kept without a tie to the frame.
-    """
+    """Scans with coordinates in the frame of `body_frame`, from their organs; untied for cases without organs."""
     centroids = [organ_centroids(case, len(labels) + 1) for case in cases]
     maps = fit_to_frame(centroids, body_frame(cases, labels))
     return [_scan(case, frame) for case, frame in zip(cases, maps, strict=True)]
 
 
 def free_scans(cases: Sequence[Case]) -> list[Scan]:
-    """Scans without labels: their LPS coordinates stand for differences of place only."""
+    """Scans without labels, with untied LPS coordinates."""
     return [_scan(case, FrameMap(np.ones(3), np.full(3, np.nan))) for case in cases]
 
 
 def _scan(case: Case, frame: FrameMap) -> Scan:
     indices = np.stack(np.meshgrid(*[np.arange(n) for n in case.image.shape], indexing="ij"), axis=-1)
     tied = bool(np.isfinite(frame.shift).all())
-    place = frame if tied else FrameMap(frame.scale, np.zeros(3))
-    coordinates = place.coordinates(case.lps(indices)).astype(np.float32)
+    known = frame if tied else FrameMap(frame.scale, np.zeros(3))
+    coordinates = known.coordinates(case.lps(indices)).astype(np.float32)
     return Scan(torch.from_numpy(case.image)[None], torch.from_numpy(coordinates).movedim(-1, 0).contiguous(), tied)
 
 
@@ -137,7 +142,7 @@ def _losses(
     body = F.avg_pool3d(scan.image[None], network.stride)[0, 0].to(budget.device) > BODY_THRESHOLD
     frame = torch.stack(
         [
-            _frame_loss(p, _cut(target, box, network.stride), _cut(body[None], box, network.stride)[0])
+            _frame_loss(p, _cropped(target, box, network.stride), _cropped(body[None], box, network.stride)[0])
             for p, box in zip(predictions, (first, second), strict=True)
         ]
     ).mean() * float(scan.tied)
@@ -145,18 +150,18 @@ def _losses(
     if any(low >= high for low, high in common):
         return {"frame": frame}
     views = [
-        _cut(
+        _cropped(
             p, [(low - b[0], high - b[0]) for (low, high), b in zip(common, box, strict=True)], network.stride
         ).flatten(1)
         for p, box in zip(predictions, (first, second), strict=True)
     ]
-    places = _cut(target, common, network.stride).flatten(1)
-    inside = _cut(body[None], common, network.stride).flatten().nonzero().flatten()
+    positions = _cropped(target, common, network.stride).flatten(1)
+    inside = _cropped(body[None], common, network.stride).flatten().nonzero().flatten()
     if len(inside) < 2:
         return {"frame": frame}
     chosen = inside[torch.randint(len(inside), (_SAMPLED_VOXELS,), generator=generator).to(inside.device)]
-    one, two, place = (t[:, chosen] / COORDINATE_SCALE_MM for t in (views[0], views[1], places))
-    distance = ((one - two.roll(1, dims=1)) - (place - place.roll(1, dims=1))).abs().mean()
+    one, two, true = (t[:, chosen] / COORDINATE_SCALE_MM for t in (views[0], views[1], positions))
+    distance = ((one - two.roll(1, dims=1)) - (true - true.roll(1, dims=1))).abs().mean()
     return {"frame": frame, "distance": 0.5 * distance, "invariance": 0.5 * (one - two).abs().mean()}
 
 
@@ -170,13 +175,13 @@ def _frame_loss(prediction: Tensor, target: Tensor, body: Tensor) -> Tensor:
 def _predict(
     network: BodyPartRegressor, scan: Scan, box: list[tuple[int, int]], intensity: Compose, budget: Budget
 ) -> Tensor:
-    crop = convert_to_tensor(intensity(_cut(scan.image, box, 1).clone()), track_meta=False)
+    crop = convert_to_tensor(intensity(_cropped(scan.image, box, 1).clone()), track_meta=False)
     with budget.autocast():
         return network.coarse(crop[None].to(budget.device, memory_format=torch.channels_last_3d))[0].float()
 
 
 def _zoomed(scan: Scan, generator: torch.Generator) -> Scan:
-    """The scan stretched by up to 15 % an axis: small and large patients have the same body coordinates."""
+    """The scan scaled by up to 15 % along each axis, with unchanged body coordinates."""
     factors = [float(f) for f in 0.85 + 0.3 * torch.rand(3, generator=generator)]
     size = [max(_MIN_SIDE, round(n * f)) for n, f in zip(scan.image.shape[1:], factors, strict=True)]
     both = F.interpolate(torch.cat([scan.image, scan.coordinates])[None], size=size, mode="trilinear")[0]
@@ -194,6 +199,6 @@ def _random_box(size: Sequence[int], multiple: int, generator: torch.Generator) 
     return box
 
 
-def _cut(tensor: Tensor, box: Sequence[tuple[int, int]], stride: int) -> Tensor:
+def _cropped(tensor: Tensor, box: Sequence[tuple[int, int]], stride: int) -> Tensor:
     z, y, x = (slice(low // stride, high // stride) for low, high in box)
     return tensor[:, z, y, x]

@@ -1,7 +1,7 @@
-"""Contrastive voxel pretraining in the style of vox2vec (Goncharov et al. 2023): the rival of diffusion features.
+"""Contrastive voxel pretraining similar to vox2vec (Goncharov et al. 2023), a baseline for diffusion features.
 
-Two crops of one scan share voxels; descriptors of the same voxel in both crops attract, those of others repel (InfoNCE
-with negatives from both views). Coordinates are withheld: with them the task would be solved without the image.
+InfoNCE on the descriptors of voxels in two overlapping crops of a scan, with negatives from both views. Coordinates are
+not used, because they alone would solve the task.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAIRS = 1024
 
 
 class ContrastiveObjective(nn.Module):
-    """Backbone and projector; `forward` takes two crops and the voxels they share."""
+    """Backbone and projector; `forward` takes two crops and the voxels that they share."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ContrastiveObjective(nn.Module):
         )
 
     def forward(self, crops: Tensor, voxels: Tensor) -> dict[str, Tensor]:
-        """Crops (2, 1, z, y, x) in -1..1; `voxels` (2, N, 3): where the N shared voxels lie in each crop."""
+        """Crops (2, 1, z, y, x) in -1..1, indices of the N shared voxels in each crop (2, N, 3) -> losses."""
         blank = crops.new_zeros((2, 3, *crops.shape[2:]))
         pyramid = self.backbone.features(crops, blank)
         views = [
@@ -45,7 +45,7 @@ class ContrastiveObjective(nn.Module):
 
 
 def info_nce(first: Tensor, second: Tensor, *, temperature: float = _TEMPERATURE) -> Tensor:
-    """Symmetric InfoNCE of unit descriptors (N, d) of the same N voxels in two views, negatives from both views."""
+    """Symmetric InfoNCE of normalised descriptors (N, d) of the same voxels in two views."""
     joined = torch.cat([first, second])
     similarity = joined @ joined.T / temperature
     similarity = similarity.masked_fill(torch.eye(len(joined), dtype=torch.bool, device=joined.device), -torch.inf)
@@ -54,7 +54,7 @@ def info_nce(first: Tensor, second: Tensor, *, temperature: float = _TEMPERATURE
 
 
 def crop_pairs(cases: Sequence[Case], *, patch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (crops (2, 1, patch, patch, patch), shared voxels (2, N, 3)), N up to 1024 body voxels of one scan."""
+    """Infinite iterator over two crops (2, 1, patch, patch, patch) of a scan and up to 1024 shared voxels (2, N, 3)."""
     generator = torch.Generator().manual_seed(seed)
     intensity = Compose(
         [
@@ -85,7 +85,7 @@ def crop_pairs(cases: Sequence[Case], *, patch: int, seed: int) -> Iterator[tupl
 
 
 def _overlapping_starts(size: Sequence[int], patch: int, generator: torch.Generator) -> Tensor:
-    """Two corners (2, 3) of crops that overlap by half a side at least."""
+    """First voxels (2, 3) of two crops that overlap by at least half a side."""
     first = torch.tensor([int(torch.randint(n - patch + 1, (), generator=generator)) for n in size])
     shift = torch.randint(-(patch // 2), patch // 2 + 1, (3,), generator=generator)
     second = torch.minimum((first + shift).clamp(min=0), torch.tensor(list(size)) - patch)

@@ -1,4 +1,4 @@
-"""Mistakes that a pre-segmentation makes, put in on purpose, so that the refiner learns to mend them."""
+"""Simulated errors of a pre-segmentation for the training of the refiner."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MAX_SHIFT = 3
 
 
 def corrupted(probabilities: Tensor, generator: torch.Generator) -> Tensor:
-    """One random mistake in class probabilities (classes, z, y, x): an organ dropped, merged, shifted or blurred."""
-    mistakes: list[Callable[[Tensor, torch.Generator], Tensor]] = [_dropped, _merged, _shifted, _blurred]
-    return mistakes[_integer(len(mistakes), generator)](probabilities, generator)
+    """Apply a random error to class probabilities (classes, z, y, x): an organ removed, merged, shifted or blurred."""
+    errors: list[Callable[[Tensor, torch.Generator], Tensor]] = [_dropped, _merged, _shifted, _blurred]
+    return errors[_integer(len(errors), generator)](probabilities, generator)
 
 
 def _dropped(p: Tensor, generator: torch.Generator) -> Tensor:
@@ -26,10 +26,10 @@ def _dropped(p: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _merged(p: Tensor, generator: torch.Generator) -> Tensor:
-    organ, rival = _present_organ(p, generator), 1 + _integer(p.shape[0] - 1, generator)
+    organ, other = _present_organ(p, generator), 1 + _integer(p.shape[0] - 1, generator)
     p = p.clone()
-    if organ != rival:
-        p[rival] += p[organ]
+    if organ != other:
+        p[other] += p[organ]
         p[organ] = 0
     return p
 

@@ -1,4 +1,4 @@
-"""Probabilities of cases that a network never saw, and the temperatures fitted on them."""
+"""Out-of-fold probabilities, and temperatures fitted on them."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from .session import add_coordinates, load_cases
 
 _VOXELS_PER_CASE = 20_000
 _FLOOR = 1e-6
-_MOST_UNKNOWN = 0.02
+_MAX_UNKNOWN = 0.02
 
 
 def presegment_fold(
     model_name: str, data: Sequence[Path], output: Path, *, fold: Fold, part: str = "train", device: str = "auto"
 ) -> None:
-    """Write the probe's probabilities of the cases of `part` that `fold` holds out, or of all if it holds out none."""
+    """Write the probabilities of the probe for the held-out cases of `fold`, or for all cases if it holds out none."""
     model = load_model(model_name, device)
     cases = load_cases(data, model.description, part=part)
     chosen = fold.held_out(cases) or cases
     add_coordinates(chosen, model.bodypart)
     for case in chosen:
-        found = presegment([case], model.backbone, model.probe, device=model.device.type)
-        write_presegmentations(output, [case], found)
+        probabilities = presegment([case], model.backbone, model.probe, device=model.device.type)
+        write_presegmentations(output, [case], probabilities)
 
 
 def calibrate(folder: Path, data: Sequence[Path], presegmentations: Path, *, part: str = "train") -> float:
-    """Fit the temperature (Guo et al. 2017) on stored probabilities of cases not trained on; write it into the probe.
+    """Fit the temperature of the probe (Guo et al. 2017) on stored probabilities of cases not trained on, and store it.
 
     The stored probabilities must have been made at temperature 1.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA when a case's probabilities are missing.
+        DiffusionSegmentError: TRAINING_DATA if the probabilities of a case are missing.
     """
     description = read_description(folder)
     cases = load_cases(data, description, part=part)
     stored = read_presegmentations(presegmentations, cases, description.classes)
-    found = temperature_of(cases, stored)
-    _store_temperature(description, "probe", found)
-    return found
+    temperature = temperature_of(cases, stored)
+    _store_temperature(description, "probe", temperature)
+    return temperature
 
 
 def calibrate_refiner(
     folder: Path, data: Sequence[Path], *, part: str = "validation", samples: int = 4, device: str = "auto"
 ) -> float:
-    """Fit the refiner's temperature on the mean of its samples of cases not trained on; write it into the refiner.
+    """Fit the temperature of the refiner on the mean of its samples of cases not trained on, and store it.
 
-    The probe's own temperature comes first, because the samples start from the probe's probabilities.
+    Fit the temperature of the probe first, as the samples start from its probabilities.
 
     Raises:
         DiffusionSegmentError: WEIGHTS_MISSING for a model without a refiner.
@@ -82,13 +82,13 @@ def calibrate_refiner(
             mean = refine(stage_of(case, model), model, plan, samples=samples).mean
             z, y, x = case.image.shape
             means.append(mean[:, :z, :y, :x].numpy().astype(np.float16))
-    found = temperature_of(cases, means)
-    _store_temperature(model.description, "refiner", found)
-    return found
+    temperature = temperature_of(cases, means)
+    _store_temperature(model.description, "refiner", temperature)
+    return temperature
 
 
 def stage_of(case: Case, model: Model) -> Stage1:
-    """Features and pre-segmentation of a case that has its coordinates, padded to a tile at least."""
+    """Features and pre-segmentation of a case with coordinates, padded to at least one tile."""
     image, coordinates = case.padded(model.tile)
     return first_stage(image, coordinates, model, progress=silent)
 
@@ -100,11 +100,10 @@ def _store_temperature(description: ModelDescription, name: str, value: float) -
 
 
 def temperature_of(cases: Sequence[Case], probabilities: Sequence[NDArray[np.float16]], *, seed: int = 0) -> float:
-    """Temperature of probabilities (classes, z, y, x) on random body voxels, as many of each case.
+    """Fit the temperature to probabilities (classes, z, y, x) at random body voxels, equally many per case.
 
-    Of a case whose organs were not all drawn, only voxels count that the model gives to none of the others: there it
-    makes no difference that nobody knows where those are. (To count drawn organs alone would choose voxels by their
-    truth, and so take every miss for overconfidence.)
+    In partially annotated cases, only voxels are used where the predicted probability of the organs without annotation
+    is negligible. (Selecting voxels by their true label instead would bias the temperature.)
     """
     random = np.random.default_rng(seed)
     logits, labels = [], []
@@ -112,9 +111,9 @@ def temperature_of(cases: Sequence[Case], probabilities: Sequence[NDArray[np.flo
         known = case.image > TISSUE_THRESHOLD
         if case.drawn is not None:
             unknown = [value for value in range(1, len(values)) if value not in case.drawn]
-            known &= values[unknown].sum(axis=0, dtype=np.float32) < _MOST_UNKNOWN
-        places = np.flatnonzero(known)
-        chosen = random.choice(places, min(len(places), _VOXELS_PER_CASE), replace=False)
+            known &= values[unknown].sum(axis=0, dtype=np.float32) < _MAX_UNKNOWN
+        voxels = np.flatnonzero(known)
+        chosen = random.choice(voxels, min(len(voxels), _VOXELS_PER_CASE), replace=False)
         logits.append(np.log(np.maximum(values.reshape(len(values), -1)[:, chosen].astype(np.float32), _FLOOR)))
         labels.append(case.labels.ravel()[chosen])
     return fit_temperature(np.concatenate(logits, axis=1), np.concatenate(labels).astype(np.int64))

@@ -1,8 +1,8 @@
-"""Dice and cross-entropy on label maps without one-hot tensors, and without classes that nobody drew.
+"""Dice and cross-entropy on label maps without one-hot tensors: the memory-efficient loss of `Segmenter`.
 
-The loss is MONAI's `DiceCELoss` (no background, batch Dice, smoothing 1e-5). What it needs of a one-hot map is read
-from the labels: probabilities at the true class by `gather`, sums a class by `bincount`. Voxels that are labelled
-`IGNORED`, because pseudo-labels disagree there say, count nowhere.
+Equals MONAI's `DiceCELoss` (no background, batch Dice, smoothing 1e-5; `losses.SegmentationLoss`), but gathers the
+probabilities at the true class and sums per class by `bincount`, with a closed-form gradient. In addition it supports
+soft labels of sub-voxels, class weights, and voxels labelled `IGNORED`, for example where pseudo-labels disagree.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def label_loss(
 
     Args:
         logits: (B, classes, z, y, x).
-        labels: (B, S, z, y, x), whole numbers, classes or `IGNORED`. With S above 1 they are the labels of the S
+        labels: (B, S, z, y, x), integers, classes or `IGNORED`. With S above 1 they are the labels of the S
             sub-voxels of each voxel (`space_to_depth`), and the target is their mean: soft labels averaged over it.
-        drawn: (B, classes) bool, what a reader drew; other classes count as background (the marginal loss of Shi et
-            al. 2021, Medical Image Analysis 70, eq. 4) and add nothing to the Dice. None for all.
+        drawn: (B, classes) bool, the annotated classes; others are merged with the background (the marginal loss of
+            Shi et al. 2021, Medical Image Analysis 70, eq. 4) and ignored in the Dice. None for all.
         class_weights: (classes,) float32, of the cross-entropy by true class and of the Dice. None for equal weights.
     """
     logits = logits.float()
     if drawn is not None and not bool(drawn.all()):
         logits = marginalised(logits, drawn)
     weights = torch.ones(logits.shape[1], device=logits.device) if class_weights is None else class_weights
-    loss: Tensor = _DiceCrossEntropy.apply(logits, labels, weights)
+    loss: Tensor = _DiceCrossEntropy.apply(logits, labels, weights)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _DiceCrossEntropy(torch.autograd.Function):
-    """The loss with its gradient in closed form: softmax is formed once and nothing of its size is kept beside it."""
+    """The loss with a closed-form gradient, which keeps only the softmax in memory."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
 
         p, share = log_p.exp_(), known.float().mean(dim=1)
         flat, counted = index.flatten(), known.double().flatten() / subs
-        # bincount in double: in float32 a million voxels of one class would no longer add up.
+        # Sum in float64: float32 is not accurate for a million voxels.
         overlap = torch.bincount(flat, weights=picked.exp().double().flatten() * counted, minlength=classes).float()
         truth = torch.bincount(flat, weights=counted, minlength=classes).float()
         size = torch.einsum("bcn,bn->c", p, share) + truth + _SMOOTH
@@ -82,6 +82,6 @@ class _DiceCrossEntropy(torch.autograd.Function):
         result = torch.einsum("c,bn->bcn", everywhere, share).sub_(common[:, None]).mul_(p)
         result.scatter_add_(1, index, change)
         result = result.mul_(gradient).view(ctx.shape)
-        # In the layout of the logits: the network's backward pass would be slow in two layouts.
+        # Keep the memory format of the logits; mixed formats would slow down the backward pass of the network.
         layout = torch.channels_last_3d if ctx.channels_last else torch.contiguous_format
         return result.contiguous(memory_format=layout), None, None

@@ -1,4 +1,4 @@
-"""The loop under every training: budget, learning rate, moving average, log, checkpoints it resumes from."""
+"""The training loop of all networks: budget, learning-rate schedule, moving average of weights, log, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,15 +24,17 @@ from ..imaging.atomic_writes import write_text
 
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "losses.jsonl"
-_LOGGED = 20  # steps from one record to the next
+_LOG_INTERVAL = 20
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long and how fast to train. The first of `steps` and `minutes` that is used up ends the run.
+    """Length and optimiser settings of a training run, which ends at `steps` or `minutes`, whichever comes first.
 
-    With `processor_time` the minutes are those that this process has computed for, divided by `cores`: on a machine
-    that others use too, trainings of equal minutes have then computed equally long.
+    With `processor_time`, `minutes` counts the CPU time of this process divided by `cores`, so that runs on a shared
+    machine are comparable.
     """
 
     steps: int
@@ -49,34 +51,55 @@ class Budget:
     bf16: bool = False
 
     def clock(self) -> float:
-        """Seconds of what `minutes` counts, from an arbitrary beginning."""
+        """Seconds on the clock that `minutes` refers to, from an arbitrary origin."""
         return time.process_time() / self.cores if self.processor_time else time.monotonic()
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision on the training device: bfloat16 where asked for, float32 otherwise."""
+        """Mixed precision on the training device: bfloat16 if `bf16`, else float32."""
         return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training is: share of its budget, 0..1, steps done, and the losses of the last step by name."""
+class StepReport:
+    """State after a training step: used share of the budget (0..1), number of steps, and the losses of the step."""
 
     share: float
     step: int
     losses: dict[str, float]
 
 
-Report = Callable[[Progress], None]
+StepCallback = Callable[[StepReport], None]
 
 
-class Training:
-    """A network on its way: call `run` with a function that draws a batch and returns its losses.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of one call of `Training.run`.
 
-    The folder receives checkpoint.pt (weights, moving average, optimiser, counters, random states) at least every
-    `checkpoint_seconds`, replaced in one move, and losses.jsonl.
+    Attributes:
+        budget: Length and optimiser settings.
+        folder: Receives checkpoint and log.
+        resume: Continue from the checkpoint in `folder`, if there is one.
+        title: Label of the progress bar.
+        until: Used share of the budget (0..1) at which the run pauses.
+        report: Called after every step instead of showing a progress bar.
     """
 
-    def __init__(self, network: nn.Module, budget: Budget, folder: Path, *, resume: bool = False) -> None:
+    budget: Budget
+    folder: Path
+    resume: bool = False
+    title: str = "network"
+    until: float = 1.0
+    report: StepCallback | None = None
+
+
+class Training(Generic[Network]):
+    """Trains a network: `run` takes a function that draws a batch and returns its losses.
+
+    `folder` receives checkpoint.pt (weights, moving average, optimiser, counters, random states) at least every
+    `checkpoint_seconds`, written atomically, and losses.jsonl.
+    """
+
+    def __init__(self, network: Network, budget: Budget, folder: Path, *, resume: bool = False) -> None:
         self.network = network.to(budget.device)
         self.budget = budget
         self.folder = folder
@@ -95,7 +118,7 @@ class Training:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used up, 0..1."""
+        """Used share of the budget, 0..1."""
         return min(1.0, max(self.step / self.budget.steps, self.seconds / 60.0 / self.budget.minutes))
 
     def run(
@@ -104,16 +127,23 @@ class Training:
         *,
         title: str,
         quiet: bool = False,
-        report: Report | None = None,
-    ) -> nn.Module:
-        """Train until the budget is used up; `losses_of_step(progress)` gives named losses, their sum is minimised.
+        report: StepCallback | None = None,
+    ) -> Network:
+        """Train until the budget is used up.
 
-        Returns the moving average of the network. A `quiet` run shows no bar; a `report` is told instead of it.
+        Args:
+            losses_of_step: Returns named losses given the used share of the budget; their sum is minimised.
+            title: Label of the progress bar.
+            quiet: Show no progress bar.
+            report: Called after every step instead of showing a progress bar.
+
+        Returns:
+            The moving average of the network, in evaluation mode.
         """
 
         def gradients(progress: float) -> dict[str, Tensor]:
             losses = losses_of_step(progress)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(losses.values())).sum())
             return losses
 
         return self.run_steps(gradients, title=title, quiet=quiet, report=report)
@@ -125,22 +155,21 @@ class Training:
         title: str,
         quiet: bool = False,
         until: float = 1.0,
-        report: Report | None = None,
-    ) -> nn.Module:
-        """As `run`, for a function that also forms the gradients of its losses and leaves them with the parameters.
+        report: StepCallback | None = None,
+    ) -> Network:
+        """Like `run`, for a function that also computes the gradients of its losses into the parameters.
 
-        The run pauses where the share `until` of the budget is used up. A `report` is told of every step instead of
-        the bar.
+        The run pauses when the share `until` of the budget is used up.
         """
         last_saved = time.monotonic()
         with contextlib.ExitStack() as stack:
-            tell = report or stack.enter_context(_bar(title, quiet=quiet))
+            callback = report or stack.enter_context(_bar(title, quiet=quiet))
             while self.progress < until:
                 began = self.budget.clock()
                 values = self._step(gradients_of_step)
                 self.seconds += self.budget.clock() - began
-                tell(Progress(self.progress, self.step, values))
-                if self.step % _LOGGED == 0:
+                callback(StepReport(self.progress, self.step, values))
+                if self.step % _LOG_INTERVAL == 0:
                     self._log(values)
                 if time.monotonic() - last_saved > self.budget.checkpoint_seconds:
                     self.save()
@@ -155,7 +184,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         losses = gradients_of_step(self.progress)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        # One overflow must not end a night's training: the step is left out, the log shows its loss.
+        # Skip the update after a numerical overflow instead of ending the run; the log shows the loss.
         if bool(torch.isfinite(norm)):
             self.optimizer.step()
         self.step += 1
@@ -164,7 +193,7 @@ class Training:
 
     def _schedule(self) -> float:
         warm = min(1.0, (self.progress + 1e-3) / self.budget.warmup)
-        return warm * (1 - self.progress) ** 0.9 + 1e-3
+        return float(warm * (1 - self.progress) ** 0.9 + 1e-3)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -179,8 +208,8 @@ class Training:
         with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
-    def _forget_later_log(self) -> None:
-        """Drop log records of steps that will be done anew."""
+    def _truncate_log(self) -> None:
+        """Drop the log records of steps after the checkpoint."""
         path = self.folder / LOG_FILE
         if not path.is_file():
             return
@@ -189,10 +218,10 @@ class Training:
         write_text(path, "".join(f"{line}\n" for line in kept))
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then replace it.
+        """Write the checkpoint to a temporary file and replace the old one by it.
 
         Raises:
-            DiffusionSegmentError: DISK_FULL when it cannot be written; the earlier checkpoint stays.
+            DiffusionSegmentError: DISK_FULL when it cannot be written; the previous checkpoint is kept.
         """
         state = {
             "network": self.network.state_dict(),
@@ -207,13 +236,13 @@ class Training:
         try:
             torch.save(state, partial)
             os.replace(partial, self.folder / CHECKPOINT_FILE)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer tells of a full disk by a RuntimeError
+        except (OSError, RuntimeError) as error:  # PyTorch raises RuntimeError on a full disk
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise DiffusionSegmentError(
                 ErrorCode.DISK_FULL,
                 f"The checkpoint in {self.folder} cannot be written ({str(error).splitlines()[0][:120]}).",
-                hint="Make room and resume; the last good checkpoint is still there.",
+                hint="Free disk space and resume; the previous checkpoint was kept.",
             ) from error
 
     def _load(self) -> None:
@@ -226,37 +255,37 @@ class Training:
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             seed_everything(self.budget.seed + self.step)
             torch.set_rng_state(state["torch_random"].cpu())
-            self._forget_later_log()
+            self._truncate_log()
         except Exception as error:
             raise DiffusionSegmentError(
                 ErrorCode.CHECKPOINT,
                 f"{path} cannot be resumed from ({_reason(error)}).",
-                hint="Move it away to start anew; it was not changed.",
+                hint="Move it away to start again; it was not changed.",
             ) from error
 
 
 @contextlib.contextmanager
-def _bar(title: str, *, quiet: bool) -> Iterator[Report]:
-    """A bar of one training."""
+def _bar(title: str, *, quiet: bool) -> Iterator[StepCallback]:
+    """A progress bar as step callback."""
     form = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(total=100, desc=title, unit="%", bar_format=form, disable=quiet) as bar:
 
-        def tell(progress: Progress) -> None:
-            bar.n = round(100 * progress.share, 1)
-            if progress.step % _LOGGED == 0:
-                bar.set_postfix(step=progress.step, **{k: f"{v:.3f}" for k, v in progress.losses.items()})
+        def show(report: StepReport) -> None:
+            bar.n = round(100 * report.share, 1)
+            if report.step % _LOG_INTERVAL == 0:
+                bar.set_postfix(step=report.step, **{k: f"{v:.3f}" for k, v in report.losses.items()})
 
-        yield tell
+        yield show
 
 
 def _reason(error: Exception) -> str:
-    """A state that does not fit is told by PyTorch in a RuntimeError, one of the optimiser in a ValueError."""
+    """PyTorch raises RuntimeError for weights of another network, and ValueError for another optimiser state."""
     other = isinstance(error, (RuntimeError, ValueError)) and ("state_dict" in str(error) or "group" in str(error))
     return "it belongs to another network" if other else type(error).__name__
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the random states that augmentation and initialisation draw from."""
+    """Seed the random number generators of Python, NumPy and PyTorch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Losses on label maps."""
+"""Losses on label maps with MONAI; see `label_loss` for the faster equivalent of second-generation training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-_NEVER = -1e4
+_MIN_LOGIT = -1e4
 
 
 class SegmentationLoss(nn.Module):
@@ -19,18 +19,19 @@ class SegmentationLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, drawn: Tensor | None = None) -> Tensor:
         """Logits (B, classes, z, y, x), labels (B, 1, z, y, x), drawn (B, classes) bool -> scalar, in float32."""
         logits = logits.float()
-        return self.loss(logits if drawn is None or bool(drawn.all()) else marginalised(logits, drawn), labels)
+        loss: Tensor = self.loss(logits if drawn is None or bool(drawn.all()) else marginalised(logits, drawn), labels)
+        return loss
 
 
 def marginalised(logits: Tensor, drawn: Tensor) -> Tensor:
-    """Logits (B, classes, ...) in which classes that nobody drew count as background: the marginal loss.
+    """Logits (B, classes, ...) with the classes that are not annotated merged into the background.
 
-    Shi et al. 2021 (Medical Image Analysis 70, eq. 4): p(background) becomes the sum over background and all classes
-    not `drawn` (B, classes).
+    Marginal loss of Shi et al. 2021 (Medical Image Analysis 70, eq. 4): p(background) is the sum over background and
+    all classes not in `drawn` (B, classes).
     """
     absent = ~drawn.reshape(*drawn.shape, *([1] * (logits.ndim - 2))).to(logits.device)
     absent = absent.expand_as(logits)
-    rest = logits.masked_fill(~absent, _NEVER)
+    rest = logits.masked_fill(~absent, _MIN_LOGIT)
     rest = torch.cat([logits[:, :1], rest[:, 1:]], dim=1)
     background = torch.logsumexp(rest, dim=1, keepdim=True)
-    return torch.cat([background, logits[:, 1:].masked_fill(absent[:, 1:], _NEVER)], dim=1)
+    return torch.cat([background, logits[:, 1:].masked_fill(absent[:, 1:], _MIN_LOGIT)], dim=1)

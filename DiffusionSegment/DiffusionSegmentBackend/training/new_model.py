@@ -1,4 +1,4 @@
-"""What model.json says of a model before it is trained: labels and grid of manifest or base, nothing else of theirs."""
+"""The model.json of a model before training, from a manifest or another model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,22 @@ from ..models.user_models import is_model_name
 
 LICENCE_NOT_STATED = "not stated"
 _FIRST_VERSION = "1"
-# Nothing is refused before the limits were measured.
+# No scan is refused before the limits are measured.
 _UNMEASURED_ANATOMY = {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": 0.0}
 
 
 def new_description(source: ModelDescription, *, folder_name: str, own: bool, licence: str = "") -> dict[str, Any]:
-    """The model.json that a training begins with, of a manifest or of another model.
+    """The model.json at the start of a training.
 
-    Title, modality, grid, window, labels and defaults are those of `source`. A manifest of the user's `own` also gives
-    name, version and licence; else the model is called after its folder and is version 1. Networks, quality, training
-    data and the limits of the anatomy check are always those of the model that is being trained.
+    Title, modality, grid, window, labels and defaults are those of `source`; networks, quality, training data and the
+    limits of the anatomy check are empty.
+
+    Args:
+        source: Manifest or model.
+        folder_name: Name of the model's folder.
+        own: Whether `source` is a manifest of the user, which also defines name, version and licence. Otherwise the
+            model is named after its folder and has version 1.
+        licence: Licence of the weights.
     """
     raw = {**source.raw, "networks": {}, "quality": {}, "training_data": "", "anatomy": dict(_UNMEASURED_ANATOMY)}
     raw.pop("base", None)
@@ -34,14 +40,14 @@ def new_description(source: ModelDescription, *, folder_name: str, own: bool, li
 
 
 def _labels_in_frame(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Labels with their places in the body frame where all have one: then these are the frame, else it is fitted."""
+    """Labels with their positions in the body frame only if all have one; otherwise the frame is fitted."""
     if all("body_mm" in label for label in labels):
         return labels
     return [{key: value for key, value in label.items() if key != "body_mm"} for label in labels]
 
 
 def data_text(labelled: Mapping[str, int], *, unlabelled: int = 0, source: str = "") -> str:
-    """`training_data` of model.json: labelled scans by the name of their folder, and how many without labels."""
+    """`training_data` of model.json: labelled scans by the name of their folder, and scans without labels."""
     parts = [f"{count} labelled scans of {name}" for name, count in labelled.items()]
     parts += [f"{unlabelled} scans without labels"] if unlabelled else []
     text = ", ".join(parts)

@@ -1,7 +1,7 @@
-"""What a backbone can be pretrained for without labels: denoising by diffusion, restoration, noise-free features.
+"""Pretraining objectives of the backbone without labels: diffusion, restoration, distillation of features.
 
-Each objective is a module that holds the backbone and whatever else it trains, and turns a batch into named losses.
-The contrastive objective needs pairs of crops and lies in `contrastive`.
+Each objective is a module that contains the backbone and auxiliary layers, and returns the named losses of a batch. The
+contrastive objective uses pairs of crops and is in `contrastive`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STUDENT_TIMESTEPS = (1, 250)
 
 
 class DiffusionObjective(nn.Module):
-    """Predict the velocity of x_t given body coordinates, t uniform in 1..T (Li et al. 2025; target: Salimans, Ho)."""
+    """Predict the velocity of x_t given body coordinates, t uniform in 1..T (Li et al. 2025)."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ class DiffusionObjective(nn.Module):
 
 
 class RestorativeObjective(nn.Module):
-    """Restore a scan with noise and blanked boxes: the denoising, inpainting autoencoder diffusion is held against.
+    """Denoising and inpainting autoencoder, a baseline for diffusion.
 
-    Noise and blanks as in Models Genesis (Zhou et al. 2021): a sixth of the volume or so is painted over with noise.
+    As in Models Genesis (Zhou et al. 2021): about a sixth of the volume is replaced by noise.
     """
 
     boxes = 8
@@ -56,23 +56,23 @@ class RestorativeObjective(nn.Module):
             for _ in range(self.boxes):
                 box = _random_box(image.shape[2:], generator)
                 sample[(slice(None), *box)] = training_noise(sample[(slice(None), *box)], generator)
-        level = self.backbone.feature_log_snr.expand(image.shape[0])  # type: ignore[operator]
+        level = self.backbone.feature_log_snr.expand(image.shape[0])
         restored = self.backbone(damaged, coordinates, level)
         return {"restoration": F.mse_loss(restored.float(), image)}
 
 
 def _random_box(size: torch.Size, generator: torch.Generator) -> tuple[slice, ...]:
-    """A box whose sides are a sixth to a third of the volume's."""
+    """A random box whose sides are a sixth to a third of those of the volume."""
     sides = [int(torch.randint(max(1, n // 6), n // 3 + 1, (), generator=generator)) for n in size]
     starts = [int(torch.randint(n - side + 1, (), generator=generator)) for n, side in zip(size, sides, strict=True)]
     return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
 class StudentObjective(nn.Module):
-    """Distil noise-free features: the student sees the clean scan and meets the teacher's features of x_t.
+    """Distil noise-free features: features of the clean scan are trained to match the teacher's features of x_t.
 
-    CleanDIFT (Stracke et al. 2025, arXiv 2412.03439): one pointwise projection a level, told t, maps the student's
-    features onto the teacher's; only its input, the student's features, is used afterwards. Loss: 1 - cosine.
+    CleanDIFT (Stracke et al. 2025, arXiv 2412.03439): one pointwise projection per level, conditioned on t, maps the
+    features of the student to those of the teacher and is discarded afterwards. Loss: 1 - cosine similarity.
     """
 
     def __init__(self, teacher: Backbone) -> None:
@@ -88,10 +88,10 @@ class StudentObjective(nn.Module):
         t = int(torch.randint(low, high + 1, (), generator=generator))
         with torch.no_grad():
             noise = training_noise(image, generator)
-            wanted = self.teacher.noisy_features(image, coordinates, timestep=t, noise=noise)
+            targets = self.teacher.noisy_features(image, coordinates, timestep=t, noise=noise)
         level = float(log_snr(self.schedule.at(t))) / 10.0
         losses = []
-        for project, own, target in zip(self.project, self.backbone.features(image, coordinates), wanted, strict=True):
-            told = torch.cat([own, torch.full_like(own[:, :1], level)], dim=1)
-            losses.append(1 - F.cosine_similarity(project(told).float(), target.float(), dim=1).mean())
+        for project, own, target in zip(self.project, self.backbone.features(image, coordinates), targets, strict=True):
+            conditioned = torch.cat([own, torch.full_like(own[:, :1], level)], dim=1)
+            losses.append(1 - F.cosine_similarity(project(conditioned).float(), target.float(), dim=1).mean())
         return {"cosine": torch.stack(losses).mean()}

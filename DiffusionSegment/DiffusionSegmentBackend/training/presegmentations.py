@@ -1,4 +1,4 @@
-"""The probe's probabilities on training cases, as the refiner's training recycles them, in memory and on disk."""
+"""Probabilities of the probe on training cases, in memory and on disk, for the training of the refiner."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ _TILE = TileShape.cube(TILE_SIDE)
 def presegment(
     cases: Sequence[Case], backbone: Backbone, probe: Probe, *, device: str = "cpu", bf16: bool = False
 ) -> list[NDArray[np.float16]]:
-    """Probabilities (classes, z, y, x) in half precision for each case, which must have its coordinates."""
+    """Probabilities (classes, z, y, x) in half precision for each case; cases must have coordinates."""
     backbone, probe = backbone.to(device), probe.to(device)
     results = []
     for case in tqdm(cases, desc="pre-segmentations"):
         image, coordinates = case.padded(_TILE)
-        found = probe_map(image, coordinates, backbone, probe, device=device, bf16=bf16)
+        probabilities = probe_map(image, coordinates, backbone, probe, device=device, bf16=bf16)
         z, y, x = case.image.shape
-        results.append(found[:, :z, :y, :x].numpy().astype(np.float16))
+        results.append(probabilities[:, :z, :y, :x].numpy().astype(np.float16))
     return results
 
 
 def probe_map(
     image: Tensor, coordinates_mm: Tensor, backbone: Backbone, probe: Probe, *, device: str, bf16: bool
 ) -> Tensor:
-    """Probabilities (classes, z, y, x) of one pass of the probe over an image (z, y, x) in -1..1, sides of a tile."""
+    """Probabilities (classes, z, y, x) of the probe for an image (z, y, x) in -1..1 of at least one tile."""
     coordinates = normalised(coordinates_mm)
 
-    def predict(_: int, place: tuple[slice, slice, slice]) -> Tensor:
+    def predict(_: int, box: tuple[slice, slice, slice]) -> Tensor:
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
-            tile = image[place][None, None].to(device, memory_format=torch.channels_last_3d)
-            logits = probe(backbone.features(tile, coordinates[(slice(None), *place)][None].to(device)))
+            tile = image[box][None, None].to(device, memory_format=torch.channels_last_3d)
+            logits: Tensor = probe(backbone.features(tile, coordinates[(slice(None), *box)][None].to(device)))
         return logits[0].float().softmax(dim=0)
 
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def probe_map(
 
 
 def write_presegmentations(folder: Path, cases: Sequence[Case], probabilities: Sequence[NDArray[np.float16]]) -> None:
-    """One compressed file a case, each moved into place when it is whole."""
+    """Write one compressed file per case atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     for case, values in zip(cases, probabilities, strict=True):
         partial = folder / f"{case.name}.partial.npz"
@@ -65,10 +65,10 @@ def write_presegmentations(folder: Path, cases: Sequence[Case], probabilities: S
 
 
 def read_presegmentations(folder: Path, cases: Sequence[Case], classes: int) -> list[NDArray[np.float16]]:
-    """The files of `write_presegmentations` for these cases.
+    """Read the files of `write_presegmentations` for these cases.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA, naming the case that is missing, unreadable or of another shape.
+        DiffusionSegmentError: TRAINING_DATA with the name of the case that is missing, unreadable or of another shape.
     """
     results = []
     for case in cases:

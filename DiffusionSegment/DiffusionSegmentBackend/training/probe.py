@@ -1,7 +1,7 @@
-"""Training of the probe on the backbone's features, frozen as in Li et al. 2025, or with the backbone fine-tuned.
+"""Training of the probe on frozen features (Li et al. 2025), or jointly with the backbone.
 
-Fine-tuning follows vox2vec (Goncharov et al. 2023): the head learns first, the backbone joins in after a share of the
-run. Several models can be fine-tuned together on one shared backbone, each with its own probe.
+Fine-tuning follows vox2vec (Goncharov et al. 2023): the backbone is frozen at the start of the run. Several models can
+be fine-tuned jointly on a shared backbone, each with its own probe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FROZEN_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """One model's share of a training: its cases, number of classes, part of the steps, and a probe to start from."""
+    """A model in a joint training: its cases, number of classes, share of the steps, and initial probe."""
 
     name: str
     cases: Sequence[Case]
@@ -36,7 +36,7 @@ class Task:
 
 
 class ProbedBackbone(nn.Module):
-    """One backbone and a probe for each task, as one trainable network."""
+    """A backbone with one probe per task, as one trainable network."""
 
     def __init__(self, backbone: Backbone, probes: dict[str, Probe]) -> None:
         super().__init__()
@@ -60,20 +60,22 @@ def train_probe(
     batch: int = 2,
     finetune: bool = False,
 ) -> ProbedBackbone:
-    """Train and return the moving averages of probes and backbone; the latter is unchanged unless `finetune`.
+    """Train the probes, and with `finetune` also the backbone.
 
-    A temperature fitted to the first weights is forgotten.
+    Args:
+        tasks: Models that are trained jointly. The temperature of an initial probe is reset to 1.
+        backbone: The shared backbone.
+        budget, folder, resume: Options of the training loop, as in `RunOptions`.
+        patch: Side of a patch in voxels.
+        batch: Patches per step.
+        finetune: Train the backbone as well.
+
+    Returns:
+        The moving averages of probes and backbone.
     """
     backbone.requires_grad_(finetune)
     torch.manual_seed(budget.seed)
-    probes = {
-        task.name: task.probe.requires_grad_(True) if task.probe else Probe(backbone.channels, task.classes)
-        for task in tasks
-    }
-    for probe in probes.values():
-        set_temperature(probe, 1.0)
-    warm = all(task.probe is not None for task in tasks)
-    network = ProbedBackbone(backbone, probes)
+    network = ProbedBackbone(backbone, _initial_probes(tasks, backbone))
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     training = Training(network, budget, folder, resume=resume)
     seed = budget.seed + training.step
@@ -84,14 +86,26 @@ def train_probe(
     weights = torch.tensor([task.weight for task in tasks])
     generator = torch.Generator().manual_seed(seed)
     loss = SegmentationLoss()
+    frozen_share = 0.0 if all(task.probe is not None for task in tasks) else _FROZEN_SHARE
 
     def losses(progress: float) -> dict[str, Tensor]:
         n = int(torch.multinomial(weights, 1, generator=generator))
         item = next(batches[n])
-        backbone.requires_grad_(finetune and (warm or progress >= _FROZEN_SHARE))
+        backbone.requires_grad_(finetune and progress >= frozen_share)
         image = item["image"].to(budget.device, memory_format=torch.channels_last_3d)
         with budget.autocast():
             logits = network(image, item["coordinates"].to(budget.device), tasks[n].name)
         return {tasks[n].name: loss(logits, item["labels"].to(budget.device), item["drawn"].to(budget.device))}
 
-    return training.run(losses, title="probe and backbone" if finetune else "probe")  # type: ignore[return-value]
+    return training.run(losses, title="probe and backbone" if finetune else "probe")
+
+
+def _initial_probes(tasks: Sequence[Task], backbone: Backbone) -> dict[str, Probe]:
+    """The trainable probe of each task, given or new, at temperature 1."""
+    probes = {
+        task.name: task.probe.requires_grad_(True) if task.probe else Probe(backbone.channels, task.classes)
+        for task in tasks
+    }
+    for probe in probes.values():
+        set_temperature(probe, 1.0)
+    return probes

@@ -1,7 +1,7 @@
-"""Labels for what nobody drew in a scan, from networks that were trained on other scans; doubtful voxels are ignored.
+"""Pseudo-labels for organs without annotation, from networks trained on other scans; uncertain voxels are ignored.
 
-One round of self-training (noisy student, Xie et al. 2020, arXiv 1911.04252): the networks look at the scan as it is,
-the student at augmented patches of it.
+One round of self-training (noisy student, Xie et al. 2020, arXiv 1911.04252): the student is trained on augmented
+patches with pseudo-labels predicted from the original scan.
 """
 
 from __future__ import annotations
@@ -21,36 +21,35 @@ MIN_PROBABILITY = 0.7
 def pseudo_labelled(
     volume: TrainingVolume, probabilities: Sequence[Tensor], *, min_probability: float = MIN_PROBABILITY
 ) -> TrainingVolume:
-    """The scan with every organ labelled, or `IGNORED` where it is doubtful.
+    """The scan with pseudo-labels for the organs without annotation, `IGNORED` in uncertain voxels.
 
-    A reader's labels stay. Elsewhere a voxel gets the class that all networks find most likely, if the mean of their
-    probabilities is `min_probability` or more; an organ that the reader drew in this scan is not given to further
-    voxels.
+    Existing labels are kept. Other voxels get the class that is the most likely for all networks, if its mean
+    probability is at least `min_probability`. No voxels are added to annotated organs.
 
     Args:
-        volume: A scan with some organs drawn, or none.
-        probabilities: Of each network, (classes, Z, Y, X) on the volume's grid.
-        min_probability: 0..1.
+        volume: A scan with some annotated organs, or none.
+        probabilities: For each network, (classes, Z, Y, X) on the grid of the volume.
+        min_probability: Minimum mean probability, 0..1.
 
     Raises:
-        ValueError: There are no probabilities.
+        ValueError: `probabilities` is empty.
     """
     if not probabilities:
         raise ValueError("pseudo-labels need a network")
     mean = torch.stack([p.float() for p in probabilities]).mean(dim=0)
-    sure, found = mean.max(dim=0)
-    known = sure >= min_probability
+    confidence, predicted = mean.max(dim=0)
+    known = confidence >= min_probability
     for own in probabilities:
-        known &= own.argmax(dim=0) == found
+        known &= own.argmax(dim=0) == predicted
     drawn = volume.drawn.clone()
     drawn[0] = False
-    known &= ~drawn[found]
-    labels = torch.where(known, found, IGNORED).to(torch.uint8)
+    known &= ~drawn[predicted]
+    labels = torch.where(known, predicted, IGNORED).to(torch.uint8)
     labels = torch.where(volume.labels > 0, volume.labels, labels)
-    everything = [True] * len(volume.drawn)
+    all_drawn = [True] * len(volume.drawn)
     return replace(
         volume,
         labels=labels,
-        drawn=torch.tensor(everything),
-        centres=class_centres(volume.tissue.numpy(), labels.numpy(), everything, seed=0),
+        drawn=torch.tensor(all_drawn),
+        centres=class_centres(volume.tissue.numpy(), labels.numpy(), all_drawn, seed=0),
     )

@@ -1,7 +1,7 @@
-"""What x_t is built from while a refiner is trained: the schemes that Fu et al. compare, and those of this software.
+"""Training schemes of the refiner, which differ in the label map that is noised to x_t.
 
-Fu et al. 2023 (arXiv 2308.16355): with the ground truth inside x_t a network sees in training what it never meets at
-inference. The cure is to recycle its own prediction.
+Fu et al. 2023 (arXiv 2308.16355): noising the ground truth leads to a mismatch between training and inference, which is
+resolved by recycling the prediction of the network.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class RefinerRecipe:
-    """How a refiner is trained: scheme, schedule, alpha_bar at T' (0..1), and the share of corrupted sources.
+    """Training scheme, noise schedule, alpha_bar at T' (0..1), and the share of corrupted sources.
 
-    recycling: x_t from the pre-segmentation, the network's own answer to it or a corrupted one; t up to T'.
+    recycling: x_t from the pre-segmentation, the prediction of the network for it, or a corrupted one; t up to T'.
     standard: x_t from the ground truth, t up to T (Ho et al. 2020).
-    self-conditioning: standard, and the network sees its first estimate in half of the steps (Chen et al. 2022).
+    self-conditioning: standard, with the first estimate as an input in half of the steps (Chen et al. 2022).
     one-step: x_t from the prediction at x_(t + 1) made from the ground truth (Fu et al. 2023, MICCAI workshop).
     from-noise: x_t from the prediction at x_T, pure noise (Fu et al. 2023, the paper's recycling).
-    deterministic: no noise and one pass over the sources of "recycling": what diffusion has to beat.
+    deterministic: no noise and one pass over the sources of "recycling": the baseline for diffusion.
     """
 
     scheme: str = "recycling"
@@ -49,11 +49,11 @@ class RefinerRecipe:
 
     @property
     def starts_from_presegmentation(self) -> bool:
-        """Whether noise levels beyond T' never occur, because every run starts at T'."""
+        """Whether inference starts from the pre-segmentation at T', so that higher noise levels do not occur."""
         return self.scheme in ("recycling", "deterministic")
 
     def noise_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """alpha_bar of `count` samples (count,). T' has a share of its own, because every run starts there."""
+        """Random alpha_bar (count,); T' has a higher probability, because inference starts there."""
         schedule = Schedule(self.schedule)
         if self.scheme == "deterministic":
             return torch.ones(count)
@@ -65,9 +65,9 @@ class RefinerRecipe:
 
 @dataclass(frozen=True)
 class Source:
-    """What a scheme's x_t is built from, and the pre-segmentation shown beside it: probabilities (B, classes, z, y, x).
+    """The source of x_t and the pre-segmentation as input: probabilities (B, classes, z, y, x).
 
-    `previous` is a first estimate of x_0, if it is shown.
+    `previous` is the first estimate of x_0 for self-conditioning.
     """
 
     probabilities: Tensor
@@ -85,8 +85,13 @@ def source_of(
 ) -> Source:
     """The source of x_t under the recipe.
 
-    Labels (B, 1, z, y, x); `prior` is the pre-segmentation (B, classes, z, y, x); `alpha_bar` (B,) that of the step to
-    be trained; `predict(x_t, alpha_bar, pre)` gives probabilities without a gradient.
+    Args:
+        recipe: Training scheme.
+        labels: (B, 1, z, y, x).
+        prior: The pre-segmentation (B, classes, z, y, x).
+        alpha_bar: (B,), noise level of the training step.
+        predict: predict(x_t, alpha_bar, pre) returns probabilities without gradients.
+        generator: Source of random numbers.
     """
     truth = one_hot(labels, prior.shape[1])
     prior = torch.cat([1 - prior[:, 1:].sum(dim=1, keepdim=True), prior[:, 1:]], dim=1).clamp(min=0)
@@ -94,8 +99,8 @@ def source_of(
         return Source(truth, prior)
     if recipe.scheme == "self-conditioning":
         x_t = add_noise(coded(truth), training_noise(truth, generator), alpha_bar)
-        shown = float(torch.rand((), generator=generator)) < 0.5
-        return Source(truth, prior, coded(predict(x_t, alpha_bar, prior)) if shown else None)
+        is_conditioned = float(torch.rand((), generator=generator)) < 0.5
+        return Source(truth, prior, coded(predict(x_t, alpha_bar, prior)) if is_conditioned else None)
     if recipe.scheme == "one-step":
         earlier = _one_step_noisier(alpha_bar, recipe.schedule)
         x_t = add_noise(coded(truth), training_noise(truth, generator), earlier)
@@ -109,8 +114,8 @@ def source_of(
 def _recycled(recipe: RefinerRecipe, prior: Tensor, predict: Predict, generator: torch.Generator) -> Source:
     choice = float(torch.rand((), generator=generator))
     if choice < recipe.corrupted_share:
-        spoilt = torch.stack([corrupted(p, generator) for p in prior])
-        return Source(spoilt, spoilt)
+        damaged = torch.stack([corrupted(p, generator) for p in prior])
+        return Source(damaged, damaged)
     if choice < 0.75 or recipe.scheme == "deterministic":
         return Source(prior, prior)
     schedule = Schedule(recipe.schedule)

@@ -1,6 +1,7 @@
-"""Training of the second-generation network: segmentation, and denoising beside it where the recipe says so.
+"""Training of `Segmenter`: segmentation, and optionally denoising of a share of the patches.
 
-Sets with different organs drawn train together by the marginal loss; scans without labels serve denoising alone.
+Data sets with different annotated organs are trained jointly with the marginal loss; scans without labels are only
+denoised.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,27 +24,27 @@ from ..networks.bf16_check import MIN_DEEPEST_SIDE, training_dtype
 from ..networks.segmenter import Logits, Segmenter
 from ..networks.space_to_depth import Stride, space_to_depth
 from .label_loss import label_loss
-from .loop import Budget, Report, Training
-from .sample_parallel import backward_by_sample, one_thread_each
+from .loop import Budget, RunOptions, Training
+from .sample_parallel import backward_by_sample, single_core_pool
 
 _TRUNK_LOSS = 0.5
 _WEIGHT_DECAY = 0.02
 _MIN_TIMESTEP, _MAX_TIMESTEP = 20, 980
-_SEEDS_APART = 7_000_003
+_SEED_STRIDE = 7_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmenterRecipe:
-    """What is trained on what.
+    """Patches and losses of a training run.
 
     Attributes:
-        patch: Voxels (Z, Y, X) of a patch on the data's grid.
-        pool: What the network sees as one voxel of it: (1, 1, 1), or the trunk's stride to train at the trunk's
-            spacing, on labels averaged over its voxels.
-        batch: Patches a step.
+        patch: Voxels (Z, Y, X) of a patch on the grid of the data.
+        pool: Average pooling (z, y, x) of the patches: (1, 1, 1), or the stride of the trunk to train at its spacing
+            with labels averaged over the pooled voxels.
+        batch: Patches per step.
         denoising_share: Share of the patches that are denoised instead of segmented.
-        denoising_weight: Weight of their loss.
-        threads: Above 1, each patch of a batch is computed by one thread of its own.
+        denoising_weight: Weight of the denoising loss.
+        threads: If above 1, each patch of a batch is computed by its own thread.
     """
 
     patch: tuple[int, int, int] = (48, 96, 96)
@@ -56,10 +55,10 @@ class SegmenterRecipe:
     threads: int = 1
 
     def shape(self, network: Segmenter) -> PatchShape:
-        """The patch and what a voxel of the trunk covers of it.
+        """The patch size, and the voxels of it per voxel of the trunk.
 
         Raises:
-            DiffusionSegmentError: OPTION for sides that the network cannot halve as often as it has levels, or whose
+            DiffusionSegmentError: OPTION for sides that are no multiples of the downsampling of the network, or whose
                 coarsest level would be less than two voxels wide.
         """
         z, y, x = (p * s for p, s in zip(self.pool, network.stride, strict=True))
@@ -84,9 +83,9 @@ def segmenter_budget(
     cores: int,
     processor_time: bool,
 ) -> Budget:
-    """Minutes of training a segmenter; bfloat16 where it is native and its convolutions agree with float32.
+    """The budget of a `Segmenter`; bfloat16 where it is native and its convolutions agree with float32.
 
-    With `processor_time` a CPU's minutes are those in which `cores` compute (`Budget`).
+    `processor_time` (see `Budget`) applies to the CPU only.
     """
     return Budget(
         steps=10**9,
@@ -109,28 +108,31 @@ def train_segmenter(
     window: tuple[float, float],
     recipe: SegmenterRecipe,
     augmentation: Augmentation,
-    budget: Budget,
-    folder: Path,
-    resume: bool = False,
-    title: str = "network",
+    run: RunOptions,
     class_weights: Tensor | None = None,
-    until: float = 1.0,
-    report: Report | None = None,
 ) -> Segmenter:
-    """Train from the weights that `network` has; returns the moving average in evaluation mode.
+    """Train `network` from its present weights.
 
-    A run that pauses where the share `until` of the budget is used up goes on with `resume`. A `report` is told of
-    every step instead of a bar.
+    Args:
+        network: The network; it is changed in place.
+        sets: Training volumes, grouped by annotated organs.
+        window: Lower and upper end of the intensity window.
+        recipe: Patches and losses.
+        augmentation: Applied to every patch.
+        run: Budget, folder of checkpoint and log, progress.
+        class_weights: (classes,) float32 for the loss; None for equal weights.
 
-    The folder receives checkpoint.pt and losses.jsonl (`loop.Training`).
+    Returns:
+        The moving average of the network, in evaluation mode.
 
     Raises:
         DiffusionSegmentError: TRAINING_DATA for a set without scans, CHECKPOINT, DISK_FULL.
     """
+    budget = run.budget
     shape = recipe.shape(network)
     network = network.to(memory_format=memory_format(budget.device))  # type: ignore[call-overload]
-    torch.backends.cudnn.benchmark = budget.device == "cuda"  # every patch has one size
-    training = Training(network, budget, folder, resume=resume)
+    torch.backends.cudnn.benchmark = budget.device == "cuda"  # all patches have the same size
+    training = Training(network, budget, run.folder, resume=run.resume)
     sampler = PatchSampler(
         sets,
         shape=shape,
@@ -146,11 +148,11 @@ def train_segmenter(
         def gradients(_: float) -> dict[str, Tensor]:
             return step.gradients(next(batches), training.step, pool)
 
-        return cast(Segmenter, training.run_steps(gradients, title=title, until=until, report=report))
+        return training.run_steps(gradients, title=run.title, until=run.until, report=run.report)
 
 
 def memory_format(device: str) -> torch.memory_format:
-    """Channels last where PyTorch's convolutions are quicker so: on CPUs; on GPUs its norms would be slower."""
+    """Channels last on CPUs, where convolutions are faster; contiguous on GPUs, where group norm would be slower."""
     return torch.channels_last_3d if device == "cpu" else torch.contiguous_format
 
 
@@ -162,7 +164,7 @@ def _threads(recipe: SegmenterRecipe) -> Iterator[ThreadPoolExecutor | None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with one_thread_each(recipe.threads) as pool:
+        with single_core_pool(recipe.threads) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)
@@ -170,9 +172,9 @@ def _threads(recipe: SegmenterRecipe) -> Iterator[ThreadPoolExecutor | None]:
 
 @dataclass(frozen=True)
 class SegmenterStep:
-    """Losses and gradients of a batch. Which patches are denoised follows from seed and step.
+    """Losses and gradients of a batch. The choice of denoised patches is determined by seed and step.
 
-    Patches of scans without labels always are.
+    Patches of scans without labels are always denoised.
     """
 
     network: Segmenter
@@ -181,11 +183,11 @@ class SegmenterStep:
     class_weights: Tensor | None = None
 
     def gradients(self, batch: Patches, step: int, pool: ThreadPoolExecutor | None = None) -> dict[str, Tensor]:
-        """Named losses of a batch; their gradients are added to the parameters' own.
+        """Named losses of a batch; their gradients are accumulated in the parameters.
 
-        With a `pool` every patch is a job of its own there; without, the patches with one loss are one batch.
+        With a `pool`, every patch is a separate job; without, all patches with the same loss form one batch.
         """
-        generator = torch.Generator().manual_seed(self.budget.seed * _SEEDS_APART + step)
+        generator = torch.Generator().manual_seed(self.budget.seed * _SEED_STRIDE + step)
         denoised = torch.rand(len(batch), generator=generator) < self.recipe.denoising_share
         denoised |= ~batch.drawn[:, 1:].any(dim=1)
         groups = [
@@ -200,7 +202,7 @@ class SegmenterStep:
         )
 
     def _job(self, patches: Patches, denoised: bool, generator: torch.Generator) -> _Job:
-        """Inputs and targets at the network's spacing."""
+        """Input and target at the spacing of the network."""
         image = F.avg_pool3d(patches.image, self.recipe.pool) if self.recipe.pool != (1, 1, 1) else patches.image
         image = image.contiguous(memory_format=memory_format(self.budget.device))
         if not denoised:
@@ -238,7 +240,7 @@ class SegmenterStep:
 
 @dataclass(frozen=True)
 class _Job:
-    """Patches with one loss: the network's input, its target (labels, or velocity), and log-SNR where denoised."""
+    """Patches with the same loss: network input, target (labels or velocity), and log-SNR if they are denoised."""
 
     patches: Patches
     image: Tensor

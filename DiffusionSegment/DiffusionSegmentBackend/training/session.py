@@ -1,14 +1,13 @@
-"""What every `train` command does around the training itself: read cases, start the model folder, store weights."""
+"""Steps of the `train` commands around the training loop: load cases, create the model folder, store weights."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import nn
 
 from ..datasets.labelled_cases import Case, find_cases, load_case, load_scan, scan_paths
 from ..models.folders import bundled_models_folder
-from ..models.manifest import DESCRIPTION_FILE, ModelDescription, read_description, read_manifest
-from ..models.model import find_model, save_network, write_description
+from ..models.manifest import DESCRIPTION_FILE, ModelDescription, find_model, read_description, read_manifest
+from ..models.model import save_network, write_description
 from ..networks.bodypart import BodyPartRegressor, whole_volume_coordinates
 from .loop import CHECKPOINT_FILE, Budget
 from .new_model import new_description
@@ -26,9 +25,9 @@ TRAINING_FOLDER = "training"
 
 
 def start_model_folder(folder: Path, *, base: str, licence: str = "") -> ModelDescription:
-    """The description of the model in `folder`; without one, a new one with labels and grid of `base`.
+    """The description of the model in `folder`, which is created with labels and grid of `base` if it does not exist.
 
-    `base` is a model, or a manifest: a file that is a model.json without networks.
+    `base` is a model, or a manifest (a model.json without networks).
 
     Raises:
         DiffusionSegmentError: MODEL_UNKNOWN or WEIGHTS_CORRUPT for a model or a manifest that is missing or damaged.
@@ -44,10 +43,10 @@ def start_model_folder(folder: Path, *, base: str, licence: str = "") -> ModelDe
 
 
 def model_source(folder: Path, *, base: str) -> ModelDescription:
-    """What says what a model in `folder` is to be: its own model.json where there is one, else `base`.
+    """The description in `folder` if there is one, else that of `base`.
 
     Raises:
-        DiffusionSegmentError: as `start_model_folder`.
+        DiffusionSegmentError: As for `start_model_folder`.
     """
     if (folder / DESCRIPTION_FILE).is_file():
         return read_description(folder)
@@ -55,8 +54,8 @@ def model_source(folder: Path, *, base: str) -> ModelDescription:
     return read_manifest(manifest) if manifest.suffix == ".json" else read_description(find_model(base))
 
 
-def note_training_data(folder: Path, network: str, text: str) -> None:
-    """Write into model.json what a network was trained on; networks with other data than the first are named."""
+def record_training_data(folder: Path, network: str, text: str) -> None:
+    """Record the training data of a network in model.json; networks are named if their data differ."""
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     by_network = {**raw.get("training_data_by_network", {}), network: text}
     texts = list(dict.fromkeys(by_network.values()))
@@ -66,10 +65,10 @@ def note_training_data(folder: Path, network: str, text: str) -> None:
 
 
 def load_cases(data: Sequence[Path], description: ModelDescription, *, part: str = "train") -> list[Case]:
-    """All cases of the folders on the model's grid.
+    """Load all cases of the folders onto the model's grid.
 
     Raises:
-        DiffusionSegmentError: TRAINING_DATA, naming the case.
+        DiffusionSegmentError: TRAINING_DATA with the name of the case.
     """
     files = [case for folder in data for case in find_cases(folder, part=part)]
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -77,25 +76,25 @@ def load_cases(data: Sequence[Path], description: ModelDescription, *, part: str
 
 
 def add_coordinates(cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
-    """Fill in each case's body coordinates in mm, computed once on the whole scan."""
+    """Compute the body coordinates of each case in mm on the whole scan."""
     for case in cases:
-        found = whole_volume_coordinates(regressor, torch.from_numpy(case.image))
-        case.coordinates = found.numpy().astype(np.float16)
+        coordinates = whole_volume_coordinates(regressor, torch.from_numpy(case.image))
+        case.coordinates = coordinates.numpy().astype(np.float16)
 
 
-def load_scans(places: Sequence[Path], description: ModelDescription) -> list[Case]:
-    """All scans without labels in the folders (`scan_paths`)."""
-    paths = scan_paths(places)
+def load_scans(folders: Sequence[Path], description: ModelDescription) -> list[Case]:
+    """Load all scans without labels in the folders (`scan_paths`)."""
+    paths = scan_paths(folders)
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(lambda path: load_scan(path, description), paths))
 
 
 def store_body_range(folder: Path, cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
-    """Write into model.json at which heights of the body, percentiles 1 to 99, the organs of the training scans lie."""
+    """Store the range of body heights of the organs (percentiles 1 to 99 over the training scans) in model.json."""
     heights = []
     for case in cases:
-        found = whole_volume_coordinates(regressor, torch.from_numpy(case.image))[2].numpy()
-        heights.append(np.percentile(found[case.labels > 0], np.arange(101)))
+        height = whole_volume_coordinates(regressor, torch.from_numpy(case.image))[2].numpy()
+        heights.append(np.percentile(height[case.labels > 0], np.arange(101)))
     low, high = np.percentile(np.concatenate(heights), [1, 99])
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
     raw.setdefault("anatomy", {})["body_z_mm"] = [round(float(low), 1), round(float(high), 1)]
@@ -107,26 +106,26 @@ def store(
     name: str,
     network: nn.Module,
     *,
-    architecture: dict[str, Any],
+    architecture: Mapping[str, object],
     budget: Budget,
     cases: Sequence[str],
-    options: dict[str, Any],
+    options: Mapping[str, object],
     checkpoints: Path,
 ) -> None:
-    """Write the weights into the model folder, and beside them how they came about; `cases` are names."""
-    save_network(folder, name, network, architecture=architecture)
+    """Store weights in the model folder, and a record of the training next to them; `cases` are names."""
+    save_network(folder, name, network, architecture=dict(architecture))
     progress = torch.load(checkpoints / CHECKPOINT_FILE, weights_only=True, map_location="cpu")
     record = {
         "network": name,
         "steps_done": progress["step"],
         "training_seconds": round(progress["seconds"]),
         "budget": {k: v for k, v in asdict(budget).items() if v != float("inf")},
-        "options": options,
+        "options": dict(options),
         "cases": list(cases),
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     }
-    place = folder / TRAINING_FOLDER / f"{name}.json"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path = folder / TRAINING_FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

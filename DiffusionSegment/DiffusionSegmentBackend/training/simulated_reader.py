@@ -1,4 +1,4 @@
-"""A simulated reader who corrects a label map: clicks, scribbles and painted slices on the largest mistakes."""
+"""Simulated user corrections of a label map: clicks, scribbles and painted slices on the largest errors."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Stroke:
-    """One stroke: which voxels (z, y, x) of the map it covers, and the label that it gives them."""
+    """The voxels (z, y, x) that a stroke covers, a bool mask, and the label that it assigns."""
 
-    marked: NDArray[np.bool_]
+    voxels: NDArray[np.bool_]
     label: int
 
 
-def largest_mistakes(
+def largest_errors(
     predicted: NDArray[np.integer], truth: NDArray[np.integer], *, count: int
 ) -> list[NDArray[np.bool_]]:
-    """Masks of the largest connected mistakes, largest first; each is one wrong label in place of one right one."""
+    """Masks of the largest connected errors, largest first; each has one predicted and one true label."""
     wrong = predicted != truth
     pair = np.where(wrong, predicted.astype(np.int32) * 256 + truth + 1, 0)
     codes, numbered = np.unique(pair, return_inverse=True)
-    found = []
+    components_by_size = []
     for number, box in enumerate(ndimage.find_objects(numbered.reshape(pair.shape)), start=1):
         if box is None or codes[number] == 0:
             continue
         components, _ = ndimage.label(pair[box] == codes[number])
         sizes = np.bincount(components.ravel())[1:]
-        found += [(int(sizes[n]), box, components == n + 1) for n in np.argsort(-sizes)[:count]]
+        components_by_size += [(int(sizes[n]), box, components == n + 1) for n in np.argsort(-sizes)[:count]]
     masks = []
-    for _, box, inside in sorted(found, key=lambda item: -item[0])[:count]:
+    for _, box, inside in sorted(components_by_size, key=lambda item: -item[0])[:count]:
         mask = np.zeros(pair.shape, dtype=bool)
         mask[box] = inside
         masks.append(mask)
@@ -44,57 +44,62 @@ def largest_mistakes(
 
 
 def stroke_on(
-    mistake: NDArray[np.bool_],
+    error: NDArray[np.bool_],
     truth: NDArray[np.integer],
     *,
     kind: str,
     generator: np.random.Generator,
     brush: float = 1.0,
 ) -> Stroke:
-    """A stroke of one of STROKES on a mistake; it never leaves the region that truly has the label it gives.
+    """A stroke on an error, inside the region whose true label it assigns.
 
-    A click is a small ball at the mistake's core; a scribble a line from there to a far point of the same axial slice;
-    a painted slice the whole mistake in that slice. `brush` is the scribble's radius in voxels.
+    Args:
+        error: Mask of a connected error.
+        truth: The true label map.
+        kind: "click", a small ball at the deepest voxel of the error; "scribble", a line from there to a distant voxel
+            of the error in the same axial slice; "slice", all voxels of the error in that slice.
+        generator: Chooses the end of a scribble.
+        brush: Radius of a scribble in voxels.
     """
-    core = _core(mistake)
+    core = _core(error)
     label = int(truth[core])
-    in_slice = np.argwhere(mistake[core[0]])
+    in_slice = np.argwhere(error[core[0]])
     if kind == "slice":
-        marked = np.zeros_like(mistake)
-        marked[core[0]] = mistake[core[0]]
-        return Stroke(marked, label)
+        voxels = np.zeros_like(error)
+        voxels[core[0]] = error[core[0]]
+        return Stroke(voxels, label)
     ends = [np.array(core, dtype=float)]
     if kind == "scribble":
         far = np.argsort(-((in_slice - np.array(core[1:])) ** 2).sum(axis=1))[: max(1, len(in_slice) // 4)]
         y, x = in_slice[int(generator.choice(far))]
         ends.append(np.array([core[0], y, x], dtype=float))
     radius = brush * (_CLICK_RADIUS if kind == "click" else 1.0)
-    return Stroke(_tube(ends, radius, mistake.shape) & (truth == label), label)
+    return Stroke(_tube(ends, radius, error.shape) & (truth == label), label)
 
 
 def random_stroke(
     predicted: NDArray[np.integer], truth: NDArray[np.integer], generator: np.random.Generator
 ) -> Stroke | None:
-    """A stroke of a random kind on one of the largest mistakes, larger ones more often; None without a mistake."""
-    mistakes = largest_mistakes(predicted, truth, count=_CANDIDATES)
-    if not mistakes:
+    """A stroke of a random kind on one of the largest errors, chosen by volume; None without an error."""
+    errors = largest_errors(predicted, truth, count=_CANDIDATES)
+    if not errors:
         return None
-    sizes = np.array([np.count_nonzero(mask) for mask in mistakes], dtype=float)
-    chosen = mistakes[int(generator.choice(len(mistakes), p=sizes / sizes.sum()))]
+    sizes = np.array([np.count_nonzero(mask) for mask in errors], dtype=float)
+    chosen = errors[int(generator.choice(len(errors), p=sizes / sizes.sum()))]
     return stroke_on(chosen, truth, kind=str(generator.choice(STROKES)), generator=generator)
 
 
 def _core(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """The voxel deepest inside the mask."""
+    """The voxel of the mask with the largest distance to its border."""
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     depth = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1, 1:-1]
-    place = np.unravel_index(int(np.argmax(depth)), depth.shape)
-    z, y, x = (int(p) + s.start for p, s in zip(place, box, strict=True))
+    deepest = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    z, y, x = (int(p) + s.start for p, s in zip(deepest, box, strict=True))
     return z, y, x
 
 
 def _tube(points: list[NDArray[np.float64]], radius: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Voxels within `radius` of the line through the points."""
+    """Voxels within `radius` of the line from the first to the last point."""
     inside = np.zeros(shape, dtype=bool)
     first, last = points[0], points[-1]
     length = int(np.ceil(np.abs(last - first).max())) + 1

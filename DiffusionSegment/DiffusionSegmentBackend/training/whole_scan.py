@@ -1,4 +1,4 @@
-"""A trained network on a whole scan: overlapping patches are blended and brought back to the scan's own voxels."""
+"""Sliding-window inference of a `Segmenter` on a training volume, and Dice in the geometry of the scan."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def whole_scan_probabilities(
     dtype: torch.dtype = torch.float32,
     overlap: float = TILE_OVERLAP,
 ) -> Tensor:
-    """Probabilities (classes, z, y, x) on the network's own grid, which is the volume's after `recipe.pool`.
+    """Probabilities (classes, z, y, x) on the grid of the network, which is that of the volume after `recipe.pool`.
 
-    Patches have the size that the network was trained with, because group norm makes another size another network;
-    neighbours share `overlap` of it and are blended as in `Tiling`.
+    Patches have the size used in training, because the result of group norm depends on it; neighbouring patches overlap
+    by the share `overlap` and are blended as in `Tiling`.
     """
     network = network.to(device).eval()
     shape = recipe.shape(network)
@@ -49,10 +49,11 @@ def whole_scan_probabilities(
         tile = tile.to(device, memory_format=torch.channels_last_3d)
         with autocast(torch.device(device), dtype):
             logits = network(tile[:, :1], F.avg_pool3d(tile[:, 1:], network.stride)).fine
-        return logits.float().softmax(dim=1).cpu()
+        probabilities: Tensor = logits.float().softmax(dim=1).cpu()
+        return probabilities
 
     roi = [n // p for n, p in zip(shape.voxels, recipe.pool, strict=True)]
-    found = sliding_window_inference(
+    probabilities = sliding_window_inference(
         torch.cat([image, coordinates], dim=1),
         roi,
         1,
@@ -62,11 +63,12 @@ def whole_scan_probabilities(
         sigma_scale=BLEND_SIGMA,
         padding_mode="replicate",
     )
-    return found[0]  # type: ignore[index, return-value]
+    assert isinstance(probabilities, Tensor)
+    return probabilities[0]
 
 
 def scan_labels(probabilities: Tensor, volume: TrainingVolume, pool: Stride) -> NDArray[np.uint8]:
-    """Label map (k, j, i) of the scan: arg max of probabilities of a pooled volume, interpolated to its own voxels."""
+    """Label map (k, j, i) of the scan: arg max of the probabilities, interpolated from the pooled grid."""
     grid = coarser_grid(volume.grid, pool)
     offset = [o // p for o, p in zip(volume.offset, pool, strict=True)]
     return restore_labels(probabilities, (offset[0], offset[1], offset[2]), grid)
@@ -75,10 +77,10 @@ def scan_labels(probabilities: Tensor, volume: TrainingVolume, pool: Stride) -> 
 def dice_on_scan(
     probabilities: Tensor, volume: TrainingVolume, files: CaseFiles, description: ModelDescription, pool: Stride
 ) -> NDArray[np.float64]:
-    """Dice of each organ (classes - 1,) in the scan's own geometry; NaN where the truth does not show it.
+    """Dice of each organ (classes - 1,) in the geometry of the scan; NaN for organs absent from the ground truth.
 
     Raises:
-        DiffusionSegmentError: as `read_case_labels`.
+        DiffusionSegmentError: As for `read_case_labels`.
     """
     truth = read_case_labels(files, read_volume(files.image), description)
     return dice_by_label(scan_labels(probabilities, volume, pool), truth, description.classes)

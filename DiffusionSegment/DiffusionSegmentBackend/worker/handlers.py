@@ -20,6 +20,8 @@ from ..protocol.messages import (
     Correct,
     Corrected,
     ExportDicom,
+    FineTune,
+    FineTuned,
     Hypotheses,
     Imported,
     ImportModel,
@@ -31,8 +33,6 @@ from ..protocol.messages import (
     Similar,
     Similarity,
     Task,
-    Taught,
-    Teach,
     WriteReport,
     Written,
 )
@@ -119,13 +119,13 @@ def similar(request: Similar, context: HandlerContext) -> EngineAnswer:
     return EngineAnswer(Similarity, {"similarity": similarity})
 
 
-def teach(request: Teach, context: HandlerContext) -> EngineAnswer:
+def fine_tune(request: FineTune, context: HandlerContext) -> EngineAnswer:
     """Fine-tune a model on the segments of one scan, and install it."""
-    from ..training.taught_model import teach_user_model
-    from ..training.teaching import TaughtCase
+    from ..training.fine_tuned_model import fine_tune_user_model
+    from ..training.fine_tuning import LabelledVolume
 
-    report = teach_user_model(
-        [TaughtCase(volume_of(request.volume), np.array(open_buffer(request.labels)))],
+    report = fine_tune_user_model(
+        [LabelledVolume(volume_of(request.volume), np.array(open_buffer(request.labels)))],
         dict(enumerate(request.names, start=1)),
         base=context.cache.model(request, context.progress),
         name=request.name,
@@ -133,7 +133,7 @@ def teach(request: Teach, context: HandlerContext) -> EngineAnswer:
         replace=request.replace,
         progress=context.progress,
     )
-    return EngineAnswer(Taught, {}, {"name": request.name, "report": report})
+    return EngineAnswer(FineTuned, {}, {"name": request.name, "report": report})
 
 
 def write_report(request: WriteReport, context: HandlerContext) -> EngineAnswer:
@@ -174,7 +174,7 @@ HANDLERS: dict[type[Task], Handler] = {
     Correct: correct,
     Alternatives: alternatives,
     Similar: similar,
-    Teach: teach,
+    FineTune: fine_tune,
     WriteReport: write_report,
     ExportDicom: export_dicom,
     SelfTest: self_test,

@@ -5,7 +5,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol.messages import Taught, Teach
+from DiffusionSegmentBackend.protocol.messages import FineTune, FineTuned
 
 from ..scene.installed_models import installedModels
 from ..scene.segmented_scan import SegmentedScan
@@ -67,7 +67,7 @@ class FineTunePanel:
         array, geometry = volumeBuffer(parameters.inputVolume)
         self._context.begin(wording.STARTING)
         self._client.request(
-            Teach,
+            FineTune,
             array,
             geometry,
             version=scanVersion(parameters.inputVolume),
@@ -88,7 +88,7 @@ class FineTunePanel:
             return scan
         return SegmentedScan(inputNode, segmentation, ())
 
-    def onAnswer(self, answer: Taught) -> None:
+    def onAnswer(self, answer: FineTuned) -> None:
         """The new model is installed: choose it and show a message."""
         self._modelAdded(answer.name)
         titles = ", ".join(str(organ["title"]) for organ in answer.report.get("organs", []))

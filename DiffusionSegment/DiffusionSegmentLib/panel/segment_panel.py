@@ -8,12 +8,12 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
+    FineTuned,
     Hypotheses,
     Imported,
     Result,
     SelfTestReport,
     Similarity,
-    Taught,
     Written,
 )
 
@@ -85,7 +85,7 @@ class SegmentPanel:
             Corrected: self.corrections.onCorrected,
             Hypotheses: self.alternatives.onHypotheses,
             Similarity: self.similar.onAnswer,
-            Taught: self.fineTuning.onAnswer,
+            FineTuned: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,
             SelfTestReport: self.installation.onSelfTestReport,
             Imported: self.installation.onImported,

@@ -13,7 +13,6 @@ STAGES: dict[str, str] = {
     "alternatives": _("Collecting samples"),
     "deliver": _("Transferring the result"),
     "self_test": _("Testing this computer"),
-    "teach": _("Training"),
     "fine_tune": _("Training"),
     "report": _("Writing"),
 }

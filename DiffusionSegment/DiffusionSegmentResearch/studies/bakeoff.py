@@ -23,8 +23,8 @@ from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.networks.norm import GROUP
 from DiffusionSegmentBackend.networks.segmenter import Segmenter, start_from_trunk
 from DiffusionSegmentBackend.networks.space_to_depth import Stride
-from DiffusionSegmentBackend.training.loop import Budget
-from DiffusionSegmentBackend.training.sample_parallel import one_thread_each
+from DiffusionSegmentBackend.training.loop import Budget, RunOptions
+from DiffusionSegmentBackend.training.sample_parallel import single_core_pool
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 from DiffusionSegmentBackend.training.whole_scan import dice_on_scan, whole_scan_probabilities
 from numpy.typing import NDArray
@@ -168,10 +168,12 @@ def train_trunk(data: BakeoffData, plan: BakeoffPlan) -> Segmenter:
         window=data.description.nominal_window,
         recipe=plan.threaded(TRUNK_RECIPE),
         augmentation=Augmentation(),
-        budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
-        folder=plan.folder / plan.trunk_name,
-        resume=True,
-        title=plan.trunk_name,
+        run=RunOptions(
+            budget=plan.budget(plan.trunk_minutes, learning_rate=1e-3, ema_decay=0.998),
+            folder=plan.folder / plan.trunk_name,
+            resume=True,
+            title=plan.trunk_name,
+        ),
     )
 
 
@@ -184,11 +186,13 @@ def train_arm(arm: Arm, data: BakeoffData, trunk: Segmenter, plan: BakeoffPlan, 
         window=data.description.nominal_window,
         recipe=plan.threaded(arm.recipe),
         augmentation=arm.augmentation,
-        budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),
-        folder=plan.folder / arm.name,
-        resume=True,
-        title=arm.name,
-        until=until,
+        run=RunOptions(
+            budget=plan.budget(plan.arm_minutes, learning_rate=6e-4, ema_decay=0.995),
+            folder=plan.folder / arm.name,
+            resume=True,
+            title=arm.name,
+            until=until,
+        ),
     )
 
 
@@ -225,7 +229,7 @@ def score(network: Segmenter, recipe: SegmenterRecipe, data: BakeoffData, path: 
         )
 
     missing = [pair for pair in data.held_out if pair[0].name not in scores]
-    with one_thread_each(plan.threads if plan.device == "cpu" else 1) as pool:
+    with single_core_pool(plan.threads if plan.device == "cpu" else 1) as pool:
         for name, values in tqdm(pool.map(dice, missing), desc=f"score {path.stem}", total=len(missing)):
             scores[name] = values
             write_text(path, json.dumps(scores, indent=1) + "\n")

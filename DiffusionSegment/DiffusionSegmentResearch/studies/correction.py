@@ -17,7 +17,7 @@ from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
-from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, stroke_on
+from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_errors, stroke_on
 from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
@@ -135,12 +135,12 @@ def _scribble_on_largest_error(
     labels: NDArray[np.uint8], patient: _Patient, kind: str, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Scribbles (k, j, i) of one stroke on the largest error, label + 1; all 0 without any error."""
-    errors = largest_mistakes(labels, patient.truth, count=1)
+    errors = largest_errors(labels, patient.truth, count=1)
     if not errors:
         return np.zeros_like(labels)
     brush = _BRUSH_MM / float(np.median(patient.volume.spacing))
     stroke = stroke_on(errors[0], patient.truth, kind=kind, generator=generator, brush=brush)
-    return np.where(stroke.marked, stroke.label + 1, 0).astype(np.uint8)
+    return np.where(stroke.voxels, stroke.label + 1, 0).astype(np.uint8)
 
 
 def _share_in_regions(first: Segmentation, truth: NDArray[np.uint8]) -> float:

@@ -22,12 +22,12 @@ from DiffusionSegmentBackend.models.tile_shape import TILE_SIDE, TileShape
 from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.schema.model_manifest import MAX_LABELS, ModelLabel
+from DiffusionSegmentBackend.training.fine_tuned_model import fine_tuning_budget
+from DiffusionSegmentBackend.training.fine_tuning import LabelledVolume, fine_tune_probe
 from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.training.presegmentations import probe_map
 from DiffusionSegmentBackend.training.probe import Task, train_probe
 from DiffusionSegmentBackend.training.session import add_coordinates
-from DiffusionSegmentBackend.training.taught_model import teaching_budget
-from DiffusionSegmentBackend.training.teaching import TaughtCase, teach
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -174,7 +174,7 @@ def _empty_row(name: str, tests: Sequence[Case]) -> StudyRow:
 
 
 def _budget(minutes: float) -> Budget:
-    return replace(teaching_budget(minutes), processor_time=True, cores=torch.get_num_threads())
+    return replace(fine_tuning_budget(minutes), processor_time=True, cores=torch.get_num_threads())
 
 
 def _fine_tuned(
@@ -184,9 +184,9 @@ def _fine_tuned(
     volume = read_volume(training.image)
     labels, heights = read_label_map(training.label, volume), scan_heights(volume)
     for target in tqdm(targets, desc="targets"):
-        example = TaughtCase(volume, target.mask(labels, heights))
+        example = LabelledVolume(volume, target.mask(labels, heights))
         with tempfile.TemporaryDirectory() as folder:
-            yield target, teach([example], {1: target.name}, base, budget=budget, folder=Path(folder))
+            yield target, fine_tune_probe([example], {1: target.name}, base, budget=budget, folder=Path(folder))
 
 
 def scan_heights(volume: Volume) -> NDArray[np.float64]:

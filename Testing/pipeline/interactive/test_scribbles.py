@@ -7,7 +7,7 @@ import pytest
 import torch
 from DiffusionSegmentBackend.pipeline.constraints import clamped, one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, reach, spread
-from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_mistakes, random_stroke, stroke_on
+from DiffusionSegmentBackend.training.simulated_reader import STROKES, largest_errors, random_stroke, stroke_on
 from torch import Tensor
 
 SHAPE = (40, 40, 40)
@@ -103,28 +103,28 @@ def _mistake() -> tuple[np.ndarray, np.ndarray]:
 
 def test_mistakes_are_found_largest_first() -> None:
     predicted, truth = _mistake()
-    first, second = largest_mistakes(predicted, truth, count=5)
+    first, second = largest_errors(predicted, truth, count=5)
     assert np.count_nonzero(first) == 6 * 16 * 16
     assert np.count_nonzero(second) == 8
-    assert not largest_mistakes(truth, truth, count=5)
+    assert not largest_errors(truth, truth, count=5)
 
 
 @pytest.mark.parametrize("kind", STROKES)
 def test_a_stroke_gives_the_true_label_inside_its_region(kind: str) -> None:
     predicted, truth = _mistake()
-    (mistake,) = largest_mistakes(predicted, truth, count=1)
+    (mistake,) = largest_errors(predicted, truth, count=1)
     stroke = stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0))
     assert stroke.label == SPLEEN
-    assert stroke.marked.any()
-    assert (truth[stroke.marked] == SPLEEN).all()
-    assert np.count_nonzero(stroke.marked & mistake) > 0.5 * np.count_nonzero(stroke.marked)
+    assert stroke.voxels.any()
+    assert (truth[stroke.voxels] == SPLEEN).all()
+    assert np.count_nonzero(stroke.voxels & mistake) > 0.5 * np.count_nonzero(stroke.voxels)
 
 
 def test_strokes_grow_from_click_to_slice() -> None:
     predicted, truth = _mistake()
-    (mistake,) = largest_mistakes(predicted, truth, count=1)
+    (mistake,) = largest_errors(predicted, truth, count=1)
     sizes = [
-        np.count_nonzero(stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0)).marked)
+        np.count_nonzero(stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0)).voxels)
         for kind in STROKES
     ]
     assert sizes == sorted(sizes)

@@ -1,8 +1,8 @@
-"""Augmentation for what hospitals send: functions on batches of labelled CT patches, on the CPU or a GPU alike.
+"""Augmentation of CT patches for clinical variation: contrast phase, pathology, artefacts, reconstruction.
 
-Every function takes a `PatchBatch` and an explicit generator. Those that change gray values answer with a new batch;
-those that move anatomy answer with a displacement. Nothing is mirrored: organs have a side. `HospitalAugmentation`
-puts them together.
+Every function takes a `PatchBatch` and a generator, and works on CPU and GPU. Intensity transforms return a new batch,
+spatial transforms a displacement. There is no flipping, as organs are left or right. `HospitalAugmentation` combines
+them; `appearance` in the parent package is for any modality.
 """
 
 from .hospital import HospitalAugmentation

@@ -1,8 +1,7 @@
-"""Contrast phase: portal-venous patches as if scanned without contrast, in the arterial or in the delayed phase.
+"""Contrast phase: portal-venous patches with the intensities of the native, arterial or delayed phase.
 
-Label-wise shifts of the gray values, as SRCSM (arXiv 2512.01510) and SynthSeg draw them at random, here towards what an
-organ or a vessel system shows in a phase. Vessels that nobody drew keep their enhancement. So do stomach and
-esophagus, whose gray values say more about their content than about their wall.
+Intensities are shifted by label, as in SRCSM (arXiv 2512.01510) and SynthSeg, here towards the typical HU of an organ
+or vessel in a phase. Vessels without annotation, stomach and esophagus are unchanged.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _KIDNEYS = ("left_kidney", "right_kidney")
 
 @dataclass(frozen=True)
 class Phase:
-    """Mean HU of organs and vessel systems in a phase of the contrast.
+    """Mean HU of organs and vessels in a contrast phase.
 
-    `cortex_hu` is how much brighter a kidney's cortex is than its medulla. `vessels` is the share of their brightness
-    above the parenchyma that vessels inside an organ keep, where nobody drew them.
+    `cortex_hu` is the difference between renal cortex and medulla. `vessels` is the factor for the contrast between
+    vessels inside an organ, which are not annotated, and the parenchyma.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Phase:
     vessels: float = 1.0
 
     def hu(self) -> Mapping[str, float]:
-        """Mean HU by the organs' names."""
+        """Mean HU by the name of the organ."""
         return {
             "aorta": self.aorta,
             "inferior_vena_cava": self.veins,
@@ -66,10 +65,10 @@ PHASES = (NATIVE, ARTERIAL, DELAYED)
 
 
 def shift_phase(batch: PatchBatch, generator: torch.Generator, *, phases: Sequence[Phase] = PHASES) -> PatchBatch:
-    """Bring each patch's organs and vessels to one of the `phases`; nothing else changes its gray values.
+    """Shift the intensities of organs and vessels of each patch to one of the `phases`.
 
-    An organ is moved by the difference between what it shows in the patch and what it shows in the phase, give or
-    take 12 HU. The shift fades over 1.5 mm at an organ's border; labels stay as they are.
+    The shift is the difference between the mean HU in the phase and in the patch, plus up to 12 HU of random variation,
+    and is smoothed by 1.5 mm. Labels are unchanged.
     """
     parts = [_shifted(batch.of(torch.tensor([n])), generator, phases) for n in range(len(batch.image))]
     return replace(batch, image=torch.cat(parts))
@@ -86,7 +85,7 @@ def _shifted(batch: PatchBatch, generator: torch.Generator, phases: Sequence[Pha
 
 
 def _tables(batch: PatchBatch, phase: Phase, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Shift and present mean in HU of each label value; 0 for labels that keep their values."""
+    """Shift and current mean in HU of each label value; 0 for labels that are not shifted."""
     device = batch.image.device
     labels = batch.labels.flatten().long()
     size = max([int(labels.max()), *batch.organs.values()]) + 1
@@ -95,27 +94,27 @@ def _tables(batch: PatchBatch, phase: Phase, generator: torch.Generator) -> tupl
     shifts = torch.zeros(size, device=device)
     for name, hu in phase.hu().items():
         value = batch.organs.get(name)
-        scatter = uniform((), -_SPREAD_HU, _SPREAD_HU, generator=generator, device=device)
+        variation = uniform((), -_SPREAD_HU, _SPREAD_HU, generator=generator, device=device)
         if value is not None and counts[value] >= _MIN_VOXELS:
-            shifts[value] = (hu + scatter - means[value]).clamp(-_MAX_SHIFT_HU, _MAX_SHIFT_HU)
+            shifts[value] = (hu + variation - means[value]).clamp(-_MAX_SHIFT_HU, _MAX_SHIFT_HU)
     return shifts, torch.where(shifts != 0, means, torch.zeros_like(means)).float()
 
 
 def _inner_vessels(batch: PatchBatch, means: Tensor, phase: Phase) -> Tensor:
-    """What to add so that vessels inside the liver lose their brightness along with those that were drawn."""
+    """HU to add to vessels inside the liver, which are not annotated, to change with those that are."""
     liver = batch.organ("liver")
     if liver is None or not liver.any():
         return torch.zeros((), device=batch.image.device)
     box = box_of(liver, margin=2)
     above = blurred(in_box(batch.image, box), _BORDER_MM, batch.spacing_mm) - means[batch.organs["liver"]]
-    # Noise stays: only what is brighter after smoothing is a vessel.
+    # Only voxels that are brighter after smoothing are vessels, others are noise.
     change = torch.zeros_like(batch.image)
     in_box(change, box).copy_((phase.vessels - 1) * (above - _SPREAD_HU).clamp(min=0) * in_box(liver, box))
     return change
 
 
 def _cortex(batch: PatchBatch, phase: Phase) -> Tensor:
-    """What to add so that a kidney's rim is `cortex_hu` above its middle, and its mean stays."""
+    """HU to add so that the renal cortex is `cortex_hu` above the medulla, with an unchanged mean."""
     total = torch.zeros_like(batch.image)
     for name in _KIDNEYS:
         mask = batch.organ(name)

@@ -1,8 +1,7 @@
-"""Displacement fields: made on coarse cells, delivered in voxels of the patch, and applied to whatever lies on it.
+"""Displacement fields, computed on a coarse grid of cells and interpolated to the voxels of a patch.
 
-A displacement (B, 3, z, y, x) holds for every voxel of the warped patch how far along z, y and x, in voxels, the place
-lies from which it is read: warped(p) = patch(p + displacement(p)). Added to a sampling grid it moves image, coordinates
-and labels together.
+A displacement (B, 3, z, y, x) is in voxels along z, y and x: warped(p) = patch(p + displacement(p)). Added to a
+sampling grid, it deforms image, coordinates and labels together.
 """
 
 from __future__ import annotations
@@ -45,34 +44,34 @@ class Cells:
         return z, y, x
 
     def mean(self, volume: Tensor) -> Tensor:
-        """Mean over each cell of a volume (B, C, z, y, x), float32; what is missing at the far ends is repeated."""
+        """Mean of a volume (B, C, z, y, x) over each cell, float32; the far ends are padded by replication."""
         missing = [-n % stride for n, stride in zip(self.shape, self.strides, strict=True)]
         padded = F.pad(volume.float(), (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
         return F.avg_pool3d(padded, self.strides)
 
     def in_voxels(self, displacement_mm: Tensor) -> Tensor:
-        """A displacement of cells in mm (B, 3, ...) as one of voxels, in voxels (B, 3, z, y, x)."""
+        """Convert a displacement of cells in mm (B, 3, ...) to one of voxels, in voxels (B, 3, z, y, x)."""
         steps = torch.tensor(self.spacing_mm, device=displacement_mm.device).view(1, 3, 1, 1, 1)
         return interpolated(displacement_mm / steps, self.shape, self.strides)
 
 
 def warped(volume: Tensor, displacement: Tensor, *, mode: str = "bilinear") -> Tensor:
-    """Volume (B, C, z, y, x) read at every voxel plus `displacement` (B, 3, z, y, x) in voxels.
+    """Warp a volume (B, C, z, y, x) by `displacement` (B, 3, z, y, x) in voxels, with border padding.
 
-    `mode` is "bilinear", or "nearest" for labels. Places outside are those at the border.
+    `mode` is "bilinear", or "nearest" for labels.
     """
     sizes = volume.shape[2:]
     steps = [torch.arange(n, device=volume.device, dtype=torch.float32) for n in sizes]
     lattice = torch.stack(torch.meshgrid(*steps, indexing="ij"))
     scale = [2 / max(1, n - 1) for n in sizes]
-    places = [(lattice[axis] + displacement[:, axis]) * scale[axis] - 1 for axis in (2, 1, 0)]
-    found = F.grid_sample(
-        volume.float(), torch.stack(places, dim=-1), mode=mode, padding_mode="border", align_corners=True
+    positions = [(lattice[axis] + displacement[:, axis]) * scale[axis] - 1 for axis in (2, 1, 0)]
+    sampled = F.grid_sample(
+        volume.float(), torch.stack(positions, dim=-1), mode=mode, padding_mode="border", align_corners=True
     )
-    return found.to(volume.dtype)
+    return sampled.to(volume.dtype)
 
 
 def composed(first: Tensor, second: Tensor, cell_mm: Sequence[float]) -> Tensor:
-    """Displacement (B, 3, cells) in mm of a patch warped by `first` and the outcome by `second`, both alike in form."""
+    """Composition of two displacements (B, 3, cells) in mm: warping by `first`, then by `second`."""
     cell = torch.tensor(cell_mm, device=first.device).view(1, 3, 1, 1, 1)
     return second + warped(first, second / cell)

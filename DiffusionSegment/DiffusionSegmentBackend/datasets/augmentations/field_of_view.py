@@ -1,4 +1,4 @@
-"""Cut fields of view: a reconstruction circle smaller than the body, a side cut off, a scan that ends in the patch."""
+"""Truncated fields of view: a small reconstruction circle, a side cut off, or a scan that ends in the patch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _END_SHARE = (0.1, 0.5)
 
 
 def cut_field_of_view(batch: PatchBatch, generator: torch.Generator) -> PatchBatch:
-    """Leave a cylinder, cut off one side in plane, or end the scan inside the patch; one of the three a patch.
+    """Crop each patch to a cylinder, cut off one side in plane, or end the scan inside the patch.
 
-    What is cut away is air with the label 0: the scan shows nothing there to be labelled.
+    Voxels outside the field of view become air with label 0.
     """
-    kept = torch.cat([_seen(batch, generator) for _ in range(len(batch.image))])
+    kept = torch.cat([_visible(batch, generator) for _ in range(len(batch.image))])
     image = torch.where(kept, batch.image, AIR_HU)
     return replace(batch, image=image, labels=batch.labels * kept)
 
 
-def _seen(batch: PatchBatch, generator: torch.Generator) -> Tensor:
-    """What one scan still shows, (1, 1, z, y, x) bool."""
+def _visible(batch: PatchBatch, generator: torch.Generator) -> Tensor:
+    """Voxels inside the field of view of one patch, (1, 1, z, y, x) bool."""
     kind = integer(0, 2, generator)
     if kind == 0:
         return _cylinder(batch, generator)

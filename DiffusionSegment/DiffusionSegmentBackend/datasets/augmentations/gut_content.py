@@ -20,7 +20,7 @@ _MIN_LUMEN_VOXELS = 200
 
 @dataclass(frozen=True)
 class Content:
-    """What fills a lumen: HU of the fluid, share of the height that gas fills, spread in HU of the fluid over space."""
+    """Content of a lumen: HU of the fluid, share of the height filled with gas, spatial variation of the HU."""
 
     fluid_hu: float
     gas_share: float
@@ -28,7 +28,7 @@ class Content:
 
 
 def random_content(generator: torch.Generator) -> Content:
-    """Positive contrast, with or without gas over it; mostly gas; water with gas; or a mixture full of bubbles."""
+    """Positive contrast with or without gas; mostly gas; water with gas; or a mixture with bubbles."""
     kind = integer(0, 4, generator)
     a, b, c = uniform((3,), 0, 1, generator=generator, device=torch.device("cpu")).tolist()
     if kind <= 1:
@@ -41,9 +41,9 @@ def random_content(generator: torch.Generator) -> Content:
 
 
 def fill_stomach(batch: PatchBatch, generator: torch.Generator) -> PatchBatch:
-    """Give the stomach of each patch another content, its wall left as it is; labels stay.
+    """Replace the content of the stomach in each patch; wall and labels are unchanged.
 
-    A patch without a stomach wide enough for a lumen stays as it is.
+    A patch without a stomach, or with a small one, is unchanged.
     """
     parts = [_filled(batch.of(torch.tensor([n])), generator) for n in range(len(batch.image))]
     return replace(batch, image=torch.cat(parts))
@@ -57,7 +57,7 @@ def _filled(batch: PatchBatch, generator: torch.Generator) -> Tensor:
     box = box_of(stomach)
     part = batch.cut(box)
     inside = in_box(stomach, box)
-    # A Gaussian over a mask falls from 1 to 1/2 at its border; this level lies about one sigma inside a flat wall.
+    # A smoothed mask is 1/2 at its border; 0.84 is about one sigma inside a flat wall.
     share = blurred(inside.float(), _LUMEN_MM, batch.spacing_mm)
     lumen = coverage((share - 0.84) * 4 * _LUMEN_MM) * inside
     if int((lumen > 0.5).sum()) < _MIN_LUMEN_VOXELS:
@@ -66,9 +66,9 @@ def _filled(batch: PatchBatch, generator: torch.Generator) -> Tensor:
 
 
 def filled(batch: PatchBatch, lumen: Tensor, content: Content, generator: torch.Generator) -> Tensor:
-    """Image (1, 1, z, y, x) of the batch's only patch with `content` where `lumen` (1, 1, z, y, x), 0..1, is.
+    """Fill `lumen` (1, 1, z, y, x), 0..1, of a batch of one patch with `content`; returns the image (1, 1, z, y, x).
 
-    The patient lies on the back: gas gathers in front (small y), over a horizontal level.
+    Gas is anterior (small y) of a horizontal level, as in a supine patient.
     """
     rows = (lumen > 0.5).any(dim=4).any(dim=2)[0, 0].nonzero().flatten()
     if not len(rows):
@@ -85,6 +85,6 @@ def filled(batch: PatchBatch, lumen: Tensor, content: Content, generator: torch.
 
 
 def _mixture(batch: PatchBatch, spread_hu: float, generator: torch.Generator) -> Tensor:
-    """Lumps of some 8 mm, their values spread by `spread_hu`; the darkest are bubbles."""
+    """Smooth noise with a grain of 8 mm and a standard deviation of `spread_hu`; the lowest values are bubbles."""
     lumps = smooth_field(batch, _GRAIN_MM, generator)
     return spread_hu * (lumps + 2 * (lumps + 0.8).clamp(max=0))

@@ -1,8 +1,8 @@
-"""What hospitals send, as one augmentation: which of its parts each patch gets, and all of them in the order of a scan.
+"""Augmentation of CT patches for clinical variation: random choice and composition of the transforms of this package.
 
-First the patient (size, fat, sick organs: one displacement for image, coordinates and labels), then the contents
-(masses, phase, stomach, bowel, metal), then the scanner (field of view, slices, dose) and the window. As in RAMP's
-mixtures for robustness, about a third of the patches stays as it was.
+The order is that of an acquisition: patient (size, fat, organ size: one displacement for image, coordinates, labels),
+content (masses, phase, stomach, bowel, metal), scanner (slices, dose, field of view) and window. As in RAMP's mixtures
+for robustness, about a third of the patches is unchanged.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from .random_numbers import one_of
 from .random_window import random_window
 from .slice_thickness import thick_slices
 
-# Which parts each sample of a batch gets.
+# Names of the transforms of each sample of a batch.
 Drawn = tuple[frozenset[str], ...]
 
-Warp = Callable[[PatchBatch, torch.Generator], Tensor]
-Recolour = Callable[[PatchBatch, torch.Generator], PatchBatch]
+SpatialTransform = Callable[[PatchBatch, torch.Generator], Tensor]
+IntensityTransform = Callable[[PatchBatch, torch.Generator], PatchBatch]
 
-WARPS: dict[str, Warp] = {"scale": scale_body, "fat": add_fat, "organ_size": resize_organ}
-APPEARANCES: dict[str, Recolour] = {
+WARPS: dict[str, SpatialTransform] = {"scale": scale_body, "fat": add_fat, "organ_size": resize_organ}
+APPEARANCES: dict[str, IntensityTransform] = {
     "masses": add_masses,
     "phase": shift_phase,
     "stomach": fill_stomach,
@@ -43,18 +43,18 @@ APPEARANCES: dict[str, Recolour] = {
     "metal": add_metal,
     "slices": thick_slices,
 }
-RECONSTRUCTIONS: dict[str, Recolour] = {"dose": low_dose, "field_of_view": cut_field_of_view}
+RECONSTRUCTIONS: dict[str, IntensityTransform] = {"dose": low_dose, "field_of_view": cut_field_of_view}
 
 
 @dataclass(frozen=True, kw_only=True)
 class HospitalAugmentation:
-    """Probabilities of the parts in patches that are not `untouched`; `window_hu` is the model's window.
+    """Probabilities of the transforms in patches that are not `untouched`; `window_hu` is the model's window.
 
-    A sequence for a training step:
+    Usage in a training step:
 
         drawn = augmentation.draw(len(batch.image), generator)
         displacement = augmentation.displacement(batch, drawn, generator)   # (B, 3, z, y, x) in voxels
-        ... read image, coordinates and labels at the sampling grid plus the displacement ...
+        ... sample image, coordinates and labels at the sampling grid plus the displacement ...
         batch = augmentation.appearance(batch, drawn, generator)
     """
 
@@ -74,12 +74,12 @@ class HospitalAugmentation:
     window_hu: tuple[float, float] = (-125.0, 275.0)
 
     def probabilities(self) -> dict[str, float]:
-        """Probability of each part by its name."""
+        """Probability of each transform by name."""
         other = ("untouched", "window_hu")
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in other}
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
-        """The parts of `count` samples; exactly the untouched have none."""
+        """Draw the transforms of `count` samples; untouched samples have none, others at least one."""
         return tuple(self._draw_one(generator) for _ in range(count))
 
     def _draw_one(self, generator: torch.Generator) -> frozenset[str]:
@@ -91,7 +91,7 @@ class HospitalAugmentation:
         return frozenset(drawn or [list(known)[one_of(torch.tensor(list(known.values())), generator)]])
 
     def displacement(self, batch: PatchBatch, drawn: Drawn, generator: torch.Generator) -> Tensor | None:
-        """All warps of each sample as one displacement (B, 3, z, y, x) in voxels; None when no sample has one."""
+        """All spatial transforms of each sample as one displacement (B, 3, z, y, x) in voxels; None without any."""
         if not any(set(WARPS) & parts for parts in drawn):
             return None
         cells = Cells(batch.shape, batch.spacing_mm)
@@ -104,9 +104,9 @@ class HospitalAugmentation:
         return cells.in_voxels(total)
 
     def appearance(self, batch: PatchBatch, drawn: Drawn, generator: torch.Generator) -> PatchBatch:
-        """All that changes gray values, in the order of a scan; a cut field of view takes labels away too.
+        """Apply the intensity transforms in order; a cropped field of view also removes labels.
 
-        Patches that are touched come back clipped to the model's window.
+        Patches with any transform are clipped to the model's window.
         """
         for parts in (APPEARANCES, {**RECONSTRUCTIONS, "window": self._window}):
             for name, part in parts.items():
@@ -119,7 +119,7 @@ class HospitalAugmentation:
         return random_window(batch, generator, window=self.window_hu)
 
     def __call__(self, batch: PatchBatch, generator: torch.Generator) -> PatchBatch:
-        """Everything at once, for patches that are not read through a sampling grid anyway."""
+        """Apply all transforms to patches that are not sampled from a volume."""
         drawn = self.draw(len(batch.image), generator)
         field = self.displacement(batch, drawn, generator)
         if field is not None:
@@ -128,8 +128,8 @@ class HospitalAugmentation:
         return self.appearance(batch, drawn, generator)
 
 
-def _applied(part: Recolour, batch: PatchBatch, indices: Tensor, generator: torch.Generator) -> PatchBatch:
-    """The batch with one part applied to the samples of `indices`."""
+def _applied(part: IntensityTransform, batch: PatchBatch, indices: Tensor, generator: torch.Generator) -> PatchBatch:
+    """The batch with a transform applied to the samples of `indices`."""
     if not len(indices):
         return batch
     changed = part(batch.of(indices), generator)
@@ -141,5 +141,5 @@ def _applied(part: Recolour, batch: PatchBatch, indices: Tensor, generator: torc
 
 
 def _with_part(name: str, drawn: Drawn, batch: PatchBatch) -> Tensor:
-    """Indices of the samples that get a part."""
+    """Indices of the samples with a transform."""
     return torch.tensor([n for n, parts in enumerate(drawn) if name in parts], dtype=torch.long).to(batch.image.device)

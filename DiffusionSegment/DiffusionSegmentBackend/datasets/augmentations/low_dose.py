@@ -1,4 +1,4 @@
-"""Low dose: Gaussian noise with the in-plane correlation that a reconstruction kernel leaves."""
+"""Low dose: Gaussian noise with the in-plane correlation of a reconstruction kernel."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _GRAIN_MM = (0.5, 1.5)
 def low_dose(batch: PatchBatch, generator: torch.Generator, *, noise_hu: tuple[float, float] = _NOISE_HU) -> PatchBatch:
     """Add noise of a standard deviation in `noise_hu`, correlated in plane by a Gaussian of 0.5 to 1.5 mm.
 
-    Slices are independent, as those of a scanner. A voxel at the image's lowest or highest value stays there: in a
-    clipped image the true value lies far beyond it, and noise on air or bone would not be seen either.
+    Slices are independent. Voxels at the minimum or maximum of the image are unchanged, because their values may have
+    been clipped.
     """
     image, device = batch.image, batch.image.device
     count = len(image)

@@ -1,4 +1,4 @@
-"""Obesity: more fat under the skin and between the organs, and a larger or smaller body."""
+"""Obesity: more subcutaneous and visceral fat, and a larger or smaller body."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _AXIS_SCALES = (0.94, 1.06)
 def add_fat(batch: PatchBatch, generator: torch.Generator, *, growth: tuple[float, float] = _GROWTH) -> Tensor:
     """Displacement (B, 3, cells) in mm of `Cells` that gives the fat a multiple of its volume, drawn from `growth`.
 
-    Fat is what has its gray value. A shell of fat around the trunk grows outwards and leaves what it encloses in
-    place, as the potential flow of a closed shell has none inside; fat between organs moves them apart.
+    Fat is segmented by its HU. Subcutaneous fat grows outwards, because the potential flow of a closed shell vanishes
+    inside it; fat between organs moves them apart.
     """
     cells, device = Cells(batch.shape, batch.spacing_mm), batch.image.device
     fat = cells.mean((batch.image > _FAT_HU[0]) & (batch.image < _FAT_HU[1]))
@@ -36,9 +36,9 @@ def add_fat(batch: PatchBatch, generator: torch.Generator, *, growth: tuple[floa
 
 
 def scale_body(batch: PatchBatch, generator: torch.Generator) -> Tensor:
-    """Displacement (B, 3, cells) in mm of `Cells` that scales a patch about its middle by 0.85 to 1.2.
+    """Displacement (B, 3, cells) in mm of `Cells` that scales a patch about its centre by 0.85 to 1.2.
 
-    Each axis has up to 6 % of its own on top.
+    In addition, each axis is scaled by up to 6 %.
     """
     cells, device, count = Cells(batch.shape, batch.spacing_mm), batch.image.device, len(batch.image)
     scale = log_uniform((count, 1), *_SCALES, generator=generator, device=device)
@@ -47,5 +47,5 @@ def scale_body(batch: PatchBatch, generator: torch.Generator) -> Tensor:
         (torch.arange(n, device=device) - (n - 1) / 2) * cell
         for n, cell in zip(cells.counts, cells.cell_mm, strict=True)
     ]
-    places = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    return places[None] * (1 / scales - 1)[:, :, None, None, None]
+    positions = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    return positions[None] * (1 / scales - 1)[:, :, None, None, None]

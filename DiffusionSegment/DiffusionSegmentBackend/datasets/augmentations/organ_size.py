@@ -1,9 +1,8 @@
-"""Sick organs: spleen, liver or a kidney grown or shrunk several times in volume, the neighbours pushed or drawn along.
+"""Organomegaly and atrophy: volume changes of spleen, liver or kidneys with displacement of the neighbouring tissue.
 
-The organ is a source of incompressible tissue. A potential flow v = grad(phi), laplace(phi) = q inside the organ and 0
-outside, changes the organ's volume alone: whatever lies around it moves aside and keeps its own. The flow is followed
-for some steps, with the source on the organ as it then is, so the map stays one to one (large deformations by small
-steps, as Christensen et al. 1996).
+The organ is a source of incompressible tissue: a potential flow v = grad(phi) with laplace(phi) = q inside the organ
+and 0 outside changes the volume of the organ only. The flow is integrated in several steps, with the source on the
+deformed organ, so that the map stays invertible (Christensen et al. 1996).
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ def resize_organ(
     grown: tuple[float, float] = GROWN,
     shrunk: tuple[float, float] = SHRUNK,
 ) -> Tensor:
-    """Displacement (B, 3, cells) in mm of `Cells` that changes the volume of one organ a patch.
+    """Displacement (B, 3, cells) in mm of `Cells` that changes the volume of one organ of each patch.
 
-    The factor is drawn from `grown` (seven of ten) or `shrunk`, log-uniform; no organ grows beyond 3.5 litres. A patch
-    in which none of the `organs` shows 20 mL is not moved.
+    The factor is log-uniform in `grown` (with probability 0.7) or `shrunk`; no organ grows beyond 3.5 litres. A patch
+    with less than 20 mL of each of the `organs` is not deformed.
     """
     cells = Cells(batch.shape, batch.spacing_mm)
     fields = []
@@ -53,7 +52,7 @@ def resize_organ(
 
 
 def _field(organ: Tensor | None, factor: float, cells: Cells, device: torch.device) -> Tensor:
-    """Displacement (1, 3, cells) in mm for an organ's mask (1, 1, z, y, x); none without an organ."""
+    """Displacement (1, 3, cells) in mm for the mask (1, 1, z, y, x) of an organ; zero for None."""
     if organ is None:
         return torch.zeros(1, 3, *cells.counts, device=device)
     volume_ml = float(organ.sum()) * math.prod(cells.spacing_mm) / 1000
@@ -63,7 +62,7 @@ def _field(organ: Tensor | None, factor: float, cells: Cells, device: torch.devi
 
 
 def _is_cut(share: Tensor) -> bool:
-    """Whether an organ (1, 1, cells) reaches the border of the patch."""
+    """Whether an organ (1, 1, cells) is cut off by the border of the patch."""
     core = share[..., 1:-1, 1:-1, 1:-1]
     return float(core.sum()) < 0.97 * float(share.sum())
 
@@ -71,10 +70,13 @@ def _is_cut(share: Tensor) -> bool:
 def grow(organ: Tensor, factor: float, cells: Cells, *, catch_up: float) -> Tensor:
     """Displacement (1, 3, cells) in mm after which an organ has `factor` times its volume.
 
-    `organ` (1, 1, cells) is the share of each cell that it fills, 0..1. Each step asks for what is still missing, more
-    by what the step before fell short of, because the flow is blurred at the organ's border; but never for more than
-    `catch_up` times the share that is due by plan. An organ of which the patch shows a part needs that limit: it grows
-    out of the patch, and never gets there by what can be seen of it.
+    Args:
+        organ: (1, 1, cells), the share of each cell that the organ fills, 0..1.
+        factor: Ratio of the volumes after and before.
+        cells: The grid.
+        catch_up: Each step requests the remaining change of log-volume, corrected for the shortfall of the step before,
+            but at most `catch_up` times the planned change. The limit is needed for organs that are cut off by the
+            border of the patch, whose visible volume cannot reach the target.
     """
     cell = torch.tensor(cells.cell_mm, device=organ.device).view(1, 3, 1, 1, 1)
     displacement = torch.zeros(1, 3, *organ.shape[2:], device=organ.device)
@@ -92,9 +94,9 @@ def grow(organ: Tensor, factor: float, cells: Cells, *, catch_up: float) -> Tens
 
 
 def potential_flow(source: Tensor, cell_mm: Sequence[float]) -> Tensor:
-    """The flow (1, 3, z, y, x) in mm whose divergence is `source` (1, 1, z, y, x) and that has no curl.
+    """The curl-free flow (1, 3, z, y, x) in mm with divergence `source` (1, 1, z, y, x).
 
-    Solved by Fourier transform in a box twice as large, so that the copies beyond its border hardly matter.
+    Solved by Fourier transform in a box of twice the size, to reduce the influence of the periodic copies.
     """
     size = [2 * n for n in source.shape[2:]]
     spectrum = torch.fft.rfftn(source[0, 0], s=size)

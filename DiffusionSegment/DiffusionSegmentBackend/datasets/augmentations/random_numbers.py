@@ -1,4 +1,4 @@
-"""Random numbers from an explicit generator, on whatever device the patches lie."""
+"""Random numbers from an explicit generator, on the device of the patches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 def uniform(
     shape: Sequence[int], low: float, high: float, *, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """float32 in low..high. Drawn on the generator's own device, so that a CPU generator serves a GPU as well."""
+    """float32, uniform in low..high. Drawn on the device of the generator, then moved to `device`."""
     return torch.rand(tuple(shape), generator=generator, device=generator.device).to(device) * (high - low) + low
 
 
 def log_uniform(
     shape: Sequence[int], low: float, high: float, *, generator: torch.Generator, device: torch.device
 ) -> Tensor:
-    """float32 in low..high, its logarithm uniform; both limits positive."""
+    """float32, log-uniform in low..high; both limits must be positive."""
     return uniform(shape, math.log(low), math.log(high), generator=generator, device=device).exp()
 
 
@@ -29,7 +29,7 @@ def normal(shape: Sequence[int], *, generator: torch.Generator, device: torch.de
 
 
 def integer(low: int, high: int, generator: torch.Generator) -> int:
-    """One whole number, low..high, both included."""
+    """A random integer in low..high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator, device=generator.device))
 
 
@@ -39,5 +39,5 @@ def chance(share: float, generator: torch.Generator) -> bool:
 
 
 def one_of(weights: Tensor, generator: torch.Generator) -> int:
-    """An index of `weights` (n,), drawn in proportion to them; not all may be 0."""
+    """A random index with probabilities proportional to `weights` (n,), which must not all be 0."""
     return int(torch.multinomial(weights.to(generator.device), 1, generator=generator))

@@ -1,4 +1,4 @@
-"""Thick slices: each is the mean over its thickness (a box profile), then read back at the patch's own slices."""
+"""Thick slices: mean over the slice thickness (a box profile), interpolated back to the slices of the patch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _THICKNESS_MM = (1.0, 10.0)
 def thick_slices(
     batch: PatchBatch, generator: torch.Generator, *, thickness_mm: tuple[float, float] = _THICKNESS_MM
 ) -> PatchBatch:
-    """Patches as if scanned in contiguous slices of a random thickness (log-uniform), labels as they were.
+    """Simulate contiguous slices of a random thickness (log-uniform); labels are unchanged.
 
-    Slices begin at a random height, so that borders fall anywhere. What is thinner than the patch's own slices
-    changes nothing: the detail between them is not there.
+    The first slice starts at a random height. A thickness below the spacing of the patch has no effect.
     """
     count, device = len(batch.image), batch.image.device
     thickness = log_uniform((count,), *thickness_mm, generator=generator, device=device)
@@ -32,13 +31,13 @@ def thick_slices(
 
 
 def _profile(n: int, spacing: float, thickness: float, begin: float, device: torch.device) -> Tensor:
-    """Matrix (n, n): means over slices of `thickness` mm, the first `begin` of one below voxel 0, linear in between."""
+    """Matrix (n, n): averaging over slices of `thickness` mm, offset by `begin` of a slice, and interpolation."""
     if thickness <= spacing:
         return torch.eye(n, device=device)
     voxels = torch.arange(n, device=device, dtype=torch.float32) * spacing
     count = int(n * spacing / thickness) + 2
     centres = (torch.arange(count, device=device, dtype=torch.float32) + 0.5 - begin) * thickness - spacing / 2
-    # Each slice covers part of the first and last voxel it touches.
+    # A slice covers its first and last voxel partially.
     covered = ((thickness + spacing) / 2 - (voxels[None] - centres[:, None]).abs()).clamp(0, min(spacing, thickness))
     total = covered.sum(dim=1, keepdim=True)
     means = covered / total.clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""Networks that were trained without some cases, and what they say of those; one file of predictions a case."""
+"""Networks for out-of-fold predictions, and the files of their predictions."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .out_of_fold import OutOfFold, predict_out_of_fold
 
 
 def train_folds(run: ModelRun) -> dict[str, Any]:
-    """Networks without their share of the cases, and what they say of those."""
-    chosen = run.volumes.folds(run.options.folds)
-    for fold in chosen:
+    """Stage `folds`: train a network per fold and predict its held-out cases."""
+    folds = run.volumes.folds(run.options.folds)
+    for fold in folds:
         missing = [name for name in fold.held_out if not _prediction_file(run, name).is_file()]
         if missing:
             network = fold_network(run, fold)
             for name in missing:
                 run.bar.note(f"scoring {name}")
                 _write_prediction(run, name, predict(run, network, name))
-    return {"folds": {str(fold.number): list(fold.held_out) for fold in chosen}}
+    return {"folds": {str(fold.number): list(fold.held_out) for fold in folds}}
 
 
 def fold_network(run: ModelRun, fold: CaseFold) -> Segmenter:
-    """Seeds differ between the folds, so that their networks differ in more than a few cases."""
+    """Train the network of a fold, with its own seed, or load it from its checkpoint."""
     plan, sets, seed = run.plan, run.sets(without=fold.held_out), run.options.seed + fold.number
-    place = run.checkpoints("folds", str(fold.number))
+    folder = run.checkpoints("folds", str(fold.number))
     done = (fold.number - 1) * (plan.fold_trunk + plan.fold_segmenter + plan.reserved["folds"] / plan.folds)
     start = run.training.trunk(
         sets,
         minutes=plan.fold_trunk,
-        folder=place / "trunk",
+        folder=folder / "trunk",
         report=run.bar.report("folds", plan.fold_trunk, done=done),
         seed=seed,
     )
@@ -44,14 +44,14 @@ def fold_network(run: ModelRun, fold: CaseFold) -> Segmenter:
         start,
         sets,
         minutes=plan.fold_segmenter,
-        folder=place / "segmenter",
+        folder=folder / "segmenter",
         report=run.bar.report("folds", plan.fold_segmenter, done=done + plan.fold_trunk),
         seed=seed,
     )
 
 
 def predict(run: ModelRun, network: Segmenter, name: str) -> OutOfFold:
-    """What a network says of the case of that name."""
+    """The prediction of a network for the named case."""
     volumes, training = run.volumes, run.training
     return predict_out_of_fold(
         network,
@@ -67,17 +67,17 @@ def _prediction_file(run: ModelRun, name: str) -> Path:
     return run.folder.training / "out_of_fold" / f"{name}.npz"
 
 
-def _write_prediction(run: ModelRun, name: str, found: OutOfFold) -> None:
-    """One file a case, moved into place when it is whole."""
+def _write_prediction(run: ModelRun, name: str, prediction: OutOfFold) -> None:
+    """Write the file of a case atomically."""
     path = _prediction_file(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **asdict(found))
+    np.savez_compressed(partial, **asdict(prediction))
     os.replace(partial, path)
 
 
 def read_prediction(run: ModelRun, name: str) -> OutOfFold:
-    """What the network of its fold said of a case."""
+    """Read the out-of-fold prediction of a case."""
     with np.load(_prediction_file(run, name), allow_pickle=False) as stored:
         return OutOfFold(**{key: stored[key] for key in stored.files})
 

@@ -1,4 +1,4 @@
-"""Labels of a new model from a CSV file: value and name, and where they are known SNOMED CT code, side and colour."""
+"""Labels of a new model from a CSV file: value and name, optionally SNOMED CT code, side and colour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...errors import DiffusionSegmentError, ErrorCode
 from ...models.folders import bundled_models_folder
 from ...models.manifest import DESCRIPTION_FILE
 from ...schema.model_manifest import MAX_LABELS
-from ..taught_model import COLOURS, TISSUE, machine_name
+from ..fine_tuned_model import COLOURS, TISSUE, machine_name
 
 COLUMNS = ("value", "name", "code", "meaning", "side", "colour")
 _NEEDED = COLUMNS[:2]
@@ -31,20 +31,20 @@ _RGB = re.compile(r"(\d{1,3})[ /]+(\d{1,3})[ /]+(\d{1,3})")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A CSV file of labels. Rows are numbered as a spreadsheet numbers them: the header is row 1."""
+    """A CSV file of labels. The header is row 1, as in a spreadsheet."""
 
     path: Path
 
     def read(self) -> list[dict[str, Any]]:
-        """Labels as model.json has them, by value.
+        """Entries of `labels` in model.json, sorted by value.
 
-        What a column leaves open comes from the label of that name in a model of the extension; else the code is
-        "Tissue", and the colour is one of eight that can be told apart.
+        Empty cells are filled from the label of that name in a bundled model, else with the code "Tissue" and a
+        distinct colour.
 
         Raises:
-            DiffusionSegmentError: INPUT_MISSING, or TRAINING_DATA, naming the row.
+            DiffusionSegmentError: INPUT_MISSING, or TRAINING_DATA with the row.
         """
-        known = _known_labels()
+        known = _bundled_labels()
         labels: dict[int, dict[str, Any]] = {}
         rows: dict[int, int] = {}
         for number, cells in self._rows():
@@ -148,8 +148,8 @@ class LabelTable:
         )
 
 
-def _known_labels() -> dict[str, dict[str, Any]]:
-    """What the extension's models say of their labels, by name, without value and place."""
+def _bundled_labels() -> dict[str, dict[str, Any]]:
+    """Labels of the bundled models by name, without value and body position."""
     known: dict[str, dict[str, Any]] = {}
     for path in sorted(bundled_models_folder().glob(f"*/{DESCRIPTION_FILE}")):
         for label in json.loads(path.read_text(encoding="utf-8"))["labels"]:

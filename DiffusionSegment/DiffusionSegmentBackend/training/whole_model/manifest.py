@@ -1,4 +1,4 @@
-"""`train --init`: a manifest, which is a model.json without networks, from a table of labels and a few options."""
+"""`train --init`: create a manifest (a model.json without networks) from a table of labels and options."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _DEFAULTS = {"samples": 4, "steps": 2, "schedule": "cosine", "sampler": "ddim", 
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestOptions:
-    """What `train --init` was asked for; None takes a default that suits the modality.
+    """Options of `train --init`; None stands for a default that depends on the modality.
 
     Attributes:
         name: The model's name.
         labels: The CSV file (`LabelTable`).
-        output: A .json file, or a folder, which gets a model.json.
-        modality: CT, MR or another that the DICOM headers of the scans have.
-        title: For people; else the name and the number of labels.
-        spacing_mm: Of the model's grid along x, y, z in mm.
-        trunk_spacing_mm: Of the features, a whole multiple; else twice what is finer than 2 mm.
-        tile_voxels: What the networks see at once along x, y, z, in voxels of the model's grid.
-        channels: Widths of the features, finest first.
-        window: What becomes -1 and what becomes 1, in `window_unit`.
+        output: A .json file, or a folder for a model.json.
+        modality: DICOM modality of the scans: CT, MR, ...
+        title: Title for display; by default from name, modality and number of labels.
+        spacing_mm: Spacing of the model's grid along x, y, z in mm.
+        trunk_spacing_mm: Spacing of the features, a whole multiple; by default twice the spacing where it is below 2.
+        tile_voxels: Size of a tile along x, y, z, in voxels of the model's grid.
+        channels: Channels of the trunk by level, finest first.
+        window: Intensities that are mapped to -1 and 1, in `window_unit`.
         window_unit: HU, value or percentile.
-        licence: Of the weights.
+        licence: Licence of the weights.
     """
 
     name: str
@@ -59,7 +59,7 @@ def write_manifest(options: ManifestOptions) -> Path:
     """Write the manifest and return its path.
 
     Raises:
-        DiffusionSegmentError: OPTION for a name, grid or window that no model can have or a file that is there,
+        DiffusionSegmentError: OPTION for an invalid name, grid or window, or an existing file;
             INPUT_MISSING or TRAINING_DATA for the labels, OUTPUT_UNWRITABLE or DISK_FULL.
     """
     check_free_name(options.name, replace=True)
@@ -108,7 +108,7 @@ def manifest_of(options: ManifestOptions, labels: list[dict[str, Any]]) -> dict[
 
 
 def _tile(spacing: tuple[float, ...], trunk: tuple[float, ...]) -> list[int]:
-    """48 voxels of the trunk a side, and 32 along z where slices are thick, in voxels of the model's grid."""
+    """Default tile: 48 voxels of the trunk per side, 32 along z for thick slices, in voxels of the model's grid."""
     sides = [_TRUNK_TILE, _TRUNK_TILE, _THIN_TRUNK_TILE if trunk[-1] >= _THICK_SLICE_MM else _TRUNK_TILE]
     return [side * round(coarse / fine) for side, coarse, fine in zip(sides, trunk, spacing, strict=False)]
 

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md and the quality in model.json: what was trained on what, and what was measured out of fold."""
+"""MODEL_CARD.md, and the entry `quality` of model.json."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def write_card(
     plan: TimePlan,
     dice: Mapping[str, NDArray[np.float64]],
 ) -> None:
-    """Write both; `dice` has (organs,) of each case that was held out."""
+    """Write the model card and `quality`; `dice` contains (organs,) by the name of the held-out case."""
     description = folder.description
     table = np.stack([*dice.values()])
     folder.change(quality=quality(description, table))
@@ -79,7 +79,7 @@ def write_card(
 
 
 def quality(description: ModelDescription, table: NDArray[np.float64]) -> dict[str, object]:
-    """The entry of model.json from Dice (cases, organs)."""
+    """The entry `quality` of model.json from Dice (cases, organs)."""
     by_organ = np.nanmean(table, axis=0)
     return {
         "cases": len(table),
@@ -91,7 +91,7 @@ def quality(description: ModelDescription, table: NDArray[np.float64]) -> dict[s
 
 
 def command(options: ModelTrainingOptions) -> str:
-    """The command that trains such a model, folders by their names."""
+    """The command that trains such a model, with the names of the folders instead of their paths."""
     parts = ["diffusion-segment train"]
     parts += [f"--data {path.name}" for path in options.data]
     parts += [f"--unlabelled {path.name}" for path in options.unlabelled]

@@ -1,4 +1,4 @@
-"""The folder of a model in training: its manifest, what it was begun with, and which stages are done."""
+"""The folder of a model in training: manifest, options of the run, and records of finished stages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLAN_FILE = "plan.json"
 
 
 class ModelFolder:
-    """A model's folder: model.json, weights, and `training` with checkpoints and a record of each finished stage."""
+    """A model folder: model.json, weights, and `training` with checkpoints and a record of each finished stage."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,16 +32,16 @@ class ModelFolder:
 
     @property
     def description(self) -> ModelDescription:
-        """As model.json is now."""
+        """The present content of model.json."""
         return read_description(self.path)
 
     def change(self, **values: Any) -> None:
-        """Replace entries of model.json in one move."""
+        """Replace entries of model.json atomically."""
         raw = json.loads((self.path / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         write_description(self.path, {**raw, **values})
 
     def record(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage left, None for one that is not finished."""
+        """The record of a finished stage, None if it is not finished."""
         path = self._record_file(stage)
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -51,37 +51,37 @@ class ModelFolder:
         write_text(self._record_file(stage), json.dumps(values, indent=1) + "\n")
 
     def needed_record(self, stage: str) -> dict[str, Any]:
-        """The record of a stage that another builds on.
+        """The record of a stage that another depends on.
 
         Raises:
-            DiffusionSegmentError: WEIGHTS_MISSING when the stage is not finished.
+            DiffusionSegmentError: WEIGHTS_MISSING if the stage is not finished.
         """
-        found = self.record(stage)
-        if found is None:
+        record = self.record(stage)
+        if record is None:
             raise DiffusionSegmentError(
                 ErrorCode.WEIGHTS_MISSING, f"The stage '{stage}' is not finished.", hint=f"Run it: --stage {stage}."
             )
-        return found
+        return record
 
     def _record_file(self, stage: str) -> Path:
         return self.training / f"stage-{stage}.json"
 
     @property
     def begun(self) -> bool:
-        """Whether a training was begun here."""
+        """Whether a training was started in this folder."""
         return (self.training / _PLAN_FILE).is_file()
 
     @property
     def preparation(self) -> Preparation | None:
-        """What was measured when a training was begun here; none of it for one that an earlier version began."""
+        """Times measured at the start of the training; None before, and zeros for one started by an earlier version."""
         record = self.record(PREPARATION)
         return Preparation(**record) if record is not None else NO_PREPARATION if self.begun else None
 
     def check(self, options: ModelTrainingOptions) -> None:
-        """Make sure that the folder is a new one, or the one to go on with.
+        """Check that the folder is new, or that its training can be resumed with these options.
 
         Raises:
-            DiffusionSegmentError: OPTION for a folder that holds a model, or one that was begun with other options.
+            DiffusionSegmentError: OPTION for a folder with a model, or a training that was started with other options.
         """
         if self.begun:
             begun = json.loads((self.training / _PLAN_FILE).read_text(encoding="utf-8"))
@@ -92,10 +92,10 @@ class ModelFolder:
             )
 
     def begin(self, options: ModelTrainingOptions, scans: ScanFiles, preparation: Preparation) -> None:
-        """Start the folder from its manifest, unless a training was begun here.
+        """Create model.json from the manifest, unless a training was started in this folder.
 
         Raises:
-            DiffusionSegmentError: MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for a damaged one.
+            DiffusionSegmentError: MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for an invalid one.
         """
         if self.begun:
             return
@@ -110,14 +110,14 @@ class ModelFolder:
         write_description(self.path, raw)
         write_text(self.training / _PLAN_FILE, json.dumps(options.as_json(), indent=1) + "\n")
 
-    def _compare(self, begun: dict[str, Any], told: dict[str, Any], *, resume: bool) -> None:
+    def _compare(self, begun: dict[str, Any], requested: dict[str, Any], *, resume: bool) -> None:
         if not resume:
             raise DiffusionSegmentError(
                 ErrorCode.OPTION,
                 f"A training was begun in {self.path}.",
                 hint="Go on with it by --resume, or choose another folder with -o.",
             )
-        other = [name for name, value in told.items() if begun.get(name) != value]
+        other = [name for name, value in requested.items() if begun.get(name) != value]
         if other:
             raise DiffusionSegmentError(
                 ErrorCode.OPTION,
@@ -129,10 +129,10 @@ class ModelFolder:
         return (self.path / DESCRIPTION_FILE).is_file() and bool(self.description.networks)
 
     def manifest(self, manifest: str | None) -> ModelDescription:
-        """The model.json of a training that was begun here, else the manifest: a bundled one's name, or a file.
+        """The model.json of a training in this folder, else the manifest, by the name of a bundled one or its path.
 
         Raises:
-            DiffusionSegmentError: MODEL_UNKNOWN without any; WEIGHTS_CORRUPT for a damaged one.
+            DiffusionSegmentError: MODEL_UNKNOWN without a manifest; WEIGHTS_CORRUPT for an invalid one.
         """
         if manifest is None or self.begun:
             if not (self.path / DESCRIPTION_FILE).is_file():

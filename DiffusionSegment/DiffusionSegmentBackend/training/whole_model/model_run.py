@@ -1,10 +1,10 @@
-"""What the stages of one-command training share."""
+"""State shared by the stages of one-command training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ...datasets.patch_sampler import TrainingSet
 from ...datasets.scans import ScanFiles, Volumes, read_volumes
@@ -22,7 +22,7 @@ from .time_plan import TimePlan
 
 @dataclass
 class ModelRun:
-    """What the stages share. Scans are read when the first stage needs them."""
+    """State shared by the stages. Scans are read on first use."""
 
     folder: ModelFolder
     options: ModelTrainingOptions
@@ -34,26 +34,38 @@ class ModelRun:
 
     @property
     def regressor(self) -> BodyPartRegressor:
-        """The trained body-part network.
+        """The trained body-part regressor.
 
         Raises:
             DiffusionSegmentError: WEIGHTS_MISSING before its stage.
         """
-        return cast(BodyPartRegressor, load_network(self.folder.description, "bodypart"))
+        regressor = load_network(self.folder.description, "bodypart")
+        assert isinstance(regressor, BodyPartRegressor)
+        return regressor
 
     @property
     def volumes(self) -> Volumes:
-        """All scans on the model's grid."""
+        """Training volumes of all scans."""
         if self._volumes is None:
             self._volumes = read_volumes(self.scans, self.folder.description, self.regressor, self.bar.note)
         return self._volumes
 
     def checkpoints(self, *parts: str) -> Path:
-        """Where a network's checkpoints lie."""
+        """Folder of the checkpoints of a network."""
         return self.folder.training.joinpath(*parts)
 
+    def load_segmenter(self) -> Segmenter:
+        """The network of the model.
+
+        Raises:
+            DiffusionSegmentError: WEIGHTS_MISSING before its stage.
+        """
+        network = load_network(self.folder.description, "segmenter")
+        assert isinstance(network, Segmenter)
+        return network
+
     def store_segmenter(self, network: Segmenter, budget: Budget, checkpoints: Path, **options: Any) -> None:
-        """Write the model's network, and beside it how it came about."""
+        """Store the network of the model and the record of its training."""
         store(
             self.folder.path,
             "segmenter",
@@ -66,5 +78,5 @@ class ModelRun:
         )
 
     def sets(self, *, without: tuple[str, ...] = ()) -> list[TrainingSet]:
-        """What networks train on."""
+        """Training sets of all cases but `without`."""
         return self.volumes.sets(without=without, denoising=self.options.denoising_share > 0)

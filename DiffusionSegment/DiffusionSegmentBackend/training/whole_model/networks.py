@@ -1,4 +1,4 @@
-"""The networks of one-command training: how each is made, on what, and for how long."""
+"""The networks of one-command training: construction, training data and budget of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...datasets.patch_sampler import TrainingSet, augmentation_for
 from ...models.manifest import ModelDescription
 from ...networks.segmenter import Segmenter, start_from_trunk
 from ...networks.space_to_depth import Stride
-from ..loop import Budget, Report
+from ..loop import Budget, RunOptions, StepCallback
 from ..segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 
 _TRUNK_RATE, _SEGMENTER_RATE, _STUDENT_RATE, _BODYPART_RATE = 1e-3, 6e-4, 1.2e-4, 2e-3
@@ -24,10 +24,10 @@ _MIN_CPU_BATCH, _MAX_CPU_BATCH = 2, 8
 
 @dataclass(frozen=True)
 class NetworkTraining:
-    """How segmentation networks of one model are trained on one device.
+    """Trains the segmentation networks of one model on one device.
 
-    On a CPU every patch of a batch has a thread of its own; on a GPU batches are of eight patches, and the scans lie in
-    its memory. bfloat16 is taken where it is native and its convolutions agree with float32.
+    On a CPU every patch of a batch is computed by its own thread; on a GPU batches have eight patches and the scans are
+    kept in its memory. bfloat16 is used where it is native and its convolutions agree with float32.
     """
 
     description: ModelDescription
@@ -38,11 +38,11 @@ class NetworkTraining:
 
     @property
     def stride(self) -> Stride:
-        """Voxels (z, y, x) of the model's grid that a voxel of the trunk covers."""
+        """Voxels (z, y, x) of the model's grid per voxel of the trunk."""
         return self.description.tile.stride
 
     def recipe(self, *, pool: Stride = (1, 1, 1)) -> SegmenterRecipe:
-        """Patches of the model's tile."""
+        """Patches of the size of the model's tile."""
         on_cpu = self.device == "cpu"
         batch = min(_MAX_CPU_BATCH, max(_MIN_CPU_BATCH, cpu_cores())) if on_cpu else _GPU_BATCH
         return SegmenterRecipe(
@@ -59,7 +59,7 @@ class NetworkTraining:
         return self.recipe(pool=self.stride)
 
     def check(self) -> None:
-        """Refuse a manifest whose tile the network cannot halve as often as it has levels.
+        """Check that the tile is a multiple of the downsampling of the network.
 
         Raises:
             DiffusionSegmentError: OPTION.
@@ -67,7 +67,7 @@ class NetworkTraining:
         self.recipe().shape(self.untrained())
 
     def trunk(
-        self, sets: Sequence[TrainingSet], *, minutes: float, folder: Path, report: Report, seed: int
+        self, sets: Sequence[TrainingSet], *, minutes: float, folder: Path, report: StepCallback, seed: int
     ) -> Segmenter:
         """A network at the trunk's spacing, from random weights or from the folder's checkpoint."""
         torch.manual_seed(seed)
@@ -76,24 +76,38 @@ class NetworkTraining:
         return self._train(network, sets, self.trunk_recipe, budget, folder, report)
 
     def segmenter(
-        self, trunk: Segmenter, sets: Sequence[TrainingSet], *, minutes: float, folder: Path, report: Report, seed: int
+        self,
+        trunk: Segmenter,
+        sets: Sequence[TrainingSet],
+        *,
+        minutes: float,
+        folder: Path,
+        report: StepCallback,
+        seed: int,
     ) -> Segmenter:
-        """A network on the model's grid that begins where the trunk is."""
+        """A network on the model's grid, initialised from the trunk."""
         torch.manual_seed(seed)
         network = self.untrained()
         start_from_trunk(network, trunk)
         return self._train(network, sets, self.recipe(), self.segmenter_budget(minutes, seed=seed), folder, report)
 
     def student(
-        self, start: Segmenter, sets: Sequence[TrainingSet], *, minutes: float, folder: Path, report: Report, seed: int
+        self,
+        start: Segmenter,
+        sets: Sequence[TrainingSet],
+        *,
+        minutes: float,
+        folder: Path,
+        report: StepCallback,
+        seed: int,
     ) -> Segmenter:
-        """A trained network that goes on at a fifth of the learning rate."""
+        """Continue the training of a network at a fifth of the learning rate."""
         network = self.untrained()
         network.load_state_dict(start.state_dict())
         return self._train(network, sets, self.recipe(), self.student_budget(minutes, seed=seed), folder, report)
 
     def untrained(self) -> Segmenter:
-        """The network of the model with random weights; with a fine path where its grid is finer than the trunk's."""
+        """The network of the model with random weights; with a fine path if its grid is finer than the trunk's."""
         return Segmenter(
             self.description.classes,
             channels=self.description.channels,
@@ -102,16 +116,16 @@ class NetworkTraining:
         )
 
     def bodypart_budget(self, minutes: float) -> Budget:
-        """Of the body-part network, which PyTorch's own threads compute."""
+        """Budget of the body-part network, which uses PyTorch's intra-op threads."""
         budget = self._budget(minutes, learning_rate=_BODYPART_RATE, ema_decay=_BODYPART_EMA, seed=self.seed)
         return replace(budget, cores=torch.get_num_threads())
 
     def segmenter_budget(self, minutes: float, *, seed: int) -> Budget:
-        """Of a network on the model's grid."""
+        """Budget of a network on the model's grid."""
         return self._budget(minutes, learning_rate=_SEGMENTER_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def student_budget(self, minutes: float, *, seed: int) -> Budget:
-        """Of a trained network that goes on."""
+        """Budget of a network whose training is continued."""
         return self._budget(minutes, learning_rate=_STUDENT_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def _budget(self, minutes: float, *, learning_rate: float, ema_decay: float, seed: int) -> Budget:
@@ -132,7 +146,7 @@ class NetworkTraining:
         recipe: SegmenterRecipe,
         budget: Budget,
         folder: Path,
-        report: Report,
+        report: StepCallback,
     ) -> Segmenter:
         return train_segmenter(
             network,
@@ -140,13 +154,10 @@ class NetworkTraining:
             window=self.description.nominal_window,
             recipe=recipe,
             augmentation=augmentation_for(self.description),
-            budget=budget,
-            folder=folder,
-            resume=True,
-            report=report,
+            run=RunOptions(budget=budget, folder=folder, resume=True, report=report),
         )
 
 
 def cpu_cores() -> int:
-    """Processor cores that this process may use."""
+    """CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What one-command training was asked for."""
+"""Options of one-command training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ class ModelTrainingOptions:
 
     Attributes:
         data: Folders with images/ and labels/.
-        output: The model's folder.
-        minutes: Minutes of training in all, split over the stages by `time_plan`, reading and scoring included.
-        manifest: A model.json without networks, or the name of a bundled one; None where the folder has its own.
-        licence: Of the weights, for model.json; else that of a manifest file, else "not stated".
-        data_source: Where the scans come from, for model.json and the card.
-        unlabelled: Folders of scans that nobody labelled; they serve the body-part network and denoising.
-        folds: Networks for out-of-fold predictions, each trained without its share of the cases.
+        output: Folder of the model.
+        minutes: Total minutes, including reading and scoring; split over the stages by `time_plan`.
+        manifest: A model.json without networks, or the name of a bundled one; None to use that in the folder.
+        licence: Licence of the weights, for model.json; by default that of a manifest file, else "not stated".
+        data_source: Origin of the scans, for model.json and the model card.
+        unlabelled: Folders of scans without labels, for the body-part network and denoising.
+        folds: Number of folds for out-of-fold predictions.
         denoising_share: Share of the patches that are denoised instead of segmented.
-        pseudo_labels: Try whether labels that networks give to what nobody drew help, and keep what does.
+        pseudo_labels: Try pseudo-labels for organs without annotation, and use them if they help.
         stage: The one stage to run; None for all.
-        resume: Go on with what an earlier run left in the folder.
+        resume: Continue an earlier run in the folder.
         device: "auto", "cpu" or "cuda".
-        processor_time: Count the minutes in which a CPU's cores compute, not those of the clock: on a machine that
-            others use too, as much is then trained as on a quiet one.
+        processor_time: Count CPU time instead of wall-clock time, for shared machines.
     """
 
     data: tuple[Path, ...]
@@ -51,7 +50,7 @@ class ModelTrainingOptions:
     processor_time: bool = False
 
     def check(self) -> None:
-        """Refuse what no training can do.
+        """Check the values of the options.
 
         Raises:
             DiffusionSegmentError: OPTION.
@@ -67,7 +66,7 @@ class ModelTrainingOptions:
             raise DiffusionSegmentError(ErrorCode.OPTION, wrong, hint="See `diffusion-segment train --help`.")
 
     def as_json(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the first."""
+        """The options that must be the same in a resumed run."""
         return {
             "data": [str(path.resolve()) for path in self.data],
             "unlabelled": [str(path.resolve()) for path in self.unlabelled],

@@ -1,4 +1,4 @@
-"""What a network says of a scan that it never saw: Dice in the scan's own geometry, and what calibration needs."""
+"""Out-of-fold prediction of a scan: Dice in its geometry, and probabilities for calibration."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _VOXELS = 20_000
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Of one case.
+    """The out-of-fold prediction of one case.
 
     Attributes:
-        dice: Dice of each organ, 0..1, NaN where the truth does not show it, in the scan's own geometry.
+        dice: Dice of each organ, 0..1, NaN if absent from the ground truth, in the geometry of the scan.
         log_probabilities: (classes, n) float32 at random voxels of the body.
-        labels: (n,) uint8 there.
-        on_trunk: (classes, z, y, x) float16, probabilities averaged over the trunk's voxels.
+        labels: (n,) uint8 at these voxels.
+        on_trunk: (classes, z, y, x) float16, probabilities averaged to the grid of the trunk.
     """
 
     dice: NDArray[np.float64]
@@ -48,7 +48,7 @@ def predict_out_of_fold(
     device: str,
     seed: int = 0,
 ) -> OutOfFold:
-    """Run a network over a whole scan and compare."""
+    """Segment a whole scan and compare it with its labels."""
     probabilities = whole_scan_probabilities(network, volume, recipe, device=device)
     chosen = _body_voxels(volume, seed)
     sampled = probabilities.flatten(1)[:, chosen].clamp(min=SMALLEST_PROBABILITY).log()
@@ -61,7 +61,7 @@ def predict_out_of_fold(
 
 
 def _body_voxels(volume: TrainingVolume, seed: int) -> Tensor:
-    """Flat indices of up to 20,000 voxels of tissue, without replacement."""
-    places = volume.tissue.flatten().nonzero().flatten()
+    """Flat indices of up to 20,000 random voxels of tissue."""
+    voxels = volume.tissue.flatten().nonzero().flatten()
     generator = torch.Generator().manual_seed(seed)
-    return places[torch.randperm(len(places), generator=generator)[:_VOXELS]]
+    return voxels[torch.randperm(len(voxels), generator=generator)[:_VOXELS]]

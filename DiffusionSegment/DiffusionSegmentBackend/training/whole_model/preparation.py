@@ -1,4 +1,4 @@
-"""How long reading the scans and scoring the held-out ones will take: measured on a few, so that it can be reserved."""
+"""Estimate the time for reading all scans and scoring the held-out ones, from measurements on a few."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .networks import NetworkTraining
 from .out_of_fold import predict_out_of_fold
 from .time_plan import Preparation
 
-# Other work on the machine, and scans that take longer than their size says.
+# Safety factor.
 _MARGIN = 1.15
 _Result = TypeVar("_Result")
 
 
 def measure_preparation(scans: ScanFiles, training: NetworkTraining, note: Note, *, pseudo_labels: bool) -> Preparation:
-    """Read the smallest and the largest scan as the stages will, segment one with an untrained network, and scale up.
+    """Read the smallest and the largest scan, segment one with an untrained network, and extrapolate.
 
-    Seconds are taken to grow with the size of the image files. Minutes count as those of training do.
+    Time is assumed to be proportional to the size of the image files, and is counted on the same clock as training.
     """
     clock = _clock(training)
     began = clock()
@@ -59,7 +59,7 @@ def measure_preparation(scans: ScanFiles, training: NetworkTraining, note: Note,
 
 
 def _clock(training: NetworkTraining) -> Callable[[], float]:
-    """Seconds as the minutes of training count: of the clock, or of the threads that compute."""
+    """The clock of the training budget, in seconds."""
     if training.processor_time and training.device == "cpu":
         return lambda: time.process_time() / torch.get_num_threads()
     return time.monotonic
@@ -82,6 +82,6 @@ def _score(training: NetworkTraining, case: CaseFiles, volume: TrainingVolume) -
 
 
 def file_bytes(path: Path) -> int:
-    """Size of a scan on disk: a file, or all files of a DICOM series; at least 1."""
+    """Size of a file or of all files of a DICOM series in bytes, at least 1."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return max(1, sum(file.stat().st_size for file in files))

@@ -1,4 +1,4 @@
-"""`train` from manifest and scans to a model that runs: one stage after the other, from where an earlier run ended."""
+"""`train` from manifest and scans to a model: runs the stages in order, starting with the first unfinished one."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .time_plan import TimePlan, plan_time
 
 
 def train_model(options: ModelTrainingOptions) -> None:
-    """Train a model, or the one stage that `options` name. What an earlier run finished is not done again.
+    """Train a model, or run the single stage in `options`. Finished stages are skipped.
 
     The folder receives model.json, weights and MODEL_CARD.md, and under `training` checkpoints, loss curves,
     out-of-fold predictions and a record of each stage.
 
     Raises:
-        DiffusionSegmentError: OPTION, TRAINING_DATA, MODEL_UNKNOWN, WEIGHTS_MISSING (a stage before its
-            predecessors), CHECKPOINT, DISK_FULL, NO_DEVICE.
+        DiffusionSegmentError: OPTION, TRAINING_DATA, MODEL_UNKNOWN, WEIGHTS_MISSING (a stage before those that
+            it depends on), CHECKPOINT, DISK_FULL, NO_DEVICE.
     """
     options.check()
     plan_time(options.minutes, folds=options.folds, pseudo_labels=options.pseudo_labels)
@@ -38,17 +38,17 @@ def train_model(options: ModelTrainingOptions) -> None:
     plan = _plan(options, folder, training, scans)
     folder.begin(options, scans, plan.preparation)
     training = replace(training, description=folder.description)
-    chosen = [options.stage] if options.stage is not None else [*STAGE_FUNCTIONS]
+    stages = [options.stage] if options.stage is not None else [*STAGE_FUNCTIONS]
     with stage_bar(plan.stages) as bar:
         run = ModelRun(folder, options, training, plan, scans, bar)
-        for stage in chosen:
+        for stage in stages:
             bar.begin(stage)
             if folder.record(stage) is None:
                 folder.finish(stage, **STAGE_FUNCTIONS[stage](run))
 
 
 def _plan(options: ModelTrainingOptions, folder: ModelFolder, training: NetworkTraining, scans: ScanFiles) -> TimePlan:
-    """The plan of a training, which a resumed run keeps; what is not training is measured when it begins."""
+    """The time plan; the time for reading and scoring is measured at the start and kept by a resumed run."""
     preparation = folder.preparation
     if preparation is None:
         with preparation_bar() as note:

@@ -1,4 +1,4 @@
-"""One progress bar over all stages: which one runs, minutes of training done and left."""
+"""One progress bar over all stages: the current stage, minutes of training done and left."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from ..loop import Progress, Report
+from ..loop import StepCallback, StepReport
 from .time_plan import MIN_STEPS, refuse_too_few_steps
 
 _FORM = "{desc}{percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} min{postfix}"
 
 
 class StageBar:
-    """The bar of one run; `minutes` has those of each stage, reading and scoring included."""
+    """The progress bar of one run; `minutes` are those of each stage, including reading and scoring."""
 
     def __init__(self, bar: tqdm, minutes: Mapping[str, float]) -> None:
         self._bar = bar
@@ -23,28 +23,28 @@ class StageBar:
         self._names = [*minutes]
 
     def begin(self, stage: str) -> None:
-        """The stages before this one are done."""
+        """Start a stage; those before it count as done."""
         number = self._names.index(stage)
         self._before = sum(self._minutes[name] for name in self._names[:number])
         self._bar.set_description(f"{number + 1}/{len(self._names)} {stage}")
         self._show(0.0)
 
     def note(self, text: str) -> None:
-        """Say what takes time beside training."""
+        """Show what is being done besides training."""
         self._bar.set_postfix_str(text)
 
-    def report(self, stage: str, minutes: float, *, done: float = 0.0) -> Report:
-        """What a training of `minutes` within the stage tells of each step; `done` are the stage's minutes before it.
+    def report(self, stage: str, minutes: float, *, done: float = 0.0) -> StepCallback:
+        """The step callback of a network that trains for `minutes` within the stage, after `done` minutes of it.
 
-        It ends a training that has too few steps (`refuse_too_few_steps`).
+        The callback raises for a run with too few steps (`refuse_too_few_steps`).
         """
 
-        def tell(progress: Progress) -> None:
-            if progress.share >= 1 and progress.step < MIN_STEPS:
-                refuse_too_few_steps(stage, progress.step, minutes)
-            self._show(done + progress.share * minutes, step=progress.step, losses=progress.losses)
+        def show(report: StepReport) -> None:
+            if report.share >= 1 and report.step < MIN_STEPS:
+                refuse_too_few_steps(stage, report.step, minutes)
+            self._show(done + report.share * minutes, step=report.step, losses=report.losses)
 
-        return tell
+        return show
 
     def _show(self, minutes: float, *, step: int = 0, losses: Mapping[str, float] | None = None) -> None:
         self._bar.n = min(self._before + minutes, self._bar.total)
@@ -56,13 +56,13 @@ class StageBar:
 
 @contextmanager
 def stage_bar(minutes: Mapping[str, float]) -> Iterator[StageBar]:
-    """A bar for stages of so many minutes."""
+    """A progress bar for stages with the given minutes."""
     with tqdm(total=sum(minutes.values()), bar_format=_FORM) as bar:
         yield StageBar(bar, minutes)
 
 
 @contextmanager
 def preparation_bar() -> Iterator[Callable[[str], None]]:
-    """A line for what comes before the first stage, which is gone at the end."""
+    """A status line for the work before the first stage, cleared at the end."""
     with tqdm(bar_format="preparing{postfix}", leave=False) as bar:
         yield bar.set_postfix_str

@@ -1,17 +1,17 @@
-"""The stages of one-command training. Each reads what earlier ones left in the model's folder and leaves a record."""
+"""The stages of one-command training. Each uses the results of earlier ones in the model folder, returns a record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from ...datasets.labelled_cases import Case
 from ...datasets.scans import read_cases
 from ...metrics.calibration import fit_temperature
-from ...models.model import load_network, save_network
+from ...models.model import save_network
 from ...networks.segmenter import Segmenter
 from ...networks.temperature import set_temperature, temperature
 from ..bodypart import body_frame, framed_scans, free_scans, train_bodypart
@@ -26,7 +26,7 @@ from .student import train_student
 
 
 def bodypart(run: ModelRun) -> dict[str, Any]:
-    """Body coordinates from the organs' places and, on all scans, from distances within a scan."""
+    """Train the body-part regressor with organ positions and, on all scans, with distances within a scan."""
     labelled, unlabelled = read_cases(run.scans, run.folder.description, run.bar.note)
     _store_body_frame(run.folder, labelled)
     groups = [framed_scans(labelled, run.folder.description.labels)]
@@ -49,22 +49,22 @@ def bodypart(run: ModelRun) -> dict[str, Any]:
 
 
 def _store_body_frame(folder: ModelFolder, cases: list[Case]) -> None:
-    """Write the organs' usual places into model.json; an organ too small for the trunk's spacing has none."""
+    """Store the organ positions in model.json; organs too small for the spacing of the trunk have none."""
     frame = body_frame(cases, folder.description.labels)
-    known = [{"body_mm": [round(float(mm), 1) for mm in place]} if np.isfinite(place).all() else {} for place in frame]
+    positions = [{"body_mm": [round(float(mm), 1) for mm in mean]} if np.isfinite(mean).all() else {} for mean in frame]
     plain = [{k: v for k, v in label.items() if k != "body_mm"} for label in folder.description.raw["labels"]]
-    labels = [{**label, **place} for label, place in zip(plain, known, strict=True)]
+    labels = [{**label, **position} for label, position in zip(plain, positions, strict=True)]
     folder.change(labels=labels)
 
 
 def trunk(run: ModelRun) -> dict[str, Any]:
-    """The network at the trunk's spacing: segmentation on labelled scans and denoising on all."""
+    """Train the network at the spacing of the trunk: segmentation of labelled scans, denoising of all."""
     _trunk(run)
     return {"minutes": run.plan.trunk}
 
 
 def _trunk(run: ModelRun) -> Segmenter:
-    """The trained trunk; one whose minutes are used up comes from its checkpoint."""
+    """The trained trunk, loaded from its checkpoint if its minutes are used up."""
     return run.training.trunk(
         run.sets(),
         minutes=run.plan.trunk,
@@ -75,7 +75,7 @@ def _trunk(run: ModelRun) -> Segmenter:
 
 
 def segmenter(run: ModelRun) -> dict[str, Any]:
-    """The same network inside stem and fine path, on the model's grid; its weights go into the model."""
+    """Train the network on the model's grid, initialised from the trunk, and store it in the model."""
     run.folder.needed_record("trunk")
     folder = run.checkpoints("segmenter")
     network = run.training.segmenter(
@@ -96,20 +96,20 @@ def _recipe_json(recipe: SegmenterRecipe) -> dict[str, Any]:
 
 
 def calibration(run: ModelRun) -> dict[str, Any]:
-    """The temperature that suits out-of-fold predictions goes into the network."""
-    found = [read_prediction(run, name) for name in held_out_names(run)]
-    logits = np.concatenate([one.log_probabilities for one in found], axis=1)
-    value = fit_temperature(logits, np.concatenate([one.labels for one in found]).astype(np.int64))
-    network = load_network(run.folder.description, "segmenter")
+    """Fit the temperature on out-of-fold predictions and store it in the network."""
+    predictions = [read_prediction(run, name) for name in held_out_names(run)]
+    logits = np.concatenate([prediction.log_probabilities for prediction in predictions], axis=1)
+    value = fit_temperature(logits, np.concatenate([prediction.labels for prediction in predictions]).astype(np.int64))
+    network = run.load_segmenter()
     set_temperature(network, value)
-    save_network(run.folder.path, "segmenter", network, architecture=cast(Segmenter, network).architecture)
-    return {"temperature": round(value, 4), "cases": len(found)}
+    save_network(run.folder.path, "segmenter", network, architecture=network.architecture)
+    return {"temperature": round(value, 4), "cases": len(predictions)}
 
 
 def card(run: ModelRun) -> dict[str, Any]:
-    """What was measured out of fold, and the limits that follow from it, into model.json and MODEL_CARD.md."""
+    """Write the out-of-fold results and the limits of the anatomy check to model.json and MODEL_CARD.md."""
     description = run.folder.description
-    value = temperature(load_network(description, "segmenter"))
+    value = temperature(run.load_segmenter())
     dice, measures = {}, []
     for name in held_out_names(run):
         prediction = read_prediction(run, name)

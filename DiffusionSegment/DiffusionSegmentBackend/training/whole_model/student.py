@@ -1,9 +1,9 @@
-"""The stage `student`: do labels that networks give to what nobody drew make a better network? Kept only if they do."""
+"""Stage `student`: continue training with pseudo-labels, if a trial on one fold shows an improvement."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 from ...datasets.case_folds import CaseFold, is_gain
 from ...datasets.scans import Volumes
 from ...datasets.volumes import TrainingVolume
-from ...models.model import load_network
 from ...networks.segmenter import Segmenter
 from ..pseudo_labels import pseudo_labelled
 from ..whole_scan import whole_scan_probabilities
 from .fold_networks import fold_network, predict
 from .model_run import ModelRun
 
-# Written down before the first trial.
+# Fixed before the first trial.
 MIN_GAIN = 0.003
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Mean Dice of each held-out case, with pseudo-labels and without, after equal minutes from the same network."""
+    """Mean Dice of each held-out case with and without pseudo-labels, after equal minutes from the same network."""
 
     cases: tuple[str, ...]
     with_labels: NDArray[np.float64]
@@ -32,18 +31,18 @@ class Trial:
 
     @property
     def helped(self) -> bool:
-        """A mean paired gain of 0.3 points or more, and five of seven cases that gain."""
+        """Whether the mean paired gain is at least 0.3 points and five of seven cases improve."""
         return is_gain(self.with_labels - self.without, min_mean=MIN_GAIN)
 
     def as_json(self) -> dict[str, Any]:
-        """For the stage's record."""
+        """Entries of the record of the stage."""
         rows = zip(self.cases, self.with_labels, self.without, strict=True)
         table = {name: {"with": round(float(a), 4), "without": round(float(b), 4)} for name, a, b in rows}
         return {"kept": self.helped, "gain": round(float((self.with_labels - self.without).mean()), 4), "dice": table}
 
 
 def train_student(run: ModelRun) -> dict[str, Any]:
-    """Try on the first fold; where it helps, the model's network goes on with pseudo-labels of all fold networks."""
+    """Compare on the first fold; if it helps, continue with pseudo-labels of all fold networks."""
     if not run.options.pseudo_labels:
         return {"kept": False, "reason": "not asked for"}
     run.folder.needed_record("folds")
@@ -53,20 +52,20 @@ def train_student(run: ModelRun) -> dict[str, Any]:
     folds = run.volumes.folds(run.options.folds)
     trial = _trial(run, folds[0])
     if trial.helped:
-        _go_on(run, [fold_network(run, fold) for fold in folds])
+        _continue_training(run, [fold_network(run, fold) for fold in folds])
     return trial.as_json()
 
 
 def _partly_drawn(run: ModelRun) -> list[TrainingVolume]:
-    """Scans in which something was not drawn."""
+    """Scans without complete annotation."""
     volumes = [*run.volumes.labelled.values(), *run.volumes.unlabelled.values()]
     return [volume for volume in volumes if not bool(volume.drawn.all())]
 
 
 def _trial(run: ModelRun, fold: CaseFold) -> Trial:
-    """Labels come from the fold's own network: others have seen the cases that judge."""
+    """Compare both trainings; pseudo-labels are those of the fold's network, which has not seen the held-out cases."""
     start, minutes = fold_network(run, fold), run.plan.trial
-    found = {}
+    dice = {}
     for number, (name, volumes) in enumerate({"with": _labelled(run, [start]), "without": run.volumes}.items()):
         network = run.training.student(
             start,
@@ -76,14 +75,14 @@ def _trial(run: ModelRun, fold: CaseFold) -> Trial:
             report=run.bar.report("student", minutes, done=number * minutes),
             seed=run.options.seed,
         )
-        found[name] = np.array([np.nanmean(predict(run, network, case).dice) for case in fold.held_out])
-    return Trial(fold.held_out, found["with"], found["without"])
+        dice[name] = np.array([np.nanmean(predict(run, network, case).dice) for case in fold.held_out])
+    return Trial(fold.held_out, dice["with"], dice["without"])
 
 
-def _go_on(run: ModelRun, networks: list[Segmenter]) -> None:
+def _continue_training(run: ModelRun, networks: list[Segmenter]) -> None:
     folder, minutes = run.checkpoints("student", "model"), run.plan.student
     network = run.training.student(
-        cast(Segmenter, load_network(run.folder.description, "segmenter")).requires_grad_(True),
+        run.load_segmenter().requires_grad_(True),
         _labelled(run, networks).sets(denoising=run.options.denoising_share > 0),
         minutes=minutes,
         folder=folder,
@@ -95,7 +94,7 @@ def _go_on(run: ModelRun, networks: list[Segmenter]) -> None:
 
 
 def _labelled(run: ModelRun, networks: list[Segmenter]) -> Volumes:
-    """The scans with pseudo-labels for what nobody drew."""
+    """The volumes with pseudo-labels for organs without annotation."""
     recipe, device = run.training.recipe(), run.training.device
 
     def labelled(volume: TrainingVolume) -> TrainingVolume:

@@ -1,19 +1,17 @@
-"""How the minutes of one-command training are split over its stages.
+"""Split the minutes of one-command training over its stages.
 
-What reading the scans and scoring the held-out ones takes is measured first (`preparation.py`) and reserved; the rest
-is trained:
+The time for reading the scans and scoring the held-out ones is measured first (`preparation.py`) and reserved. The rest
+is used for training:
 
 | stage | minutes |
 |---|---|
-| bodypart: body-part network, after the scans were read at the trunk's spacing | 15 %, at most 12 |
-| trunk: the network at the trunk's spacing, after reading on the model's grid; denoising beside it | a quarter of the \
-rest |
-| segmenter: the same inside stem and fine path | two fifths of the rest |
-| folds: networks for out-of-fold predictions, each two fifths at the trunk's spacing; scoring | the rest, in equal \
-parts |
-| student: pseudo-labels, where asked for: tried on the first fold, with and without; then the model | an eighth |
+| bodypart: body-part regressor, after reading the scans at the spacing of the trunk | 15 %, at most 12 |
+| trunk: the network at the trunk's spacing, after reading the scans on the model's grid | a quarter of the rest |
+| segmenter: the network on the model's grid | two fifths of the rest |
+| folds: networks for out-of-fold predictions, two fifths at the trunk's spacing; scoring | the rest, in equal parts |
+| student: optional pseudo-labels: trial on the first fold, then the model | an eighth |
 | calibration: temperature from the out-of-fold predictions | none |
-| card: model card and measured table | none |
+| card: model card with measured Dice | none |
 """
 
 from __future__ import annotations
@@ -34,14 +32,14 @@ _MIN_MINUTES = 0.01
 
 @dataclass(frozen=True)
 class Preparation:
-    """Minutes that are needed beside training.
+    """Minutes that are needed in addition to training.
 
     Attributes:
-        timing: For measuring the others.
-        trunk_reading: For reading all scans at the trunk's spacing.
-        reading: For reading all scans on the model's grid.
-        scoring: For segmenting each held-out scan once and comparing it.
-        labelling: For giving each scan pseudo-labels of one network; 0 where none are asked for.
+        timing: Measuring the other times.
+        trunk_reading: Reading all scans at the spacing of the trunk.
+        reading: Reading all scans on the model's grid.
+        scoring: Segmenting each held-out scan once and computing its Dice.
+        labelling: Predicting pseudo-labels of one network for each scan; 0 without pseudo-labels.
     """
 
     timing: float = 0.0
@@ -51,7 +49,7 @@ class Preparation:
     labelling: float = 0.0
 
     def by_stage(self, folds: int) -> dict[str, float]:
-        """Minutes of each stage; the trial of pseudo-labels scores the cases of one fold twice."""
+        """Minutes of each stage; the pseudo-label trial scores the cases of one fold twice."""
         student = self.labelling * (1 + folds) + (2 * self.scoring / folds if self.labelling else 0.0)
         reserved = {"bodypart": self.timing + self.trunk_reading, "trunk": self.reading, "folds": self.scoring}
         return {name: {**reserved, "student": student}.get(name, 0.0) for name in STAGES}
@@ -62,10 +60,10 @@ NO_PREPARATION = Preparation()
 
 @dataclass(frozen=True)
 class TimePlan:
-    """Minutes of training a network, and beside it of reading and scoring.
+    """Minutes of training for each network, and of reading and scoring.
 
-    Those of `fold_trunk` and `fold_segmenter` are needed once a fold, those of `trial` twice, for a student and for the
-    same training without pseudo-labels; `trial` and `student` are 0 where no pseudo-labels are asked for.
+    `fold_trunk` and `fold_segmenter` are needed once per fold, `trial` twice, with and without pseudo-labels; `trial`
+    and `student` are 0 without pseudo-labels.
     """
 
     bodypart: float
@@ -80,12 +78,12 @@ class TimePlan:
 
     @property
     def reserved(self) -> dict[str, float]:
-        """Minutes of each stage in which nothing is trained."""
+        """Minutes of each stage for reading and scoring."""
         return self.preparation.by_stage(self.folds)
 
     @property
     def stages(self) -> dict[str, float]:
-        """Minutes of each stage, reading and scoring included."""
+        """Minutes of each stage, including reading and scoring."""
         folds = self.folds * (self.fold_trunk + self.fold_segmenter)
         student = 2 * self.trial + self.student
         trained = {"bodypart": self.bodypart, "trunk": self.trunk, "segmenter": self.segmenter, "folds": folds}
@@ -97,12 +95,12 @@ class TimePlan:
 def plan_time(
     minutes: float, *, folds: int, pseudo_labels: bool = False, preparation: Preparation = NO_PREPARATION
 ) -> TimePlan:
-    """Split `minutes` over the stages, after what `preparation` needs was set aside.
+    """Split `minutes` over the stages, after those of `preparation` are reserved.
 
     Raises:
-        DiffusionSegmentError: OPTION when a network would have no time worth the name.
+        DiffusionSegmentError: OPTION if the time is too short for a network.
     """
-    asked, reserved = minutes, sum(preparation.by_stage(folds).values())
+    requested, reserved = minutes, sum(preparation.by_stage(folds).values())
     minutes = max(0.0, minutes - reserved)
     bodypart = min(_BODYPART_SHARE * minutes, _MAX_BODYPART_MINUTES)
     student = _STUDENT_SHARE * (minutes - bodypart) if pseudo_labels else 0.0
@@ -125,14 +123,14 @@ def plan_time(
         beside = f" Reading and scoring the scans takes about {reserved:.2g} of them." if reserved else ""
         raise DiffusionSegmentError(
             ErrorCode.OPTION,
-            f"{asked:g} minutes are too short for {3 + 2 * folds} networks.{beside}",
+            f"{requested:g} minutes are too short for {3 + 2 * folds} networks.{beside}",
             hint=f"Give {math.ceil(10 * needed) / 10:.1f} minutes at least; hours make a good model.",
         )
     return plan
 
 
 def _shortest_training(folds: int, *, pseudo_labels: bool) -> float:
-    """The fewest minutes of training that leave each network its shortest time."""
+    """The minimum minutes of training, from the minimum of each network."""
     share = (1 - _BODYPART_SHARE) * (1 - (_STUDENT_SHARE if pseudo_labels else 0.0))
     shortest = share * (1 - _TRUNK_SHARE - _SEGMENTER_SHARE) / folds * min(_FOLD_TRUNK_SHARE, 1 - _FOLD_TRUNK_SHARE)
     trial = (1 - _BODYPART_SHARE) * _STUDENT_SHARE / 4
@@ -140,10 +138,10 @@ def _shortest_training(folds: int, *, pseudo_labels: bool) -> float:
 
 
 def refuse_too_few_steps(stage: str, steps: int, minutes: float) -> None:
-    """Refuse a stage that ended after less than three steps.
+    """Raise for a stage with fewer than three steps.
 
     Raises:
-        DiffusionSegmentError: OPTION, with the time that it needs.
+        DiffusionSegmentError: OPTION, with the time needed.
     """
     if steps < MIN_STEPS:
         raise DiffusionSegmentError(

@@ -1,4 +1,4 @@
-"""Learn from this case: one labelled phantom teaches a tiny base model an organ, and bad lessons are refused."""
+"""Fine-tuning: a tiny base model learns an organ from one labelled phantom, and unusable labels are refused."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from DiffusionSegmentBackend.models.pre_segmenter import ProbedFeatures
 from DiffusionSegmentBackend.models.user_models import export_model, import_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
+from DiffusionSegmentBackend.training.fine_tuned_model import anatomy_limits_around, fine_tune_user_model, label_entries
+from DiffusionSegmentBackend.training.fine_tuning import (
+    LabelledFeatures,
+    LabelledVolume,
+    draw_crop,
+    fine_tune_probe,
+    jittered,
+    labelled_features,
+    probe_from,
+)
 from DiffusionSegmentBackend.training.loop import Budget
 from DiffusionSegmentBackend.training.session import add_coordinates
-from DiffusionSegmentBackend.training.taught_model import label_entries, taught_anatomy, teach_user_model
-from DiffusionSegmentBackend.training.teaching import (
-    Lesson,
-    TaughtCase,
-    draw_crop,
-    jittered,
-    lesson_from,
-    probe_from,
-    teach,
-)
 from DiffusionSegmentResearch.studies.fine_tuning import (
     FINE_TUNED,
     FROM_SCRATCH,
@@ -41,7 +41,7 @@ from DiffusionSegmentResearch.studies.fine_tuning import (
     scan_heights,
     target_rows,
 )
-from fixtures.teaching_models import BASE, install_base, labelled_phantom
+from fixtures.fine_tuning_models import BASE, install_base, labelled_phantom
 
 LIVER = 6
 BUDGET = Budget(steps=1, minutes=5.0)
@@ -60,37 +60,37 @@ def base(models: Path) -> Model:
 
 
 @pytest.fixture(scope="module")
-def case() -> TaughtCase:
+def case() -> LabelledVolume:
     return labelled_phantom()
 
 
-def taught_in_no_time(case: TaughtCase, base: Model, name: str = "my-model", organ: str = "my liver") -> None:
-    teach_user_model([case], {LIVER: organ}, base=base, name=name, minutes=0.01)
+def fine_tune_briefly(case: LabelledVolume, base: Model, name: str = "my-model", organ: str = "my liver") -> None:
+    fine_tune_user_model([case], {LIVER: organ}, base=base, name=name, minutes=0.01)
 
 
-def upper_belly() -> TaughtCase:
+def upper_belly() -> LabelledVolume:
     """The slices of the phantom with liver and spleen."""
     whole = labelled_phantom()
     matrix = whole.volume.index_to_lps.copy()
     matrix[:3, 3] += 22 * matrix[:3, 2]
-    return TaughtCase(Volume(whole.volume.array[22:46].copy(), matrix), whole.labels[22:46].copy())
+    return LabelledVolume(Volume(whole.volume.array[22:46].copy(), matrix), whole.labels[22:46].copy())
 
 
-def test_one_scan_teaches_a_bundled_model_an_organ(tmp_path: Path) -> None:
+def test_a_bundled_model_learns_an_organ_from_one_scan(tmp_path: Path) -> None:
     case, base = upper_belly(), load_model("abdomen-ct", "cpu", with_refiner=False)
     before = {key: value.clone() for key, value in base.backbone.state_dict().items()}
     budget = Budget(steps=40, minutes=5.0, learning_rate=5e-3, ema_decay=0.9)
-    probe = teach([case], {LIVER: "liver"}, base, budget=budget, folder=tmp_path)
+    probe = fine_tune_probe([case], {LIVER: "liver"}, base, budget=budget, folder=tmp_path)
     description = replace(base.description, labels=base.description.labels[:1])
-    taught = replace(base, pre_segmenter=ProbedFeatures(base.backbone, probe), description=description)
-    found = segment(case.volume, taught, SegmentOptions(force=True))
-    inside, truth = found.labels > 0, case.labels == LIVER
+    tuned = replace(base, pre_segmenter=ProbedFeatures(base.backbone, probe), description=description)
+    result = segment(case.volume, tuned, SegmentOptions(force=True))
+    inside, truth = result.labels > 0, case.labels == LIVER
     assert 2 * np.count_nonzero(inside & truth) / (np.count_nonzero(inside) + np.count_nonzero(truth)) > 0.8
     assert all(torch.equal(value, before[key]) for key, value in base.backbone.state_dict().items())
 
 
-def test_a_taught_model_segments_by_its_probe_alone(case: TaughtCase, base: Model) -> None:
-    taught_in_no_time(case, base)
+def test_a_fine_tuned_model_segments_by_its_probe_alone(case: LabelledVolume, base: Model) -> None:
+    fine_tune_briefly(case, base)
     model = load_model("my-model", "cpu")
     assert model.refiner is None
     result = segment(case.volume, model, SegmentOptions(force=True))
@@ -100,8 +100,8 @@ def test_a_taught_model_segments_by_its_probe_alone(case: TaughtCase, base: Mode
     assert [organ["title"] for organ in result.report["organs"]] == ["My liver"]
 
 
-def test_options_are_checked_though_nothing_is_sampled(case: TaughtCase, base: Model) -> None:
-    taught_in_no_time(case, base)
+def test_options_are_checked_though_nothing_is_sampled(case: LabelledVolume, base: Model) -> None:
+    fine_tune_briefly(case, base)
     model = load_model("my-model", "cpu")
     with pytest.raises(DiffusionSegmentError, match="samples is 0"):
         segment(case.volume, model, SegmentOptions(samples=0, force=True))
@@ -112,52 +112,52 @@ def test_options_are_checked_though_nothing_is_sampled(case: TaughtCase, base: M
 
 def test_values_that_are_not_named_are_background_and_the_others_are_renumbered(base: Model, tmp_path: Path) -> None:
     case = labelled_phantom()
-    probe = teach([case], {LIVER: "liver", 1: "spleen"}, base, budget=BUDGET, folder=tmp_path)
+    probe = fine_tune_probe([case], {LIVER: "liver", 1: "spleen"}, base, budget=BUDGET, folder=tmp_path)
     assert probe.classes == 3
 
 
-def test_a_stopped_teaching_goes_on(case: TaughtCase, base: Model, tmp_path: Path) -> None:
-    teach([case], {LIVER: "liver"}, base, budget=replace(BUDGET, steps=2), folder=tmp_path)
-    teach([case], {LIVER: "liver"}, base, budget=replace(BUDGET, steps=3), folder=tmp_path, resume=True)
+def test_an_interrupted_run_resumes(case: LabelledVolume, base: Model, tmp_path: Path) -> None:
+    fine_tune_probe([case], {LIVER: "liver"}, base, budget=replace(BUDGET, steps=2), folder=tmp_path)
+    fine_tune_probe([case], {LIVER: "liver"}, base, budget=replace(BUDGET, steps=3), folder=tmp_path, resume=True)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
 
 
-def test_cancelling_stores_nothing(case: TaughtCase, base: Model, models: Path) -> None:
+def test_cancelling_stores_nothing(case: LabelledVolume, base: Model, models: Path) -> None:
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == "teach":
+        if stage == "fine_tune":
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        teach_user_model([case], {LIVER: "liver"}, base=base, name="never", minutes=0.05, progress=stop)
+        fine_tune_user_model([case], {LIVER: "liver"}, base=base, name="never", minutes=0.05, progress=stop)
     assert [path.name for path in models.iterdir()] == [BASE]
 
 
-def test_a_name_that_is_taken_is_told_before_any_work(case: TaughtCase, base: Model) -> None:
-    told: list[str] = []
+def test_an_existing_name_is_refused_before_any_work(case: LabelledVolume, base: Model) -> None:
+    stages: list[str] = []
     with pytest.raises(DiffusionSegmentError, match="already"):
-        teach_user_model(
-            [case], {LIVER: "liver"}, base=base, name=BASE, minutes=1, progress=lambda stage, *_: told.append(stage)
+        fine_tune_user_model(
+            [case], {LIVER: "liver"}, base=base, name=BASE, minutes=1, progress=lambda stage, *_: stages.append(stage)
         )
-    assert told == []
+    assert stages == []
 
 
-def test_progress_tells_features_and_teaching(case: TaughtCase, base: Model) -> None:
+def test_progress_reports_features_and_fine_tuning(case: LabelledVolume, base: Model) -> None:
     seen: list[tuple[str, int, int]] = []
-    teach_user_model(
-        [case], {LIVER: "liver"}, base=base, name="told", minutes=0.01, progress=lambda *told: seen.append(told)
+    fine_tune_user_model(
+        [case], {LIVER: "liver"}, base=base, name="progress", minutes=0.01, progress=lambda *call: seen.append(call)
     )
-    assert {stage for stage, _, _ in seen} == {"features", "teach"}
-    assert seen[-1] == ("teach", 100, 100)
+    assert {stage for stage, _, _ in seen} == {"features", "fine_tune"}
+    assert seen[-1] == ("fine_tune", 100, 100)
     assert all(0 <= done <= total for _, done, total in seen)
 
 
-def lesson_with_an_organ_in_a_corner() -> Lesson:
+def features_with_an_organ_in_a_corner() -> LabelledFeatures:
     labels = torch.zeros((96, 80, 64), dtype=torch.uint8)
     labels[90:, 76:, 60:] = 1
     heights = [torch.arange(96 // n).reshape(1, -1, 1, 1).expand(1, 96 // n, 80 // n, 64 // n) for n in (1, 2, 4)]
     levels = [level.half() for level in heights]
-    lesson = lesson_from(levels, labels, torch.tensor([True, True]))
-    return replace(lesson, spreads=[torch.zeros(1)] * 3)
+    example = labelled_features(levels, labels, torch.tensor([True, True]))
+    return replace(example, spreads=[torch.zeros(1)] * 3)
 
 
 def first_index(level: torch.Tensor) -> int:
@@ -177,10 +177,10 @@ def test_jitter_changes_channels_by_a_gain_and_a_share_of_their_spread() -> None
 
 
 def test_crops_are_balanced_and_their_levels_lie_over_each_other() -> None:
-    lesson, generator = lesson_with_an_organ_in_a_corner(), torch.Generator().manual_seed(0)
+    example, generator = features_with_an_organ_in_a_corner(), torch.Generator().manual_seed(0)
     shown = []
     for _ in range(40):
-        pyramid, labels, drawn = draw_crop([lesson], generator)
+        pyramid, labels, drawn = draw_crop([example], generator)
         assert labels.shape == (1, 1, 32, 32, 32)
         assert [level.shape[2] for level in pyramid] == [32, 16, 8]
         assert first_index(pyramid[0]) == 4 * first_index(pyramid[2])
@@ -206,53 +206,53 @@ def test_known_names_keep_their_code_and_new_ones_get_a_colour_of_their_own(base
     assert len(set(colours)) == len(colours)
 
 
-def test_limits_fit_a_small_organ(case: TaughtCase, base: Model) -> None:
-    limits = taught_anatomy([case], {LIVER: "liver"}, base)
+def test_limits_fit_a_small_organ(case: LabelledVolume, base: Model) -> None:
+    limits = anatomy_limits_around([case], {LIVER: "liver"}, base)
     assert limits["least_organ_ml"] == 0
     assert limits["least_confidence"] == 0
     assert "body_z_mm" not in limits
     ranged = replace(base.description, anatomy=replace(base.description.anatomy, body_z_mm=(-50.0, 50.0)))
-    low, high = taught_anatomy([case], {LIVER: "liver"}, replace(base, description=ranged))["body_z_mm"]
+    low, high = anatomy_limits_around([case], {LIVER: "liver"}, replace(base, description=ranged))["body_z_mm"]
     assert high - low >= 300
 
 
-def refused_lesson(cases: list[TaughtCase], names: dict[int, str], base: Model) -> DiffusionSegmentError:
+def refusal(cases: list[LabelledVolume], names: dict[int, str], base: Model) -> DiffusionSegmentError:
     with pytest.raises(DiffusionSegmentError) as caught:
-        teach_user_model(cases, names, base=base, name="bad", minutes=0.01)
+        fine_tune_user_model(cases, names, base=base, name="bad", minutes=0.01)
     assert len(str(caught.value).splitlines()) == 1
     assert list_models()[-1] == BASE
     return caught.value
 
 
-def test_lessons_that_teach_nothing(case: TaughtCase, base: Model) -> None:
-    assert "'cyst' (value 77) is empty" in str(refused_lesson([case], {77: "cyst"}, base))
-    assert refused_lesson([case], {}, base).code is ErrorCode.TRAINING_DATA
-    assert refused_lesson([], {1: "spleen"}, base).code is ErrorCode.TRAINING_DATA
-    assert refused_lesson([case], {0: "nothing"}, base).code is ErrorCode.TRAINING_DATA
-    cut = TaughtCase(case.volume, case.labels[:-1])
-    assert refused_lesson([cut], {LIVER: "liver"}, base).code is ErrorCode.GEOMETRY
+def test_unusable_labels_are_refused(case: LabelledVolume, base: Model) -> None:
+    assert "'cyst' (value 77) is empty" in str(refusal([case], {77: "cyst"}, base))
+    assert refusal([case], {}, base).code is ErrorCode.TRAINING_DATA
+    assert refusal([], {1: "spleen"}, base).code is ErrorCode.TRAINING_DATA
+    assert refusal([case], {0: "nothing"}, base).code is ErrorCode.TRAINING_DATA
+    cut = LabelledVolume(case.volume, case.labels[:-1])
+    assert refusal([cut], {LIVER: "liver"}, base).code is ErrorCode.GEOMETRY
     air = np.zeros_like(case.labels)
     air[0, 0, 0] = 1
-    assert "smaller than a voxel" in str(refused_lesson([TaughtCase(case.volume, air)], {1: "dot"}, base))
+    assert "smaller than a voxel" in str(refusal([LabelledVolume(case.volume, air)], {1: "dot"}, base))
 
 
-def test_names_that_are_none(case: TaughtCase, base: Model) -> None:
-    assert "segment's name" in str(refused_lesson([case], {LIVER: "?!"}, base))
-    assert "Two segments" in str(refused_lesson([case], {LIVER: "liver", 1: "Liver"}, base))
+def test_unusable_names_are_refused(case: LabelledVolume, base: Model) -> None:
+    assert "segment's name" in str(refusal([case], {LIVER: "?!"}, base))
+    assert "Two segments" in str(refusal([case], {LIVER: "liver", 1: "Liver"}, base))
     assert parse_names("1=left kidney, 2 = my tumour") == {1: "left kidney", 2: "my tumour"}
     for text in ("", "liver", "x=liver", "1=", "1=a,1=b", "-1=a"):
         with pytest.raises(DiffusionSegmentError, match="N=NAME"):
             parse_names(text)
 
 
-def test_the_command_teaches_and_the_model_is_listed(
-    case: TaughtCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_command_fine_tunes_and_the_model_is_listed(
+    case: LabelledVolume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan, labels, moved = (tmp_path / f"{name}.nii.gz" for name in ("ct", "labels", "moved"))
     write_volume(case.volume, scan)
     write_volume(Volume(case.labels, case.volume.index_to_lps), labels)
     write_volume(Volume(case.labels, case.volume.index_to_lps + np.diag([0.5, 0.5, 0.5, 0])), moved)
-    common = ["teach", "--scan", str(scan), "--names", "6=my liver", "--minutes", "0.01"]
+    common = ["fine-tune", "--scan", str(scan), "--names", "6=my liver", "--minutes", "0.01"]
     done = main([*common, "--labels", str(labels), "--base", BASE, "--name", "mine"])
     assert done == 0, capsys.readouterr().err
     assert "--model mine" in capsys.readouterr().out
@@ -278,7 +278,7 @@ def test_targets_are_organs_values_and_halves(base: Model) -> None:
         assert caught.value.code is ErrorCode.OPTION
 
 
-def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: TaughtCase) -> None:
+def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: LabelledVolume) -> None:
     heights = scan_heights(case.volume)
     upper, lower = (Target("half", LIVER, half).mask(case.labels, heights) > 0 for half in ("upper", "lower"))
     assert np.array_equal(upper | lower, case.labels == LIVER)
@@ -287,17 +287,17 @@ def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: Tau
     assert np.count_nonzero(upper) == pytest.approx(np.count_nonzero(lower), rel=0.2)
 
 
-def as_mr(case: TaughtCase) -> TaughtCase:
+def as_mr(case: LabelledVolume) -> LabelledVolume:
     """Gray values as of an MR: none is negative, and air is dark."""
     values = np.clip(case.volume.array.astype(np.float32) + 200, 0, 1000).astype(np.int16)
     return replace(case, volume=Volume(values, case.volume.index_to_lps))
 
 
-def test_a_base_of_another_modality_is_reported_before_learning(case: TaughtCase, base: Model) -> None:
+def test_a_base_of_another_modality_is_reported_before_learning(case: LabelledVolume, base: Model) -> None:
     seen: list[str] = []
     for scan, words in ((as_mr(case), "not Hounsfield units"), (replace(case, modality="MR"), "This is MR")):
         with pytest.raises(DiffusionSegmentError, match=words) as caught:
-            teach_user_model(
+            fine_tune_user_model(
                 [scan],
                 {LIVER: "liver"},
                 base=base,
@@ -310,21 +310,21 @@ def test_a_base_of_another_modality_is_reported_before_learning(case: TaughtCase
     assert seen == []
 
 
-def test_a_forced_model_is_for_the_modality_of_its_scans(case: TaughtCase, base: Model, tmp_path: Path) -> None:
-    teach_user_model([as_mr(case)], {LIVER: "liver"}, base=base, name="mr-liver", minutes=0.01, force=True)
+def test_a_forced_model_is_for_the_modality_of_its_scans(case: LabelledVolume, base: Model, tmp_path: Path) -> None:
+    fine_tune_user_model([as_mr(case)], {LIVER: "liver"}, base=base, name="mr-liver", minutes=0.01, force=True)
     model = load_model("mr-liver", "cpu")
     assert (model.description.modality, model.description.window_unit) == ("MR", "value")
     assert model.description.window == base.description.window
     result = segment(as_mr(case).volume, model, SegmentOptions())
     assert result.labels.shape == case.labels.shape
     with pytest.raises(DiffusionSegmentError, match="several modalities: CT, MR"):
-        teach_user_model([case, as_mr(case)], {LIVER: "liver"}, base=base, name="two", minutes=0.01, force=True)
+        fine_tune_user_model([case, as_mr(case)], {LIVER: "liver"}, base=base, name="two", minutes=0.01, force=True)
     export_model("mr-liver", tmp_path / "mr-liver.zip")
     assert import_model(tmp_path / "mr-liver.zip", replace=True) == "mr-liver"
 
 
 def test_the_command_takes_the_modality_of_the_scan(
-    case: TaughtCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: LabelledVolume, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan, labels = tmp_path / "mr.nii.gz", tmp_path / "labels.nii.gz"
     write_volume(as_mr(case).volume, scan)
@@ -339,8 +339,8 @@ def test_the_command_takes_the_modality_of_the_scan(
 
 
 @pytest.mark.slow
-def test_the_study_measures_taught_and_own_network_on_the_same_cases(
-    case: TaughtCase, base: Model, tmp_path: Path
+def test_the_study_compares_fine_tuning_and_training_from_scratch_on_the_same_cases(
+    case: LabelledVolume, base: Model, tmp_path: Path
 ) -> None:
     files = CaseFiles("phantom", tmp_path / "ct.nii.gz", tmp_path / "labels.nii.gz")
     write_volume(case.volume, files.image)

@@ -1,4 +1,4 @@
-"""From a reader's segments to a model of the reader's own: names, colours and codes, limits, probe, folder."""
+"""Fine-tune a base model to the user's segments and store the result as a user model."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ..pipeline.checks import check_modality, shows_hounsfield
 from ..pipeline.features import body_coordinates
 from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
+from .fine_tuning import LabelledVolume, check_labels, fine_tune_probe
 from .loop import Budget
-from .teaching import TaughtCase, check_lesson, teach
 
 LEARNING_RATE = 3e-3
 _EMA_DECAY = 0.98
 TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-_LONGEST_NAME = 60
-# A taught organ may be small and the scan long: what must be shown of its heights is widened by so much each way.
-_REACH_MM = 150.0
-# Learnt from one scan, a probe is less sure of its organs on the next than a model of many.
+_MAX_NAME_LENGTH = 60
+# Widens the body heights of the segments in both directions, as organs are small compared with later scans.
+_HEIGHT_MARGIN_MM = 150.0
+# A probe fitted to one scan is less confident on other scans than a model trained on many.
 _USUAL_CONFIDENCE = 0.6
 
 
-def teaching_budget(minutes: float, *, seed: int = 0, device: str = "cpu") -> Budget:
-    """The budget of a teaching of so many minutes, features included.
+def fine_tuning_budget(minutes: float, *, seed: int = 0, device: str = "cpu") -> Budget:
+    """The budget for `minutes` of fine-tuning, including the computation of features.
 
     Raises:
         DiffusionSegmentError: OPTION for minutes that are not above 0 and at most 60.
@@ -51,61 +51,63 @@ def teaching_budget(minutes: float, *, seed: int = 0, device: str = "cpu") -> Bu
     )
 
 
-def teach_user_model(
-    cases: Sequence[TaughtCase],
+def fine_tune_user_model(
+    cases: Sequence[LabelledVolume],
     names: Mapping[int, str],
     *,
     base: Model,
     name: str,
     minutes: float,
-    title: str | None = None,
     replace: bool = False,
     force: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Fine-tune and store the user model `name`; what came of it. Nothing is stored when `progress` raises `Cancelled`.
+    """Fine-tune `base` and store the result as a user model of the modality of the scans.
 
-    The model is for the modality of the scans; `force` goes on where that is not the base's. The report has folder,
-    base, seconds, and of each organ its title and the mL that were drawn.
+    Nothing is stored when `progress` raises `Cancelled`. `minutes` includes the computation of features; `replace`
+    overwrites an existing model of that name; `force` accepts scans of another modality than that of the base. Returns
+    a report: folder, base, seconds, and of each organ name, title and annotated volume in mL.
 
     Raises:
-        DiffusionSegmentError: OPTION for minutes, a base that is not installed or a name that is bad or taken, MODALITY
-            for scans of another modality than the base's, GEOMETRY or TRAINING_DATA for labels.
+        DiffusionSegmentError: OPTION for invalid minutes, a base that is not installed, or an invalid or existing name;
+            MODALITY for scans of another modality than that of the base; GEOMETRY or TRAINING_DATA for the labels.
     """
-    began = time.monotonic()
+    began, description = time.monotonic(), base.description
     check_free_name(name, replace=replace)
-    check_base_is_installed(base.description)
-    modality = scans_modality(cases, base.description, force=force)
-    budget = teaching_budget(minutes, device=base.device.type)
-    labels = label_entries(names, base.description)
-    check_lesson(cases, names)
-    anatomy = taught_anatomy(cases, names, base)
-    with tempfile.TemporaryDirectory(prefix="teach-") as folder:
-        probe = teach(cases, names, base, budget=budget, folder=Path(folder), progress=progress)
-    scans = "one scan" if len(cases) == 1 else f"{len(cases)} scans"
-    place = save_user_model(
+    check_base_is_installed(description)
+    modality = scans_modality(cases, description, force=force)
+    budget = fine_tuning_budget(minutes, device=base.device.type)
+    labels = label_entries(names, description)
+    check_labels(cases, names)
+    anatomy = anatomy_limits_around(cases, names, base)
+    with tempfile.TemporaryDirectory(prefix="fine-tune-") as folder:
+        probe = fine_tune_probe(cases, names, base, budget=budget, folder=Path(folder), progress=progress)
+    saved = save_user_model(
         name,
         probe,
-        base=base.description,
+        base=description,
         labels=labels,
         anatomy=anatomy,
-        title=title,
         modality=modality,
-        training=f"fine-tuned by a reader on {scans}",
+        training=f"fine-tuned by a reader on {_count(cases)}",
         replace=replace,
     )
     return {
-        "folder": str(place),
-        "base": f"{base.description.name} {base.description.version}",
+        "folder": str(saved),
+        "base": f"{description.name} {description.version}",
         "seconds": round(time.monotonic() - began, 1),
         "organs": _drawn_organs(cases, names, labels),
     }
 
 
+def _count(cases: Sequence[LabelledVolume]) -> str:
+    return "one scan" if len(cases) == 1 else f"{len(cases)} scans"
+
+
 def _drawn_organs(
-    cases: Sequence[TaughtCase], names: Mapping[int, str], labels: list[dict[str, Any]]
+    cases: Sequence[LabelledVolume], names: Mapping[int, str], labels: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Name, title and the mL that were drawn of each organ."""
+    """Name, title and annotated volume (mL) of each organ."""
     drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
     return [
         {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
@@ -113,11 +115,11 @@ def _drawn_organs(
     ]
 
 
-def scans_modality(cases: Sequence[TaughtCase], base: ModelDescription, *, force: bool = False) -> str:
-    """The modality of the scans: by their headers, else by their values the base's.
+def scans_modality(cases: Sequence[LabelledVolume], base: ModelDescription, *, force: bool = False) -> str:
+    """The common modality of the scans, from their headers, else from their voxel values.
 
     Raises:
-        DiffusionSegmentError: MODALITY where it is not the base's, unless `force`; OPTION for scans of several.
+        DiffusionSegmentError: MODALITY if it is not that of the base, unless `force`; OPTION for several modalities.
     """
     modalities = set()
     for case in cases:
@@ -137,28 +139,30 @@ def scans_modality(cases: Sequence[TaughtCase], base: ModelDescription, *, force
     return next(iter(modalities), base.modality)
 
 
-def _likely_modality(case: TaughtCase) -> str:
-    """By the header, else by the values: Hounsfield units or not."""
+def _likely_modality(case: LabelledVolume) -> str:
+    """From the header, else CT if the values look like Hounsfield units, MR otherwise."""
     return case.modality or ("CT" if shows_hounsfield(case.volume.array) else "MR")
 
 
-def _other_bases(case: TaughtCase, base: ModelDescription) -> str:
-    """What to do with a scan of another modality than the base's: the installed models for its own."""
-    modality, fitting = _likely_modality(case), []
+def _other_bases(case: LabelledVolume, base: ModelDescription) -> str:
+    """A hint for a scan of another modality than that of the base: the installed models for its modality."""
+    modality, suitable = _likely_modality(case), []
     for name in list_models():
         with contextlib.suppress(DiffusionSegmentError):
             if read_description(find_model(name)).modality == modality != base.modality:
-                fitting.append(name)
-    if not fitting:
+                suitable.append(name)
+    if not suitable:
         return f"There is no base for {modality}: train one with `train`."
-    return f"Choose a base for {modality}: {', '.join(fitting)}."
+    return f"Choose a base for {modality}: {', '.join(suitable)}."
 
 
 def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict[str, Any]]:
-    """Labels as in model.json: code and colour of the base's organ of that name, else tissue in a colour of its own.
+    """Entries of `labels` in model.json for the segments.
+
+    Code and colour are those of the organ of that name in the base model, else "Tissue" and a colour not in use there.
 
     Raises:
-        DiffusionSegmentError: OPTION for a name without letters, too long, or given twice.
+        DiffusionSegmentError: OPTION for a duplicate name, one without letters, or one that is too long.
     """
     known = {item["name"]: item for item in base.raw["labels"]}
     taken = {tuple(item["colour"]) for item in known.values()}
@@ -181,21 +185,21 @@ def label_entries(names: Mapping[int, str], base: ModelDescription) -> list[dict
 
 
 def machine_name(given: str) -> str:
-    """A segment's name as model.json writes it: "Left kidney" -> "left_kidney".
+    """The name of a segment as written in model.json: "Left kidney" -> "left_kidney".
 
     Raises:
-        DiffusionSegmentError: OPTION for a name without letters, or longer than 60.
+        DiffusionSegmentError: OPTION for a name without letters or with more than 60 characters.
     """
     name = re.sub(r"\W+", "_", given.strip().lower()).strip("_")
-    if not name or len(name) > _LONGEST_NAME:
+    if not name or len(name) > _MAX_NAME_LENGTH:
         raise DiffusionSegmentError(
             ErrorCode.OPTION, f"'{given[:80]}' cannot be a segment's name.", hint="Use 1 to 60 letters and digits."
         )
     return name
 
 
-def taught_anatomy(cases: Sequence[TaughtCase], names: Mapping[int, str], base: Model) -> dict[str, Any]:
-    """Limits for a model of few, perhaps small organs: no least volume, and body heights wide around the segments."""
+def anatomy_limits_around(cases: Sequence[LabelledVolume], names: Mapping[int, str], base: Model) -> dict[str, Any]:
+    """Limits of the anatomy check around the segments: no minimum volume, and a wide range of body heights."""
     limits: dict[str, Any] = {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": _USUAL_CONFIDENCE}
     if base.description.anatomy.body_z_mm is None:
         return limits
@@ -206,4 +210,7 @@ def taught_anatomy(cases: Sequence[TaughtCase], names: Mapping[int, str], base: 
         drawn = grid.labels_to_grid(np.isin(case.labels, list(names)))
         heights.append(body_coordinates(image, base)[2].numpy()[drawn > 0])
     low, high = np.percentile(np.concatenate(heights), [1, 99])
-    return {**limits, "body_z_mm": [round(float(low) - _REACH_MM, 1), round(float(high) + _REACH_MM, 1)]}
+    return {
+        **limits,
+        "body_z_mm": [round(float(low) - _HEIGHT_MARGIN_MM, 1), round(float(high) + _HEIGHT_MARGIN_MM, 1)],
+    }
