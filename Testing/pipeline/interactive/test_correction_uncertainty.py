@@ -71,7 +71,7 @@ def test_marked_voxels_are_certain(
     offset, box = session.prediction.offset, session.prediction.pre.shape[1:]
     here = on_grid[tuple(slice(o, o + n) for o, n in zip(offset, box, strict=True))]
     told = (here.long() - 1).clamp(min=0)[None]
-    assert (after.answer.ensemble.gather(0, told)[0][here > 0] == 1).all()
+    assert (after.maps.ensemble.gather(0, told)[0][here > 0] == 1).all()
     marked = scribbles[correction.box] > 0
     assert correction.uncertainty[marked].max() == correction.mutual_information[marked].max() == 0
     assert correction.regions[scribbles > 0].max() == 0
