@@ -80,7 +80,7 @@ def test_marked_voxels_are_certain(
 def test_no_voxel_that_keeps_its_label_gets_less_certain(
     corrected: tuple[Correction, Session], session: Session
 ) -> None:
-    was, now = (one.answer.ensemble.float().max(dim=0) for one in (session, corrected[1]))
+    was, now = (one.maps.ensemble.float().max(dim=0) for one in (session, corrected[1]))
     same = was.indices == now.indices
     assert not bool(same.all())
     assert (now.values - was.values)[same].min() > -1e-6
