@@ -129,7 +129,7 @@ def test_probabilities_are_those_of_the_answer_to_a_level_of_8_bits(
     session: Session, model: Model, tmp_path: Path
 ) -> None:
     write_probabilities(session, model.description, coarse_phantom().index_to_lps, tmp_path)
-    exact = restore_map(session.answer.ensemble[SPLEEN].numpy(), session.prediction.offset, session.grid)
+    exact = restore_map(session.maps.ensemble[SPLEEN].numpy(), session.prediction.offset, session.grid)
     stored = read_volume(tmp_path / "probabilities" / "spleen.nii.gz").array
     np.testing.assert_allclose(stored, exact, atol=0.5 / 255 + 1e-6)
 

@@ -71,7 +71,7 @@ class TileChains:
             return torch.cat(list(self._chain(index, tile, plan, noise)))
 
         blended = self.stage1.tiling.blend(every, channels=self.refiner.classes * plan.steps)
-        return list(blended.split(self.refiner.classes))
+        return list(torch.split(blended, self.refiner.classes))
 
     def _noise(self, plan: SamplingPlan, sample: int, window: Window | None) -> Callable[[int], Tensor]:
         part = window or Window(self.stage1.tiling.shape, _whole(self.stage1.tiling.shape))

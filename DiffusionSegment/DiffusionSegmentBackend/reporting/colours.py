@@ -55,7 +55,8 @@ def distinct_colours(colours: Sequence[RGB], *, min_distance: float = MIN_DISTAN
 def _nearest(lab: NDArray[np.float64], chosen: Sequence[RGB]) -> NDArray[np.float64]:
     """Distance (n,) of each colour (n, 3) in Lab from the nearest of those chosen."""
     distances: NDArray[np.float64] = np.linalg.norm(lab[:, None] - cie_lab(chosen)[None], axis=-1)
-    return distances.min(axis=1)
+    nearest: NDArray[np.float64] = distances.min(axis=1)
+    return nearest
 
 
 def _palette() -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -71,7 +71,7 @@ def test_marked_voxels_are_certain(
     offset, box = session.prediction.offset, session.prediction.pre.shape[1:]
     here = on_grid[tuple(slice(o, o + n) for o, n in zip(offset, box, strict=True))]
     told = (here.long() - 1).clamp(min=0)[None]
-    assert (after.answer.ensemble.gather(0, told)[0][here > 0] == 1).all()
+    assert (after.maps.ensemble.gather(0, told)[0][here > 0] == 1).all()
     marked = scribbles[correction.box] > 0
     assert correction.uncertainty[marked].max() == correction.mutual_information[marked].max() == 0
     assert correction.regions[scribbles > 0].max() == 0
@@ -80,7 +80,7 @@ def test_marked_voxels_are_certain(
 def test_no_voxel_that_keeps_its_label_gets_less_certain(
     corrected: tuple[Correction, Session], session: Session
 ) -> None:
-    was, now = (one.answer.ensemble.float().max(dim=0) for one in (session, corrected[1]))
+    was, now = (one.maps.ensemble.float().max(dim=0) for one in (session, corrected[1]))
     same = was.indices == now.indices
     assert not bool(same.all())
     assert (now.values - was.values)[same].min() > -1e-6

@@ -118,7 +118,8 @@ def similar_region(similarity: Volume, point_lps: tuple[float, float, float], th
         raise DiffusionSegmentError(ErrorCode.OPTION, f"The threshold is {threshold:g}.", hint="Choose -1 to 1.")
     components, _ = ndimage.label(similarity.array >= threshold)
     component = components[voxel_at(similarity, point_lps)]
-    return np.logical_and(components == component, components > 0)
+    mask: NDArray[np.bool_] = np.logical_and(components == component, components > 0)
+    return mask
 
 
 def voxel_at(volume: Volume, point_lps: tuple[float, float, float]) -> tuple[int, int, int]:
