@@ -109,7 +109,7 @@ class TestArrival:
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
         assert not set(put.overlays.values()) & set(shown.overlays.values())
 
-    def test_replacing_keeps_the_readers_own_segments(
+    def test_replacing_keeps_user_segments(
         self, scan: SegmentedScan, second: Any, shown: SceneResult, tumour: np.ndarray, model: ModelDescription
     ) -> None:
         self.arrive(scan, second, shown, MergePolicy.REPLACE, model)
