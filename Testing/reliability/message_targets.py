@@ -151,14 +151,21 @@ class MessageTarget:
         log = io.StringIO()
         with contextlib.redirect_stderr(log):
             worker.Worker(self._run, worker.Outbox(streams)).run(streams)  # type: ignore[arg-type]
-        for path in (self._sandbox / "answers").iterdir():
-            demand(path.name != "report.html" or path.stat().st_size, "an empty report was left")
-            path.unlink()
+        self._remove_answers(content["line"])
         for line in streams.output.getvalue().splitlines():
             answer = json.loads(line)
             demand(answer.get("code") != "INTERNAL", f"{answer.get('message')} {log.getvalue()[-600:]}")
             if answer["type"] == "error":
                 raise DiffusionSegmentError(ErrorCode(answer["code"]), answer["message"], hint=answer["hint"])
+
+    def _remove_answers(self, line: bytes) -> None:
+        """Remove what was written into the folder of the answers, or into a folder that a damaged path names."""
+        for path in (self._sandbox / "answers").iterdir():
+            demand(path.name != "report.html" or path.is_dir() or path.stat().st_size, "an empty report was left")
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self._sandbox.parent.iterdir():
+            if path != self._sandbox and path.is_dir() and path.name.encode() in line:
+                shutil.rmtree(path)
 
     def _run(self, request: Any, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
         return self._engine(request, cancelling_progress(progress, self._content), early)

@@ -25,6 +25,9 @@ _MM_BY_UNIT = {1: 1000.0, 3: 1e-3}
 _UNIT_NAMES = {1: "metres", 3: "micrometres"}
 _LONGEST_QUATERNION = 1.01
 _LARGEST_MM = 1e6
+# Axes of the sform are voxel sides; a shorter one is no direction.
+_MIN_AXIS_MM = 1e-3
+_MAX_CODE = 5
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,26 @@ def has_shear(matrix: NDArray[np.float64]) -> bool:
     return not bool(np.all(np.abs(axes @ axes.T - np.eye(3)) <= _ORTHONORMAL))
 
 
+def _is_stated(header: Mapping[str, NDArray[Any]], name: str) -> bool:
+    """Whether a transform is stated, by its code; ITK and nibabel differ for codes that the standard does not know."""
+    code = int(header[name])
+    if code > _MAX_CODE:
+        raise ValueError(f"its {name} is {code}, which the standard does not know")
+    return code > 0
+
+
 def _sform(header: Mapping[str, NDArray[Any]], mm: float) -> NDArray[np.float64] | None:
-    if int(header["sform_code"]) <= 0:
+    if not _is_stated(header, "sform_code"):
         return None
     rows = np.array([np.asarray(header[f"srow_{axis}"]).tolist() for axis in "xyz"]) * mm
-    if not np.all(np.abs(rows) <= _LARGEST_MM):
+    if not (np.all(np.abs(rows) <= _LARGEST_MM) and np.all(np.linalg.norm(rows[:, :3], axis=0) > _MIN_AXIS_MM)):
         raise ValueError("its sform is damaged")
     return np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
 
 
 def _qform(header: Mapping[str, NDArray[Any]], spacing: NDArray[np.float64], mm: float) -> NDArray[np.float64] | None:
     """nifti1.h, method 2: a unit quaternion, whose real part is implied, and qfac = pixdim[0] for the third axis."""
-    if int(header["qform_code"]) <= 0:
+    if not _is_stated(header, "qform_code"):
         return None
     b, c, d = (float(header[f"quatern_{name}"]) for name in "bcd")
     square = b * b + c * c + d * d

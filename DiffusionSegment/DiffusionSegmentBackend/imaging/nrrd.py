@@ -39,7 +39,10 @@ _TO_LPS = {
     "left-posterior-superior": (1, 1, 1),
 }
 _TO_LPS |= {"ras": (-1, -1, 1), "las": (1, -1, 1), "lps": (1, 1, 1)}
-_SPELLINGS = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins"}
+# Teem reads these fields without the space as well.
+_FIELDS = ("data file", "line skip", "byte skip", "axis mins", "axis maxs", "block size", "old min", "old max")
+_FIELDS += ("space origin", "space directions", "space dimension", "space units", "sample units", "measurement frame")
+_SPELLINGS = {name.replace(" ", ""): name for name in _FIELDS}
 _MM = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "???"}
 _SPATIAL_KINDS = {"domain", "space"}
 _NO_ORIENTATION = "The header does not say how the patient lies: left and right may be swapped."

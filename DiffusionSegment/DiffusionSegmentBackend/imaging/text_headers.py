@@ -16,20 +16,25 @@ _MAX_AXES = 16
 _COUNT = re.compile(r"[1-9]\d{0,8}")
 _NUMBER = re.compile(r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,4})?")
 _MAX_NUMBER = 1e9
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def header_lines(path: Path) -> Iterator[tuple[str, int]]:
     """The lines of a text header without line ends, and the offset in bytes after each.
 
     Raises:
-        ValueError: the header is too long.
+        ValueError: the header is too long, or holds control characters.
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         while raw := file.readline(_MAX_HEADER_BYTES + 1):
             if file.tell() > _MAX_HEADER_BYTES:
                 raise ValueError("its header does not end")
-            yield raw.rstrip(b"\r\n").decode("utf-8", errors="surrogateescape"), file.tell()
+            line = raw.rstrip(b"\r\n")
+            if _CONTROL.search(line):
+                # Readers end a name or a value there, or do not, and take other fields for it.
+                raise ValueError("its header holds control characters")
+            yield line.decode("utf-8", errors="surrogateescape"), file.tell()
 
 
 def counts(text: str, expected: int) -> list[int]:

@@ -56,5 +56,11 @@ def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArra
 
 
 def geometry_of(reference: VolumeReference) -> NDArray[np.float64]:
-    """The reference's 4x4 matrix from (i, j, k, 1) to LPS millimetres."""
+    """The reference's 4x4 matrix from (i, j, k, 1) to LPS millimetres.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for another number of values than 16.
+    """
+    if len(reference.ijk_to_lps) != 16:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The matrix of a volume does not have 16 values.")
     return np.asarray(reference.ijk_to_lps, dtype=np.float64).reshape(4, 4)

@@ -103,7 +103,7 @@ class Similar(Request):
     """Ask how similar every voxel's features are to those at `point_lps` (mm), answered by `Similarity`."""
 
     type: ClassVar[str] = "similar"
-    point_lps: tuple[float, ...]
+    point_lps: tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)

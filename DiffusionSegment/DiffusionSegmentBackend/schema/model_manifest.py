@@ -13,6 +13,7 @@ NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 # Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
 WINDOW_UNITS = ("HU", "value", "percentile")
+_MAX_NAME_BYTES = 200
 MAX_LABELS = 254  # marks are uint8 and hold k + 1 for label k
 _MIN_SPACING_MM, _MAX_SPACING_MM = 0.01, 100.0
 Point = tuple[float, float, float]
@@ -208,4 +209,5 @@ class ModelManifest:
 
 
 def _is_plain_name(name: str) -> bool:
-    return bool(name) and not name.startswith(".") and not set(name) & set("/\\:")
+    """Whether a file of that name may lie in a folder on every system."""
+    return 0 < len(name.encode()) <= _MAX_NAME_BYTES and not name.startswith(".") and not set(name) & set("/\\:")

@@ -114,8 +114,7 @@ def similar(request: Similar, context: HandlerContext) -> EngineAnswer:
     from ..pipeline.interactive.similarity import similarity_on_grid
 
     model = context.cache.model(request, context.progress)
-    x, y, z = request.point_lps
-    similarity = similarity_on_grid(context.cache.features(request, model, context.progress), (x, y, z))
+    similarity = similarity_on_grid(context.cache.features(request, model, context.progress), request.point_lps)
     return EngineAnswer(Similarity, {"similarity": similarity})
 
 
