@@ -1,9 +1,10 @@
 """The settings of the panel, as a typed parameter node that is saved with the scene."""
 
+from dataclasses import fields
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
-from DiffusionSegmentBackend.schema.run_options import RunOptions
+from DiffusionSegmentBackend.schema.run_options import DEFAULT_MODEL, RunOptions
 from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -41,9 +42,31 @@ class Sampler(Enum):
         return self.value.upper() if self.value is not None else str(_("model default"))
 
 
+# Run options that the scene stores under another name, or as a type of its own.
+_PARAMETER_NAMES = {"memory_limit_gb": "memoryLimit"}
+# The region is that of a markups node, and organs are a list of names.
+_NOT_DERIVED = {"region", "organs"}
+
+
+def withRunOptions(parameters: type) -> type:
+    """Add a parameter for each field of `RunOptions` that the class does not declare itself.
+
+    None, which a parameter node cannot store, is 0 or an empty text.
+    """
+    hints = get_type_hints(RunOptions)
+    for field in fields(RunOptions):
+        name = _PARAMETER_NAMES.get(field.name, field.name)
+        if name not in parameters.__annotations__ and name not in _NOT_DERIVED:
+            (kind,) = [part for part in get_args(hints[field.name]) or (hints[field.name],) if part is not type(None)]
+            parameters.__annotations__[name] = kind
+            setattr(parameters, name, kind() if field.default is None else field.default)
+    return parameters
+
+
 @parameterNodeWrapper
+@withRunOptions
 class Parameters:
-    """Input, model, result, overlay and the settings under Advanced.
+    """Input, model, result, overlay and the settings under Advanced; run options follow from `RunOptions`.
 
     0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none; `anonymous`
     shows no patient data in the panel's header and in the report.
@@ -52,7 +75,7 @@ class Parameters:
     inputVolume: vtkMRMLScalarVolumeNode
     regionOfInterest: vtkMRMLMarkupsROINode
     segmentation: vtkMRMLSegmentationNode
-    model: str = "abdomen-ct"
+    model: str = DEFAULT_MODEL
     overlay: OverlayKind = OverlayKind.UNCERTAINTY
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
     threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.15
@@ -74,22 +97,16 @@ class Parameters:
 
 
 def runOptions(
-    parameters: Parameters, *, organs: tuple[str, ...] | None, region: tuple[float, ...] | None
+    parameters: Any, *, organs: tuple[str, ...] | None = None, region: tuple[float, ...] | None = None
 ) -> RunOptions:
     """The run options that the parameters stand for; `organs` and `region` are None for all organs, the whole scan."""
-    return RunOptions(
-        model=parameters.model,
-        samples=parameters.samples or None,
-        steps=parameters.steps or None,
-        seed=parameters.seed,
-        sampler=parameters.sampler.value,
-        organs=organs,
-        region=region,
-        device=parameters.device.value,
-        bodypart=parameters.bodypart,
-        force=parameters.force,
-        memory_limit_gb=parameters.memoryLimit or None,
-    )
+    options: dict[str, Any] = {"organs": organs, "region": region}
+    for field in fields(RunOptions):
+        if field.name not in _NOT_DERIVED:
+            value = getattr(parameters, _PARAMETER_NAMES.get(field.name, field.name))
+            value = value.value if isinstance(value, Enum) else value
+            options[field.name] = None if field.default is None and not value else value
+    return RunOptions(**options)
 
 
 _parametersByNode: dict[vtkMRMLScriptedModuleNode, Parameters] = {}

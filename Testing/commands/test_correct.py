@@ -68,7 +68,7 @@ class TestRefusals:
     def test_a_folder_that_is_no_result(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
         marks = _marks(done, 0, 500)
         assert main(["correct", str(done), "--corrections", str(marks), "-o", str(done / "none")]) == 2
-        assert "holds no finished result" in capsys.readouterr().err
+        assert "is not a finished result" in capsys.readouterr().err
         assert not (done / "none").exists()
 
     def test_marks_for_an_organ_that_was_not_segmented(

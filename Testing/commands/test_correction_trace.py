@@ -74,7 +74,7 @@ def test_the_command_line_says_that_the_case_runs_again_and_what_changed(
     seconds = report_of(done / REFINED)["timings_s"]["total"]
     assert lines[:2] == [
         "Marked: 1 voxels as Right kidney.",
-        f"The case runs again, about {seconds:.0f} s; with `segment --keep-session` it need not.",
+        f"The case runs again, about {seconds:.0f} s; `segment --keep-session` avoids this.",
     ]
     spleen = next(organ for organ in report_of(after)["corrections"][0]["organs"] if organ["name"] == "spleen")
     (row,) = (line for line in lines if line.startswith("Spleen") and "(+" in line)
@@ -130,7 +130,7 @@ def test_a_damaged_list_of_corrections_is_refused(
     report = {**report_of(damaged), "corrections": [{**record, **damage}]}
     (damaged / "report.json").write_text(json.dumps(report), encoding="utf-8")
     assert main(["correct", str(damaged), "--corrections", str(marks), "-o", str(tmp_path / "none")]) == 2
-    assert "holds no finished result" in capsys.readouterr().err
+    assert "is not a finished result" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 

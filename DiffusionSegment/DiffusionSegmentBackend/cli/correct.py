@@ -66,6 +66,6 @@ def _run_correct(options: argparse.Namespace) -> None:
             extras=extras_of(options),
             progress=bar,
             timings=bar.timings,
-            say=bar.say,
+            notify=bar.say,
         )
     summarise(report, options.output)

@@ -1,4 +1,4 @@
-"""Corrections from files: a result folder and a label map of marks become a corrected result folder."""
+"""Apply the marks in a label map to a result folder, and write the corrected result folder."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from ..imaging.volume_io import read_scan, read_volume, write_map
 from ..models.model import Model, load_model, weights_sha256
 from ..pipeline.interactive.correction import Correction, Corrections, correct
 from ..pipeline.interactive.session_files import UnusableSessionError, read_session
-from ..pipeline.options import SegmentOptions
+from ..pipeline.options import SegmentOptions, options_for_scan
 from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
-from ..schema.correction_record import CorrectionRecord, corrections_of, with_corrections
-from ..schema.dataclass_json import from_json
+from ..schema.correction_marks import mark_of_label
+from ..schema.correction_record import CorrectionRecord
 from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REPORT, SEGMENTATION, SESSION, UNCERTAINTY
-from ..schema.report import OrganResult
+from ..schema.provenance import Provenance, Source
+from ..schema.report import Report
+from ..schema.run_options import run_options_of
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .result_folder import Timings
 
 _DRAW_HERE = "Draw on the result's own geometry."
-# What the report of a run says about its input.
-_KEPT = ("model_folder", "input", "presegmentation", "series", "series_uid")
-# A report that claims more was not written by a run.
-_LONGEST_RUN_S = 86400.0
+# No run takes longer; such a figure is not shown.
+_MAX_RUN_S = 86400.0
 
 
 def correct_folder(
@@ -53,114 +53,112 @@ def correct_folder(
     extras: Extras = NOTHING_MORE,
     progress: Progress = silent,
     timings: Timings | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Apply the marks in `corrections` to the result in `folder`; write the corrected result to `output`.
 
-    The session that the result keeps is opened; else the run is done again as the report tells, from the scan that it
-    names or `scan`, so that nothing but the marks makes a difference. Marks of earlier corrections in `folder` stay in
-    force. `timings` gives those of the whole run for the new report. `say` takes lines for the user: whether the case
-    runs again, and which organs changed. Returns the new report, whose `corrections` list what this and earlier
-    corrections changed.
+    The saved session of the result is used where there is one; otherwise the run is repeated with the options in its
+    report, on the scan named there or on `scan`. Marks of earlier corrections in `folder` are applied too. `timings`
+    returns the timings of the whole run for the new report. `notify` receives lines for the user: whether the case runs
+    again, and which organs changed. Returns the new report, whose `corrections` list this and earlier corrections.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for a folder that is no result or a scan that is gone, GEOMETRY, OPTION,
             WEIGHTS_CORRUPT when the model is not the one of the report, and whatever reading and writing raise.
     """
     check_writable(output)
-    report = _report_of(folder)
-    told = report["provenance"]
+    report = _read_report(folder)
+    source = report.provenance.source
     progress("read", 0, 1)
-    volume = read_scan(_scan_of(told, scan), series=series or _word(told.get("series_uid"))).volume
-    current, marked = _map_of(folder / SEGMENTATION, volume), _map_of(corrections, volume)
-    marks = _in_force(folder, marked, volume)
+    volume = read_scan(_scan_path(source, scan), series=series or source.series_uid).volume
+    current, new_marks = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
+    marks = _with_earlier_marks(folder, new_marks, volume)
     progress("load", 0, 1)
-    given = RunInput(volume, _model_of(told, device), _options_of(told, volume))
-    say(_marks_in_words(marked, given))
-    session, kept = _session_of(folder, given, report, progress=progress, say=say)
-    asked = Corrections(labels=current, scribbles=marks, locked=_values_of(locked, given))
-    correction, after = correct(session, given.model, asked, progress=progress)
+    run_input = RunInput(volume, _load_model(report.provenance, device), _run_options(report.provenance, volume))
+    notify(_marks_line(new_marks, run_input))
+    session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
+    request = Corrections(labels=current, scribbles=marks, locked=_label_values(locked, run_input))
+    correction, corrected_session = correct(session, run_input.model, request, progress=progress)
     labels = current.copy()
     labels[correction.box] = correction.labels
-    record = _record_of(correction, current, labels, marked, volume)
-    result = _result(folder, volume, correction, labels, _new_report(report, correction, record, volume))
+    new_report = Report.from_json(correction.report)
+    record = record_correction(
+        current,
+        labels,
+        organs=new_report.organs,
+        voxel_ml=volume.voxel_ml,
+        marked_voxels=int(np.count_nonzero(new_marks)),
+    )
+    new_report = _with_history(new_report, report, record, volume)
+    result = _corrected_maps(folder, volume, correction, labels, new_report)
     progress("write", 0, 1)
-    also = _also(folder, volume, marks)
-    write_run(result, after, given, output, extras, also=also, kept_session=kept, marks=marks, timings=timings)
-    for line in _changes(record, current, labels, result.report, volume.voxel_ml):
-        say(line)
+    write_run(
+        result,
+        corrected_session,
+        run_input,
+        output,
+        extras,
+        also=_write_marks_and_coordinates(folder, volume, marks),
+        kept_session=session_file,
+        marks=marks,
+        timings=timings,
+    )
+    for line in _change_table(record, current, labels, new_report, volume.voxel_ml):
+        notify(line)
     return result.report
 
 
-def _values_of(names: tuple[str, ...], given: RunInput) -> tuple[int, ...]:
-    return tuple(given.model.description.label_named(name).value for name in names)
+def _label_values(names: tuple[str, ...], run_input: RunInput) -> tuple[int, ...]:
+    return tuple(run_input.model.description.label_named(name).value for name in names)
 
 
-def _marks_in_words(marked: NDArray[np.uint8], given: RunInput) -> str:
-    """How many voxels are marked as what.
+def _marks_line(marks: NDArray[np.uint8], run_input: RunInput) -> str:
+    """Number of voxels marked as each label.
 
     Raises:
-        DiffusionSegmentError: OPTION for an organ that the run was not asked for.
+        DiffusionSegmentError: OPTION for a label that the run did not segment.
     """
-    titles = {label.value: label.title for label in given.model.description.labels} | {0: "background"}
-    organs = given.options.organs
-    asked = None if organs is None else {given.model.description.label_named(name).value for name in organs} | {0}
-    counts = np.bincount(marked.ravel(), minlength=2)[1:]
-    named = [(titles[value], int(counts[value])) for value in np.flatnonzero(counts).tolist() if value in titles]
-    foreign = [value for value in np.flatnonzero(counts).tolist() if asked is not None and value not in asked]
-    if foreign:
-        what = titles.get(foreign[0], f"label {foreign[0]}")
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            f"{counts[foreign[0]]} voxels are marked {foreign[0] + 1}, which is {what}; it was not segmented here.",
-            hint="k + 1 marks label k. To correct other organs too, segment again without --organs.",
-        )
-    return "Marked: " + ", ".join(f"{count} voxels as {title}" for title, count in named) + "."
+    titles = {0: "background"} | {label.value: label.title for label in run_input.model.description.labels}
+    organs = run_input.options.organs
+    segmented = titles.keys() if organs is None else {0, *_label_values(organs, run_input)}
+    counts = np.bincount(marks.ravel(), minlength=2)[1:]
+    marked = np.flatnonzero(counts).tolist()
+    for value in marked:
+        if value not in segmented:
+            title = titles.get(value, f"label {value}")
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION,
+                f"{counts[value]} voxels are marked {mark_of_label(value)}, which is {title}; "
+                "it was not segmented here.",
+                hint="k + 1 marks label k. To correct other organs too, segment again without --organs.",
+            )
+    return "Marked: " + ", ".join(f"{counts[value]} voxels as {titles[value]}" for value in marked) + "."
 
 
-def _record_of(
-    correction: Correction,
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    marked: NDArray[np.uint8],
-    volume: Volume,
-) -> CorrectionRecord:
-    """What a correction changed of the labels."""
-    return record_correction(
-        before,
-        after,
-        organs=[from_json(OrganResult, organ) for organ in correction.report["organs"]],
-        voxel_ml=volume.voxel_ml,
-        marked_voxels=int(np.count_nonzero(marked)),
+def _with_earlier_marks(folder: Path, marks: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+    """New marks, and those of earlier corrections where there is none."""
+    if not (folder / CORRECTIONS).is_file():
+        return marks
+    return np.where(marks > 0, marks, _read_labels(folder / CORRECTIONS, volume))
+
+
+def _with_history(new: Report, earlier: Report, record: CorrectionRecord, volume: Volume) -> Report:
+    """The report of a correction with the source and the corrections of the report before it."""
+    return replace(
+        new,
+        warnings=(*notes_of(volume), *new.warnings),
+        provenance=replace(new.provenance, source=earlier.provenance.source),
+        corrections=(*earlier.corrections, record),
     )
 
 
-def _in_force(folder: Path, marked: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
-    """New marks, and those of earlier corrections where there is none."""
-    if not (folder / CORRECTIONS).is_file():
-        return marked
-    return np.where(marked > 0, marked, _map_of(folder / CORRECTIONS, volume))
-
-
-def _new_report(
-    report: dict[str, Any], correction: Correction, record: CorrectionRecord, volume: Volume
-) -> dict[str, Any]:
-    """The report of a correction, with what the report before it says of the run's input and of earlier corrections."""
-    new = correction.report
-    whole = {
-        **new,
-        "warnings": [*notes_of(volume), *new["warnings"]],
-        "provenance": {**new["provenance"], **_kept(report["provenance"])},
-    }
-    return with_corrections(whole, [*corrections_of(report), record])
-
-
-def _model_of(told: dict[str, Any], device: str) -> Model:
-    model = load_model(str(told.get("model_folder") or told["model"]), device)
-    if weights_sha256(model.description) != told["sha256"]:
+def _load_model(provenance: Provenance, device: str) -> Model:
+    name, software = provenance.plan.model, provenance.software
+    model = load_model(provenance.source.model_folder or name, device)
+    if weights_sha256(model.description) != software.sha256:
         raise DiffusionSegmentError(
             ErrorCode.WEIGHTS_CORRUPT,
-            f"The result was made by {told['model']} {told['version']}; installed: {model.description.version}.",
+            f"The result was made by {name} {software.version}; installed: {model.description.version}.",
             hint="Segment the scan again.",
         )
     return model
@@ -168,48 +166,46 @@ def _model_of(told: dict[str, Any], device: str) -> Model:
 
 def _session_of(
     folder: Path,
-    given: RunInput,
-    report: dict[str, Any],
+    run_input: RunInput,
+    report: Report,
     *,
     progress: Progress,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Session, Path | None]:
-    """The session that a result keeps, with its file, or that of a new run."""
+    """The saved session of a result and its file, or the session of a new run."""
     path = folder / SESSION
     try:
-        session = read_session(path, given.volume, given.model, given.options)
-        say("The session that was kept is opened; the case does not run again.")
+        session = read_session(path, run_input.volume, run_input.model, run_input.options)
+        notify("The saved session is used; the case does not run again.")
         return session, path
     except UnusableSessionError as error:
         if path.exists():
-            say(f"Note: the session in {path} is not used: {error}.")
-    say(f"The case runs again{_about(report)}; with `segment --keep-session` it need not.")
-    return open_session(given.volume, given.model, given.options, progress=progress), None
+            notify(f"Note: the session in {path} is not used: {error}.")
+    notify(f"The case runs again{_duration(report)}; `segment --keep-session` avoids this.")
+    return open_session(run_input.volume, run_input.model, run_input.options, progress=progress), None
 
 
-def _about(report: dict[str, Any]) -> str:
-    """How long the run took, in words; nothing where the report does not tell."""
-    for name in ("run_timings_s", "timings_s"):
-        timings = report.get(name)
-        total = timings.get("total") if isinstance(timings, dict) else None
-        if isinstance(total, (int, float)) and 0 < total < _LONGEST_RUN_S:
-            return f", about {total:.0f} s" if total < 120 else f", about {total / 60:.0f} min"
-    return ""
+def _duration(report: Report) -> str:
+    """How long the run took, as a part of a sentence; empty where it is not known."""
+    total = (report.run_timings_s or report.timings_s).get("total", 0.0)
+    if not 0 < total < _MAX_RUN_S:
+        return ""
+    return f", about {total:.0f} s" if total < 120 else f", about {total / 60:.0f} min"
 
 
-def _changes(
+def _change_table(
     record: CorrectionRecord,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
-    report: dict[str, Any],
+    report: Report,
     voxel_ml: float,
 ) -> Iterator[str]:
-    """A table of the organs that changed."""
+    """A table of the organs that changed, line by line."""
     if not record.organs:
         yield "No label changed."
         return
     counts = [np.bincount(labels.ravel(), minlength=256) for labels in (before, after)]
-    values = {organ["name"]: organ["value"] for organ in report["organs"]}
+    values = {organ.name: organ.value for organ in report.organs}
     yield f"{'Corrected':<26}{'before':>12}{'after':>12}   voxels changed"
     for organ in record.organs:
         was, now = (f"{float(count[values[organ.name]]) * voxel_ml:.1f} mL" for count in counts)
@@ -217,84 +213,52 @@ def _changes(
         yield f"{organ.title:<26}{was:>12}{now:>12}   {changed}"
 
 
-def _report_of(folder: Path) -> dict[str, Any]:
+def _read_report(folder: Path) -> Report:
     try:
-        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        told = report["provenance"]
-        if not {"model", "version", "sha256", "seed", "samples", "steps"} <= set(told):
-            raise KeyError("provenance")
-        _ = [_word(told.get(name)) for name in ("model", "version", "sha256", *_KEPT)]
-        corrections_of(report)
-        return dict(report)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_MISSING, f"{folder} holds no finished result.", hint="Name a folder that `segment` wrote."
+            ErrorCode.INPUT_MISSING,
+            f"{folder} is not a finished result ({type(error).__name__}: {str(error)[:200]}).",
+            hint="Name a folder that `segment` wrote.",
         ) from error
 
 
-def _scan_of(told: dict[str, Any], scan: Path | None) -> Path:
-    found = scan or (Path(told["input"]) if told.get("input") else None)
-    if found is None or not found.exists():
+def _scan_path(source: Source, scan: Path | None) -> Path:
+    path = scan or (Path(source.input) if source.input else None)
+    if path is None or not path.exists():
         raise DiffusionSegmentError(
-            ErrorCode.INPUT_MISSING, f"The scan {found or 'of this result'} is gone.", hint="Name it with --scan."
+            ErrorCode.INPUT_MISSING, f"The scan {path or 'of this result'} is gone.", hint="Name it with --scan."
         )
-    return found
+    return path
 
 
-def _map_of(path: Path, scan: Volume) -> NDArray[np.uint8]:
+def _read_labels(path: Path, scan: Volume) -> NDArray[np.uint8]:
     return read_label_map(path, scan, hint=_DRAW_HERE)
 
 
-def _options_of(told: dict[str, Any], volume: Volume) -> SegmentOptions:
-    """The options of the run that the report tells.
-
-    Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE for a report whose entries are of another type.
-    """
-    start = told.get("abar_start")
-    try:
-        options = SegmentOptions(
-            samples=max(1, int(told["samples"])),
-            steps=max(1, int(told["steps"])),
-            seed=int(told["seed"]),
-            sampler=_word(told.get("sampler")),
-            schedule=_word(told.get("schedule")),
-            abar_start=None if start is None else float(start),
-            organs=tuple(_word(name) or "" for name in told["organs"]) if told.get("organs") else None,
-            region=tuple(float(value) for value in told["region"]) if told.get("region") else None,
-            force=True,
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, f"{REPORT} of the result is damaged.", hint="Segment the scan again."
-        ) from error
-    if told.get("presegmentation"):
-        options = replace(options, presegmentation=_map_of(Path(told["presegmentation"]), volume))
-    return options
+def _run_options(provenance: Provenance, volume: Volume) -> SegmentOptions:
+    """The options of the run; a scan that was segmented once is not refused, and no samples are the default's."""
+    plan, presegmentation = provenance.plan, provenance.source.presegmentation
+    options = replace(
+        run_options_of(plan), samples=max(1, plan.samples), steps=max(1, plan.steps), force=True, precision="auto"
+    )
+    labels = _read_labels(Path(presegmentation), volume) if presegmentation else None
+    return options_for_scan(options, presegmentation=labels)
 
 
-def _word(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no name")
-    return value
-
-
-def _kept(told: dict[str, Any]) -> dict[str, Any]:
-    return {key: told[key] for key in _KEPT if key in told}
-
-
-def _result(
-    folder: Path, volume: Volume, correction: Correction, labels: NDArray[np.uint8], report: dict[str, Any]
+def _corrected_maps(
+    folder: Path, volume: Volume, correction: Correction, labels: NDArray[np.uint8], report: Report
 ) -> Segmentation:
     """The maps of a folder with what the correction changed in them."""
     uncertainty, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
     uncertainty[correction.box] = correction.uncertainty
     information[correction.box] = correction.mutual_information
-    return Segmentation(labels, uncertainty, information, correction.regions, None, report)
+    return Segmentation(labels, uncertainty, information, correction.regions, None, report.to_json())
 
 
-def _also(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[Path], None]:
-    """Writes all marks in force, and the body coordinates, which corrections do not change."""
+def _write_marks_and_coordinates(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[Path], None]:
+    """A function that writes all marks, and copies the body coordinates, which corrections do not change."""
 
     def write(staging: Path) -> None:
         write_map(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
@@ -305,5 +269,5 @@ def _also(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[P
 
 
 def _float_map(path: Path, scan: Volume) -> NDArray[np.float32]:
-    laid = align_to_scan(read_volume(path), scan, what=f"{path} and the scan", hint=_DRAW_HERE)
-    return np.array(laid, dtype=np.float32)
+    aligned = align_to_scan(read_volume(path), scan, what=f"{path} and the scan", hint=_DRAW_HERE)
+    return np.array(aligned, dtype=np.float32)

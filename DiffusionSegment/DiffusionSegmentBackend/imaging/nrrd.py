@@ -40,8 +40,10 @@ _TO_LPS = {
 }
 _TO_LPS |= {"ras": (-1, -1, 1), "las": (1, -1, 1), "lps": (1, 1, 1)}
 # Teem reads these fields without the space as well.
-_FIELDS = ("data file", "line skip", "byte skip", "axis mins", "axis maxs", "block size", "old min", "old max")
-_FIELDS += ("space origin", "space directions", "space dimension", "space units", "sample units", "measurement frame")
+_FIELDS = (
+    *("data file", "line skip", "byte skip", "axis mins", "axis maxs", "block size", "old min", "old max"),
+    *("space origin", "space directions", "space dimension", "space units", "sample units", "measurement frame"),
+)
 _SPELLINGS = {name.replace(" ", ""): name for name in _FIELDS}
 _MM = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", "", "???"}
 _SPATIAL_KINDS = {"domain", "space"}

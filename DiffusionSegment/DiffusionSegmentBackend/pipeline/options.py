@@ -47,15 +47,22 @@ def plan_of(options: RunOptions, model: Model) -> tuple[SamplingPlan, int]:
     return sampling, plan.samples
 
 
+def run_plan_of(options: RunOptions, model: Model) -> RunPlan:
+    """The options with the defaults of a model; no samples and steps for a model without a refiner.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    plan = run_plan(options, model.description.defaults)
+    return plan if model.refiner is not None else without_samples(plan)
+
+
 def resolve(options: RunOptions, model: Model) -> RunPlan:
     """Resolve options with the defaults of a model; organs are names in the order of the model's labels.
 
     Raises:
         DiffusionSegmentError: OPTION.
     """
-    plan = run_plan(options, model.description.defaults)
-    if model.refiner is None:
-        plan = without_samples(plan)
     wanted = {model.description.label_named(name).value for name in options.organs or ()}
     organs = tuple(label.name for label in model.description.labels if not wanted or label.value in wanted)
-    return replace(plan, organs=organs)
+    return replace(run_plan_of(options, model), organs=organs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
 from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
-from ..schema.run_options import RunPlan
 from .checks import organ_confidence
 from .islands import pieces_of
 from .uncertainty import volume_interval_ml
@@ -97,7 +97,7 @@ def scales(classes: int) -> dict[str, MapScale]:
 
 
 def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) -> Provenance:
-    description, plan = model.description, session.plan
+    description = model.description
     return Provenance(
         software=Software(
             software=f"DiffusionSegment {__version__}",
@@ -105,16 +105,10 @@ def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) ->
             sha256=weights_sha256(description),
             torch=torch.__version__,
         ),
-        plan=RunPlan(
+        plan=replace(
+            session.run,
             model=description.name,
-            samples=session.samples if model.refiner is not None else 0,
-            steps=plan.steps if model.refiner is not None else 0,
-            seed=plan.seed,
-            sampler=plan.sampler,
-            schedule=plan.schedule,
-            abar_start=plan.abar_start,
             organs=tuple(label.name for label in chosen) if session.wanted else None,
-            region=session.region,
             device=model.device.type,
             precision=str(model.dtype).removeprefix("torch."),
         ),

@@ -31,7 +31,7 @@ from .memory import (
     resident_bytes,
     with_fallback,
 )
-from .options import SegmentOptions, plan_of
+from .options import SegmentOptions, plan_of, run_plan_of
 from .prediction import PredictionRequest, ShowPresegmentation, predict
 from .prepare import network_input
 from .progress import Progress, silent
@@ -135,6 +135,7 @@ def open_session(
         grid=grid,
         image=image,
         prediction=prediction,
+        run=run_plan_of(options, model),
         plan=plan,
         samples=samples,
         wanted=wanted,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..imaging.volume import Grid
+from ..schema.run_options import RunPlan
 from .memory import UNLIMITED, MemoryPlan
 from .sampling import SamplingPlan
 
@@ -62,6 +63,7 @@ class Session:
         grid: the model's grid over the scan.
         image: the networks' input (z, y, x) on the whole grid, -1..1.
         prediction: the maps of the run.
+        run: the options of the run with the model's defaults filled in.
         plan: the noise levels of the samples.
         samples: number of samples K.
         wanted: label values requested; empty for all.
@@ -77,6 +79,7 @@ class Session:
     grid: Grid
     image: Tensor
     prediction: Prediction
+    run: RunPlan
     plan: SamplingPlan
     samples: int
     wanted: list[int]

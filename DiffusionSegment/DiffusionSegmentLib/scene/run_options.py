@@ -17,8 +17,9 @@ def optionsOfRun(segmentation: slicer.vtkMRMLSegmentationNode) -> RunOptions:
         DiffusionSegmentError: INPUT_UNREADABLE when report or provenance are damaged.
     """
     provenance = readReport(segmentation).get("provenance", {})
-    # A null or 0 stands for the model's default.
-    stated = {name: provenance[name] for name in RESULT_OPTIONS if provenance.get(name)}
+    stated = {name: provenance[name] for name in RESULT_OPTIONS if provenance.get(name) is not None}
+    # A model without a refiner draws 0 samples of 0 steps, which no request can ask for.
+    stated = {name: value for name, value in stated.items() if name not in ("samples", "steps") or value != 0}
     try:
         return from_json(RunOptions, {**stated, "model": str(provenance.get("model", ""))})
     except SchemaError as error:

@@ -27,7 +27,7 @@ from ...imaging.volume import Grid, Volume, model_grid
 from ...models.model import Model, weights_sha256
 from ...models.tile_shape import Sides
 from ..memory import MemoryPlan
-from ..options import SegmentOptions, plan_of, resolve
+from ..options import SegmentOptions, plan_of, resolve, run_plan_of
 from ..prepare import network_input
 from ..session import Prediction, Session
 
@@ -113,6 +113,7 @@ def read_session(path: Path, volume: Volume, model: Model, options: SegmentOptio
         grid=grid,
         image=torch.from_numpy(network_input(volume, grid, model.description)),
         prediction=prediction,
+        run=run_plan_of(options, model),
         plan=plan,
         samples=samples,
         wanted=[model.description.label_named(name).value for name in options.organs or ()],
