@@ -78,7 +78,7 @@ class DiffusionSegmentError(Exception):
 
 
 def one_line(text: str) -> str:
-    """The text on one line of at most 600 letters: names that strangers chose may steer a terminal or turn its text."""
+    """The text on one line of at most 600 letters; untrusted names may contain terminal escapes or bidi controls."""
     line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
     return line if len(line) <= _LONGEST else line[:_LONGEST] + " ..."
 

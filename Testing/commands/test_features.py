@@ -42,7 +42,7 @@ def test_every_level_is_half_as_fine_as_the_one_before(written: Path, model: Mod
             assert level.shape == (channels, *(side // 2**n for side in finest))
             assert np.isfinite(level).all()
             assert record["levels"][n]["spacing_mm"] == [3.0 * 2**n] * 3
-    assert (record["timestep"], record["told_timestep"]) == (0, 10)
+    assert (record["timestep"], record["network_timestep"]) == (0, 10)
 
 
 def test_the_geometry_says_where_coordinates_lie(written: Path) -> None:

@@ -251,7 +251,7 @@ class TestFeatures:
             str(tmp_path / "scan.nii.gz"), tmp_path / "out", model_name=str(models / NAME), timestep=200, device="cpu"
         )
         record = json.loads((tmp_path / "out" / "features.json").read_text(encoding="utf-8"))
-        assert record["told_timestep"] == 200
+        assert record["network_timestep"] == 200
         assert [level["spacing_mm"][0] for level in record["levels"]] == [12.0, 24.0, 48.0]
 
 

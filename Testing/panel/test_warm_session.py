@@ -74,7 +74,7 @@ class Clicks:
             # Another stroke each time.
             k, j, i = np.unravel_index(labels.size // 2 + self.opened, labels.shape)
             marks[k, j, i] = 2
-            maps, options = {"labels": labels, "marks": marks}, {**options, "locked": ()}
+            maps, options = {"labels": labels, "scribbles": marks}, {**options, "locked": ()}
         self.send(kind, maps, **options)
 
 

@@ -102,7 +102,7 @@ class MessageTarget:
             (sandbox / name).mkdir(exist_ok=True)
         scan = coarse_phantom()
         geometry, shape = scan.index_to_lps, scan.array.shape
-        arrays = {"volume": scan.array, "labels": np.zeros(shape, np.uint8), "marks": np.ones(shape, np.uint8)}
+        arrays = {"volume": scan.array, "labels": np.zeros(shape, np.uint8), "scribbles": np.ones(shape, np.uint8)}
         arrays["uncertainty"] = np.zeros(shape, np.float32)
         self._maps = {
             name: asdict(write_buffer(sandbox / "maps" / f"{name}.raw", array, geometry))
@@ -124,7 +124,7 @@ class MessageTarget:
         return [
             segment_,
             segment_,
-            {**segment_, "type": "correct", "labels": maps["labels"], "marks": maps["marks"], "locked": [1]},
+            {**segment_, "type": "correct", "labels": maps["labels"], "scribbles": maps["scribbles"], "locked": [1]},
             {**segment_, "type": "alternatives"},
             {"type": "similar", **request, "point_lps": [0.0, 0.0, 0.0]},
             {"type": "fine_tune", **request, "labels": maps["labels"], "names": ["a"], "name": "new", "minutes": 0.1},

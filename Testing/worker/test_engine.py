@@ -102,9 +102,9 @@ def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
 
 def test_what_follows_uses_the_model_and_the_session_of_the_run(client: Client) -> None:
     labels = np.array(client.send(Segment, samples=2, steps=1, force=True).maps["labels"].array)
-    marks = np.zeros_like(labels)
-    marks[tuple(n // 2 for n in labels.shape)] = 2
-    corrected = client.send(Correct, {"labels": labels, "marks": marks}, samples=2, steps=1, force=True)
+    scribbles = np.zeros_like(labels)
+    scribbles[tuple(n // 2 for n in labels.shape)] = 2
+    corrected = client.send(Correct, {"labels": labels, "scribbles": scribbles}, samples=2, steps=1, force=True)
     samples = client.send(Alternatives, samples=2, steps=1, force=True)
     assert (corrected.message, samples.message) == (Corrected, Hypotheses)
     assert samples.maps["labels"].array.shape[0] == 2

@@ -23,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
         self._negative_number_matcher = _NEGATIVE_NUMBERS
 
     def error(self, message: str) -> Any:
-        """Tell what is wrong with the arguments in one line."""
+        """Raise what is wrong with the arguments in one line."""
         raise DiffusionSegmentError(ErrorCode.OPTION, f"{message}.", hint=f"See `{self.prog} --help`.")
 
 

@@ -27,8 +27,8 @@ def add_correct_command(commands: Any) -> None:
         epilog=examples('correct result --corrections marks.nii.gz -o corrected --lock "Liver, Left kidney"'),
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a folder that `segment` or `correct` wrote")
-    marks = "the marks: 0 not marked, 1 background, k + 1 label k"
-    parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help=marks)
+    marks_help = "the marks: 0 not marked, 1 background, k + 1 label k"
+    parser.add_argument("--corrections", type=Path, required=True, metavar="LABELMAP", help=marks_help)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR2", help="folder of the new result")
     add_overwrite_option(parser)
     parser.add_argument("--scan", type=Path, metavar="INPUT", help="the scan (default: the one that report.json names)")

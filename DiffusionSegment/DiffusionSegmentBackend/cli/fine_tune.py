@@ -1,4 +1,4 @@
-"""The command line of readers who teach: `diffusion-segment similar | fine-tune | export-model | import-model`."""
+"""The command line of `diffusion-segment similar | fine-tune | export-model | import-model`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _THRESHOLD = 0.6
 _MINUTES = 2.0
 
 
-def add_teaching_commands(commands: Any) -> None:
+def add_fine_tuning_commands(commands: Any) -> None:
     """Add the commands to the subparsers of `diffusion-segment`."""
     _add_similar(commands)
     _add_fine_tune(commands)

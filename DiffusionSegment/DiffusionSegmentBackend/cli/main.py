@@ -16,7 +16,7 @@ from .command_parser import PROGRAM, examples, new_parser
 from .correct import add_correct_command
 from .evaluate import add_evaluation_commands
 from .features import add_features_command
-from .fine_tune import add_teaching_commands
+from .fine_tune import add_fine_tuning_commands
 from .installation import add_installation_commands
 from .report import add_reporting_commands
 from .segment import add_segment_command
@@ -43,7 +43,7 @@ def run_program(parser: argparse.ArgumentParser, arguments: Sequence[str] | None
         try:
             return _run(parser, arguments)
         except (Exception, KeyboardInterrupt) as error:
-            return _tell(error).exit_status
+            return _report_error(error).exit_status
 
 
 def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
@@ -55,18 +55,18 @@ def _run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> in
     return options.run(options) or 0
 
 
-def _tell(error: BaseException, source: str = "") -> DiffusionSegmentError:
-    """Tell an error in a line, with what the command line in particular can do about it; the error in words.
+def _report_error(error: BaseException, source: str = "") -> DiffusionSegmentError:
+    """Print an error in one line with what to do about it on the command line, and return it as known error.
 
     One of several inputs, `source`, is named before it.
     """
-    failure = _in_words(error)
+    failure = _as_known_error(error)
     parts = [f"{one_line(source)}:" if source else "", str(failure), _MORE_HINTS.get(failure.code, "")]
     print(" ".join(part for part in parts if part), file=sys.stderr)
     return failure
 
 
-def _in_words(error: BaseException) -> DiffusionSegmentError:
+def _as_known_error(error: BaseException) -> DiffusionSegmentError:
     if isinstance(error, DiffusionSegmentError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -75,7 +75,7 @@ def _in_words(error: BaseException) -> DiffusionSegmentError:
         return out_of_memory()
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
-    _log.error("unforeseen", exc_info=error)
+    _log.error("unexpected error", exc_info=error)
     what = f"An unexpected error occurred ({type(error).__name__})."
     return DiffusionSegmentError(ErrorCode.INTERNAL, what, hint=_VERBOSE_HINT)
 
@@ -87,12 +87,12 @@ def build_parser() -> argparse.ArgumentParser:
         "Segment CT and MR with diffusion models, and list the regions to review.",
         epilog=examples("segment ct.nii.gz -o result", "segment --help"),
     )
-    add_segment_command(commands, _tell)
+    add_segment_command(commands, _report_error)
     add_correct_command(commands)
     add_evaluation_commands(commands)
     add_features_command(commands)
     add_training_commands(commands)
-    add_teaching_commands(commands)
+    add_fine_tuning_commands(commands)
     add_reporting_commands(commands)
     add_installation_commands(commands)
     return parser

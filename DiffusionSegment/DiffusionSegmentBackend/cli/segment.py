@@ -20,12 +20,12 @@ from .extra_options import add_extra_options
 from .run_options import add_overwrite_option, add_run_options, check_input
 from .series_option import add_series_option
 
-# Tells an error in a line that begins with the input that it is about, and gives it back in words.
-Tell = Callable[[BaseException, str], DiffusionSegmentError]
+# Prints an error in one line that begins with the input it is about, and returns it as a DiffusionSegmentError.
+ReportError = Callable[[BaseException, str], DiffusionSegmentError]
 
 
-def add_segment_command(commands: Any, tell: Tell) -> None:
-    """Add the command to the subparsers of `diffusion-segment`; errors of one of several inputs go to `tell`."""
+def add_segment_command(commands: Any, report_error: ReportError) -> None:
+    """Add the command to the subparsers of `diffusion-segment`; `report_error` takes errors of one of several inputs."""
     parser = commands.add_parser(
         "segment",
         help="segment a scan, or several",
@@ -46,10 +46,10 @@ def add_segment_command(commands: Any, tell: Tell) -> None:
     parser.add_argument("--presegmentation", type=Path, metavar="FILE", help="label map to start the samples from")
     add_extra_options(parser)
     add_progress_option(parser)
-    parser.set_defaults(run=lambda options: _run_segment(options, tell))
+    parser.set_defaults(run=lambda options: _run_segment(options, report_error))
 
 
-def _run_segment(options: argparse.Namespace, tell: Tell) -> int:
+def _run_segment(options: argparse.Namespace, report_error: ReportError) -> int:
     _check(options)
     with ProgressBar(SEGMENT_STAGES, quiet=options.quiet, lines=options.verbose) as bar:
         bar("start", 0, 1)
@@ -64,7 +64,7 @@ def _run_segment(options: argparse.Namespace, tell: Tell) -> int:
             extras=extras_of(options),
         )
         if len(options.input) > 1:
-            return segment_files(options.input, options.output, choices, bar=bar, tell=tell)
+            return segment_files(options.input, options.output, choices, bar=bar, report_error=report_error)
         segment_file(options.input[0], options.output, choices, bar=bar)
     return 0
 

@@ -26,11 +26,11 @@ def write_alternatives(
     index_to_lps: NDArray[np.float64],
     folder: Path,
     *,
-    marks: NDArray[np.uint8] | None = None,
+    scribbles: NDArray[np.uint8] | None = None,
 ) -> list[dict[str, Any]]:
     """Write each different sample, one at a time, and return what report.json says of it under `alternatives`.
 
-    `labels` (k, j, i) is the segmentation, `marks` are those that all alternatives obey. An entry
+    `labels` (k, j, i) is the segmentation, `scribbles` are those that all alternatives obey. An entry
     has the file, how many samples say so and their share, the mL in which it differs from the segmentation, how much
     each organ would gain and lose, and the largest pieces that differ, with a position in LPS mm.
 
@@ -39,16 +39,16 @@ def write_alternatives(
     """
     (folder / ALTERNATIVES).mkdir()
     on_grid = keep_organs(session.maps.ensemble, session.wanted).argmax(dim=0).byte().numpy()
-    told = []
+    entries = []
     for number, hypothesis in enumerate(hypotheses(session), start=1):
         name = f"{ALTERNATIVES}/{number}.nii.gz"
         alternative = hypothesis_map(hypothesis, session)
-        if marks is not None:
-            alternative[marks > 0] = marks[marks > 0] - 1
+        if scribbles is not None:
+            alternative[scribbles > 0] = scribbles[scribbles > 0] - 1
         write_map(Volume(alternative, index_to_lps), folder / name)
         changed = alternative != labels
         pieces = differences(hypothesis, on_grid, session)
-        told.append(
+        entries.append(
             {
                 "file": name,
                 "samples": hypothesis.samples,
@@ -58,7 +58,7 @@ def write_alternatives(
                 "differences": [_piece(piece, description) for piece in pieces],
             }
         )
-    return told
+    return entries
 
 
 def _organs(

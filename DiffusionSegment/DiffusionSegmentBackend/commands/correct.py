@@ -1,4 +1,4 @@
-"""Apply the marks in a label map to a result folder, and write the corrected result folder."""
+"""Apply the scribbles in a label map to a result folder, and write the corrected result folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..pipeline.options import SegmentOptions, options_for_scan
 from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
-from ..schema.correction_marks import mark_of_label
+from ..schema.correction_marks import scribble_value
 from ..schema.correction_record import CorrectionRecord
 from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REPORT, SEGMENTATION, SESSION, UNCERTAINTY
 from ..schema.provenance import Provenance, Source
@@ -55,7 +55,7 @@ def correct_folder(
     timings: Timings | None = None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Apply the marks in `corrections` to the result in `folder`; write the corrected result to `output`.
+    """Apply the scribbles in `corrections` to the result in `folder`; write the corrected result to `output`.
 
     The saved session of the result is used where there is one; otherwise the run is repeated with the options in its
     report, on the scan named there or on `scan`. Marks of earlier corrections in `folder` are applied too. `timings`
@@ -71,13 +71,13 @@ def correct_folder(
     source = report.provenance.source
     progress("read", 0, 1)
     volume = read_scan(_scan_path(source, scan), series=series or source.series_uid).volume
-    current, new_marks = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
-    marks = _with_earlier_marks(folder, new_marks, volume)
+    current, new_scribbles = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
+    scribbles = _with_earlier_scribbles(folder, new_scribbles, volume)
     progress("load", 0, 1)
     run_input = RunInput(volume, _load_model(report.provenance, device), _run_options(report.provenance, volume))
-    notify(_marks_line(new_marks, run_input))
+    notify(_scribbles_line(new_scribbles, run_input))
     session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
-    request = Corrections(labels=current, scribbles=marks, locked=_label_values(locked, run_input))
+    request = Corrections(labels=current, scribbles=scribbles, locked=_label_values(locked, run_input))
     correction, corrected_session = correct(session, run_input.model, request, progress=progress)
     labels = current.copy()
     labels[correction.box] = correction.labels
@@ -87,7 +87,7 @@ def correct_folder(
         labels,
         organs=new_report.organs,
         voxel_ml=volume.voxel_ml,
-        marked_voxels=int(np.count_nonzero(new_marks)),
+        marked_voxels=int(np.count_nonzero(new_scribbles)),
     )
     new_report = _with_history(new_report, report, record, volume)
     result = _corrected_maps(folder, volume, correction, labels, new_report)
@@ -98,9 +98,9 @@ def correct_folder(
         run_input,
         output,
         extras,
-        also=_write_marks_and_coordinates(folder, volume, marks),
+        also=_write_scribbles_and_coordinates(folder, volume, scribbles),
         kept_session=session_file,
-        marks=marks,
+        scribbles=scribbles,
         timings=timings,
     )
     for line in _change_table(record, current, labels, new_report, volume.voxel_ml):
@@ -112,7 +112,7 @@ def _label_values(names: tuple[str, ...], run_input: RunInput) -> tuple[int, ...
     return tuple(run_input.model.description.label_named(name).value for name in names)
 
 
-def _marks_line(marks: NDArray[np.uint8], run_input: RunInput) -> str:
+def _scribbles_line(scribbles: NDArray[np.uint8], run_input: RunInput) -> str:
     """Number of voxels marked as each label.
 
     Raises:
@@ -121,25 +121,25 @@ def _marks_line(marks: NDArray[np.uint8], run_input: RunInput) -> str:
     titles = {0: "background"} | {label.value: label.title for label in run_input.model.description.labels}
     organs = run_input.options.organs
     segmented = titles.keys() if organs is None else {0, *_label_values(organs, run_input)}
-    counts = np.bincount(marks.ravel(), minlength=2)[1:]
-    marked = np.flatnonzero(counts).tolist()
-    for value in marked:
+    counts = np.bincount(scribbles.ravel(), minlength=2)[1:]
+    present = np.flatnonzero(counts).tolist()
+    for value in present:
         if value not in segmented:
             title = titles.get(value, f"label {value}")
             raise DiffusionSegmentError(
                 ErrorCode.OPTION,
-                f"{counts[value]} voxels are marked {mark_of_label(value)}, which is {title}; "
+                f"{counts[value]} voxels are marked {scribble_value(value)}, which is {title}; "
                 "it was not segmented here.",
                 hint="k + 1 marks label k. To correct other organs too, segment again without --organs.",
             )
-    return "Marked: " + ", ".join(f"{counts[value]} voxels as {titles[value]}" for value in marked) + "."
+    return "Marked: " + ", ".join(f"{counts[value]} voxels as {titles[value]}" for value in present) + "."
 
 
-def _with_earlier_marks(folder: Path, marks: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
-    """New marks, and those of earlier corrections where there is none."""
+def _with_earlier_scribbles(folder: Path, scribbles: NDArray[np.uint8], volume: Volume) -> NDArray[np.uint8]:
+    """New scribbles, and those of earlier corrections where there is none."""
     if not (folder / CORRECTIONS).is_file():
-        return marks
-    return np.where(marks > 0, marks, _read_labels(folder / CORRECTIONS, volume))
+        return scribbles
+    return np.where(scribbles > 0, scribbles, _read_labels(folder / CORRECTIONS, volume))
 
 
 def _with_history(new: Report, earlier: Report, record: CorrectionRecord, volume: Volume) -> Report:
@@ -257,11 +257,13 @@ def _corrected_maps(
     return Segmentation(labels, uncertainty, information, correction.regions, None, report.to_json())
 
 
-def _write_marks_and_coordinates(folder: Path, volume: Volume, marks: NDArray[np.uint8]) -> Callable[[Path], None]:
-    """A function that writes all marks, and copies the body coordinates, which corrections do not change."""
+def _write_scribbles_and_coordinates(
+    folder: Path, volume: Volume, scribbles: NDArray[np.uint8]
+) -> Callable[[Path], None]:
+    """A function that writes all scribbles, and copies the body coordinates, which corrections do not change."""
 
     def write(staging: Path) -> None:
-        write_map(Volume(marks, volume.index_to_lps), staging / CORRECTIONS)
+        write_map(Volume(scribbles, volume.index_to_lps), staging / CORRECTIONS)
         if (folder / BODYPART).is_file():
             shutil.copyfile(folder / BODYPART, staging / BODYPART)
 

@@ -48,29 +48,29 @@ def write_features_of(
     progress("load", 0, 1)
     model = load_model(model_name, device, with_refiner=False)
     with memory_errors():
-        found = scan_features(volume, model, timestep=timestep, seed=seed, progress=progress)
+        features = scan_features(volume, model, timestep=timestep, seed=seed, progress=progress)
     progress("write", 0, 1)
     record = {
         "software": __version__,
         "model": model.description.name,
         "sha256": weights_sha256(model.description),
         "timestep": timestep if timestep is not None else 0,
-        "told_timestep": timestep if timestep is not None else model.pre_segmenter.feature_timestep,
+        "network_timestep": timestep if timestep is not None else model.pre_segmenter.feature_timestep,
         "seed": seed,
-        "levels": _levels(found),
+        "levels": _levels(features),
     }
     with staged_folder(folder, FEATURES) as staging:
-        arrays = {f"level_{n}": level.numpy() for n, level in enumerate(found.levels)}
-        arrays["coordinates_mm"] = found.coordinates_mm.half().numpy()
+        arrays = {f"level_{n}": level.numpy() for n, level in enumerate(features.levels)}
+        arrays["coordinates_mm"] = features.coordinates_mm.half().numpy()
         np.savez_compressed(staging / "features.npz", allow_pickle=False, **arrays)
         (staging / "features.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     notes = [f"Note: {note}" for note in volume.notes]
-    return (*notes, f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in found.levels)}.")
+    return (*notes, f"Written to {folder}: {', '.join(str(tuple(level.shape)) for level in features.levels)}.")
 
 
-def _levels(found: DenseFeatures) -> list[dict[str, object]]:
+def _levels(features: DenseFeatures) -> list[dict[str, object]]:
     """The geometry of each level of the pyramid."""
-    grid, start = found.grid, np.array(found.offset)
+    grid, start = features.grid, np.array(features.offset)
     axes = grid.index_to_lps[:3, :3] / np.linalg.norm(grid.index_to_lps[:3, :3], axis=0)
     return [
         {
@@ -79,5 +79,5 @@ def _levels(found: DenseFeatures) -> list[dict[str, object]]:
             "first_voxel_lps_mm": [float(v) for v in grid.lps(start + (2**n - 1) / 2)],
             "axes_lps": axes.tolist(),
         }
-        for n in range(len(found.levels))
+        for n in range(len(features.levels))
     ]

@@ -1,4 +1,4 @@
-"""What a command line shows of a run under way: a bar with stage and time left, or a line a stage, or nothing."""
+"""What a command line shows of a running command: a bar with stage and time left, or a line a stage, or nothing."""
 
 from __future__ import annotations
 

@@ -61,14 +61,14 @@ def write_run(
     *,
     also: Callable[[Path], None] = lambda staging: None,
     kept_session: Path | None = None,
-    marks: NDArray[np.uint8] | None = None,
+    scribbles: NDArray[np.uint8] | None = None,
     timings: Timings | None = None,
 ) -> None:
-    """Write a result and what else is asked for, all files or none, in the place of an earlier result in `folder`.
+    """Write a result and what else is asked for, all files or none, replacing an earlier result in `folder`.
 
     `also` writes more files into the staging folder. A `kept_session`, which belongs to the run, is copied instead of
-    written; where it lies in `folder`, it stays there. Alternatives obey the `marks` in force. The report of `result`
-    gets the entries `alternatives` and `probabilities`, and with `timings` the `timings_s` of the whole run.
+    written; where it lies in `folder`, it stays there. Alternatives obey the `scribbles`. The report of `result` gets
+    the entries `alternatives` and `probabilities`, and with `timings` the `timings_s` of the whole run.
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
@@ -76,7 +76,7 @@ def write_run(
     matrix, description = given.volume.index_to_lps, given.model.description
     with staged_folder(folder) as staging:
         if extras.alternatives:
-            listed = write_alternatives(session, description, result.labels, matrix, staging, marks=marks)
+            listed = write_alternatives(session, description, result.labels, matrix, staging, scribbles=scribbles)
             result.report[ALTERNATIVES] = listed
         if extras.probabilities:
             result.report[PROBABILITIES] = write_probabilities(session, description, matrix, staging)

@@ -60,12 +60,12 @@ def segment_files(
     choices: RunChoices,
     *,
     bar: ProgressBar,
-    tell: Callable[[BaseException, str], DiffusionSegmentError],
+    report_error: Callable[[BaseException, str], DiffusionSegmentError],
 ) -> int:
     """Segment scans on disk into a folder each below `folder`, with the model loaded once, and print a table.
 
-    What is wrong with a scan goes to `tell` with its name, and the others go on. Returns the exit status: that of the
-    first error, 0 without one.
+    Errors of a scan go to `report_error` with its name, and the others go on. Returns the exit status: that of the first
+    error, 0 without one.
 
     Raises:
         DiffusionSegmentError: whatever is wrong with the model, CANCELLED.
@@ -84,7 +84,7 @@ def segment_files(
             raise _stopped(outcomes, len(sources)) from error
         except Exception as error:
             bar.close()
-            failure = tell(error, source)
+            failure = report_error(error, source)
             outcomes.append(Outcome(name, bar.elapsed, failure.code.value))
             status = status or failure.exit_status
         else:

@@ -1,4 +1,4 @@
-"""Several scans in one call: a result folder for each, and a table of what became of them."""
+"""Several scans in one call: a result folder for each, and a table of the outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMING = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input: its name in this call, seconds, and the code of its error, "" if it has a result."""
+    """Outcome of one input: its name in this call, seconds, and the code of its error, "" if it has a result."""
 
     name: str
     seconds: float

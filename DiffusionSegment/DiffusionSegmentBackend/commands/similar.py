@@ -47,8 +47,10 @@ def write_similarity_of(
     progress("load", 0, 1)
     model = load_model(model_name, device, with_refiner=False)
     with memory_errors():
-        found = Volume(similarity_map(describe_scan(volume, model, progress=progress), point_lps), volume.index_to_lps)
-        region = similar_region(found, point_lps, threshold)
+        similarity = Volume(
+            similarity_map(describe_scan(volume, model, progress=progress), point_lps), volume.index_to_lps
+        )
+        region = similar_region(similarity, point_lps, threshold)
     progress("write", 0, 1)
     volume_ml = float(np.count_nonzero(region) * volume.voxel_ml)
     record = {
@@ -61,7 +63,7 @@ def write_similarity_of(
         "volume_ml": round(volume_ml, 2),
     }
     with staged_folder(folder, SIMILARITY) as staging:
-        write_map(found, staging / "similarity.nii.gz")
+        write_map(similarity, staging / "similarity.nii.gz")
         write_map(Volume(region.astype(np.uint8), volume.index_to_lps), staging / "region.nii.gz")
         (staging / "similarity.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     notes = [f"Note: {note}" for note in notes_of(volume)]

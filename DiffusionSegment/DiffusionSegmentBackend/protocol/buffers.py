@@ -23,7 +23,7 @@ def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeRefer
     """
     try:
         with open(path, "wb") as file:
-            # Not tofile, which does not notice that the last block found no room.
+            # Not tofile, which does not notice that the last block did not fit on the disk.
             file.write(np.ascontiguousarray(array).data)
     except OSError as error:
         path.unlink(missing_ok=True)

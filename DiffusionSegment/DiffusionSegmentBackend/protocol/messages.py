@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -87,7 +87,7 @@ class Cancel(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Ping(Message):
-    """Ask for a sign of life; answered at once, also while busy."""
+    """Liveness check; answered at once, also while busy."""
 
     type: ClassVar[str] = "ping"
     id: str
@@ -95,7 +95,7 @@ class Ping(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Shutdown(Message):
-    """Ask the worker to leave; closing its stdin does the same."""
+    """Ask the worker to exit; closing its stdin does the same."""
 
     type: ClassVar[str] = "shutdown"
 
@@ -126,7 +126,7 @@ class Progress(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Preview(Message):
-    """What the networks say before they refine, uint8 in the input's own geometry; its `Result` is still to come."""
+    """The pre-segmentation before refinement, uint8 in the input's own geometry; its `Result` is still to come."""
 
     type: ClassVar[str] = "preview"
     id: str
@@ -180,7 +180,7 @@ class Similarity(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned(Message):
-    """A new user model, installed under `name`; `report` tells how it was trained."""
+    """A new user model, installed under `name`; `report` states how it was trained."""
 
     type: ClassVar[str] = "fine_tuned"
     id: str
@@ -199,7 +199,7 @@ class Written(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTestReport(Message):
-    """`report` is what `self_test.run_self_test` found."""
+    """`report` is that of `worker.self_test.run_self_test`."""
 
     type: ClassVar[str] = "self_test_report"
     id: str
@@ -232,7 +232,7 @@ class Error(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class CancelledNotice(Message):
-    """The run `id` stopped as asked; nothing was delivered."""
+    """The run `id` stopped as asked; there is no result."""
 
     type: ClassVar[str] = "cancelled"
     id: str
@@ -255,13 +255,12 @@ _MESSAGES: dict[str, type[Message]] = {
         *(Error, CancelledNotice, Pong),
     )
 }
-_VOLUME_FIELDS = ("volume", "labels", "marks", "uncertainty", "mutual_information", "regions", "bodypart", "similarity")
 
 
 def buffers_of(message: Message) -> list[VolumeReference]:
     """All buffers that a message names."""
-    found = (getattr(message, name, None) for name in _VOLUME_FIELDS)
-    return [reference for reference in found if isinstance(reference, VolumeReference)]
+    values = (getattr(message, item.name) for item in fields(message))
+    return [value for value in values if isinstance(value, VolumeReference)]
 
 
 def encode(message: Message) -> bytes:

@@ -1,4 +1,4 @@
-"""What Slicer asks of the worker: the tasks among the messages of `protocol`, which hands on every name of this file.
+"""What Slicer asks of the worker: the tasks among the messages of `protocol`, which re-exports every name of this file.
 
 Standard library only, because Slicer's process imports it too.
 """
@@ -13,7 +13,7 @@ from ..schema.run_options import DEFAULT_MODEL, RunOptions
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeReference:
-    """A raw, C-ordered array on disk and its place in the patient.
+    """A raw, C-ordered array on disk and its geometry.
 
     `shape` is numpy's (k, j, i) or (k, j, i, components); `dtype` a numpy name such as "int16";
     `ijk_to_lps` the 4x4 matrix, row by row, from voxel index (i, j, k, 1) to LPS millimetres.
@@ -79,21 +79,21 @@ class Segment(Request, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Correct(Segment):
-    """Ask for a correction of what the same request as `Segment` delivered, answered by `Corrected`.
+    """Ask for a correction of the result of the same `Segment` request, answered by `Corrected`.
 
-    `labels` is the segmentation as it is now; `marks`, of its shape, all marks in force: 0 not marked, 1 background,
+    `labels` is the segmentation as it is now; `scribbles`, of its shape, all scribbles so far: 0 none, 1 background,
     k + 1 label k; `locked` the label values that only a mark may touch.
     """
 
     type: ClassVar[str] = "correct"
     labels: VolumeReference
-    marks: VolumeReference
+    scribbles: VolumeReference
     locked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Segment):
-    """Ask for the K samples behind what the same request as `Segment` delivered, answered by `Hypotheses`."""
+    """Ask for the K samples behind the result of the same `Segment` request, answered by `Hypotheses`."""
 
     type: ClassVar[str] = "alternatives"
 
@@ -138,7 +138,7 @@ class Finished(Request):
 class WriteReport(Finished):
     """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json.
 
-    `examination` holds the fields of `examination.Examination`; an `anonymous` report shows neither it nor a name.
+    `examination` holds the fields of `schema.examination.Examination`; an `anonymous` report shows no patient data.
     """
 
     type: ClassVar[str] = "write_report"

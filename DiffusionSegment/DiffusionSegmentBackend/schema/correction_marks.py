@@ -1,4 +1,4 @@
-"""What a correction gives the model: the labels now, the reader's marks, the labels that only a mark may change."""
+"""What a correction gives the model: the labels now, the reader's scribbles, and locked labels."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import Generic, TypeVar
 
 _Map = TypeVar("_Map")
 
-NOT_MARKED = 0
-BACKGROUND_MARK = 1
+NO_SCRIBBLE = 0
 
 
-def mark_of_label(value: int) -> int:
-    """The value of a mark for a label: 1 for the background, k + 1 for label k."""
-    return value + 1
+def scribble_value(label: int) -> int:
+    """The value of a scribble for a label: 1 for the background, k + 1 for label k."""
+    return label + 1
 
 
-def label_of_mark(mark: int) -> int:
-    """The label that a mark, 1 or more, gives its voxel."""
-    return mark - 1
+def label_of_scribble(value: int) -> int:
+    """The label that a scribble of this value, 1 or more, gives its voxel."""
+    return value - 1
 
 
 @dataclass(frozen=True)
 class CorrectionMarks(Generic[_Map]):
     """Label maps of the scan's shape (k, j, i), uint8: arrays, or references to them in a message.
 
-    `labels` is the segmentation as it is now. `marks` holds the values of `mark_of_label`, and NOT_MARKED elsewhere.
-    `locked` are label values that gain and lose voxels only where they are marked.
+    Attributes:
+        labels: the current segmentation.
+        scribbles: all scribbles so far, with the values of `scribble_value`, and NO_SCRIBBLE elsewhere.
+        locked: label values that gain and lose voxels only where there is a scribble.
     """
 
     labels: _Map
-    marks: _Map
+    scribbles: _Map
     locked: tuple[int, ...] = ()

@@ -19,7 +19,7 @@ from .dataclass_json import SchemaError, from_json, to_json
 
 
 class CorrectionKind(str, Enum):
-    """How labels came to change: by marks that the model was given, or by edits that it was not."""
+    """How labels came to change: by scribbles that the model was given, or by edits that it was not."""
 
     MARKS = "marks"
     EDITS = "edits"

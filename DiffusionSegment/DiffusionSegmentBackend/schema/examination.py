@@ -45,5 +45,5 @@ def _spelled(group: str) -> str:
 
 def iso_date(value: str) -> str:
     """A DICOM date, 20260504 or 2026.05.04, as 2026-05-04; anything else as it is."""
-    found = _DATE.fullmatch(value.strip())
-    return "-".join(found.groups()) if found else value.strip()
+    match = _DATE.fullmatch(value.strip())
+    return "-".join(match.groups()) if match else value.strip()

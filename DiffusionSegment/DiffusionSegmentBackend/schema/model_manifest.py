@@ -14,7 +14,7 @@ DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 # Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
 WINDOW_UNITS = ("HU", "value", "percentile")
 _MAX_NAME_BYTES = 200
-MAX_LABELS = 254  # marks are uint8 and hold k + 1 for label k
+MAX_LABELS = 254  # scribbles are uint8 and hold k + 1 for label k
 _MIN_SPACING_MM, _MAX_SPACING_MM = 0.01, 100.0
 Point = tuple[float, float, float]
 

@@ -1,4 +1,4 @@
-"""Which files a command writes into a folder, by which a new output is told from other people's files."""
+"""Which files a command writes into a folder, which distinguishes an earlier output from other files."""
 
 from __future__ import annotations
 

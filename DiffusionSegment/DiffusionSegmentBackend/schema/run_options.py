@@ -1,4 +1,4 @@
-"""What a run may be asked for, and what it then does.
+"""Options of a run, and the plan that follows from them.
 
 `RunOptions` is the only list of run options: command line, worker messages, panel, session key and report derive from
 its fields. A new option is a field here, its use in the pipeline and, for the panel, a widget in the .ui file.
@@ -20,7 +20,7 @@ MAX_SEED = 2**63 - 1
 class OptionInfo:
     """What interfaces show of an option, and what values it may have.
 
-    `flag` is its name on the command line, where it is not the field's own. `changes_result` tells whether two runs
+    `flag` is its name on the command line, where it is not the field's own. `changes_result` states whether two runs
     with other values may give other voxels: such options belong to the session key and to the provenance.
     """
 
@@ -47,7 +47,7 @@ def option_info(item: Field[Any]) -> OptionInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What may be asked of a run; None takes the model's own default.
+    """Options of a run; None selects the model's default.
 
     `abar_start` is alpha_bar at the start T', 0..1. `organs` are names or titles. `region` are the 16 numbers, row by
     row, of the matrix from the cube -1..1 to the oriented box, in LPS mm, outside which nothing is segmented.
@@ -57,11 +57,11 @@ class RunOptions:
     model: str = option(DEFAULT_MODEL, "name or folder (default: %(default)s)", changes_result=False)
     samples: int | None = option(None, "diffusion samples (default: the model's)", metavar="K", minimum=1, maximum=64)
     steps: int | None = option(
-        None, "denoising steps a sample (default: the model's)", metavar="S", minimum=1, maximum=100
+        None, "denoising steps per sample (default: the model's)", metavar="S", minimum=1, maximum=100
     )
     seed: int = option(0, "the same seed gives the same result (default: %(default)s)", minimum=0, maximum=MAX_SEED)
     sampler: str | None = option(
-        None, "how x_t follows from its predecessor (default: the model's)", choices=("ddim", "ddpm")
+        None, "denoising step: ddim is deterministic, ddpm adds noise (default: the model's)", choices=("ddim", "ddpm")
     )
     schedule: str | None = option(None, "how noise grows with t (default: the model's)", choices=("linear", "cosine"))
     abar_start: float | None = option(None, "alpha_bar at the start T', 0 to 1 (default: the model's)", metavar="A")
@@ -73,7 +73,7 @@ class RunOptions:
     )
     device: str = option(
         "auto",
-        "what computes; auto: the graphics card where there is one (default: %(default)s)",
+        "compute device; auto uses the GPU if there is one (default: %(default)s)",
         choices=("auto", "cpu", "cuda"),
         changes_result=False,
     )

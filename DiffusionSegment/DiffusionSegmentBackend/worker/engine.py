@@ -1,4 +1,4 @@
-"""What the worker runs: each request by its handler, with model, session and features kept between requests."""
+"""Dispatches each request to its handler; model, session and features are kept between requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class PipelineEngine:
         self._cache = SessionCache()
 
     def __call__(self, request: Task, progress: Progress, send_early: SendEarly) -> EngineAnswer:
-        """Carry out a request; `send_early` takes what can be shown before the answer.
+        """Run the handler of a request; `send_early` takes what can be shown before the answer.
 
         Raises:
             DiffusionSegmentError: NO_TORCH, PACKAGE_MISSING, PROTOCOL for a request without a handler, and whatever the

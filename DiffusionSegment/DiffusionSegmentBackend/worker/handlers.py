@@ -1,4 +1,4 @@
-"""What each request does: one function a kind, found by the request's type in HANDLERS.
+"""What each request does: one function per kind, selected by the request's type in HANDLERS.
 
 PyTorch and the pipeline are imported by the first request, so that the worker says hello at once.
 """
@@ -75,7 +75,7 @@ def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
 
 
 def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
-    """Apply the marks to the session of the run, and return what changed."""
+    """Apply the scribbles to the session of the run, and return what changed."""
     from ..pipeline.interactive.correction import Corrections
     from ..pipeline.interactive.correction import correct as correct_session
 
@@ -83,7 +83,7 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
     session = context.cache.session(request, model, context.progress)
     corrections = Corrections(
         labels=np.asarray(open_buffer(request.labels)),
-        scribbles=np.asarray(open_buffer(request.marks)),
+        scribbles=np.asarray(open_buffer(request.scribbles)),
         locked=request.locked,
     )
     correction, corrected = correct_session(session, model, corrections, progress=context.progress)

@@ -107,9 +107,9 @@ def _write_result(request: WriteReport | ExportDicom, folder: Path) -> None:
     labels = Volume(np.asarray(open_buffer(request.labels)), geometry_of(request.labels))
     if labels.array.dtype != np.uint8:
         raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"Labels of {labels.array.dtype} are not supported.")
-    doubt = Volume(np.asarray(open_buffer(request.uncertainty)), geometry_of(request.uncertainty))
+    uncertainty = Volume(np.asarray(open_buffer(request.uncertainty)), geometry_of(request.uncertainty))
     write_volume(labels, folder / SEGMENTATION)
-    write_volume(doubt, folder / UNCERTAINTY)
+    write_volume(uncertainty, folder / UNCERTAINTY)
     report = with_volumes_now(request.report, labels)
     (folder / REPORT).write_text(json.dumps(report, allow_nan=False), encoding="utf-8")
 
@@ -117,13 +117,13 @@ def _write_result(request: WriteReport | ExportDicom, folder: Path) -> None:
 def _gather(files: Sequence[str], folder: Path) -> None:
     """Only these files in one folder: beside them there may lie other series."""
     for number, file in enumerate(files):
-        source, place = Path(file).resolve(), folder / f"{number:06d}.dcm"
+        source, target = Path(file).resolve(), folder / f"{number:06d}.dcm"
         if not source.is_file():
             raise DiffusionSegmentError(
                 ErrorCode.INPUT_MISSING, f"{source} does not exist.", hint="Import the series again."
             )
         try:
-            os.symlink(source, place)
+            os.symlink(source, target)
         except OSError:
             # Windows lets only some users make links.
-            shutil.copyfile(source, place)
+            shutil.copyfile(source, target)

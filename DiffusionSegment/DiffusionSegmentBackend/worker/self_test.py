@@ -44,7 +44,7 @@ class SelfTestFindings:
 
     `torch` is its version and `build` what it was built for ("CPU", "CUDA 12.6"), both empty without torch; `device` is
     what ran, by its name; `driver` that of an NVIDIA card, empty without one; `free_memory_bytes` that of the device,
-    None where it cannot be told; `gflops` the speed of 3D convolutions in 1e9 operations per second over `seconds`;
+    None where it is unknown; `gflops` the speed of 3D convolutions in 1e9 operations per second over `seconds`;
     `advice` holds sentences on what to do, none when all is well.
     """
 
@@ -68,32 +68,32 @@ class SelfTestFindings:
 def run_self_test(
     device: str = "auto", *, seconds: float = 1.0, progress: Progress = ignore_progress
 ) -> SelfTestFindings:
-    """Look at torch, driver and memory, and time 3D convolutions for about `seconds`.
+    """Check torch, driver and memory, and time 3D convolutions for about `seconds`.
 
     Raises:
         DiffusionSegmentError: OPTION for an unknown device, NO_DEVICE for one that is not there.
     """
     missing = tuple(name for name in PACKAGES if find_spec(name) is None)
-    found: dict[str, Any] = {"software": __version__, "python": sys.version.split()[0], "missing": missing}
+    known: dict[str, Any] = {"software": __version__, "python": sys.version.split()[0], "missing": missing}
     driver = nvidia_driver()
     if "torch" in missing:
-        found |= {"torch": "", "build": "", "device": "", "driver": driver, "free_memory_bytes": free_memory()}
-        return SelfTestFindings(**found, gflops=0.0, seconds=0.0, advice=(NO_TORCH_ADVICE,))
+        known |= {"torch": "", "build": "", "device": "", "driver": driver, "free_memory_bytes": free_memory()}
+        return SelfTestFindings(**known, gflops=0.0, seconds=0.0, advice=(NO_TORCH_ADVICE,))
     import torch
 
     from ..models.model import choose_device
 
-    place = choose_device(device)
+    torch_device = choose_device(device)
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
-    gflops, elapsed = _measured(place, seconds, progress)
-    on_card = place.type == "cuda"
+    gflops, elapsed = _measured(torch_device, seconds, progress)
+    on_card = torch_device.type == "cuda"
     return SelfTestFindings(
-        **found,
+        **known,
         torch=torch.__version__,
         build=build,
-        device=torch.cuda.get_device_name(place) if on_card else f"CPU, {torch.get_num_threads()} threads",
+        device=torch.cuda.get_device_name(torch_device) if on_card else f"CPU, {torch.get_num_threads()} threads",
         driver=driver,
-        free_memory_bytes=torch.cuda.mem_get_info(place)[0] if on_card else free_memory(),
+        free_memory_bytes=torch.cuda.mem_get_info(torch_device)[0] if on_card else free_memory(),
         gflops=gflops,
         seconds=elapsed,
         advice=advice_on(driver=driver, build=build, works=torch.cuda.is_available()),
@@ -109,12 +109,12 @@ def advice_on(*, driver: str, build: str, works: bool) -> tuple[str, ...]:
     return (f"An NVIDIA card was found ({driver}), but PyTorch for {build} cannot use it: update the driver.",)
 
 
-def _measured(place: Any, seconds: float, progress: Progress) -> tuple[float, float]:
+def _measured(torch_device: Any, seconds: float, progress: Progress) -> tuple[float, float]:
     """Speed in 1e9 operations per second, and the time that measuring took."""
     import torch
 
-    scan = torch.rand(1, _CHANNELS, _SIDE, _SIDE, _SIDE, device=place)
-    weight = torch.rand(_CHANNELS, _CHANNELS, 3, 3, 3, device=place)
+    scan = torch.rand(1, _CHANNELS, _SIDE, _SIDE, _SIDE, device=torch_device)
+    weight = torch.rand(_CHANNELS, _CHANNELS, 3, 3, 3, device=torch_device)
     operations = 2 * 27 * _CHANNELS**2 * _SIDE**3
     try:
         with torch.inference_mode():
@@ -129,7 +129,7 @@ def _measured(place: Any, seconds: float, progress: Progress) -> tuple[float, fl
     except RuntimeError as error:
         raise DiffusionSegmentError(
             ErrorCode.NO_DEVICE,
-            f"PyTorch cannot compute on {place.type} ({str(error).splitlines()[0]}).",
+            f"PyTorch cannot compute on {torch_device.type} ({str(error).splitlines()[0]}).",
             hint="Install a PyTorch that fits the driver, or choose the device cpu.",
         ) from error
     return operations * count / elapsed / 1e9, elapsed
@@ -144,20 +144,20 @@ def _convolve(scan: Any, weight: Any) -> None:
 
 
 def nvidia_driver() -> str:
-    """Name and driver version of the first NVIDIA card as its own tool tells them; empty without one."""
+    """Name and driver version of the first NVIDIA card as its own tool states them; empty without one."""
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(
+        completed = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=_DRIVER_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = told.stdout.strip().splitlines()
-    return " driver ".join(part.strip() for part in lines[0].split(",")) if told.returncode == 0 and lines else ""
+    lines = completed.stdout.strip().splitlines()
+    return " driver ".join(part.strip() for part in lines[0].split(",")) if completed.returncode == 0 and lines else ""
 
 
 def free_memory() -> int | None:
-    """Bytes of main memory that programs may still take; None where nothing tells."""
+    """Bytes of main memory that are still available; None where that is unknown."""
     try:
         import psutil
 

@@ -63,7 +63,7 @@ class Outbox:
         """Encode, write and flush.
 
         Raises:
-            TypeError, ValueError: the message cannot be told in JSON.
+            TypeError, ValueError: the message cannot be written as JSON.
         """
         self.send_line(encode(message))
 
@@ -75,7 +75,7 @@ class Outbox:
 
 
 class Worker:
-    """Runs requests of one client. `engine` turns a request into what is to be delivered; early parts go out meanwhile.
+    """Runs requests of one client. `engine` turns a request into an answer and sends early parts meanwhile.
 
     After `idle_seconds` without a run the process leaves: only its end gives all memory of a graphics card back.
     """

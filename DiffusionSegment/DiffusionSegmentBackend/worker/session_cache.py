@@ -62,7 +62,7 @@ class SessionCache:
         return self._model
 
     def new_session(self, request: Segment, model: Model, progress: Progress, preview: ShowPreview | None) -> Session:
-        """Run the model on the scan, also where the last session is the same.
+        """Run the model on the scan, even if the cached session matches.
 
         Raises:
             DiffusionSegmentError: As `open_session`.
@@ -71,7 +71,7 @@ class SessionCache:
         return self._open(request, model, progress, preview=preview)
 
     def session(self, request: Segment, model: Model, progress: Progress) -> Session:
-        """The session of the run that a request goes on with: the last one where it is the same, else a new run.
+        """The cached session if its key matches, otherwise that of a new run.
 
         Raises:
             DiffusionSegmentError: As `open_session`.
@@ -79,7 +79,7 @@ class SessionCache:
         return self._open(request, model, progress)
 
     def replace_session(self, session: Session) -> None:
-        """Go on with what a correction made of the last session."""
+        """Store the session as corrected."""
         self._session = session
 
     def features(self, request: Request, model: Model, progress: Progress) -> DenseDescriptors:

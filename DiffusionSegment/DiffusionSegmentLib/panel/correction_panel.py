@@ -65,7 +65,7 @@ class CorrectionPanel:
             array,
             geometry,
             version=scanVersion(scan.input),
-            maps={"labels": corrections.labels, "marks": corrections.scribbles},
+            maps={"labels": corrections.labels, "scribbles": corrections.scribbles},
             locked=corrections.locked,
             **requestOptions(scan, parameters),
         )

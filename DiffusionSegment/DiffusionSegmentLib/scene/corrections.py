@@ -10,6 +10,7 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected
+from DiffusionSegmentBackend.schema.correction_marks import CorrectionMarks
 from numpy.typing import NDArray
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
@@ -27,18 +28,10 @@ from .volumes import volumeBuffer
 
 
 @dataclass(frozen=True)
-class Corrections:
-    """Content of a correction request; both maps are uint8 (k, j, i) on the grid of the input.
+class Corrections(CorrectionMarks[NDArray[np.uint8]]):
+    """Content of a correction request on the grid of the input; `count`: voxels edited since the last result."""
 
-    `labels`: the current segmentation. `scribbles`: those of all corrections so far and of the new edits; 0 none,
-    1 background, v + 1 label v. `locked`: label values that change only where there is a scribble. `count`: voxels
-    edited since the last result.
-    """
-
-    labels: NDArray[np.uint8]
-    scribbles: NDArray[np.uint8]
-    locked: tuple[int, ...]
-    count: int
+    count: int = 0
 
 
 @dataclass(frozen=True)

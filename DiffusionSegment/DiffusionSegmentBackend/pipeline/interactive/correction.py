@@ -22,6 +22,7 @@ from ...imaging.volume import Box, Grid
 from ...models.model import Model
 from ...models.tile_shape import Sides, TileShape
 from ...networks.backbone import fine_features
+from ...schema.correction_marks import CorrectionMarks
 from ..constraints import clamped, one_hot_scribbles
 from ..features import Stage1, first_stage, padded
 from ..islands import remove_islands
@@ -40,19 +41,12 @@ from .scribbles import Descriptors, fading, reach, spread
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrections:
-    """Corrections in the scan's own geometry (k, j, i), uint8.
+class Corrections(CorrectionMarks[NDArray[np.uint8]]):
+    """Corrections as arrays in the scan's own geometry.
 
-    Attributes:
-        labels: the current segmentation.
-        scribbles: all scribbles in force: 0 none, 1 background, k + 1 label k.
-        locked: label values whose voxels change only by a scribble.
-        propagate: whether scribbles affect other voxels; without, only the scribbled voxels are clamped (an ablation).
+    `propagate`: whether scribbles affect other voxels; without, only the scribbled voxels are clamped (an ablation).
     """
 
-    labels: NDArray[np.uint8]
-    scribbles: NDArray[np.uint8]
-    locked: tuple[int, ...] = ()
     propagate: bool = True
 
 
