@@ -55,14 +55,7 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     if request.preview:
         bright = (array > 900).astype(np.uint8)
         early(EngineAnswer(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
-    steps = 500 if request.seed == SLOW else 4
-    for step in range(steps):
-        progress("refine", step, steps)
-        time.sleep(0.02)
-        if request.seed == REFUSED:
-            raise DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Choose a CT.")
-        if request.seed == KILLED:
-            os.kill(os.getpid(), 9)
+    refine(request.seed, progress)
     labels = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
     if isinstance(request, Alternatives) and request.seed == DOUBTFUL:
         return samples(labels, geometry_of(request.volume))
@@ -78,6 +71,18 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     geometry = geometry_of(request.volume)
     reported = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
     return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
+
+
+def refine(seed: int, progress: Callable[[str, int, int], None]) -> None:
+    """Some steps, with the mishap of the seed."""
+    steps = 500 if seed == SLOW else 4
+    for step in range(steps):
+        progress("refine", step, steps)
+        time.sleep(0.02)
+        if seed == REFUSED:
+            raise DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Choose a CT.")
+        if seed == KILLED:
+            os.kill(os.getpid(), 9)
 
 
 def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:

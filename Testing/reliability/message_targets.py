@@ -17,7 +17,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from DiffusionSegmentBackend.commands.correct import correct_folder
+from DiffusionSegmentBackend.commands.correct import CorrectOptions, correct_folder
 from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
@@ -207,7 +207,9 @@ class CorrectionTarget:
         result, output = self._sandbox / "result", self._sandbox / "out"
         progress = cancelling_progress(_ignored, content)
         try:
-            correct_folder(result, self._sandbox / "marks.nii.gz", output, device="cpu", progress=progress)
+            correct_folder(
+                result, self._sandbox / "marks.nii.gz", output, CorrectOptions(device="cpu"), progress=progress
+            )
         except Cancelled:
             demand(not output.exists(), "a cancelled correction left a folder")
         finally:

@@ -21,7 +21,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.reporting.case import read_case
-from DiffusionSegmentBackend.reporting.case_report import write_case_report
+from DiffusionSegmentBackend.reporting.case_report import ReportHeader, write_case_report
 from DiffusionSegmentBackend.reporting.colours import distinct_colours
 from DiffusionSegmentBackend.reporting.content import CaseReport, case_report
 from DiffusionSegmentBackend.reporting.html_page import html_page
@@ -84,7 +84,9 @@ def written(finished: Path, scan_file: Path, tmp_path: Path) -> Callable[..., Pa
     """Write the HTML report and read it back."""
 
     def write(folder: Path = finished, scan: Path = scan_file, **options: Any) -> Page:
-        write_case_report(folder, tmp_path / "report.html", scan=scan, date=DATE, **options)
+        stated = {name: options.pop(name) for name in ("scan_name", "examination", "anonymous") if name in options}
+        header = ReportHeader(date=DATE, **stated)
+        write_case_report(folder, tmp_path / "report.html", scan=scan, header=header, **options)
         return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
 
     return write

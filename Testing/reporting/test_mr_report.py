@@ -16,7 +16,7 @@ from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
 from DiffusionSegmentBackend.models.manifest import read_manifest
 from DiffusionSegmentBackend.reporting.case import read_case
-from DiffusionSegmentBackend.reporting.case_report import write_case_report
+from DiffusionSegmentBackend.reporting.case_report import ReportHeader, write_case_report
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.views import axial_view
 from DiffusionSegmentBackend.schema.output_kinds import SEGMENTATION
@@ -91,7 +91,7 @@ def test_the_dicom_seg_refers_to_the_mr_images(
 
 def test_the_report_speaks_of_mr(result: Path, series: Path, tmp_path: Path) -> None:
     for name in ("report.html", "report.pdf"):
-        write_case_report(result, tmp_path / name, scan=series, date=DATE)
+        write_case_report(result, tmp_path / name, scan=series, header=ReportHeader(date=DATE))
     page = re.sub(r"data:[^\"')]+|<style>.*?</style>", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "MR, 1st to 99th percentile" in page
     assert "Liver" in page

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.reporting.case import read_case
-from DiffusionSegmentBackend.reporting.case_report import write_case_report
+from DiffusionSegmentBackend.reporting.case_report import ReportHeader, write_case_report
 from DiffusionSegmentBackend.reporting.content import case_report
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
 from DiffusionSegmentBackend.reporting.views import SOFT_TISSUE_HU, axial_view
@@ -57,7 +57,7 @@ class TestView:
 
 class TestPdf:
     def test_it_is_one_page_of_a4(self, finished: Path, scan_file: Path, tmp_path: Path) -> None:
-        write_case_report(finished, tmp_path / "report.pdf", scan=scan_file, date=DATE)
+        write_case_report(finished, tmp_path / "report.pdf", scan=scan_file, header=ReportHeader(date=DATE))
         data = (tmp_path / "report.pdf").read_bytes()
         assert data.startswith(b"%PDF-")
         assert len(re.findall(rb"/Type /Page\b", data)) == 1

@@ -41,6 +41,15 @@ class AcceleratorError(RuntimeError):
     """As torch calls what a graphics card throws."""
 
 
+FAULTS: dict[str, BaseException] = {
+    "bug": ZeroDivisionError("a bug"),
+    "memory": MemoryError(),
+    "exit": SystemExit(3),
+    "device lost": AcceleratorError("CUDA error: the device went away"),
+    "refuse": DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Use a CT."),
+}
+
+
 def engine(request: Segment, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     array = open_buffer(request.volume)
     steps = request.steps or 1
@@ -51,16 +60,8 @@ def engine(request: Segment, progress: Callable[[str, int, int], None], early: S
         time.sleep(STEP_SECONDS)
         if mishap == "crash":
             os.kill(os.getpid(), 9)
-        if mishap == "bug":
-            raise ZeroDivisionError("a bug")
-        if mishap == "memory":
-            raise MemoryError
-        if mishap == "exit":
-            raise SystemExit(3)
-        if mishap == "device lost":
-            raise AcceleratorError("CUDA error: the device went away")
-        if mishap == "refuse":
-            raise DiffusionSegmentError(ErrorCode.MODALITY, "This is MR.", hint="Use a CT.")
+        if mishap in FAULTS:
+            raise FAULTS[mishap]
     labels = (array > 0).astype(np.uint8)
     zeros = np.zeros(array.shape, np.float32)
     report: dict[str, Any] = {"organs": [], "review": [], "seed": request.seed}

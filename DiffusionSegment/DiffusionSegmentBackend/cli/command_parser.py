@@ -27,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
         raise DiffusionSegmentError(ErrorCode.OPTION, f"{message}.", hint=f"See `{self.prog} --help`.")
 
 
-class Commands(argparse._SubParsersAction):
+class Commands(argparse._SubParsersAction):  # type: ignore[type-arg]
     """The commands of a parser; the help of each begins with the line that the list of commands has."""
 
     def add_parser(self, name: str, *, help: str | None = None, **more: Any) -> Any:

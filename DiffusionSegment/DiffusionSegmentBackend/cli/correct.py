@@ -51,7 +51,7 @@ def _run_correct(options: argparse.Namespace) -> None:
     with ProgressBar(CORRECT_STAGES, quiet=options.quiet, lines=options.verbose) as bar:
         bar.expect_passes(recorded_passes(options.folder))
         bar("start", 0, 1)
-        from ..commands.correct import correct_folder
+        from ..commands.correct import CorrectOptions, correct_folder
         from ..commands.result_extras import extras_of
         from ..commands.summary import summarise
 
@@ -59,11 +59,13 @@ def _run_correct(options: argparse.Namespace) -> None:
             options.folder,
             options.corrections,
             options.output,
-            scan=options.scan,
-            series=options.series,
-            locked=options.lock,
-            device=options.device,
-            extras=extras_of(options),
+            CorrectOptions(
+                scan=options.scan,
+                series=options.series,
+                locked=options.lock,
+                device=options.device,
+                extras=extras_of(options),
+            ),
             progress=bar,
             timings=bar.timings,
             notify=bar.say,

@@ -49,7 +49,7 @@ def _add_export_dicom(commands: Any) -> None:
 
 
 def _run_report(options: argparse.Namespace) -> None:
-    from ..reporting.case_report import write_case_report
+    from ..reporting.case_report import ReportHeader, write_case_report
 
     write_case_report(
         options.folder,
@@ -59,7 +59,7 @@ def _run_report(options: argparse.Namespace) -> None:
         before=options.before,
         review=options.review,
         require_review=options.require_review,
-        anonymous=options.anonymous,
+        header=ReportHeader(anonymous=options.anonymous),
     )
 
 

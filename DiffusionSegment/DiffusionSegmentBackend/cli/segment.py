@@ -25,7 +25,7 @@ ReportError = Callable[[BaseException, str], DiffusionSegmentError]
 
 
 def add_segment_command(commands: Any, report_error: ReportError) -> None:
-    """Add the command to the subparsers of `diffusion-segment`; `report_error` takes errors of one of several inputs."""
+    """Add the command to the subparsers of `diffusion-segment`; `report_error` takes the error of each input."""
     parser = commands.add_parser(
         "segment",
         help="segment a scan, or several",

@@ -6,5 +6,5 @@ import argparse
 
 
 def add_series_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--series`: a UID, a series number, or an index in the list that a folder with several series is refused with."""
+    """Add `--series`: a UID, a series number, or an index in the list of a refused folder."""
     parser.add_argument("--series", metavar="UID|NUMBER|INDEX", help="which of several DICOM series in the folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REP
 from ..schema.provenance import Provenance, Source
 from ..schema.report import Report
 from ..schema.run_options import run_options_of
-from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
+from .result_extras import NOTHING_MORE, Extras, RunAdditions, RunInput, write_run
 from .result_folder import Timings
 
 _DRAW_HERE = "Draw on the result's own geometry."
@@ -41,16 +41,27 @@ _DRAW_HERE = "Draw on the result's own geometry."
 _MAX_RUN_S = 86400.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class CorrectOptions:
+    """Options of a correction.
+
+    `scan` is another path of the scan than that in the report, `series` one of several DICOM series in it; `locked` are
+    names of organs that change only where there is a scribble; `extras` says what else to write.
+    """
+
+    scan: Path | None = None
+    series: str | None = None
+    locked: tuple[str, ...] = ()
+    device: str = "auto"
+    extras: Extras = NOTHING_MORE
+
+
 def correct_folder(
     folder: Path,
     corrections: Path,
     output: Path,
+    options: CorrectOptions,
     *,
-    scan: Path | None = None,
-    series: str | None = None,
-    locked: tuple[str, ...] = (),
-    device: str = "auto",
-    extras: Extras = NOTHING_MORE,
     progress: Progress = silent,
     timings: Timings | None = None,
     notify: Callable[[str], None] = lambda line: None,
@@ -58,7 +69,7 @@ def correct_folder(
     """Apply the scribbles in `corrections` to the result in `folder`; write the corrected result to `output`.
 
     The saved session of the result is used where there is one; otherwise the run is repeated with the options in its
-    report, on the scan named there or on `scan`. Marks of earlier corrections in `folder` are applied too. `timings`
+    report, on the scan named there or in `options`. Marks of earlier corrections in `folder` are applied too. `timings`
     returns the timings of the whole run for the new report. `notify` receives lines for the user: whether the case runs
     again, and which organs changed. Returns the new report, whose `corrections` list this and earlier corrections.
 
@@ -70,14 +81,16 @@ def correct_folder(
     report = _read_report(folder)
     source = report.provenance.source
     progress("read", 0, 1)
-    volume = read_scan(_scan_path(source, scan), series=series or source.series_uid).volume
+    volume = read_scan(_scan_path(source, options.scan), series=options.series or source.series_uid).volume
     current, new_scribbles = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
     scribbles = _with_earlier_scribbles(folder, new_scribbles, volume)
     progress("load", 0, 1)
-    run_input = RunInput(volume, _load_model(report.provenance, device), _run_options(report.provenance, volume))
+    run_input = RunInput(
+        volume, _load_model(report.provenance, options.device), _run_options(report.provenance, volume)
+    )
     notify(_scribbles_line(new_scribbles, run_input))
     session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
-    request = Corrections(labels=current, scribbles=scribbles, locked=_label_values(locked, run_input))
+    request = Corrections(labels=current, scribbles=scribbles, locked=_label_values(options.locked, run_input))
     correction, corrected_session = correct(session, run_input.model, request, progress=progress)
     labels = current.copy()
     labels[correction.box] = correction.labels
@@ -97,10 +110,12 @@ def correct_folder(
         corrected_session,
         run_input,
         output,
-        extras,
-        also=_write_scribbles_and_coordinates(folder, volume, scribbles),
-        kept_session=session_file,
-        scribbles=scribbles,
+        options.extras,
+        additions=RunAdditions(
+            write=_write_scribbles_and_coordinates(folder, volume, scribbles),
+            session_file=session_file,
+            scribbles=scribbles,
+        ),
         timings=timings,
     )
     for line in _change_table(record, current, labels, new_report, volume.voxel_ml):

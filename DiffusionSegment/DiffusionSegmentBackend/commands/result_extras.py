@@ -52,37 +52,52 @@ def extras_of(options: argparse.Namespace) -> Extras:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunAdditions:
+    """What a correction adds to the files of a run.
+
+    `write` writes more files into the staging folder. A `session_file`, which belongs to the run, is copied instead of
+    written anew; where it lies in the output folder, it stays there. Alternatives obey the `scribbles`.
+    """
+
+    write: Callable[[Path], None] = lambda staging: None
+    session_file: Path | None = None
+    scribbles: NDArray[np.uint8] | None = None
+
+
+NO_ADDITIONS = RunAdditions()
+
+
 def write_run(
     result: Segmentation,
     session: Session,
-    given: RunInput,
+    run_input: RunInput,
     folder: Path,
     extras: Extras,
     *,
-    also: Callable[[Path], None] = lambda staging: None,
-    kept_session: Path | None = None,
-    scribbles: NDArray[np.uint8] | None = None,
+    additions: RunAdditions = NO_ADDITIONS,
     timings: Timings | None = None,
 ) -> None:
     """Write a result and what else is asked for, all files or none, replacing an earlier result in `folder`.
 
-    `also` writes more files into the staging folder. A `kept_session`, which belongs to the run, is copied instead of
-    written; where it lies in `folder`, it stays there. Alternatives obey the `scribbles`. The report of `result` gets
-    the entries `alternatives` and `probabilities`, and with `timings` the `timings_s` of the whole run.
+    The report of `result` gets the entries `alternatives` and `probabilities`, and with `timings` those of the whole run.
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
     """
-    matrix, description = given.volume.index_to_lps, given.model.description
+    matrix, description = run_input.volume.index_to_lps, run_input.model.description
     with staged_folder(folder) as staging:
         if extras.alternatives:
-            listed = write_alternatives(session, description, result.labels, matrix, staging, scribbles=scribbles)
+            listed = write_alternatives(
+                session, description, result.labels, matrix, staging, scribbles=additions.scribbles
+            )
             result.report[ALTERNATIVES] = listed
         if extras.probabilities:
             result.report[PROBABILITIES] = write_probabilities(session, description, matrix, staging)
-        if kept_session is not None and (extras.keep_session or kept_session.parent.resolve() == folder.resolve()):
-            shutil.copyfile(kept_session, staging / SESSION)
+        saved = additions.session_file
+        if saved is not None and (extras.keep_session or saved.parent.resolve() == folder.resolve()):
+            shutil.copyfile(saved, staging / SESSION)
         elif extras.keep_session:
-            write_session(session, given.volume, given.model, given.options, staging / SESSION)
-        also(staging)
+            write_session(session, run_input.volume, run_input.model, run_input.options, staging / SESSION)
+        additions.write(staging)
         write_maps(result, matrix, staging, timings=timings)

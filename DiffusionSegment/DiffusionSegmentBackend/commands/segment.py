@@ -64,8 +64,8 @@ def segment_files(
 ) -> int:
     """Segment scans on disk into a folder each below `folder`, with the model loaded once, and print a table.
 
-    Errors of a scan go to `report_error` with its name, and the others go on. Returns the exit status: that of the first
-    error, 0 without one.
+    Errors of a scan go to `report_error` with its name, and the others go on. Returns the exit status of
+    the first error, 0 without one.
 
     Raises:
         DiffusionSegmentError: whatever is wrong with the model, CANCELLED.

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ def check_free_name(name: str, *, replace: bool = False) -> None:
         raise DiffusionSegmentError(ErrorCode.OPTION, f"A model named '{name}' already exists.", hint=_INSTALLED)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UserModelFacts:
+    """What model.json states of the training: the modality of the scans, where it is not the base's, and the data."""
+
+    modality: str | None = None
+    training_data: str = ""
+
+
 def save_user_model(
     name: str,
     probe: Probe,
@@ -72,31 +81,28 @@ def save_user_model(
     base: ModelDescription,
     labels: list[dict[str, Any]],
     anatomy: dict[str, Any],
-    title: str | None = None,
-    modality: str | None = None,
-    training: str = "",
+    facts: UserModelFacts | None = None,
     replace: bool = False,
 ) -> Path:
     """Store a fine-tuned probe and return its folder; `labels` and `anatomy` as in model.json.
-
-    `modality` is that of the scans, where it is not the base's.
 
     Raises:
         DiffusionSegmentError: OPTION for the name or a base that is not installed, DISK_FULL, OUTPUT_UNWRITABLE.
     """
     check_free_name(name, replace=replace)
     check_base_is_installed(base)
+    facts = facts or UserModelFacts()
     raw: dict[str, Any] = {key: base.raw[key] for key in INHERITED_FIELDS if key in base.raw}
-    raw = {"name": name, "title": title or name, "version": "1", **raw}
-    if modality is not None and modality != base.modality:
+    raw = {"name": name, "title": name, "version": "1", **raw}
+    if facts.modality is not None and facts.modality != base.modality:
         # HU are for CT alone; the networks go on seeing the same values.
-        unit = "percentile" if base.window_unit == "percentile" else "HU" if modality == "CT" else "value"
-        raw |= {"modality": modality, "window_unit": unit}
+        unit = "percentile" if base.window_unit == "percentile" else "HU" if facts.modality == "CT" else "value"
+        raw |= {"modality": facts.modality, "window_unit": unit}
     raw["orientation"] = base.raw.get("orientation", "LPS")
     raw["labels"], raw["anatomy"] = labels, anatomy
     # Fine-tuned labels may consist of many pieces, such as metastases or lymph nodes.
     raw["defaults"] = {key: value for key, value in base.raw.get("defaults", {}).items() if key != "smallest_piece"}
-    raw["channels"], raw["training_data"] = list(base.channels), training
+    raw["channels"], raw["training_data"] = list(base.channels), facts.training_data
     raw["licence"] = _licence_on(base)
     # The name of its folder, by which it is looked up; that in its model.json may differ.
     raw["base"] = {"name": base.folder.name, "version": base.version, "weights_sha256": weights_sha256(base)}

@@ -227,7 +227,8 @@ def _limb(at: Region, apex: np.ndarray, end: np.ndarray) -> Field:
     dx, dy = at.x - apex[0] - 0.1 * dz * np.sign(end[0]), at.y - apex[1] - end[2] * dz / 40
     along = np.clip((dx * end[0] + dy * end[1]) / (end[0] ** 2 + end[1] ** 2), 0, 1)
     sheet = np.hypot(dx - along * end[0], dy - along * end[1]) - 2.6
-    return np.maximum(sheet, sheet + 2.6 * (dz / 13) ** 2 - 0.4)
+    distance: Field = np.maximum(sheet, sheet + 2.6 * (dz / 13) ** 2 - 0.4)
+    return distance
 
 
 def _draw_vessel(canvas: Canvas, points: Points, radii: np.ndarray, hu: float, label: Organ, flat: float = 1.0) -> None:

@@ -128,7 +128,8 @@ def capsule(
     dx -= along * axis[0]
     dy -= along * axis_y
     dz -= along * axis[2]
-    return np.sqrt(dx * dx + dy * dy + dz * dz) - (start_radius + along * (end_radius - start_radius))
+    distance: Field = np.sqrt(dx * dx + dy * dy + dz * dz) - (start_radius + along * (end_radius - start_radius))
+    return distance
 
 
 def ellipsoid(at: Region, centre: ArrayLike, radii: ArrayLike, *, tilt: float = 0.0, bend: float = 0.0) -> Field:
@@ -144,13 +145,15 @@ def ellipsoid(at: Region, centre: ArrayLike, radii: ArrayLike, *, tilt: float = 
         dx = dx - bend * dz * dz
     reach = np.sqrt((dx / rx) ** 2 + (dy / ry) ** 2 + (dz / rz) ** 2)
     slope = np.sqrt((dx / rx**2) ** 2 + (dy / ry**2) ** 2 + (dz / rz**2) ** 2)
-    return (reach * (reach - 1.0) / np.maximum(slope, 1e-3)).astype(np.float32)
+    distance: Field = (reach * (reach - 1.0) / np.maximum(slope, 1e-3)).astype(np.float32)
+    return distance
 
 
 def union(a: Field, b: Field, *, blend_mm: float) -> Field:
     """Smooth union of two shapes, rounded over `blend_mm`."""
     overlap = np.maximum(blend_mm - np.abs(a - b), 0.0)
-    return np.minimum(a, b) - overlap * overlap / (4 * blend_mm)
+    joined: Field = np.minimum(a, b) - overlap * overlap / (4 * blend_mm)
+    return joined
 
 
 def cut(shape: Field, away: Field, *, blend_mm: float = 2.0) -> Field:
@@ -207,4 +210,5 @@ def ripple(at: Region, rng: np.random.Generator, *, amplitude: float, wavelength
 def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, *, sigma: list[float]) -> Field:
     """Gaussian noise of unit standard deviation, smoothed by `sigma` voxels (k, j, i)."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap", truncate=2.5)
-    return noise / max(float(noise.std()), 1e-6)
+    normalized: Field = noise / max(float(noise.std()), 1e-6)
+    return normalized

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from .messages import VolumeReference
 _DTYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
 
 
-def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeReference:
+def write_buffer(path: Path, array: NDArray[Any], ijk_to_lps: NDArray[Any]) -> VolumeReference:
     """Write `array` (k, j, i[, components]) to `path` and name it for a message.
 
     Raises:
@@ -36,7 +37,7 @@ def write_buffer(path: Path, array: NDArray, ijk_to_lps: NDArray) -> VolumeRefer
     )
 
 
-def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArray:
+def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArray[Any]:
     """Map the array into memory, after checking that the file is as large as the message says.
 
     It is read-only, or `writable`: what is written then stays in this process's memory and never reaches the file.

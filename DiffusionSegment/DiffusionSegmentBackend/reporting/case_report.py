@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -19,6 +20,23 @@ from .review_state import read_review
 _SUFFIXES = (".html", ".pdf")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportHeader:
+    """What the header of a report states.
+
+    `date` is today unless given. `scan_name` defaults to the scan's file or folder, `examination` to that of the DICOM
+    series. An `anonymous` report omits both, and the entries of the provenance that identify the scan.
+    """
+
+    date: datetime.date | None = None
+    scan_name: str | None = None
+    examination: Examination | None = None
+    anonymous: bool = False
+
+
+DEFAULT_HEADER = ReportHeader()
+
+
 def write_case_report(
     folder: Path,
     output: Path,
@@ -28,17 +46,12 @@ def write_case_report(
     before: Path | None = None,
     review: Path | None = None,
     require_review: bool = False,
-    date: datetime.date | None = None,
-    scan_name: str | None = None,
-    examination: Examination | None = None,
-    anonymous: bool = False,
+    header: ReportHeader = DEFAULT_HEADER,
 ) -> None:
     """Write the one-page report of the result in `folder` to `output`, HTML or PDF by its suffix.
 
     `series` names one of several DICOM series in `scan` (default: the one of the result), as in `read_volume`.
-    `before` is the folder of the uncorrected result, `review` a review.json, `date` today unless given.
-    The header states the scan (`scan_name`, default: its file or folder) and the `examination` (default: that of the
-    DICOM series). An `anonymous` report omits both, and the entries of the provenance that identify the scan.
+    `before` is the folder of the uncorrected result, `review` a review.json.
 
     Raises:
         DiffusionSegmentError: OPTION for another suffix, INPUT_MISSING for an unfinished result, GEOMETRY when scan and
@@ -55,9 +68,9 @@ def write_case_report(
     report = case_report(
         case,
         read.volume,
-        scan_name="" if anonymous else scan_name or scan_name_of(scan),
-        examination=None if anonymous else examination or _examination_of(read),
-        date=date or datetime.date.today(),
+        scan_name="" if header.anonymous else header.scan_name or scan_name_of(scan),
+        examination=None if header.anonymous else header.examination or _examination_of(read),
+        date=header.date or datetime.date.today(),
         review=read_review(review) if review else None,
         before=read_case(before) if before else None,
         require_review=require_review,

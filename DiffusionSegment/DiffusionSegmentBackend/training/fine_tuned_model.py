@@ -17,7 +17,7 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import model_grid
 from ..models.manifest import ModelDescription, find_model, list_models, read_description
 from ..models.model import Model
-from ..models.user_models import check_base_is_installed, check_free_name, save_user_model
+from ..models.user_models import UserModelFacts, check_base_is_installed, check_free_name, save_user_model
 from ..pipeline.checks import check_modality, shows_hounsfield
 from ..pipeline.features import body_coordinates
 from ..pipeline.prepare import network_input
@@ -88,8 +88,7 @@ def fine_tune_user_model(
         base=description,
         labels=labels,
         anatomy=anatomy,
-        modality=modality,
-        training=f"fine-tuned by a reader on {_count(cases)}",
+        facts=UserModelFacts(modality=modality, training_data=f"fine-tuned by a reader on {_count(cases)}"),
         replace=replace,
     )
     return {

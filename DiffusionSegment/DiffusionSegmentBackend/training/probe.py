@@ -97,7 +97,8 @@ def train_probe(
             logits = network(image, item["coordinates"].to(budget.device), tasks[n].name)
         return {tasks[n].name: loss(logits, item["labels"].to(budget.device), item["drawn"].to(budget.device))}
 
-    return training.run(losses, title="probe and backbone" if finetune else "probe")
+    trained: ProbedBackbone = training.run(losses, title="probe and backbone" if finetune else "probe")
+    return trained
 
 
 def _initial_probes(tasks: Sequence[Task], backbone: Backbone) -> dict[str, Probe]:

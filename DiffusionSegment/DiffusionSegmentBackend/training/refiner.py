@@ -72,7 +72,8 @@ def train_refiner(
         cases, classes=classes, patch=patch, batch=batch, augment=True, seed=seed, prior=presegmentations
     )
     step = RefinerStep(network, backbone, budget, recipe, torch.Generator().manual_seed(seed))
-    return training.run(lambda _: step.losses(next(batches)), title=run.title)
+    trained: Refiner = training.run(lambda _: step.losses(next(batches)), title=run.title)
+    return trained
 
 
 @dataclass

@@ -31,7 +31,7 @@ def write_report_of(request: WriteReport, progress: Progress) -> Path:
     Raises:
         DiffusionSegmentError: as `write_case_report`.
     """
-    from ..reporting.case_report import write_case_report
+    from ..reporting.case_report import ReportHeader, write_case_report
 
     progress("report", 0, 2)
     with tempfile.TemporaryDirectory(prefix="report-") as name:
@@ -47,9 +47,11 @@ def write_report_of(request: WriteReport, progress: Progress) -> Path:
             Path(request.path),
             scan=scan,
             review=review,
-            scan_name=one_line(request.scan_name),
-            examination=Examination.of_dicom(request.examination),
-            anonymous=request.anonymous,
+            header=ReportHeader(
+                scan_name=one_line(request.scan_name),
+                examination=Examination.of_dicom(request.examination),
+                anonymous=request.anonymous,
+            ),
         )
     return Path(request.path)
 

@@ -12,8 +12,8 @@ import torch
 from DiffusionSegmentBackend import __version__
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.atomic_writes import check_writable
-from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
-from DiffusionSegmentBackend.models.model import Model, choose_device, find_model, load_model
+from DiffusionSegmentBackend.models.manifest import ModelDescription, find_model, read_description
+from DiffusionSegmentBackend.models.model import Model, choose_device, load_model
 
 from ..studies.result_file import hardware
 from .baselines import Baseline, TileTimes, baseline_row, check_packages, default_baselines, diffusion_rows, timed_tiles
