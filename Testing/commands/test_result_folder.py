@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.cli.main import main
-from DiffusionSegmentBackend.commands.result_folder import recorded_passes, write_result
+from DiffusionSegmentBackend.commands.result_folder import recorded_passes
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging import output_folder
 from DiffusionSegmentBackend.imaging.output_folder import check_replaceable, staged_folder
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.schema.output_kinds import FEATURES, PHANTOM, RESULT, SIMILARITY, OutputKind
 from fixtures.command_line import Workspace, make_workspace
+from fixtures.written_result import write_result
 
 MAPS = {"segmentation.nii.gz", "uncertainty.nii.gz", "mutual_information.nii.gz", "regions.nii.gz"}
 FILES = MAPS | {"report.json"}

@@ -126,6 +126,19 @@ def test_an_intercept_without_a_slope_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.INPUT_VALUES
 
 
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (field("sform_code", 27104), "its sform_code is 27104"),
+        (field("qform_code", 6), "its qform_code is 6"),
+        (field("srow_z", [0, 0, -1e-38, -50]), "its sform is damaged"),
+    ],
+)
+def test_transforms_that_readers_take_differently_are_refused(tmp_path: Path, edit: Edit, reason: str) -> None:
+    with pytest.raises(DiffusionSegmentError, match=reason):
+        read_volume(write(tmp_path / "scan.nii", edit=edit))
+
+
 @pytest.mark.parametrize("offset", [0.0, -0.0, 348.0, -16.0])
 def test_voxels_that_begin_inside_the_header_are_refused(tmp_path: Path, offset: float) -> None:
     """ITK reads the header as voxels then, nibabel what comes after it."""

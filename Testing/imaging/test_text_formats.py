@@ -130,6 +130,11 @@ PLAIN: dict[str, Callable[[Path], Path]] = {
     "nrrd detached": lambda f: write_nrrd(f / "scan.nhdr", b"", data_file=beside(f)),
     "nrrd detached, dot and slash": lambda f: write_nrrd(f / "scan.nhdr", b"", data_file="./" + beside(f)),
     "nrrd detached, below": lambda f: write_nrrd(f / "scan.nhdr", b"", data_file=beside(f, "voxels/v.raw")),
+    "nrrd fields without their space": lambda f: write_nrrd(
+        f / "scan.nrrd",
+        **{"space origin": None, "spaceorigin": NRRD["space origin"]},
+        **{"space directions": None, "spacedirections": NRRD["space directions"]},
+    ),
     "nrrd detached, old spelling": lambda f: write_nrrd(f / "scan.nhdr", b"", datafile=beside(f)),
     "nrrd list": nrrd_list,
     "nrrd list of rows": nrrd_list_of_rows,
@@ -278,6 +283,14 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], ErrorCode, str]] = {
         *(ErrorCode.INPUT_SHAPE, "2 values per voxel"),
     ),
     "meta cut short": (lambda f: write_meta(f / "a.mha", RAW[:-1]), ErrorCode.INPUT_UNREADABLE, "cut short"),
+    "meta with a zero byte in a name": (
+        lambda f: write_meta(f / "a.mha", **{"Offset": None, "Offset\0": "-90 -70 300"}),
+        *(ErrorCode.INPUT_UNREADABLE, "control characters"),
+    ),
+    "nrrd with a zero byte in a name": (
+        lambda f: write_nrrd(f / "a.nrrd", end="content\0: a scan\n"),
+        *(ErrorCode.INPUT_UNREADABLE, "control characters"),
+    ),
     "meta damaged spacing": (
         lambda f: write_meta(f / "a.mha", ElementSpacing="0.8 zero 2.5"),
         *(ErrorCode.INPUT_UNREADABLE, "ElementSpacing is damaged"),

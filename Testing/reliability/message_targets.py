@@ -18,7 +18,6 @@ from zlib import crc32
 
 import numpy as np
 from DiffusionSegmentBackend.commands.correct import CorrectOptions, correct_folder
-from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import write_volume
@@ -33,6 +32,7 @@ from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 from fixtures.tiny_model import coarse_phantom, write_tiny_model
+from fixtures.written_result import write_result
 
 from .mutation import damaged, damaged_json, damaged_text
 from .target import Content, demand

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.imaging.volume import Volume, canonical, model_grid, same_geometry
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.model import Model, load_model
@@ -23,6 +22,7 @@ from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, segment
 from fixtures.tiny_model import CLASSES, SPACING_MM, coarse_phantom, write_tiny_model
+from fixtures.written_result import write_result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.commands.result_folder import write_result
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.atomic_writes import write_text
 from DiffusionSegmentBackend.imaging.output_folder import staged_folder
@@ -25,6 +24,7 @@ from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from fixtures.tiny_model import CHANNELS, NAME, write_tiny_model
+from fixtures.written_result import write_result
 
 GEOMETRY = np.diag([2.0, 2.0, 3.0, 1.0])
 NOISE = np.random.default_rng(0).random((20, 24, 28)).astype(np.float32)

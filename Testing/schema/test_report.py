@@ -166,6 +166,14 @@ def test_the_bundled_manifests_are_read(path: Path) -> None:
     assert 0.5 < (manifest.quality.result_dice or 0) < 1
 
 
+@pytest.mark.parametrize("name", ["", ".hidden", "../a", "a/b", "a\\b", "C:a", "a" * 300])
+def test_weights_lie_beside_their_manifest(name: str) -> None:
+    raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
+    raw["networks"]["probe"]["file"] = name
+    with pytest.raises(SchemaError, match=r"beside model\.json"):
+        ModelManifest.from_json(raw)
+
+
 def test_limits_of_the_first_version_are_read() -> None:
     limits = from_json(AnatomyLimits, {"min_organ_ml": 3.0})
     assert AnatomyLimits.from_json({"least_organ_ml": 3.0, "least_confidence": 0.5}).min_confidence == 0.5

@@ -80,7 +80,7 @@ def write_run(
 ) -> None:
     """Write a result and what else is asked for, all files or none, replacing an earlier result in `folder`.
 
-    The report of `result` gets the entries `alternatives` and `probabilities`, and with `timings` those of the whole run.
+    The report of `result` gets the entries `alternatives` and `probabilities`, and with `timings` those of the run.
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.

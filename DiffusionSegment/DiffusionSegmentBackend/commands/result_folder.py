@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..imaging.output_folder import staged_folder
 from ..schema.output_kinds import BODYPART, MUTUAL_INFORMATION, REGIONS, REPORT, SEGMENTATION, UNCERTAINTY
 
 if TYPE_CHECKING:
@@ -28,19 +27,6 @@ def recorded_passes(folder: Path) -> int:
         return int(provenance["samples"]) * int(provenance["steps"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return 0
-
-
-def write_result(
-    result: Segmentation, index_to_lps: np.ndarray, folder: Path, *, timings: Timings | None = None
-) -> None:
-    """Write the maps as NIfTI and report.json into `folder`, in which they replace an earlier result.
-
-    Raises:
-        DiffusionSegmentError: OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
-    """
-    _log.info("write %s", folder)
-    with staged_folder(folder) as staging:
-        write_maps(result, index_to_lps, staging, timings=timings)
 
 
 def write_maps(

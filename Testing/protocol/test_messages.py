@@ -1,0 +1,57 @@
+"""A message is what its class declares, or it is refused before anything is done with it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol.buffers import geometry_of
+from DiffusionSegmentBackend.protocol.messages import Ping, Similar, VolumeReference, buffers_of, decode, encode
+
+VOLUME = VolumeReference(path="v.raw", shape=(2, 3, 4), dtype="int16", ijk_to_lps=(1.0,) * 16)
+SIMILAR = Similar(id="1", output_folder="out", volume=VOLUME, point_lps=(1.0, -2.0, 3.0))
+
+
+def test_a_message_comes_back_as_it_was() -> None:
+    assert decode(encode(SIMILAR)) == SIMILAR
+    assert buffers_of(SIMILAR) == [VOLUME]
+    assert buffers_of(Ping(id="1")) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "greeting"},
+        {"id": 1},
+        {"point_lps": [1.0, 2.0]},
+        {"point_lps": [1.0, 2.0, 3.0, 4.0]},
+        {"point_lps": ["1", "2", "3"]},
+        {"volume": None},
+        {"volume": {"path": "v.raw"}},
+        {"model": "a\0b"},
+    ],
+)
+def test_a_value_of_another_type_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(DiffusionSegmentError) as caught:
+        decode(json.dumps({**json.loads(encode(SIMILAR)), **change}))
+    assert caught.value.code is ErrorCode.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "line", ["", "[]", "null", "{", '{"type": "ping", "id": NaN}', '{"type": "ping", "id": 1e999}']
+)
+    "line", ["", "[]", "null", "{", '{"type": "ping", "id": NaN}', '{"type": "ping", "id": 1e999}']
+)
+def test_a_line_that_is_no_message_is_refused(line: str) -> None:
+    with pytest.raises(DiffusionSegmentError) as caught:
+        decode(line)
+    assert caught.value.code is ErrorCode.PROTOCOL
+
+
+@pytest.mark.parametrize("count", [0, 15, 17])
+def test_a_matrix_has_sixteen_values(count: int) -> None:
+    with pytest.raises(DiffusionSegmentError, match="16 values") as caught:
+        geometry_of(VolumeReference(path="v.raw", shape=(2, 3, 4), dtype="int16", ijk_to_lps=(1.0,) * count))
+    assert caught.value.code is ErrorCode.PROTOCOL
