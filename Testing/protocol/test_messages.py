@@ -42,8 +42,6 @@ def test_a_value_of_another_type_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "line", ["", "[]", "null", "{", '{"type": "ping", "id": NaN}', '{"type": "ping", "id": 1e999}']
 )
-    "line", ["", "[]", "null", "{", '{"type": "ping", "id": NaN}', '{"type": "ping", "id": 1e999}']
-)
 def test_a_line_that_is_no_message_is_refused(line: str) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         decode(line)
