@@ -28,7 +28,8 @@ _ROW_MM, _TABLE_MM = 4.8, 72.0
 _LINE_MM = 3.4
 _CAPTION_MM = 11.8
 _CAPTION_LINES, _CAPTION_CHARACTERS = 2, 62
-_FACT_CHARACTERS = 122
+# What fits between the margins in the fonts that are drawn: notes in 7.5, provenance in 6.8 points.
+_FACT_CHARACTERS, _NOTE_CHARACTERS, _PROVENANCE_CHARACTERS = 122, 118, 122
 _FACT_MM = 4.0
 _PICTURE_MM = 67.0
 _FIELD_MM = 180.0
@@ -160,8 +161,8 @@ def _missing_letters(report: CaseReport) -> list[str]:
 
 def _warnings(page: _Page, warnings: Sequence[str], y: float) -> float:
     for warning in warnings:
-        for n, line in enumerate(textwrap.wrap(warning, 125)):
-            page.text(_LEFT, y, line if n else f"Note: {line}", size=7.5, colour=_ALARM)
+        for line in textwrap.wrap(f"Note: {warning}", _NOTE_CHARACTERS):
+            page.text(_LEFT, y, line, size=7.5, colour=_ALARM)
             y += _LINE_MM
     return y + 1.5
 
@@ -180,7 +181,9 @@ def _corrections(page: _Page, corrections: Sequence[str], y: float) -> float:
 
 def _provenance(page: _Page, report: CaseReport) -> float:
     """Draw the provenance at the bottom of the page; returns its upper edge."""
-    lines = textwrap.wrap(".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", 130)
+    lines = textwrap.wrap(
+        ".  ".join(f"{name}: {value}" for name, value in report.provenance) + ".", _PROVENANCE_CHARACTERS
+    )
     begin = _BOTTOM - 5 - len(lines) * _LINE_MM
     for n, line in enumerate(lines):
         page.text(_LEFT, begin + n * _LINE_MM, line, size=6.8, colour=_GREY)
@@ -229,9 +232,9 @@ def _finding(
 
 def _legend(page: _Page, report: CaseReport, overlay: AxesImage, y: float) -> None:
     page.text(_LEFT, y, f"{report.window}. Outlines in the organs' colours. Uncertainty:", size=6.8, colour=_GREY)
-    axes = page.figure.add_axes(page.box(_LEFT + 79.0, y + 0.4, 40.0, 1.8))
+    axes = page.figure.add_axes(page.box(_LEFT + 90.0, y + 0.4, 36.0, 1.8))
     bar = Colorbar(axes, overlay, orientation="horizontal", ticks=[0, UNCERTAINTY_LOW, UNCERTAINTY_HIGH])
     bar.outline.set_visible(False)
     axes.tick_params(labelsize=5.5, length=1.5, pad=1, colors=_GREY)
     scale = f"not shown below {UNCERTAINTY_LOW}; entropy, 0 to 1"
-    page.text(_LEFT + 122.0, y, scale, size=6.8, colour=_GREY)
+    page.text(_LEFT + 129.0, y, scale, size=6.8, colour=_GREY)
