@@ -1,9 +1,8 @@
-"""docs/PROTOCOL.md holds every message and field, docs/FILE_FORMATS.md every key and file that a run writes."""
+"""The documentation lists every message, key and file, and mentions no Python file that does not exist."""
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import re
 import zipfile
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.cli.main import main
-from DiffusionSegmentBackend.protocol.messages import Message, VolumeReference
+from DiffusionSegmentBackend.protocol.messages import PROTOCOL_VERSION, Message, VolumeReference
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 PROTOCOL = (DOCS / "PROTOCOL.md").read_text(encoding="utf-8")
 FILES = (DOCS / "FILE_FORMATS.md").read_text(encoding="utf-8")
 WORDS = {
@@ -29,10 +29,15 @@ WORDS = {
     "tuple[str, ...]": "array of strings",
     "tuple[int, ...]": "array of integers",
     "tuple[float, ...]": "array of numbers",
+    "tuple[float, float, float]": "three numbers",
     "None": "null",
 }
 # Objects whose keys are names of organs or of stages, or are described elsewhere.
 NAMED = {"timings_s", "run_timings_s"}
+PAGES = sorted({ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")})
+# Folders in which a page may leave out the beginning of a path.
+PACKAGES = ("DiffusionSegmentBackend", "DiffusionSegmentLib", "DiffusionSegmentResearch")
+BELOW = ("", "Testing", "DiffusionSegment", *(f"DiffusionSegment/{package}" for package in PACKAGES))
 
 
 def subclasses(kind: type[Message]) -> Iterator[type[Message]]:
@@ -44,17 +49,27 @@ def subclasses(kind: type[Message]) -> Iterator[type[Message]]:
 MESSAGES = sorted(set(subclasses(Message)), key=lambda kind: kind.__name__)
 
 
-def section(heading: str, text: str) -> str:
-    """What stands below a heading of the third level; no heading, no text."""
-    found = re.search(rf"^### {re.escape(heading)}\n(.*?)(?=^#{{1,3}} |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"docs/PROTOCOL.md has no section {heading}"
-    return found[1]
+def sections(text: str) -> dict[str, str]:
+    """The text below each heading of the third level, by the anchor of the heading."""
+    parts = re.findall(r"^### ([^\n]+)\n(.*?)(?=^#{1,3} |\Z)", text, re.MULTILINE | re.DOTALL)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-"): body for heading, body in parts}
+
+
+def anchor_of(kind: type[Message]) -> str:
+    return kind.__dict__.get("type", "") or f"{kind.__name__.lower()}-base"
+
+
+def documented_rows(anchor: str, parts: dict[str, str]) -> set[str]:
+    """Name, type and default in the table of a section, and in those of the messages that it links to."""
+    body = parts[anchor]
+    bases = {link for link in re.findall(r"\]\(#([\w-]+)\)", body.partition("\n|")[0]) if link in parts}
+    own = {match[0] for match in re.finditer(r"^\| `\w+` \| [^|]+ \| [^|]+ \|", body, re.MULTILINE)}
+    return own.union(*(documented_rows(base, parts) for base in bases))
 
 
 def rows(kind: Any) -> list[str]:
-    """The beginning of the table's row for each field that a class adds to those of its bases."""
-    own = inspect.get_annotations(kind)
-    return [row(field) for field in dataclasses.fields(kind) if field.name in own and field.name != "type"]
+    """The beginning of the table's row for each field of a class, inherited ones included."""
+    return [row(field) for field in dataclasses.fields(kind)]
 
 
 def row(field: dataclasses.Field[Any]) -> str:
@@ -70,10 +85,12 @@ def row(field: dataclasses.Field[Any]) -> str:
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 def test_every_message_has_a_section_with_its_fields(kind: type[Message]) -> None:
-    wire_name = kind.__dict__.get("type", "")
-    text = section(f"`{wire_name}`" if wire_name else f"{kind.__name__} (base)", PROTOCOL)
-    assert [line for line in rows(kind) if line not in text] == []
-    assert len(re.findall(r"^\| `", text, re.MULTILINE)) == len(rows(kind)), "a field that the message does not have"
+    assert documented_rows(anchor_of(kind), sections(PROTOCOL)) == set(rows(kind))
+
+
+def test_the_page_names_the_version_of_the_protocol() -> None:
+    assert f"version {PROTOCOL_VERSION}." in PROTOCOL.split("\n\n")[1]
+    assert f"now {PROTOCOL_VERSION} |" in PROTOCOL
 
 
 def test_the_fields_of_a_volume_are_on_the_page() -> None:
@@ -83,6 +100,34 @@ def test_the_fields_of_a_volume_are_on_the_page() -> None:
 def test_the_page_has_no_message_that_is_gone() -> None:
     known = {kind.__dict__.get("type", "") for kind in MESSAGES}
     assert set(re.findall(r"^### `(\w+)`$", PROTOCOL, re.MULTILINE)) <= known
+
+
+def test_every_package_is_in_the_table_of_the_architecture() -> None:
+    page = (DOCS / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    inits = [path.parent for name in PACKAGES for path in (ROOT / "DiffusionSegment" / name).glob("*/__init__.py")]
+    rows = {path.name if path.parent.name == PACKAGES[0] else f"{path.parent.name}.{path.name}" for path in inits}
+    assert rows <= set(re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE))
+
+
+def missing_files(text: str) -> set[str]:
+    """Paths of Python files that a page mentions and that do not exist; a name without folder may be anywhere."""
+    mentioned = set(re.findall(r"[\w./-]*\w\.py\b", text))
+    names = {path.name for folder in ("DiffusionSegment", "Testing", "docs") for path in (ROOT / folder).rglob("*.py")}
+    return {
+        path
+        for path in mentioned
+        if not (path in names if "/" not in path else any((ROOT / folder / path).is_file() for folder in BELOW))
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_mentions_exists(page: Path) -> None:
+    assert missing_files(page.read_text(encoding="utf-8")) == set()
+
+
+def test_a_file_that_does_not_exist_is_noticed() -> None:
+    text = "`pipeline/review.py`, `review.py`, `pipeline/reviews.py`, `Testing/packaging/test_imports.py`, `reviews.py`"
+    assert missing_files(text) == {"pipeline/reviews.py", "reviews.py"}
 
 
 @pytest.fixture(scope="module")
