@@ -28,7 +28,6 @@ from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
 from ..schema.correction_marks import scribble_value
-from ..schema.correction_record import CorrectionRecord
 from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REPORT, SEGMENTATION, SESSION, UNCERTAINTY
 from ..schema.provenance import Provenance, Source
 from ..schema.report import Report
@@ -79,48 +78,46 @@ def correct_folder(
     """
     check_writable(output)
     report = _read_report(folder)
-    source = report.provenance.source
     progress("read", 0, 1)
-    volume = read_scan(_scan_path(source, options.scan), series=options.series or source.series_uid).volume
-    current, new_scribbles = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
-    scribbles = _with_earlier_scribbles(folder, new_scribbles, volume)
+    labels = _read_scan_and_labels(folder, corrections, report, options)
     progress("load", 0, 1)
-    run_input = RunInput(
-        volume, _load_model(report.provenance, options.device), _run_options(report.provenance, volume)
-    )
-    notify(_scribbles_line(new_scribbles, run_input))
+    provenance, volume = report.provenance, labels.volume
+    run_input = RunInput(volume, _load_model(provenance, options.device), _run_options(provenance, volume))
+    notify(_scribbles_line(labels.new_scribbles, run_input))
     session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
-    request = Corrections(labels=current, scribbles=scribbles, locked=_label_values(options.locked, run_input))
+    request = Corrections(labels.current, labels.scribbles, _label_values(options.locked, run_input))
     correction, corrected_session = correct(session, run_input.model, request, progress=progress)
-    labels = current.copy()
-    labels[correction.box] = correction.labels
-    new_report = Report.from_json(correction.report)
-    record = record_correction(
-        current,
-        labels,
-        organs=new_report.organs,
-        voxel_ml=volume.voxel_ml,
-        marked_voxels=int(np.count_nonzero(new_scribbles)),
-    )
-    new_report = _with_history(new_report, report, record, volume)
-    result = _corrected_maps(folder, volume, correction, labels, new_report)
+    corrected = labels.current.copy()
+    corrected[correction.box] = correction.labels
+    new_report = _with_history(Report.from_json(correction.report), report, labels, corrected)
+    result = _corrected_maps(folder, volume, correction, corrected, new_report)
     progress("write", 0, 1)
-    write_run(
-        result,
-        corrected_session,
-        run_input,
-        output,
-        options.extras,
-        additions=RunAdditions(
-            write=_write_scribbles_and_coordinates(folder, volume, scribbles),
-            session_file=session_file,
-            scribbles=scribbles,
-        ),
-        timings=timings,
+    additions = RunAdditions(
+        write=_write_scribbles_and_coordinates(folder, volume, labels.scribbles),
+        session_file=session_file,
+        scribbles=labels.scribbles,
     )
-    for line in _change_table(record, current, labels, new_report, volume.voxel_ml):
+    write_run(result, corrected_session, run_input, output, options.extras, additions=additions, timings=timings)
+    for line in _change_table(labels, corrected, new_report):
         notify(line)
     return result.report
+
+
+@dataclass(frozen=True)
+class _ScanAndLabels:
+    """The scan, its labels before the correction, the new scribbles, and these with those of earlier corrections."""
+
+    volume: Volume
+    current: NDArray[np.uint8]
+    new_scribbles: NDArray[np.uint8]
+    scribbles: NDArray[np.uint8]
+
+
+def _read_scan_and_labels(folder: Path, corrections: Path, report: Report, options: CorrectOptions) -> _ScanAndLabels:
+    source = report.provenance.source
+    volume = read_scan(_scan_path(source, options.scan), series=options.series or source.series_uid).volume
+    current, new_scribbles = _read_labels(folder / SEGMENTATION, volume), _read_labels(corrections, volume)
+    return _ScanAndLabels(volume, current, new_scribbles, _with_earlier_scribbles(folder, new_scribbles, volume))
 
 
 def _label_values(names: tuple[str, ...], run_input: RunInput) -> tuple[int, ...]:
@@ -157,11 +154,18 @@ def _with_earlier_scribbles(folder: Path, scribbles: NDArray[np.uint8], volume: 
     return np.where(scribbles > 0, scribbles, _read_labels(folder / CORRECTIONS, volume))
 
 
-def _with_history(new: Report, earlier: Report, record: CorrectionRecord, volume: Volume) -> Report:
+def _with_history(new: Report, earlier: Report, labels: _ScanAndLabels, corrected: NDArray[np.uint8]) -> Report:
     """The report of a correction with the source and the corrections of the report before it."""
+    record = record_correction(
+        labels.current,
+        corrected,
+        organs=new.organs,
+        voxel_ml=labels.volume.voxel_ml,
+        marked_voxels=int(np.count_nonzero(labels.new_scribbles)),
+    )
     return replace(
         new,
-        warnings=(*notes_of(volume), *new.warnings),
+        warnings=(*notes_of(labels.volume), *new.warnings),
         provenance=replace(new.provenance, source=earlier.provenance.source),
         corrections=(*earlier.corrections, record),
     )
@@ -208,18 +212,13 @@ def _duration(report: Report) -> str:
     return f", about {total:.0f} s" if total < 120 else f", about {total / 60:.0f} min"
 
 
-def _change_table(
-    record: CorrectionRecord,
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    report: Report,
-    voxel_ml: float,
-) -> Iterator[str]:
-    """A table of the organs that changed, line by line."""
+def _change_table(labels: _ScanAndLabels, corrected: NDArray[np.uint8], report: Report) -> Iterator[str]:
+    """A table of the organs that the last correction changed, line by line."""
+    record, voxel_ml = report.corrections[-1], labels.volume.voxel_ml
     if not record.organs:
         yield "No label changed."
         return
-    counts = [np.bincount(labels.ravel(), minlength=256) for labels in (before, after)]
+    counts = [np.bincount(part.ravel(), minlength=256) for part in (labels.current, corrected)]
     values = {organ.name: organ.value for organ in report.organs}
     yield f"{'Corrected':<26}{'before':>12}{'after':>12}   voxels changed"
     for organ in record.organs:

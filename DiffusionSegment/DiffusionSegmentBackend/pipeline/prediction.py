@@ -91,9 +91,8 @@ def predict(
         warnings += enforce(judge_organs(measures, model.description, share=share), force=request.force)
     smallest_piece = 0.0 if request.keep_islands else model.description.defaults.smallest_piece
     _show(pre[crop], request, smallest_piece)
-    start = pre
-    if request.presegmentation is not None:
-        start = _one_hot(request.presegmentation[box], tiled.shape, model.description.classes)
+    given = request.presegmentation
+    start = pre if given is None else _one_hot(given[box], tiled.shape, model.description.classes)
     with watch.stage("refine"):
         mean, information, labels = tiled.refined(start, request.plan, request.samples)
         ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * pre[crop]

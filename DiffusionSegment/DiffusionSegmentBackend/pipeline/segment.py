@@ -105,24 +105,13 @@ def open_session(
         DiffusionSegmentError: as `segment`.
     """
     watch, resident = Stopwatch(), resident_bytes()
-    plan, samples = plan_of(options, model)
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
     with torch.inference_mode(), memory_errors():
         with watch.stage("prepare"):
             progress("prepare", 0, 1)
             grid, image = _on_grid(volume, model, options)
-
-        request = PredictionRequest(
-            image=image,
-            plan=plan,
-            samples=samples,
-            tile=model.tile,
-            force=options.force,
-            keep_islands=keep_islands,
-            presegmentation=_presegmentation_on_grid(options, volume, grid, model),
-            region=None if options.region is None else region_mask(options.region, grid),
-            show=None if preview is None else _restored_preview(preview, wanted, grid),
-        )
+        show = None if preview is None else _restored_preview(preview, wanted, grid)
+        request = _prediction_request(volume, grid, image, model, options, keep_islands=keep_islands, show=show)
         size = _run_size(request, volume, model, bodypart=options.bodypart)
         memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
 
@@ -130,20 +119,44 @@ def open_session(
             return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
 
         prediction, notice = with_fallback(model, memory_plan.max_slices, run)
-    _log.info("%s samples of %s steps, seconds by stage: %s", samples, plan.steps, watch.seconds)
+    _log.info("%s samples of %s steps, seconds by stage: %s", request.samples, request.plan.steps, watch.seconds)
     return Session(
         grid=grid,
         image=image,
         prediction=prediction,
         run=run_plan_of(options, model),
-        plan=plan,
-        samples=samples,
+        plan=request.plan,
+        samples=request.samples,
         wanted=wanted,
         voxel_ml=volume.voxel_ml,
         seconds=watch.seconds,
         region=options.region,
         memory_plan=replace(memory_plan, bytes=memory_plan.bytes + resident),
         notice=notice or memory_plan.notice,
+    )
+
+
+def _prediction_request(
+    volume: Volume,
+    grid: Grid,
+    image: Tensor,
+    model: Model,
+    options: SegmentOptions,
+    *,
+    keep_islands: bool,
+    show: ShowPresegmentation | None,
+) -> PredictionRequest:
+    plan, samples = plan_of(options, model)
+    return PredictionRequest(
+        image=image,
+        plan=plan,
+        samples=samples,
+        tile=model.tile,
+        force=options.force,
+        keep_islands=keep_islands,
+        presegmentation=_presegmentation_on_grid(options, volume, grid, model),
+        region=None if options.region is None else region_mask(options.region, grid),
+        show=show,
     )
 
 

@@ -89,21 +89,33 @@ def putResult(
     if kept is not None and merging:
         labels = _mergedLabels(SegmentedScan(inputNode, kept.segmentation, model.labels), labels, policy)
     with _allOrNothing(scene):
-        overlays = {}
-        for kind, array in maps.items():
-            name = f"{inputNode.GetName()} {kind.value.lower()}"
-            old = kept.overlays.get(kind) if kept else None
-            old = old if old is not None and old.GetScene() is scene else None
-            overlays[kind] = old if old is not None else scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-            # Styled while it is empty: otherwise the display node would first compute the histogram.
-            styleOverlay(overlays[kind], kind)
-            updateScalarVolume(scene, array, inputNode, name, overlays[kind])
+        overlays = _putOverlays(scene, maps, inputNode, kept.overlays if kept is not None else {})
         node = kept.segmentation if kept is not None else None
         segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging)
         for kind, overlay in overlays.items():
             segmentation.SetNodeReferenceID(f"{_OVERLAY_ROLE}.{kind.name}", overlay.GetID())
         _moveToStudy(scene, inputNode, [segmentation, *overlays.values()])
     return SceneResult(segmentation, overlays, pack(regions) if regions is not None else None)
+
+
+def _putOverlays(
+    scene: slicer.vtkMRMLScene,
+    maps: dict[OverlayKind, NDArray[Any]],
+    inputNode: slicer.vtkMRMLScalarVolumeNode,
+    previous: dict[OverlayKind, slicer.vtkMRMLScalarVolumeNode],
+) -> dict[OverlayKind, slicer.vtkMRMLScalarVolumeNode]:
+    """Put each map into its previous node where that is still in the scene, else into a new one."""
+    overlays = {}
+    for kind, array in maps.items():
+        name = f"{inputNode.GetName()} {kind.value.lower()}"
+        node = previous.get(kind)
+        if node is None or node.GetScene() is not scene:
+            node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        # Styled while it is empty: otherwise the display node would first compute the histogram.
+        styleOverlay(node, kind)
+        updateScalarVolume(scene, array, inputNode, name, node)
+        overlays[kind] = node
+    return overlays
 
 
 def _sceneOf(

@@ -41,6 +41,17 @@ def add_study_command(commands: Any) -> None:
         metavar="PATH",
         help=_for("others", "scans of other body parts"),
     )
+    _add_training_arguments(parser)
+    parser.add_argument(
+        "--targets",
+        metavar="T,...",
+        help=_for("targets", "organs of the model, VALUE=NAME, or NAME:upper for half an organ"),
+    )
+    parser.set_defaults(run=_run_study)
+
+
+def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the studies that train networks."""
     parser.add_argument(
         "--trainings", type=Path, metavar="DIR", help=_for("trainings", "folder of checkpoints, to resume from")
     )
@@ -60,12 +71,6 @@ def add_study_command(commands: Any) -> None:
         metavar="M",
         help=_for("minutes", "time of each training (default: 20 for an arm, 1.5 for a target)"),
     )
-    parser.add_argument(
-        "--targets",
-        metavar="T,...",
-        help=_for("targets", "organs of the model, VALUE=NAME, or NAME:upper for half an organ"),
-    )
-    parser.set_defaults(run=_run_study)
 
 
 def _for(option: str, text: str) -> str:
