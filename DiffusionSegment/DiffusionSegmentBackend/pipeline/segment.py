@@ -94,9 +94,7 @@ def open_session(
     """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
     Args:
-        volume: the scan.
         model: the networks, on their device.
-        options: options of the run.
         progress: called after every unit of work.
         preview: called with the labels of the pre-segmentation before the samples are drawn.
         keep_islands: do not remove islands from any map.
