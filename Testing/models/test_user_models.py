@@ -46,7 +46,7 @@ def save(name: str = "mine", *, weight: float = 0.5, replace: bool = False) -> P
     probe = Probe(CHANNELS, 2, hidden=8)
     torch.nn.init.constant_(probe.head.weight, weight)
     labels = label_entries({1: "my tumour"}, base)
-    anatomy = {"least_organ_ml": 0.0, "least_confidence": 0.0}
+    anatomy = {"min_organ_ml": 0.0, "min_confidence": 0.0}
     return save_user_model(name, probe, base=base, labels=labels, anatomy=anatomy, replace=replace)
 
 

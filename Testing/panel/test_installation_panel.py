@@ -115,7 +115,7 @@ def exported(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = read_description(models / BASE)
     probe = Probe([8, 8, 16], 2, hidden=8)
     torch.nn.init.constant_(probe.head.weight, 0.5)
-    anatomy = {"least_organ_ml": 0.0, "least_confidence": 0.0}
+    anatomy = {"min_organ_ml": 0.0, "min_confidence": 0.0}
     folder = save_user_model("mine", probe, base=base, labels=label_entries({1: "my cyst"}, base), anatomy=anatomy)
     path = tmp_path_factory.mktemp("from a colleague") / "mine.zip"
     export_model("mine", path)

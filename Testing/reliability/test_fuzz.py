@@ -234,7 +234,7 @@ DESCRIPTIONS: list[dict[str, Any]] = [
     {"defaults": {"abar_start": float("nan")}},
     {"defaults": {"smallest_piece": 1.5}},
     {"defaults": {"smallest_piece": -0.1}},
-    {"anatomy": {"least_organ_ml": []}},
+    {"anatomy": {"min_organ_ml": []}},
     {"anatomy": {"body_z_mm": [0, float("inf")]}},
     {"spacing_mm": [float("nan")] * 3},
     {"spacing_mm": [1e-9, 1, 1]},

@@ -208,8 +208,8 @@ def test_known_names_keep_their_code_and_new_ones_get_a_colour_of_their_own(base
 
 def test_limits_fit_a_small_organ(case: LabelledVolume, base: Model) -> None:
     limits = anatomy_limits_around([case], {LIVER: "liver"}, base)
-    assert limits["least_organ_ml"] == 0
-    assert limits["least_confidence"] == 0
+    assert limits["min_organ_ml"] == 0
+    assert limits["min_confidence"] == 0
     assert "body_z_mm" not in limits
     ranged = replace(base.description, anatomy=replace(base.description.anatomy, body_z_mm=(-50.0, 50.0)))
     low, high = anatomy_limits_around([case], {LIVER: "liver"}, replace(base, description=ranged))["body_z_mm"]

@@ -72,7 +72,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tile_voxels": [32, 32, 16],
         "channels": [8, 8, 16],
         "labels": labels,
-        "anatomy": {"least_organ_ml": 0.0, "min_share_in_reach": 0.0, "least_confidence": 0.0},
+        "anatomy": {"min_organ_ml": 0.0, "min_share_in_reach": 0.0, "min_confidence": 0.0},
     }
     path = tmp_path_factory.mktemp("manifest") / "trial-ct.json"
     path.write_text(json.dumps(raw), encoding="utf-8")
@@ -153,7 +153,7 @@ class TestATrainedModel:
         donor = read_description(find_model("abdomen-ct")).raw
         assert raw["training_data"].startswith("4 labelled scans of phantoms")
         assert raw["licence"] == "CC0"
-        assert {"least_organ_ml", "least_confidence", "usual_confidence", "body_z_mm"} <= set(raw["anatomy"])
+        assert {"min_organ_ml", "min_confidence", "usual_confidence", "body_z_mm"} <= set(raw["anatomy"])
         for key, value in raw["anatomy"].items():
             assert value != donor["anatomy"].get(key)
         assert not set(raw["quality"]["mean_dice"]) - {"segmenter"}
@@ -341,14 +341,14 @@ def measures(ml: float, confidence: float, layout: float | None) -> OrganMeasure
 def test_limits_are_those_of_the_held_out_cases() -> None:
     result = anatomy_limits([measures(200.0, 0.91, 10.2), measures(500.0, 0.876, 14.9)])
     assert result == {
-        "least_organ_ml": 20.0,
+        "min_organ_ml": 20.0,
         "usual_confidence": 0.87,
-        "least_confidence": 0.67,
+        "min_confidence": 0.67,
         "usual_layout_mm": 15.0,
         "max_layout_mm": 23.0,
     }
-    assert set(anatomy_limits([measures(0.0, 0.1, None)])) == {"least_organ_ml", "usual_confidence", "least_confidence"}
-    assert anatomy_limits([measures(0.0, 0.1, None)])["least_confidence"] == 0
+    assert set(anatomy_limits([measures(0.0, 0.1, None)])) == {"min_organ_ml", "usual_confidence", "min_confidence"}
+    assert anatomy_limits([measures(0.0, 0.1, None)])["min_confidence"] == 0
 
 
 class TestWhatATrainingBeginsWith:
@@ -361,7 +361,7 @@ class TestWhatATrainingBeginsWith:
         raw = new_description(donor, folder_name="my-abdomen", own=False)
         assert (raw["name"], raw["version"], raw["licence"]) == ("my-abdomen", "1", "not stated")
         assert (raw["quality"], raw["networks"], raw["training_data"]) == ({}, {}, "")
-        assert raw["anatomy"] == {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": 0.0}
+        assert raw["anatomy"] == {"min_organ_ml": 0.0, "min_confidence": 0.0, "usual_confidence": 0.0}
         assert (raw["labels"], raw["spacing_mm"]) == (donor.raw["labels"], donor.raw["spacing_mm"])
         assert new_description(donor, folder_name="abdomen-ct", own=False)["name"] == "abdomen-ct"
 

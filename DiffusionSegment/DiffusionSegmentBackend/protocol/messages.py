@@ -171,7 +171,7 @@ class Hypotheses(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity(Message):
-    """Cosine similarity -1..1, float32 (k, j, i), on the model's grid, whose geometry `similarity` names."""
+    """Cosine similarity -1..1, float32 (k, j, i), on the trunk's grid, whose geometry `similarity` names."""
 
     type: ClassVar[str] = "similarity"
     id: str

@@ -108,7 +108,7 @@ class AnatomyLimits:
 
     @classmethod
     def from_json(cls, value: Any) -> AnatomyLimits:
-        """Read the object; files of before version 2 have `least_organ_ml` and `least_confidence`.
+        """Read the object; older files have `least_organ_ml` and `least_confidence`.
 
         Raises:
             SchemaError: A value is of another type.

@@ -199,7 +199,7 @@ def machine_name(given: str) -> str:
 
 def anatomy_limits_around(cases: Sequence[LabelledVolume], names: Mapping[int, str], base: Model) -> dict[str, Any]:
     """Limits of the anatomy check around the segments: no minimum volume, and a wide range of body heights."""
-    limits: dict[str, Any] = {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": _USUAL_CONFIDENCE}
+    limits: dict[str, Any] = {"min_organ_ml": 0.0, "min_confidence": 0.0, "usual_confidence": _USUAL_CONFIDENCE}
     if base.description.anatomy.body_z_mm is None:
         return limits
     heights = []

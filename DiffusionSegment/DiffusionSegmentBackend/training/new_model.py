@@ -12,7 +12,7 @@ from ..models.user_models import is_model_name
 LICENCE_NOT_STATED = "not stated"
 _FIRST_VERSION = "1"
 # No scan is refused before the limits are measured.
-_UNMEASURED_ANATOMY = {"least_organ_ml": 0.0, "least_confidence": 0.0, "usual_confidence": 0.0}
+_UNMEASURED_ANATOMY = {"min_organ_ml": 0.0, "min_confidence": 0.0, "usual_confidence": 0.0}
 
 
 def new_description(source: ModelDescription, *, folder_name: str, own: bool, licence: str = "") -> dict[str, Any]:

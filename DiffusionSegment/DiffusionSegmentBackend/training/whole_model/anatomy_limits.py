@@ -38,9 +38,9 @@ def anatomy_limits(measures: Sequence[OrganMeasures]) -> dict[str, float]:
     """
     confidence = min(one.confidence for one in measures)
     limits = {
-        "least_organ_ml": round(_MIN_ORGAN_SHARE * min(one.organ_ml for one in measures), 3),
+        "min_organ_ml": round(_MIN_ORGAN_SHARE * min(one.organ_ml for one in measures), 3),
         "usual_confidence": math.floor(100 * confidence) / 100,
-        "least_confidence": max(0.0, math.floor(100 * (confidence - _CONFIDENCE_MARGIN)) / 100),
+        "min_confidence": max(0.0, math.floor(100 * (confidence - _CONFIDENCE_MARGIN)) / 100),
     }
     layouts = [one.layout_mm for one in measures if one.layout_mm is not None]
     if layouts:
