@@ -160,14 +160,14 @@ class TestDescription:
         ("described", "words"),
         [
             ({"window_unit": "percent"}, "window_unit must be one of HU, value, percentile"),
-            ({"window_unit": ["HU"]}, "window_unit must be one of"),
-            ({"window_unit": None}, "window_unit must be one of"),
+            ({"window_unit": ["HU"]}, "window_unit is .* not of type str"),
+            ({"window_unit": None}, "window_unit is None, not of type str"),
             ({"window_unit": "HU"}, "for CT alone"),
             ({"window": [99.5, 0.5]}, "window must rise"),
             ({"window": [5.0, 5.0]}, "window must rise"),
             ({"window": [-0.5, 99.5]}, "0 to 100"),
             ({"window": [0.5, 100.5]}, "0 to 100"),
-            ({"window": [0.5, float("nan")]}, "no number"),
+            ({"window": [0.5, float("nan")]}, "not a finite number"),
         ],
     )
     def test_a_bad_window_is_refused_in_one_line(self, tmp_path: Path, described: dict[str, Any], words: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 USER_MODELS_VARIABLE = "DIFFUSION_SEGMENT_MODELS"
+_WITHOUT_HOME = Path("~", ".local", "share", "DiffusionSegment")
 
 
 def bundled_models_folder() -> Path:
@@ -31,10 +32,13 @@ def user_models_folder() -> Path:
 def _user_data_folder() -> Path:
     import platformdirs
 
-    folder = platformdirs.user_data_path("DiffusionSegment", appauthor=False, roaming=True)
+    try:
+        folder = platformdirs.user_data_path("DiffusionSegment", appauthor=False, roaming=True)
+    except RuntimeError:
+        folder = _WITHOUT_HOME
     if folder.parts[0] != "~":
         return folder
-    # Neither HOME nor an entry in the password database.
+    # Neither HOME nor an entry in the password database: some versions of platformdirs refuse, others keep the tilde.
     home = f"home-{os.getuid()}" if hasattr(os, "getuid") else "home"
     return Path(tempfile.gettempdir(), home, *folder.parts[1:])
 
