@@ -82,7 +82,8 @@ def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
         "score": 1.0,
         "sentence": "Liver or background? 1.0 mL.",
     }
-    provenance = {"software": "DiffusionSegment 0", "model": "abdomen-ct", "version": "1", "sha256": "abc", "seed": 1}
+    provenance = {"software": "DiffusionSegment 0", "model": "abdomen-ct", "version": "1", "sha256": "abc"}
+    provenance |= {"seed": 1, "samples": 4, "steps": 2}
     return {"organs": organs, "review": [region], "warnings": [], "provenance": provenance}
 
 
