@@ -5,23 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from DiffusionSegmentBackend.schema.model_manifest import CodedTerm, ModelLabel, ModelManifest
 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGION_CONTEXT = "Anatomic codes - DICOM master list"
 _NO_CODE = "^^"
-
-
-@dataclass(frozen=True)
-class Code:
-    """A coded term, such as SCT 10200004 Liver."""
-
-    scheme: str
-    value: str
-    meaning: str
-
-    def __str__(self) -> str:
-        return f"{self.scheme}^{self.value}^{self.meaning}"
 
 
 @dataclass(frozen=True)
@@ -32,15 +21,20 @@ class LabelDefinition:
     name: str
     title: str
     colour: tuple[float, float, float]
-    category: Code
-    code: Code
-    modifier: Code | None = None
+    category: CodedTerm
+    code: CodedTerm
+    modifier: CodedTerm | None = None
 
     @property
     def terminologyEntry(self) -> str:
         """The serialised terminology entry of Slicer."""
-        modifier = str(self.modifier) if self.modifier else _NO_CODE
-        parts = (_CONTEXT, str(self.category), str(self.code), modifier, _REGION_CONTEXT, _NO_CODE, _NO_CODE)
+        parts = (
+            _CONTEXT,
+            *map(_serialised, (self.category, self.code, self.modifier)),
+            _REGION_CONTEXT,
+            _NO_CODE,
+            _NO_CODE,
+        )
         return "~".join(parts) + "|"
 
 
@@ -61,7 +55,6 @@ class ModelDescription:
     version: str
     modality: str
     labels: tuple[LabelDefinition, ...]
-    raw: dict[str, Any]
     licence: str = ""
     trainingData: str = ""
     quality: Quality | None = None
@@ -71,40 +64,37 @@ def readModelDescription(path: Path) -> ModelDescription:
     """Read a model.json, or the one in a folder.
 
     Raises:
-        OSError, ValueError, KeyError: when it is missing or damaged.
+        OSError, ValueError: when it is missing or damaged.
     """
     file = path / "model.json" if path.is_dir() else path
-    raw = json.loads(file.read_text(encoding="utf-8"))
+    manifest = ModelManifest.from_json(json.loads(file.read_text(encoding="utf-8")))
+    dice = manifest.quality.result_dice if manifest.quality is not None else None
     return ModelDescription(
-        name=raw["name"],
-        title=str(raw.get("title") or raw["name"]),
-        version=raw["version"],
-        modality=raw["modality"],
-        labels=tuple(_label(item) for item in raw["labels"]),
-        raw=raw,
-        licence=str(raw.get("licence") or ""),
-        trainingData=str(raw.get("training_data") or ""),
-        quality=_quality(raw.get("quality")),
+        name=manifest.name,
+        title=manifest.title or manifest.name,
+        version=manifest.version,
+        modality=manifest.modality,
+        labels=tuple(_label(label) for label in manifest.labels),
+        licence=manifest.licence or "",
+        trainingData=manifest.training_data or "",
+        quality=Quality(dice, manifest.quality.cases) if manifest.quality is not None and dice is not None else None,
     )
 
 
-def _quality(value: Any) -> Quality | None:
-    """The measured quality of a result (ensemble, else segmenter); user models may not state it."""
-    try:
-        dice = value["mean_dice"]
-        return Quality(float(dice["ensemble"] if "ensemble" in dice else dice["segmenter"]), int(value["cases"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _label(item: dict[str, Any]) -> LabelDefinition:
-    red, green, blue = (channel / 255.0 for channel in item["colour"])
+def _label(label: ModelLabel) -> LabelDefinition:
+    if label.colour is None or label.category is None or label.code is None:
+        raise ValueError(f"{label.name} has no colour or no code")
+    red, green, blue = (channel / 255.0 for channel in label.colour)
     return LabelDefinition(
-        value=int(item["value"]),
-        name=item["name"],
-        title=item["title"],
+        value=label.value,
+        name=label.name,
+        title=label.title,
         colour=(red, green, blue),
-        category=Code(**item["category"]),
-        code=Code(**item["code"]),
-        modifier=Code(**item["modifier"]) if "modifier" in item else None,
+        category=label.category,
+        code=label.code,
+        modifier=label.modifier,
     )
+
+
+def _serialised(term: CodedTerm | None) -> str:
+    return f"{term.scheme}^{term.value}^{term.meaning}" if term is not None else _NO_CODE
