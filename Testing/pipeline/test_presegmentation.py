@@ -17,6 +17,7 @@ from DiffusionSegmentBackend.pipeline.checks import organ_confidence
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan, sample_steps
 from DiffusionSegmentBackend.pipeline.segment import segment
+from DiffusionSegmentBackend.schema.run_options import RunOptions
 
 COARSE = (5.0, 5.0, 5.0)
 
@@ -74,7 +75,7 @@ def test_a_label_map_that_does_not_fit_is_refused(model: Model, scan: Volume, tr
         segment_file(
             str(tmp_path / "ct.nii.gz"),
             tmp_path / "out",
-            RunChoices(model_name="abdomen-ct", device="cpu", presegmentation=tmp_path / "labels.nii.gz"),
+            RunChoices(options=RunOptions(device="cpu"), presegmentation=tmp_path / "labels.nii.gz"),
         )
     assert caught.value.code is ErrorCode.GEOMETRY
     assert not (tmp_path / "out").exists()
