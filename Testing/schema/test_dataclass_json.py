@@ -53,6 +53,11 @@ def test_what_was_read_is_written_again() -> None:
     assert from_json(Outer, json.loads(json.dumps(to_json(read)))) == read
 
 
+def test_bytes_of_a_file_name_that_are_not_utf_8_are_text() -> None:
+    name = b"scan-\xff.nii".decode("utf-8", errors="surrogateescape")
+    assert from_json(Outer, json.loads(json.dumps({"name": name, "count": 1}))).name == name
+
+
 def test_defaults_fill_in_and_unknown_keys_are_ignored() -> None:
     assert from_json(Outer, {"name": "a", "count": 1, "later": []}) == Outer("a", 1)
 

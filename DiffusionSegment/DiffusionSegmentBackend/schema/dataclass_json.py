@@ -138,5 +138,10 @@ def _convert_plain(kind: Any, value: Any, path: str) -> Any:
 
 
 def _is_text(value: str) -> bool:
-    """Half a surrogate pair has no bytes, and a path ends at a zero."""
-    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    """Whether the text can be a file name: it ends at no zero, and each half of a surrogate pair stands for a byte.
+
+    Python decodes bytes of file names that are not UTF-8 to U+DC80..U+DCFF.
+    """
+    return "\0" not in value and not any(
+        "\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in value
+    )
