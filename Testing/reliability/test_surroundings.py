@@ -153,8 +153,8 @@ def test_libraries_print_nothing_unless_verbose(folder: Path, make: Callable[[Pa
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_if_verbose(folder: Path) -> None:
     code = (
-        "import sys; import DiffusionSegmentBackend.cli.main as cli;"
-        "cli._run_models = lambda _: 1 / 0; sys.exit(cli.main(sys.argv[1:]))"
+        "import sys; from DiffusionSegmentBackend.cli import installation, main;"
+        "installation._run_models = lambda _: 1 / 0; sys.exit(main.main(sys.argv[1:]))"
     )
     path = {**os.environ, "PYTHONPATH": str(ENTRY.parents[1])}
     plain = subprocess.run(
