@@ -50,7 +50,11 @@ def result_of(volume: Volume, folder: Path, **provenance: str) -> Path:
         "organs": [{"value": value, "name": name, "title": name, **numbers} for name, value in VALUES.items()],
         "review": [],
         "warnings": [],
-        "provenance": {"software": "test", "model": "abdomen-ct", "version": "1", "sha256": "ab", **provenance},
+        "provenance": {
+            **{"software": "test", "model": "abdomen-ct", "version": "1", "sha256": "ab"},
+            **{"seed": 0, "samples": 4, "steps": 2},
+            **provenance,
+        },
     }
     (folder / REPORT).write_text(json.dumps(report), encoding="utf-8")
     return folder
