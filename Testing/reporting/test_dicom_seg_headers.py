@@ -51,8 +51,13 @@ def result_of(volume: Volume, folder: Path, **provenance: str) -> Path:
         "review": [],
         "warnings": [],
         "provenance": {
-            **{"software": "test", "model": "abdomen-ct", "version": "1", "sha256": "ab"},
-            **{"seed": 0, "samples": 4, "steps": 2},
+            "software": "test",
+            "model": "abdomen-ct",
+            "version": "1",
+            "sha256": "ab",
+            "seed": 0,
+            "samples": 4,
+            "steps": 2,
             **provenance,
         },
     }
