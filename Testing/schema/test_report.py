@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
-from DiffusionSegmentBackend.schema.correction_marks import label_of_scribble, scribble_value
+from DiffusionSegmentBackend.schema.correction_marks import scribble_value
 from DiffusionSegmentBackend.schema.dataclass_json import SchemaError, from_json, to_json
 from DiffusionSegmentBackend.schema.json_schema import FILES, json_schema
 from DiffusionSegmentBackend.schema.model_manifest import AnatomyLimits, ModelManifest
@@ -152,7 +152,6 @@ def test_a_region_has_one_state() -> None:
 
 def test_scribbles_and_labels_are_one_apart() -> None:
     assert [scribble_value(value) for value in (0, 1, 13)] == [1, 2, 14]
-    assert [label_of_scribble(scribble_value(value)) for value in (0, 1, 13)] == [0, 1, 13]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..imaging.label_changes import gained_and_lost
 from ..imaging.volume import Volume
 from ..imaging.volume_io import write_map
 from ..models.manifest import ModelDescription
@@ -64,12 +65,12 @@ def write_alternatives(
 def _organs(
     before: NDArray[np.uint8], after: NDArray[np.uint8], description: ModelDescription, voxel_ml: float
 ) -> list[dict[str, Any]]:
-    lost, gained = (np.bincount(values, minlength=description.classes) for values in (before, after))
+    gained, lost = gained_and_lost(before, after)
     return [
         {
             "name": label.name,
-            "gained_ml": round(float(gained[label.value]) * voxel_ml, 2),
-            "lost_ml": round(float(lost[label.value]) * voxel_ml, 2),
+            "gained_ml": round(gained[label.value] * voxel_ml, 2),
+            "lost_ml": round(lost[label.value] * voxel_ml, 2),
         }
         for label in description.labels
         if gained[label.value] or lost[label.value]

@@ -7,17 +7,10 @@ from typing import Generic, TypeVar
 
 _Map = TypeVar("_Map")
 
-NO_SCRIBBLE = 0
-
 
 def scribble_value(label: int) -> int:
     """The value of a scribble for a label: 1 for the background, k + 1 for label k."""
     return label + 1
-
-
-def label_of_scribble(value: int) -> int:
-    """The label that a scribble of this value, 1 or more, gives its voxel."""
-    return value - 1
 
 
 @dataclass(frozen=True)
@@ -26,7 +19,7 @@ class CorrectionMarks(Generic[_Map]):
 
     Attributes:
         labels: the current segmentation.
-        scribbles: all scribbles so far, with the values of `scribble_value`, and NO_SCRIBBLE elsewhere.
+        scribbles: all scribbles so far, with the values of `scribble_value`, and 0 elsewhere.
         locked: label values that gain and lose voxels only where there is a scribble.
     """
 

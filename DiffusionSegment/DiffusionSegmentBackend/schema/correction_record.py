@@ -4,16 +4,16 @@
      "organs": [{"name": "liver", "title": "Liver", "gained_voxels": 500, "lost_voxels": 12,
                  "gained_ml": 13.5, "lost_ml": 0.32}]}
 
-Gained and lost voxels are counted by `imaging.label_changes`.
+Records are made by `imaging.label_changes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from .dataclass_json import SchemaError, from_json, to_json
 
@@ -62,48 +62,6 @@ class CorrectionRecord:
         )
         if min(counts) < 0:
             raise SchemaError(f"{min(counts)} is not a number of voxels")
-
-
-class OrganNames(Protocol):
-    """An organ of a report or of a model."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def value(self) -> int: ...  # noqa: D102
-
-
-def correction_record(
-    *,
-    gained: Sequence[int],
-    lost: Sequence[int],
-    organs: Sequence[OrganNames],
-    voxel_ml: float,
-    marked_voxels: int,
-    kind: CorrectionKind = CorrectionKind.MARKS,
-    time: str | None = None,
-) -> CorrectionRecord:
-    """The record of a change that gave each label value `gained` voxels and took `lost`; `time` is now unless given."""
-    changes = (
-        OrganChange(
-            name=organ.name,
-            title=organ.title,
-            gained_voxels=int(gained[organ.value]),
-            lost_voxels=int(lost[organ.value]),
-            gained_ml=round(float(gained[organ.value]) * voxel_ml, 2),
-            lost_ml=round(float(lost[organ.value]) * voxel_ml, 2),
-        )
-        for organ in organs
-    )
-    return CorrectionRecord(
-        time=time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        kind=kind,
-        marked_voxels=marked_voxels,
-        changed_voxels=int(sum(gained)),
-        organs=tuple(change for change in changes if change.gained_voxels or change.lost_voxels),
-    )
 
 
 def corrected_organs(records: Sequence[CorrectionRecord]) -> frozenset[str]:

@@ -9,8 +9,6 @@ from typing import Any
 from ..imaging.volume import Volume
 from ..protocol.messages import Message
 
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass(frozen=True)
 class EngineAnswer:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import DiffusionSegmentError, ErrorCode, missing_package
+from ..pipeline.progress import Progress
 from ..protocol.messages import Task
-from .answer import EngineAnswer, Progress, SendEarly
+from .answer import EngineAnswer, SendEarly
 from .handlers import HANDLERS, HandlerContext
 from .session_cache import SessionCache
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging.volume import Box, Volume
+from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
 from ..protocol.messages import (
     Alternatives,
@@ -36,7 +37,7 @@ from ..protocol.messages import (
     WriteReport,
     Written,
 )
-from .answer import EngineAnswer, Progress, SendEarly
+from .answer import EngineAnswer, SendEarly
 from .session_cache import SessionCache, volume_of
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ import numpy as np
 from ..errors import DiffusionSegmentError, ErrorCode, one_line
 from ..imaging.volume import Volume
 from ..imaging.volume_io import write_volume
+from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
 from ..protocol.messages import ExportDicom, WriteReport
 from ..schema.examination import Examination
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
-
-Progress = Callable[[str, int, int], None]
 
 _EDITED = "Edited by hand after the run; the volumes include the edits: {}."
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..pipeline.progress import Progress, silent
 
 PACKAGES = (
     "torch",
@@ -30,12 +30,6 @@ PACKAGES = (
 NO_TORCH_ADVICE = "PyTorch is not installed. Segment offers to install it."
 _SIDE, _CHANNELS, _TICKS = 48, 16, 10
 _DRIVER_SECONDS = 10.0
-
-Progress = Callable[[str, int, int], None]
-
-
-def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +59,7 @@ class SelfTestFindings:
         return asdict(self)
 
 
-def run_self_test(
-    device: str = "auto", *, seconds: float = 1.0, progress: Progress = ignore_progress
-) -> SelfTestFindings:
+def run_self_test(device: str = "auto", *, seconds: float = 1.0, progress: Progress = silent) -> SelfTestFindings:
     """Check torch, driver and memory, and time 3D convolutions for about `seconds`.
 
     Raises:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from .. import __version__
 from ..errors import Cancelled, DiffusionSegmentError, ErrorCode, out_of_gpu_memory, out_of_memory
 from ..models.folders import installed_descriptions
+from ..pipeline.progress import Progress as ReportProgress
 from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
 from ..process.standard_streams import reserve_descriptors
@@ -43,7 +44,6 @@ from ..protocol.messages import (
     encode,
 )
 from .answer import EngineAnswer, SendEarly
-from .answer import Progress as ReportProgress
 from .engine import PipelineEngine
 
 Engine = Callable[[Any, ReportProgress, SendEarly], EngineAnswer]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging.volume import Volume
+from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
 from ..protocol.messages import Request, Segment, VolumeReference
 from ..schema.run_options import run_options_of
-from .answer import Progress
 
 if TYPE_CHECKING:
     from ..models.model import Model

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...imaging.volume import Box
+
 AIR_HU = -1000.0
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .patch_batch import Box, PatchBatch
+from ...imaging.volume import Box
+from .patch_batch import PatchBatch
 from .random_numbers import normal
 from .separable import interpolated
 

@@ -13,12 +13,6 @@ def gaussian_matrix(n: int, sigma: Tensor) -> Tensor:
     return _normalised(torch.exp(-0.5 * (_distances(n, sigma) / sigma.clamp(min=1e-3)[:, None, None]) ** 2))
 
 
-def box_matrix(n: int, width: Tensor) -> Tensor:
-    """Rows (B, n, n) of boxes `width` (B,) voxels wide, at least 1; partly covered voxels are weighted."""
-    half = width[:, None, None] / 2
-    return _normalised((half + 0.5 - _distances(n, width)).clamp(0, 1))
-
-
 def interpolation_matrix(n: int, cells: int, stride: float, device: torch.device) -> Tensor:
     """Rows (1, n, cells) for linear interpolation from cells of `stride` voxels to `n` voxels, constant at the ends."""
     positions = (torch.arange(n, device=device, dtype=torch.float32) + 0.5) / stride - 0.5
