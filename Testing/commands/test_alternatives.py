@@ -55,7 +55,7 @@ def model(results: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def session(model: Model) -> Session:
-    """A run of three samples, of which the second says spleen where the others say right kidney."""
+    """A run of three samples, of which the second has the label spleen in place of right kidney."""
     run = open_session(coarse_phantom(), model, SegmentOptions(samples=3, force=True))
     first = run.prediction.sample_labels[0]
     other = torch.where(first == RIGHT_KIDNEY, torch.full_like(first, SPLEEN), first)
