@@ -47,7 +47,7 @@ def test_all_commands_are_tested() -> None:
 
 
 @pytest.mark.parametrize("parser", EVERY, ids=lambda parser: parser.prog)
-def test_no_option_lacks_help(parser: argparse.ArgumentParser) -> None:
+def test_every_option_has_a_help_text(parser: argparse.ArgumentParser) -> None:
     assert without_help(parser) == []
 
 
@@ -63,7 +63,7 @@ def test_the_help_ends_with_examples_that_parse(parser: argparse.ArgumentParser)
 
 
 @pytest.mark.parametrize("parser", EVERY, ids=lambda parser: parser.prog)
-def test_the_help_says_what_the_command_does(parser: argparse.ArgumentParser) -> None:
+def test_every_command_has_a_description(parser: argparse.ArgumentParser) -> None:
     assert parser.description
     assert parser.description.endswith(".")
 

@@ -121,7 +121,7 @@ def test_changed_weights_are_refused(scan: Path, tmp_path: Path) -> None:
     refused(run("segment", scan, "-o", tmp_path / "out", "--model", copy), 3, "WEIGHTS_CORRUPT")
 
 
-def test_models_check_and_phantom(tmp_path: Path) -> None:
+def test_the_commands_models_check_and_phantom(tmp_path: Path) -> None:
     assert "abdomen-ct" in run("models").stdout
     assert json.loads(run("check").stdout)["models"] == dict.fromkeys(list_models(), "ok")
     assert run("phantom", "-o", tmp_path / "phantom", "--seed", 1).returncode == 0

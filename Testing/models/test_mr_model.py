@@ -100,7 +100,7 @@ class TestWindow:
         assert len(np.unique(expected)) > 2
         assert np.mean(expected == other) > 0.999
 
-    def test_features_and_training_normalise_a_scan_in_the_same_way(
+    def test_features_and_training_have_the_same_normalised_image(
         self, model: Model, scan: Volume, tmp_path: Path
     ) -> None:
         labels = Volume((scan.array > 300).astype(np.uint8), scan.index_to_lps)
@@ -130,7 +130,9 @@ class TestWindow:
             segment(Volume(array, scan.index_to_lps), model, SegmentOptions(modality="MR"))
         assert caught.value.code is ErrorCode.INPUT_VALUES
 
-    def test_a_training_case_of_one_value_is_named(self, model: Model, scan: Volume, tmp_path: Path) -> None:
+    def test_a_training_case_of_one_value_is_reported_with_its_name(
+        self, model: Model, scan: Volume, tmp_path: Path
+    ) -> None:
         for name, value in (("image", 7), ("label", 1)):
             write_volume(Volume(np.full_like(scan.array, value), scan.index_to_lps), tmp_path / f"{name}.nii.gz")
         files = CaseFiles("p7", tmp_path / "image.nii.gz", tmp_path / "label.nii.gz")

@@ -226,7 +226,7 @@ def test_without_samples_there_is_one_alternative(session: Session, reference: S
 
 
 class TestFeatures:
-    def test_similar_voxels_are_found_with_the_features_of_the_trunk(
+    def test_similarity_is_computed_from_the_features_of_the_trunk(
         self, model: Model, scan: Volume, phantom: Phantom
     ) -> None:
         descriptors = describe_scan(scan, model)

@@ -253,7 +253,7 @@ def test_a_refused_zip_installs_nothing(trained: Path, models: Path, tmp_path: P
     with pytest.raises(DiffusionSegmentError, match=words) as caught:
         import_model(tmp_path / "bad.zip")
     assert len(str(caught.value).splitlines()) == 1
-    assert str(models) not in caught.value.message, "the user never sees the folder in which it was checked"
+    assert str(models) not in caught.value.message, "the message must not name the folder in which it was checked"
     assert not models.exists() or list(models.iterdir()) == []
 
 
