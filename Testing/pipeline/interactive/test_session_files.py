@@ -33,7 +33,7 @@ from fixtures.correction_cases import (
     report_of,
     segment,
     segment_by_each_model,
-    write_marks,
+    write_scribbles,
 )
 from fixtures.tiny_model import coarse_phantom
 
@@ -48,7 +48,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, its result with the session by each model, and scribbles for it."""
     folder = segment_by_each_model(tmp_path_factory.mktemp("kept"), "--keep-session")
     for model in GENERATIONS:
-        write_marks(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
+        write_scribbles(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_a_correction_with_a_session_file_equals_that_of_a_new_run(
 @pytest.mark.usefixtures("no_run")
 def test_a_chain_of_corrections_needs_no_run(done: Path, tmp_path: Path) -> None:
     one = correct(done / REFINED, done / f"{REFINED}.nii.gz", tmp_path / "one", "--keep-session")
-    more = write_marks(one, tmp_path / "more.nii.gz", of=SPLEEN, label=BACKGROUND, share=0.2)
+    more = write_scribbles(one, tmp_path / "more.nii.gz", of=SPLEEN, label=BACKGROUND, share=0.2)
     two = correct(one, more, tmp_path / "two")
     assert (labels_of(two)[read_volume(done / f"{REFINED}.nii.gz").array > 0] == 0).all()
     assert not (two / SESSION).exists(), "only with --keep-session"
