@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from DiffusionSegmentBackend.metrics.looks import ball_around, ball_sum, gross_errors, look, opened
+from DiffusionSegmentBackend.metrics.looks import gross_errors, look
 from numpy.typing import NDArray
 
 SPACING = (3.0, 2.0, 2.0)
@@ -39,22 +39,6 @@ def test_a_gross_error_below_the_minimum_volume_is_left_out() -> None:
     assert not gross_errors(labels, truth, spacing=SPACING, min_ml=1.01 * volume).any()
 
 
-def test_opening_keeps_a_ball_and_removes_a_sheet() -> None:
-    ball = ball_around((12, 20, 20), (24, 40, 40), radius_mm=9.0, spacing=SPACING)
-    sheet = np.zeros_like(ball)
-    sheet[:, 20] = True
-    kept = opened(ball, radius_mm=3.0, spacing=SPACING)
-    assert not (kept & ~ball).any() and np.count_nonzero(kept) > 0.9 * np.count_nonzero(ball)
-    assert not opened(sheet, radius_mm=3.0, spacing=SPACING).any()
-
-
-def test_ball_sum_counts_the_voxels_within_the_radius_in_mm() -> None:
-    point = np.zeros((24, 40, 40), np.float32)
-    point[12, 20, 20] = 1
-    reached = ball_sum(point, radius_mm=7.0, spacing=SPACING) > 0.5
-    assert np.array_equal(reached, ball_around((12, 20, 20), point.shape, radius_mm=7.0, spacing=SPACING))
-
-
 def test_looks_add_what_they_show_and_the_best_list_is_the_yardstick() -> None:
     truth, labels = empty(), empty()
     labels[6:12, 4:14, 4:14] = 1
@@ -64,6 +48,8 @@ def test_looks_add_what_they_show_and_the_best_list_is_the_yardstick() -> None:
     seen = look(errors, [second, first, (2, 38, 2)], spacing=SPACING, radius_mm=16.0, best_of=3)
     assert seen.holds == (True, True, False)
     assert seen.seen_ml[0] < seen.seen_ml[1] == seen.seen_ml[2] == pytest.approx(seen.gross_ml)
-    assert seen.best_ml[0] > seen.seen_ml[0] and seen.best_ml[-1] == pytest.approx(seen.gross_ml)
-    assert seen.recall(3) == pytest.approx(1.0) and seen.recall(1) < 1
+    assert seen.best_ml[0] > seen.seen_ml[0]
+    assert seen.best_ml[-1] == pytest.approx(seen.gross_ml)
+    assert seen.recall(3) == pytest.approx(1.0)
+    assert seen.recall(1) < 1
     assert np.isnan(look(np.zeros_like(errors), [first], spacing=SPACING).recall(1))

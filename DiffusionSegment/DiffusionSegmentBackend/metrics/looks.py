@@ -12,16 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.signal import fftconvolve
+
+from ..imaging.balls import Spacing, Voxel, ball_around, largest_balls, opened
 
 OPENING_MM = 3.0
 MIN_GROSS_ERROR_ML = 0.3
 LOOK_RADIUS_MM = 20.0
 # A look holds a gross error if at least this much of one lies inside it.
 _MIN_SEEN_ML = 0.1
-
-Spacing = tuple[float, float, float]
-Voxel = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +44,6 @@ class Looks:
             return float("nan")
         seen = self.seen_ml[min(count, len(self.seen_ml)) - 1] if self.seen_ml else 0.0
         return seen / self.best_ml[min(count, len(self.best_ml)) - 1]
-
-
-def opened(mask: NDArray[np.bool_], *, radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
-    """Morphological opening of a mask (z, y, x) by a ball; `spacing` in mm along z, y, x.
-
-    Distances are between centres of voxels; outside the mask's box everything counts as background.
-    """
-    padded = np.pad(mask, 1)
-    eroded = ndimage.distance_transform_edt(padded, sampling=spacing) > radius_mm
-    if not eroded.any():
-        return np.zeros_like(mask)
-    dilated = ndimage.distance_transform_edt(~eroded, sampling=spacing) <= radius_mm
-    result: NDArray[np.bool_] = (dilated & padded)[1:-1, 1:-1, 1:-1]
-    return result
 
 
 def gross_errors(
@@ -102,8 +86,8 @@ def look(
     seen_ml, holds = [], []
     for position in positions:
         ball = ball_around(position, gross.shape, radius_mm=radius_mm, spacing=spacing)
-        holds.append(bool(np.count_nonzero(gross & ball) * voxel_ml >= _MIN_SEEN_ML))
-        seen |= ball
+        holds.append(bool(np.count_nonzero(gross[ball.box] & ball.inside) * voxel_ml >= _MIN_SEEN_ML))
+        seen[ball.box] |= ball.inside
         seen_ml.append(float(np.count_nonzero(gross & seen)) * voxel_ml)
     return Looks(
         gross_ml=float(np.count_nonzero(gross)) * voxel_ml,
@@ -113,36 +97,15 @@ def look(
     )
 
 
-def ball_around(position: Voxel, shape: tuple[int, ...], *, radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
-    """Mask of `shape` (z, y, x) of the voxels whose centre is at most `radius_mm` from that of a voxel."""
-    z, y, x = (
-        ((np.arange(size) - centre) * step) ** 2 for size, centre, step in zip(shape, position, spacing, strict=True)
-    )
-    inside: NDArray[np.bool_] = z[:, None, None] + y[:, None] + x <= radius_mm**2
-    return inside
-
-
 def _best(gross: NDArray[np.bool_], *, count: int, radius_mm: float, spacing: Spacing) -> tuple[float, ...]:
     """mL seen by the first n of `count` looks, each of which shows the most that is not yet seen."""
-    left = gross.copy()
-    seen: list[float] = []
-    for _ in range(count):
-        inside = ball_sum(left.astype(np.float32), radius_mm=radius_mm, spacing=spacing)
-        z, y, x = (int(n) for n in np.unravel_index(int(inside.argmax()), inside.shape))
-        ball = ball_around((z, y, x), gross.shape, radius_mm=radius_mm, spacing=spacing)
-        left &= ~ball
-        seen.append((np.count_nonzero(gross) - np.count_nonzero(left)) * _voxel_ml(spacing))
-    return tuple(seen)
-
-
-def ball_sum(values: NDArray[np.float32], *, radius_mm: float, spacing: Spacing) -> NDArray[np.float32]:
-    """The sum of `values` (z, y, x) over the ball around every voxel; `values` are 0 outside the array."""
-    reach = [int(radius_mm / step) for step in spacing]
-    ball = ball_around(
-        (reach[0], reach[1], reach[2]), tuple(2 * n + 1 for n in reach), radius_mm=radius_mm, spacing=spacing
-    )
-    total: NDArray[np.float32] = fftconvolve(values, ball.astype(np.float32), mode="same")
-    return total
+    balls = largest_balls(gross.astype(np.float32), count=count, min_sum=0.5, radius_mm=radius_mm, spacing=spacing)
+    seen = np.zeros_like(gross)
+    seen_ml = []
+    for ball in balls:
+        seen[ball.box] |= ball.inside
+        seen_ml.append(float(np.count_nonzero(gross & seen)) * _voxel_ml(spacing))
+    return tuple(seen_ml)
 
 
 def _voxel_ml(spacing: Spacing) -> float:
