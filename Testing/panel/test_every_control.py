@@ -26,7 +26,7 @@ INTERACTIVE = {
     *("ctkSliderWidget", "ctkCollapsibleButton", "qMRMLNodeComboBox", "qMRMLSegmentEditorWidget"),
 }
 SECTIONS = (
-    *("resultButton", "overlayButton", "reviewButton", "editorButton", "similarButton", "teachSection"),
+    *("resultButton", "overlayButton", "reviewButton", "editorButton", "similarButton", "fineTuneSection"),
     *("reportSection", "advancedButton"),
 )
 # The test that works a control and looks at what follows, by the control's name.
@@ -62,9 +62,9 @@ WORKED = {
     "similarPointButton": ("test_similar_panel", "test_a_point_lights_up_what_is_alike"),
     "similarSlider": ("test_similar_panel", "test_the_slider_is_the_threshold"),
     "similarSegmentButton": ("test_similar_panel", "test_a_segment_needs_no_result"),
-    "teachNameEdit": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
-    "teachMinutesBox": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
-    "teachButton": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
+    "fineTuneNameEdit": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
+    "fineTuneMinutesBox": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
+    "fineTuneButton": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
     "reportFileButton": ("test_report_panel", "test_a_report_is_written"),
     "dicomButton": ("test_report_panel", "test_dicom_seg_refers_to_the_series_of_the_scan_alone"),
     "previewBox": ("test_panel_run", "test_without_its_tick_there_is_none"),
@@ -275,11 +275,11 @@ def test_a_sample_is_used_for_the_organ(reader: PanelUser) -> None:
 
 def test_a_name_and_minutes_make_a_model(models: Path, reader: PanelUser) -> None:
     ui = reader.ui
-    ui.teachSection.collapsed = False
+    ui.fineTuneSection.collapsed = False
     reader.application.process()
-    QtTest.QTest.keyClicks(ui.teachNameEdit, "my-model")
-    ui.teachMinutesBox.setValue(4)
-    reader.click(ui.teachButton)
+    QtTest.QTest.keyClicks(ui.fineTuneNameEdit, "my-model")
+    ui.fineTuneMinutesBox.setValue(4)
+    reader.click(ui.fineTuneButton)
     reader.until(lambda: "Model saved" in ui.messageLabel.text)
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 4
     assert "my-model" in [ui.modelSelector.itemData(row) for row in range(ui.modelSelector.count)]

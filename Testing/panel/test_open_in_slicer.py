@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import unittest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,24 @@ class TestParameters:
         node = putVolume(slicer.mrmlScene, ramp(), "Next")
         user.ui.inputSelector.setCurrentNode(node)
         assert user.widget._parameterNode.inputVolume is node
+
+    def test_a_parameter_under_its_earlier_name_is_read(self, user: PanelUser) -> None:
+        logic = user.widget.logic
+        logic.getParameterNode().parameterNode.SetParameter("teachMinutes", "7")
+        assert logic.getParameterNode().fineTuneMinutes == 7
+        assert not logic.getParameterNode().parameterNode.HasParameter("teachMinutes")
+
+    def test_an_older_scene_keeps_its_fine_tuning_minutes(self, user: PanelUser, tmp_path: Path) -> None:
+        older = slicer.vtkMRMLScene()
+        node = user.widget.logic.createParameterNode()
+        node.SetParameter("teachMinutes", "7")
+        older.AddNode(node)
+        older.SetURL(str(tmp_path / "older.mrml"))
+        assert older.Commit()
+        slicer.mrmlScene.SetURL(str(tmp_path / "older.mrml"))
+        assert slicer.mrmlScene.Import()
+        assert user.widget._parameterNode.fineTuneMinutes == 7
+        assert user.ui.fineTuneMinutesBox.value == 7
+        user.ui.fineTuneMinutesBox.setValue(9)
+        user.widget._parameterNode.Modified()
+        assert user.widget.logic.getParameterNode().fineTuneMinutes == 9
