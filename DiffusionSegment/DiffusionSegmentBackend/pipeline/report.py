@@ -18,9 +18,10 @@ from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
-from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
+from ..schema.report import MapScale, OrganAlarm, OrganResult, RemovedPieces, Report, ReviewRegion
 from .checks import organ_confidence
 from .islands import pieces_of
+from .organ_alarms import LabelMapOnGrid, organ_alarms
 from .uncertainty import volume_interval_ml
 
 if TYPE_CHECKING:
@@ -61,10 +62,12 @@ def build_report(
         for label in chosen
     )
     confidence = organ_confidence(torch.from_numpy(prediction))
+    alarms = _organ_alarms(best, chosen, session)
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
         review=tuple(review),
+        alarms=alarms,
         confidence=round(confidence, 4),
         taken_out=removed,
         warnings=(
@@ -73,6 +76,7 @@ def build_report(
             *_unusual_appearance(confidence, model.description),
             *_warnings(labels, counts, organs, session.region),
             *_island_warnings(removed),
+            *(alarm.sentence for alarm in alarms),
         ),
         timings_s=with_total(seconds),
         peak_memory_mb=round(peak_memory_mb()),
@@ -80,6 +84,15 @@ def build_report(
         scales=scales(model.description.classes),
         provenance=_provenance(session, model, chosen),
     )
+
+
+def _organ_alarms(best: NDArray[np.intp], chosen: Sequence[ModelLabel], session: Session) -> tuple[OrganAlarm, ...]:
+    """Alarms of the rules about whole organs that the result shows; none for a part of the scan."""
+    if session.run.region is not None:
+        return ()
+    labels = best.astype(np.uint8)
+    present = {label.value for label in chosen if (labels == label.value).any()}
+    return organ_alarms(LabelMapOnGrid(labels, session.grid, session.prediction.offset, present), chosen)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:

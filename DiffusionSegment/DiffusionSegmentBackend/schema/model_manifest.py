@@ -32,7 +32,8 @@ class CodedTerm:
 class ModelLabel:
     """One organ: voxel value, machine name, title, what Slicer and DICOM SEG show of it, and its usual position.
 
-    `colour` is red, green, blue, 0..255; `body_mm` the position of its centroid in body coordinates, in mm.
+    `colour` is red, green, blue, 0..255; `body_mm` the position of its centroid in body coordinates, in mm; `usual_ml`
+    the smallest and the largest volume in the training cases; `one_piece` whether it was connected in all of them.
     """
 
     value: int
@@ -43,6 +44,8 @@ class ModelLabel:
     modifier: CodedTerm | None = None
     colour: tuple[int, int, int] | None = None
     body_mm: Point | None = None
+    usual_ml: tuple[float, float] | None = None
+    one_piece: bool = False
 
     @property
     def has_terms(self) -> bool:

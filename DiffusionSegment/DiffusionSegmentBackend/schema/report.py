@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import Enum
 from typing import Any
 
 from . import dataclass_json
@@ -53,6 +54,25 @@ class RemovedPieces:
     volume_ml: float
 
 
+class AlarmKind(str, Enum):
+    """What is unusual about a whole organ."""
+
+    ABSENT = "absent"
+    VOLUME = "volume"
+    PIECES = "pieces"
+    SIDES = "sides"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganAlarm:
+    """An organ that is unusual as a whole, by a rule; `position_lps_mm` lies in it, None for an absent one."""
+
+    organ: str
+    kind: AlarmKind
+    sentence: str
+    position_lps_mm: tuple[float, float, float] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapScale:
     """What the values 0..1 of a map mean: a quantity of `classes` classes, which is `nats_at_1` nats where it is 1."""
@@ -96,12 +116,16 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The content of report.json. `timings_s` are seconds by stage and their `total`; `run_timings_s`, of a corrected
+    """The content of report.json. `expected_wrong_ml` is the volume of the voxels whose label is expected to be wrong.
+
+    `timings_s` are seconds by stage and their `total`; `run_timings_s`, of a corrected
     result, those of the run before it. Optional parts are left out of the file where a run does not have them.
     """
 
     organs: tuple[OrganResult, ...]
     review: tuple[ReviewRegion, ...] = ()
+    alarms: tuple[OrganAlarm, ...] = ()
+    expected_wrong_ml: float | None = None
     confidence: float | None = None
     taken_out: tuple[RemovedPieces, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -139,7 +163,7 @@ class Report:
 
 
 # Left out of the file where they are empty.
-_OPTIONAL = ("run_timings_s", "corrections", "alternatives", "probabilities")
+_OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities")
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 
 

@@ -53,6 +53,7 @@ STUDIES = {
             options=("predictions", "others"),
             required=("predictions",),
         ),
+        Study(name="organ-rules", measures="alarms of the rules about whole organs", module="organ_rules"),
         Study(name="augmentations", measures="appearance and cost of each augmentation", module="augmentations"),
         Study(name="tiles", measures="agreement of overlapping tiles", module="tiles"),
         Study(

@@ -15,6 +15,7 @@ from ...models.model import save_network
 from ...networks.segmenter import Segmenter
 from ...networks.temperature import set_temperature, temperature
 from ..bodypart import body_frame, framed_scans, free_scans, train_bodypart
+from ..organ_statistics import organ_statistics
 from ..segmenter import SegmenterRecipe
 from ..session import store, store_body_range
 from .anatomy_limits import anatomy_limits, measures_of
@@ -23,6 +24,9 @@ from .model_card import write_card
 from .model_folder import ModelFolder
 from .model_run import ModelRun
 from .student import train_student
+
+# Entries of a label in model.json that are measured on the training cases.
+_MEASURED = ("body_mm", "usual_ml", "one_piece")
 
 
 def bodypart(run: ModelRun) -> dict[str, Any]:
@@ -49,11 +53,13 @@ def bodypart(run: ModelRun) -> dict[str, Any]:
 
 
 def _store_body_frame(folder: ModelFolder, cases: list[Case]) -> None:
-    """Store the organ positions in model.json; organs too small for the spacing of the trunk have none."""
+    """Store position, volumes and pieces of the organs in model.json; too small for the trunk, they lack a position."""
     frame = body_frame(cases, folder.description.labels)
     positions = [{"body_mm": [round(float(mm), 1) for mm in mean]} if np.isfinite(mean).all() else {} for mean in frame]
-    plain = [{k: v for k, v in label.items() if k != "body_mm"} for label in folder.description.raw["labels"]]
-    labels = [{**label, **position} for label, position in zip(plain, positions, strict=True)]
+    plain = [{k: v for k, v in label.items() if k not in _MEASURED} for label in folder.description.raw["labels"]]
+    statistics = organ_statistics(cases, [label["value"] for label in plain])
+    usual = [s.entries() if (s := statistics.get(label["value"])) is not None else {} for label in plain]
+    labels = [{**label, **at, **entries} for label, at, entries in zip(plain, positions, usual, strict=True)]
     folder.change(labels=labels)
 
 
