@@ -183,6 +183,15 @@ class TestResult:
 
     def test_a_second_result_writes_into_the_same_nodes(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
+    def test_the_report_shows_uncertainty_in_the_colours_of_the_overlay(
+        self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
+    ) -> None:
+        display = putResult(scene, result, ct, model).overlays[OverlayKind.UNCERTAINTY].GetDisplayNode()
+        colours = display.GetColorNode().GetColorTransferFunction()
+        for position in np.linspace(0, 1, 21):
+            # The table of the report has 256 colours.
+            np.testing.assert_allclose(UNCERTAINTY_COLOURS(position)[:3], colours.GetColor(position), atol=0.01)
+
     ) -> None:
         first = putResult(scene, result, ct, model)
         count = scene.GetNumberOfNodes()
