@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.pipeline import segment as segment_module
 from DiffusionSegmentBackend.pipeline.constraints import one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.dense_features import scan_features
 from DiffusionSegmentBackend.pipeline.features import body_coordinates
-from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
+from DiffusionSegmentBackend.pipeline.interactive.alternatives import sample_maps
 from DiffusionSegmentBackend.pipeline.interactive.correction import Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, spread
 from DiffusionSegmentBackend.pipeline.interactive.similarity import (
@@ -99,9 +99,9 @@ class TestSegment:
         assert usual.bodypart.shape == (*scan.array.shape, 3)
         assert usual.uncertainty.max() > 0
         assert not usual.mutual_information.any()
-        assert usual.regions.max() == len(usual.report["review"])
-        assert usual.report["provenance"]["samples"] == 0
-        json.dumps(usual.report, allow_nan=False)
+        assert usual.regions.max() == len(usual.report.review)
+        assert usual.report.provenance.plan.samples == 0
+        json.dumps(usual.report.to_json(), allow_nan=False)
 
     def test_body_coordinates_are_those_of_the_trunks_grid(self, session: Session, model: Model) -> None:
         found = body_coordinates(session.image, model)
@@ -215,7 +215,7 @@ class TestCorrections:
 
 
 def test_alternatives_hold_the_one_answer_there_is(session: Session, usual: Segmentation) -> None:
-    labels, box = alternatives(session)
+    labels, box = sample_maps(session)
     assert len(labels) == 1
     found, expected = labels[0] > 0, usual.labels[box] > 0
     assert 2 * np.count_nonzero(found & expected) / (np.count_nonzero(found) + np.count_nonzero(expected)) > 0.9

@@ -1,8 +1,8 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow. 22 doubts
-two places, whose voxels it names, and of its two samples the second has no organ in the first of them. Of other
-requests, likeness falls with the distance to the point, and a taught model is a folder that lists its names.
+The seed chooses a mishap: 13 is refused, 44 gives a report without a total of its times, 66 kills the worker, 99 is
+slow. 22 doubts two places, whose voxels it names, and of its two samples the second has no organ in the first of them.
+Of other requests, likeness falls with the distance to the point, and a taught model is a folder that lists its names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Similar,
     Similarity,
 )
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
@@ -69,7 +70,9 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
         for number, place in enumerate(DOUBTED, start=1):
             maps["regions"][place] = number
     geometry = geometry_of(request.volume)
-    reported = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
+    reported = report(request)
+    if request.seed == UNREADABLE:
+        reported = replace(reported, timings_s={})
     return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
 
 
@@ -158,8 +161,13 @@ def doubts() -> list[dict[str, Any]]:
     ]
 
 
-def report(request: Segment) -> dict[str, Any]:
-    return {
+def report(request: Segment) -> Report:
+    """A report that contains the request as received in the path of its input."""
+    received = json.dumps({"type": request.type, **asdict(request)})
+    provenance = {
+        name: getattr(request, name) for name in ("model", "seed", "samples", "steps", "sampler", "organs", "region")
+    }
+    values = {
         "organs": [
             organ("spleen", "Spleen", 1, 212.4, 180.0, 240.0, 0.93),
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
@@ -168,12 +176,9 @@ def report(request: Segment) -> dict[str, Any]:
         "review": doubts() if request.seed == DOUBTFUL else [doubt("spleen", "stomach", [4.0, 8.0, 5.0], 4.1)],
         "warnings": [],
         "timings_s": {"total": 1.0},
-        "provenance": {
-            name: getattr(request, name)
-            for name in ("model", "seed", "samples", "steps", "sampler", "organs", "region")
-        },
-        "received": {"type": request.type, **asdict(request)},
+        "provenance": {**provenance, "input": received},
     }
+    return Report.from_partial_json(values)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def test_nothing_lies_outside_the_region_and_inside_all_is_as_without(model: Mod
     organs = found.labels > 0
     assert float(np.mean(found.labels[organs] == whole.labels[organs])) > 0.9
     assert found.uncertainty[whole.labels == 0][:1000].max(initial=0) <= 1
-    assert found.report["provenance"]["region"] == list(region)
-    assert "in the region of interest" in " ".join(found.report["warnings"])
+    assert found.report.provenance.plan.region == region
+    assert "in the region of interest" in " ".join(found.report.warnings)
     assert seen[0].shape == seen[1].shape == phantom_ct.array.shape
     assert float(np.mean(seen[0] == whole.labels)) > 0.95
 

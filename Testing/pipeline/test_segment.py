@@ -63,23 +63,23 @@ def test_doubt_is_higher_where_organs_meet(result: Segmentation) -> None:
 
 def test_report_holds_what_a_reader_needs(result: Segmentation, phantom_ct: Volume) -> None:
     report = result.report
-    assert [organ["value"] for organ in report["organs"]] == list(range(1, 14))
-    for organ in report["organs"]:
-        counted = np.count_nonzero(result.labels == organ["value"]) * phantom_ct.voxel_ml
-        assert organ["volume_ml"] == pytest.approx(counted, abs=0.01)
-        low, high = organ["volume_interval_ml"]
-        assert low <= organ["volume_ml"] <= high
-    scores = [region["score"] for region in report["review"]]
+    assert [organ.value for organ in report.organs] == list(range(1, 14))
+    for organ in report.organs:
+        counted = np.count_nonzero(result.labels == organ.value) * phantom_ct.voxel_ml
+        assert organ.volume_ml == pytest.approx(counted, abs=0.01)
+        low, high = organ.volume_interval_ml
+        assert low <= organ.volume_ml <= high
+    scores = [region.score for region in report.review]
     assert scores == sorted(scores, reverse=True)
-    assert "?" in report["review"][0]["sentence"]
-    assert report["provenance"]["seed"] == 5
-    assert set(report["timings_s"]) == {"prepare", "bodypart", "features", "refine", "restore", "total"}
+    assert "?" in report.review[0].sentence
+    assert report.provenance.plan.seed == 5
+    assert set(report.timings_s) == {"prepare", "bodypart", "features", "refine", "restore", "total"}
 
 
 def test_review_regions_point_at_uncertain_voxels(result: Segmentation, phantom_ct: Volume) -> None:
     typical = np.median(result.uncertainty[result.labels > 0])
-    for region in result.report["review"][:5]:
-        i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*region["centroid_lps_mm"], 1])[:3]).astype(int)
+    for region in result.report.review[:5]:
+        i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*region.centroid_lps_mm, 1])[:3]).astype(int)
         assert result.uncertainty[k, j, i] > typical
 
 
@@ -103,7 +103,7 @@ def test_orientation_of_the_file_does_not_matter(result: Segmentation, model: Mo
 def test_only_the_organs_asked_for(model: Model, phantom_ct: Volume) -> None:
     got = segment(phantom_ct, model, SegmentOptions(samples=1, steps=1, organs=("liver", "spleen")))
     assert set(np.unique(got.labels)) <= {0, 1, 6}
-    assert [organ["name"] for organ in got.report["organs"]] == ["spleen", "liver"]
+    assert [organ.name for organ in got.report.organs] == ["spleen", "liver"]
 
 
 def test_cancel_is_obeyed_at_the_next_tile(model: Model, phantom_ct: Volume) -> None:

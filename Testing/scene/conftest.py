@@ -13,6 +13,7 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Hypotheses, Result
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription, readModelDescription
@@ -75,7 +76,8 @@ def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
     coordinates = np.stack(np.indices(labels.shape)[::-1], axis=-1).astype(np.float32)
     maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 5, "bodypart": coordinates}
     references = {n: write_buffer(tmp_path / f"{n}.raw", a, oblique.index_to_lps) for n, a in maps.items()}
-    return Result(id="1", report={"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}}, **references)
+    report = Report.from_partial_json({"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}})
+    return Result(id="1", report=report, **references)
 
 
 SAMPLES_START = (4, 5, 3)
@@ -135,7 +137,7 @@ def samples(labels: np.ndarray) -> np.ndarray:
 def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, oblique: Volume, tmp_path: Path) -> Result:
     """A result with numbered regions."""
     numbers = write_buffer(tmp_path / "regions.raw", regions, oblique.index_to_lps)
-    return replace(result, report=report, regions=numbers)
+    return replace(result, report=Report.from_partial_json(report), regions=numbers)
 
 
 @pytest.fixture

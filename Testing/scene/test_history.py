@@ -9,6 +9,7 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
 from DiffusionSegmentLib.scene.box import Box
@@ -39,7 +40,7 @@ def correct(history: History, scan: SegmentedScan, shown: SceneResult, report: d
     storeResultLabels(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
     storeScribbles(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
     arrayFromVolume(doubt)[BOX.slices] = 0.125
-    ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
+    ReviewList(scan.segmentation).replaceReport(Report.from_partial_json({**report, "review": report["review"][1:]}))
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
     return before.labels
 

@@ -95,7 +95,7 @@ def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
     assert answer.maps.keys() == {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
     shapes = {volume.array.shape[:3] for volume in answer.maps.values()}
     assert shapes == {client.scan.array.shape}
-    assert answer.values["report"]["provenance"]["samples"] == 1
+    assert answer.values["report"].provenance.plan.samples == 1
     assert [early.message for early in client.early] == [Preview]
     assert client.early[0].maps["labels"].array.shape == client.scan.array.shape
 

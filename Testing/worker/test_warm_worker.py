@@ -41,4 +41,4 @@ def test_the_second_click_is_faster_and_gives_the_same() -> None:
     client.close()
     print(f"first click {seconds[0]:.1f} s, second {seconds[1]:.1f} s, saved {seconds[0] - seconds[1]:.1f} s")
     assert seconds[1] < seconds[0]
-    assert results[0].report["organs"] == results[1].report["organs"]
+    assert results[0].report.organs == results[1].report.organs

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, model_grid
 from ..models.model import Model
+from ..schema.report import Report
 from .checks import check_modality
 from .memory import (
     RunSize,
@@ -57,7 +57,7 @@ class Segmentation:
     mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
     bodypart: NDArray[np.float32] | None
-    report: dict[str, Any]
+    report: Report
 
 
 # Receives the labels of the pre-segmentation, uint8, in the scan's own geometry (k, j, i).
@@ -216,7 +216,7 @@ def build_segmentation(
         labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
     progress("restore", 4, 4)
-    return Segmentation(labels, uncertainty, information, regions, coordinates, report.to_json())
+    return Segmentation(labels, uncertainty, information, regions, coordinates, report)
 
 
 def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:

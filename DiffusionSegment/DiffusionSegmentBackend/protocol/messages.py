@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
+from ..schema.report import Report
 from .requests import (
     Alternatives,
     Correct,
@@ -142,7 +143,7 @@ class Result(Message):
     labels: VolumeReference
     uncertainty: VolumeReference
     mutual_information: VolumeReference
-    report: dict[str, Any]
+    report: Report
     regions: VolumeReference | None = None
     bodypart: VolumeReference | None = None
 
@@ -157,7 +158,7 @@ class Corrected(Message):
     uncertainty: VolumeReference
     mutual_information: VolumeReference
     regions: VolumeReference
-    report: dict[str, Any]
+    report: Report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,11 +102,11 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
 
 def alternatives(request: Alternatives, context: HandlerContext) -> EngineAnswer:
     """Return the label maps of the samples."""
-    from ..pipeline.interactive.alternatives import alternatives as label_maps
+    from ..pipeline.interactive.alternatives import sample_maps
 
     model = context.cache.model(request, context.progress)
     session = context.cache.session(request, model, context.progress)
-    labels, box = label_maps(session, progress=context.progress)
+    labels, box = sample_maps(session, progress=context.progress)
     return EngineAnswer(Hypotheses, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
 
 

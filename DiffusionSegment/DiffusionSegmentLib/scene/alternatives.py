@@ -1,4 +1,4 @@
-"""Samples of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
+"""Hypotheses of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def showAlternative(
     image = orientedImage(shown, scan.input, start=alternatives.box.start)
     for label in scan.labels:
         if label.value in affected and np.any(shown == label.value):
-            segmentation.AddSegment(newSegment(label, image, {}), label.name)
+            segmentation.AddSegment(newSegment(label, image, None), label.name)
     node.EndModify(wasModified)
     return node
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from ...models.model import Model
 from ...models.tile_shape import Sides, TileShape
 from ...networks.backbone import fine_features
 from ...schema.correction_marks import CorrectionMarks
+from ...schema.report import Report
 from ..constraints import clamped, one_hot_scribbles
 from ..features import Stage1, first_stage, padded
 from ..islands import remove_islands
@@ -59,7 +59,7 @@ class Correction:
     uncertainty: NDArray[np.float32]
     mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
-    report: dict[str, Any]
+    report: Report
     changed_voxels: int
 
 
@@ -92,8 +92,8 @@ def correct(
         changed = _differing(before, after.maps) | reach(new, model.tile.stride)
         with watch.stage("restore"):
             correction = _restored(corrections, before, after, changed, model)
-    timings = {"timings_s": with_total(watch.seconds), "run_timings_s": with_total(session.seconds)}
-    return replace(correction, report={**correction.report, **timings}), after
+    report = replace(correction.report, timings_s=with_total(watch.seconds), run_timings_s=with_total(session.seconds))
+    return replace(correction, report=report), after
 
 
 def _as_float32(maps: EnsembleMaps) -> EnsembleMaps:
@@ -306,7 +306,7 @@ def _restored(
         uncertainty=np.ascontiguousarray(grid.order.undo(uncertainty)),
         mutual_information=np.ascontiguousarray(grid.order.undo(information)),
         regions=restore_nearest(numbers, offset, grid),
-        report=report.to_json(),
+        report=report,
         changed_voxels=changed_voxels,
     )
 
