@@ -14,7 +14,7 @@ from ..imaging.shear import notes_of
 from ..imaging.volume_io import Scan, read_scan
 from ..models.manifest import is_installed
 from ..models.model import Model, load_model
-from ..pipeline.options import options_for_scan, plan_of
+from ..pipeline.options import drawn, options_for_scan, run_plan_of
 from ..pipeline.segment import build_segmentation, open_session
 from ..schema.output_kinds import RESULT
 from ..schema.provenance import Source
@@ -108,8 +108,8 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
 def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
     bar("load", 0, 1)
     model = load_model(choices.options.model, choices.options.device, precision=choices.options.precision)
-    plan, samples = plan_of(choices.options, model)
-    bar.expect_passes(samples * plan.steps if model.refiner is not None else 0)
+    plan = drawn(run_plan_of(choices.options, model), model)
+    bar.expect_passes(plan.samples * plan.steps)
     return model
 
 

@@ -21,6 +21,7 @@ from ..schema.provenance import Provenance, Software
 from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
 from .checks import organ_confidence
 from .islands import pieces_of
+from .options import drawn
 from .uncertainty import volume_interval_ml
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def build_report(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
             *_unusual_appearance(confidence, model.description),
-            *_warnings(labels, counts, organs, session.region),
+            *_warnings(labels, counts, organs, session.run.region),
             *_island_warnings(removed),
         ),
         timings_s=with_total(seconds),
@@ -106,7 +107,7 @@ def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) ->
             torch=torch.__version__,
         ),
         plan=replace(
-            session.run,
+            drawn(session.run, model),
             model=description.name,
             organs=tuple(label.name for label in chosen) if session.wanted else None,
             device=model.device.type,

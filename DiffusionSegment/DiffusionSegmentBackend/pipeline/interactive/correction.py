@@ -32,7 +32,7 @@ from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
 from ..review import regions_to_review
-from ..sampling import Window
+from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
 from ..session import ENSEMBLE_WEIGHT, EnsembleMaps, Session, Stopwatch
 from ..tiling import on_trunk
@@ -188,7 +188,7 @@ class _LocalRefinement:
         if model.refiner is None:
             return stage1.pre, torch.zeros(stage1.pre.shape[1:])
         statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
-        total = session.samples * session.plan.steps * len(stage1.tiling.tiles)
+        total = session.run.samples * session.run.steps * len(stage1.tiling.tiles)
         chains = TileChains(
             stage1,
             model.refiner,
@@ -199,8 +199,9 @@ class _LocalRefinement:
             tick=counted(progress, "refine", total),
         )
         window = Window(session.prediction.tiled_shape, box)
-        for sample in range(session.samples):
-            statistics.add(chains.sample(session.plan, sample=sample, window=window))
+        plan = SamplingPlan.of(session.run)
+        for sample in range(session.run.samples):
+            statistics.add(chains.sample(plan, sample=sample, window=window))
         ensemble = ENSEMBLE_WEIGHT * statistics.mean + (1 - ENSEMBLE_WEIGHT) * stage1.pre
         return clamped(ensemble, scribbles), statistics.mutual_information
 
