@@ -28,10 +28,10 @@ from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
     FineTune,
     FineTuned,
-    Hypotheses,
     Preview,
     Request,
     Result,
+    Samples,
     Segment,
     Similar,
     Similarity,
@@ -92,7 +92,7 @@ def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:
     """The labels, and the labels without the first place in doubt."""
     without = labels.copy()
     without[DOUBTED[0]] = 0
-    return EngineAnswer(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
+    return EngineAnswer(Samples, {"labels": Volume(np.stack([labels, without]), geometry)})
 
 
 def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:

@@ -12,7 +12,7 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
-from DiffusionSegmentBackend.protocol.messages import Hypotheses, Result
+from DiffusionSegmentBackend.protocol.messages import Result, Samples
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
@@ -141,10 +141,10 @@ def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, obliqu
 
 
 @pytest.fixture
-def hypotheses(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Hypotheses:
+def hypotheses(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Samples:
     place = oblique.index_to_lps.copy()
     place[:3, 3] = lpsOf(oblique, SAMPLES_START)
-    return Hypotheses(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, place))
+    return Samples(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, place))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Samples
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
@@ -146,9 +146,7 @@ def test_the_first_segmentation_can_be_undone(history: History, scan: SegmentedS
     assert len(ReviewList(scan.segmentation).regions) == 3
 
 
-def test_picking_can_be_undone(
-    history: History, scan: SegmentedScan, hypotheses: Hypotheses, labels: np.ndarray
-) -> None:
+def test_picking_can_be_undone(history: History, scan: SegmentedScan, hypotheses: Samples, labels: np.ndarray) -> None:
     before = snapshot(scan)
     pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, AlternativeTarget(organ=LIVER))
     history.record(StepName.PICK_ALTERNATIVE, scan, before)

@@ -17,11 +17,11 @@ from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
     Correct,
     Corrected,
-    Hypotheses,
     ImportModel,
     Preview,
     Request,
     Result,
+    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -106,7 +106,7 @@ def test_what_follows_uses_the_model_and_the_session_of_the_run(client: Client) 
     scribbles[tuple(n // 2 for n in labels.shape)] = 2
     corrected = client.send(Correct, {"labels": labels, "scribbles": scribbles}, samples=2, steps=1, force=True)
     samples = client.send(Alternatives, samples=2, steps=1, force=True)
-    assert (corrected.message, samples.message) == (Corrected, Hypotheses)
+    assert (corrected.message, samples.message) == (Corrected, Samples)
     assert samples.maps["labels"].array.shape[0] == 2
     assert (client.loads, client.runs) == (1, 1)
 

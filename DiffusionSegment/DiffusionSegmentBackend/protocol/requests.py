@@ -95,7 +95,7 @@ class Correct(Segment):
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Segment):
-    """Ask for the K samples behind the result of the same `Segment` request, answered by `Hypotheses`."""
+    """Ask for the K samples behind the result of the same `Segment` request, answered by `Samples`."""
 
     type: ClassVar[str] = "alternatives"
 

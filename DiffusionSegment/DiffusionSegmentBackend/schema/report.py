@@ -44,7 +44,7 @@ class ReviewRegion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemovedPieces:
+class RemovedIslands:
     """Small pieces of an organ, separate from its largest one, that were set to background."""
 
     name: str
@@ -103,7 +103,7 @@ class Report:
     organs: tuple[OrganResult, ...]
     review: tuple[ReviewRegion, ...] = ()
     confidence: float | None = None
-    taken_out: tuple[RemovedPieces, ...] = ()
+    taken_out: tuple[RemovedIslands, ...] = ()
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     run_timings_s: dict[str, float] | None = None

@@ -23,11 +23,11 @@ from ..protocol.messages import (
     ExportDicom,
     FineTune,
     FineTuned,
-    Hypotheses,
     Imported,
     ImportModel,
     Preview,
     Result,
+    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -107,7 +107,7 @@ def alternatives(request: Alternatives, context: HandlerContext) -> EngineAnswer
     model = context.cache.model(request, context.progress)
     session = context.cache.session(request, model, context.progress)
     labels, box = sample_maps(session, progress=context.progress)
-    return EngineAnswer(Hypotheses, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
+    return EngineAnswer(Samples, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
 
 
 def similar(request: Similar, context: HandlerContext) -> EngineAnswer:

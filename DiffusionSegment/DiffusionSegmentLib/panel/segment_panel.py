@@ -9,9 +9,9 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
     FineTuned,
-    Hypotheses,
     Imported,
     Result,
+    Samples,
     SelfTestReport,
     Similarity,
     Written,
@@ -84,7 +84,7 @@ class SegmentPanel:
         self.run.receivers = {
             Result: self.onResult,
             Corrected: self.corrections.onCorrected,
-            Hypotheses: self.alternatives.onHypotheses,
+            Samples: self.alternatives.onSamples,
             Similarity: self.similar.onAnswer,
             FineTuned: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,

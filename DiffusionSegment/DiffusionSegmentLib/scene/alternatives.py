@@ -1,4 +1,4 @@
-"""Hypotheses of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
+"""Samples of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
-from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Samples
 from numpy.typing import NDArray
 
 from .box import Box, boxAround, boxOfGrid
@@ -51,7 +51,7 @@ class AlternativeTarget:
     organ: int | None = None
 
 
-def keepAlternatives(scan: SegmentedScan, answer: Hypotheses) -> SampleMaps:
+def keepAlternatives(scan: SegmentedScan, answer: Samples) -> SampleMaps:
     """Copy the samples from the buffer of the worker, which is deleted afterwards.
 
     Raises:
