@@ -10,7 +10,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.worker.client import WorkerClient
-from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+from fixtures.subprocess_transport import SubprocessTransport
 
 SIDE = 64
 
