@@ -4,7 +4,8 @@ from dataclasses import fields
 from enum import Enum
 from typing import Annotated, Any, get_args, get_type_hints
 
-from DiffusionSegmentBackend.schema.run_options import DEFAULT_MODEL, RunOptions
+from DiffusionSegmentBackend.schema.run_options import DEFAULT_MODEL, RunOptions, option_info
+from DiffusionSegmentBackend.schema.uncertainty_colours import UNCERTAINTY_LOW
 from slicer import (
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
@@ -44,6 +45,8 @@ class Sampler(Enum):
 
 # Run options that the scene stores under another name, or as a type of its own.
 _PARAMETER_NAMES = {"memory_limit_gb": "memoryLimit"}
+# The largest value of a spin box in the panel, for options that have no smaller bound.
+_MAX_SHOWN = 999999
 # The region is that of a markups node, and organs are a list of names.
 _NOT_DERIVED = {"region", "organs"}
 # Names of parameters in scenes of earlier versions, with the present names.
@@ -53,14 +56,16 @@ _EARLIER_NAMES = {"teachMinutes": "fineTuneMinutes"}
 def withRunOptions(parameters: type) -> type:
     """Add a parameter for each field of `RunOptions` that the class does not declare itself.
 
-    None, which a parameter node cannot store, is 0 or an empty text.
+    None, which a parameter node cannot store, is 0 or an empty text. Bounds are those of the option.
     """
     hints = get_type_hints(RunOptions)
     for field in fields(RunOptions):
         name = _PARAMETER_NAMES.get(field.name, field.name)
         if name not in parameters.__annotations__ and name not in _NOT_DERIVED:
             (kind,) = [part for part in get_args(hints[field.name]) or (hints[field.name],) if part is not type(None)]
-            parameters.__annotations__[name] = kind
+            largest = option_info(field).maximum
+            bounds = None if largest is None else WithinRange(0, min(int(largest), _MAX_SHOWN))
+            parameters.__annotations__[name] = kind if bounds is None else Annotated[kind, bounds]
             setattr(parameters, name, kind() if field.default is None else field.default)
     return parameters
 
@@ -80,12 +85,9 @@ class Parameters:
     model: str = DEFAULT_MODEL
     overlay: OverlayKind = OverlayKind.UNCERTAINTY
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7
-    threshold: Annotated[float, WithinRange(0.0, 1.0)] = 0.15
+    threshold: Annotated[float, WithinRange(0.0, 1.0)] = UNCERTAINTY_LOW
     organs: list[str]
     preview: bool = True
-    samples: Annotated[int, WithinRange(0, 64)] = 0
-    steps: Annotated[int, WithinRange(0, 100)] = 0
-    seed: Annotated[int, WithinRange(0, 999999)] = 0
     sampler: Sampler = Sampler.MODEL
     device: Device = Device.AUTO
     memoryLimit: Annotated[float, WithinRange(0.0, 4096.0)] = 0.0

@@ -89,4 +89,4 @@ def checkSegmentation(scripting: Scripting) -> None:
     assert "refine" in stages, "no progress was reported"
     assert segmentation.GetSegmentation().GetSegment("liver") is not None, "the phantom has a liver"
     assert findResult(segmentation).overlays, "there is no uncertainty overlay"
-    assert readReport(segmentation)["provenance"]["model"] == "abdomen-ct"
+    assert readReport(segmentation).provenance.plan.model == "abdomen-ct"

@@ -12,6 +12,7 @@ from DiffusionSegmentBackend.commands.summary import organ_table
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import find_model, list_models, read_description
+from DiffusionSegmentBackend.schema.report import OrganResult
 from fixtures.command_line import Workspace, make_workspace
 
 ABDOMEN = read_description(find_model("abdomen-ct"))
@@ -81,8 +82,12 @@ def test_an_empty_list_of_names_is_refused(text: str, tmp_path: Path, capsys: py
 
 
 def test_the_table_has_a_unit_in_every_column() -> None:
-    present = {"title": "Liver", "volume_ml": 1257.64, "volume_interval_ml": [986.3, 1647.8], "confidence": 0.9132}
-    missing = {"title": "Esophagus", "volume_ml": 0.0, "volume_interval_ml": [0.0, 0.4], "confidence": 0.0}
+    present = OrganResult(
+        name="liver", title="Liver", value=6, volume_ml=1257.64, volume_interval_ml=(986.3, 1647.8), confidence=0.9132
+    )
+    missing = OrganResult(
+        name="esophagus", title="Esophagus", value=5, volume_ml=0.0, volume_interval_ml=(0.0, 0.4), confidence=0.0
+    )
     head, first, second = organ_table([present, missing]).splitlines()
     assert head.split("  ")[0] == "Organ"
     assert [column for column in ("Volume (mL)", "90 % interval (mL)", "Confidence (%)") if column in head]

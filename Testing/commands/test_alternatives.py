@@ -16,7 +16,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline import restore as restore_module
-from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
+from DiffusionSegmentBackend.pipeline.interactive.alternatives import sample_maps
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
@@ -85,19 +85,19 @@ def test_identical_samples_are_one_alternative_and_the_first_has_most_samples(
     scan = coarse_phantom()
     labels = build_segmentation(session, model, bodypart=False).labels
     first, second = write_alternatives(session, model.description, labels, scan.index_to_lps, tmp_path)
-    assert (first["samples"], first["share"]) == (2, pytest.approx(2 / 3, abs=1e-4))
-    assert (second["samples"], second["share"]) == (1, pytest.approx(1 / 3, abs=1e-4))
-    maps, box = alternatives(session)
+    assert (first.samples, first.share) == (2, pytest.approx(2 / 3, abs=1e-4))
+    assert (second.samples, second.share) == (1, pytest.approx(1 / 3, abs=1e-4))
+    maps, box = sample_maps(session)
     for entry, sample in ((first, maps[0]), (second, maps[1])):
-        restored = read_volume(tmp_path / entry["file"]).array
+        restored = read_volume(tmp_path / entry.file).array
         np.testing.assert_array_equal(restored[box], sample)
         assert np.count_nonzero(restored) == np.count_nonzero(sample)
-    largest = second["differences"][0]
-    assert (largest["label"], largest["instead"]) == ("spleen", "right_kidney")
-    assert largest["sentence"] == f"Spleen, not right kidney: {largest['volume_ml']:.1f} mL."
-    index = np.linalg.inv(scan.index_to_lps) @ (*largest["position_lps_mm"], 1.0)
+    largest = second.differences[0]
+    assert (largest.label, largest.instead) == ("spleen", "right_kidney")
+    assert largest.sentence == f"Spleen, not right kidney: {largest.volume_ml:.1f} mL."
+    index = np.linalg.inv(scan.index_to_lps) @ (*largest.position_lps_mm, 1.0)
     i, j, k = np.rint(index[:3]).astype(int)
-    assert read_volume(tmp_path / second["file"]).array[k, j, i] == SPLEEN
+    assert read_volume(tmp_path / second.file).array[k, j, i] == SPLEEN
     assert labels[k, j, i] == RIGHT_KIDNEY
 
 
@@ -105,7 +105,7 @@ def test_alternatives_contain_only_the_requested_organs(session: Session, model:
     only = replace(session, wanted=[SPLEEN])
     labels = build_segmentation(only, model, bodypart=False).labels
     for entry in write_alternatives(only, model.description, labels, coarse_phantom().index_to_lps, tmp_path):
-        assert set(np.unique(read_volume(tmp_path / entry["file"]).array)) <= {BACKGROUND, SPLEEN}
+        assert set(np.unique(read_volume(tmp_path / entry.file).array)) <= {BACKGROUND, SPLEEN}
 
 
 @pytest.mark.parametrize("name", GENERATIONS)

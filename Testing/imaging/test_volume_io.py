@@ -14,7 +14,7 @@ import real_data
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
-from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume, to_image, write_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_scan, read_volume, to_image, write_volume
 from DiffusionSegmentBackend.pipeline.restore import restore_map
 from scipy.spatial.transform import Rotation
 
@@ -77,10 +77,10 @@ def write_dicom_series(folder: Path, *, modality: str = "CT", skip: int | None =
 
 def test_a_dicom_folder_is_read_with_its_geometry_and_modality(tmp_path: Path) -> None:
     volume = write_dicom_series(tmp_path)
-    again = read_volume(tmp_path)
-    np.testing.assert_array_equal(again.array, volume.array)
-    np.testing.assert_allclose(again.index_to_lps, volume.index_to_lps, atol=1e-2)
-    assert modality_of(tmp_path) == "CT"
+    scan = read_scan(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, volume.array)
+    np.testing.assert_allclose(scan.volume.index_to_lps, volume.index_to_lps, atol=1e-2)
+    assert scan.modality == "CT"
 
 
 def test_a_series_with_a_missing_slice_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.pipeline import segment as segment_module
 from DiffusionSegmentBackend.pipeline.constraints import one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.dense_features import scan_features
 from DiffusionSegmentBackend.pipeline.features import body_coordinates
-from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternatives
+from DiffusionSegmentBackend.pipeline.interactive.alternatives import sample_maps
 from DiffusionSegmentBackend.pipeline.interactive.correction import Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, spread
 from DiffusionSegmentBackend.pipeline.interactive.similarity import (
@@ -99,9 +99,9 @@ class TestSegment:
         assert reference.bodypart.shape == (*scan.array.shape, 3)
         assert reference.uncertainty.max() > 0
         assert not reference.mutual_information.any()
-        assert reference.regions.max() == len(reference.report["review"])
-        assert reference.report["provenance"]["samples"] == 0
-        json.dumps(reference.report, allow_nan=False)
+        assert reference.regions.max() == len(reference.report.review)
+        assert reference.report.provenance.plan.samples == 0
+        json.dumps(reference.report.to_json(), allow_nan=False)
 
     def test_body_coordinates_are_those_of_the_trunks_grid(self, session: Session, model: Model) -> None:
         coordinates = body_coordinates(session.image, model)
@@ -219,7 +219,7 @@ class TestCorrections:
 
 
 def test_without_samples_there_is_one_alternative(session: Session, reference: Segmentation) -> None:
-    labels, box = alternatives(session)
+    labels, box = sample_maps(session)
     assert len(labels) == 1
     predicted, expected = labels[0] > 0, reference.labels[box] > 0
     assert 2 * np.count_nonzero(predicted & expected) / (np.count_nonzero(predicted) + np.count_nonzero(expected)) > 0.9

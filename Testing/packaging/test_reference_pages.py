@@ -25,6 +25,8 @@ WORDS = {
     "float": "number",
     "bool": "boolean",
     "dict[str, Any]": "object",
+    "Report": "object",
+    "ReviewState": "object",
     "VolumeReference": "volume",
     "tuple[str, ...]": "array of strings",
     "tuple[int, ...]": "array of integers",

@@ -1,8 +1,9 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses the behaviour: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow, 22
-gives two regions to review with their voxels, and of its two samples the second has no organ in the first region. For
-other requests, similarity falls with the distance to the point, and a fine-tuned model lists the names it was sent.
+The seed chooses the behaviour: 13 is refused, 44 gives a report without a total of its times, 66 kills the worker, 99
+is slow, 22 gives two regions to review with their voxels, and of its two samples the second has no organ in the first
+region. For other requests, similarity falls with the distance to the point, and a fine-tuned model lists the names it
+was sent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
     FineTune,
     FineTuned,
-    Hypotheses,
     Preview,
     Request,
     Result,
+    Samples,
     Segment,
     Similar,
     Similarity,
 )
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
@@ -69,7 +71,9 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
         for number, box in enumerate(UNCERTAIN_BOXES, start=1):
             maps["regions"][box] = number
     geometry = geometry_of(request.volume)
-    reported = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
+    reported = report(request)
+    if request.seed == UNREADABLE:
+        reported = replace(reported, timings_s={})
     return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
 
 
@@ -89,7 +93,7 @@ def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:
     """The labels, and the labels without the organ in the first region to review."""
     without = labels.copy()
     without[UNCERTAIN_BOXES[0]] = 0
-    return EngineAnswer(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
+    return EngineAnswer(Samples, {"labels": Volume(np.stack([labels, without]), geometry)})
 
 
 def similarity(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:
@@ -162,8 +166,13 @@ def uncertainRegions(seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def report(request: Segment) -> dict[str, Any]:
-    return {
+def report(request: Segment) -> Report:
+    """A report that contains the request as received in the path of its input."""
+    received = json.dumps({"type": request.type, **asdict(request)})
+    provenance = {
+        name: getattr(request, name) for name in ("model", "seed", "samples", "steps", "sampler", "organs", "region")
+    }
+    values = {
         "organs": [
             organ("spleen", "Spleen", 1, 212.4, 180.0, 240.0, 0.93),
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
@@ -172,12 +181,9 @@ def report(request: Segment) -> dict[str, Any]:
         "review": uncertainRegions(request.seed),
         "warnings": [],
         "timings_s": {"total": 1.0},
-        "provenance": {
-            name: getattr(request, name)
-            for name in ("model", "seed", "samples", "steps", "sampler", "organs", "region")
-        },
-        "received": {"type": request.type, **asdict(request)},
+        "provenance": {**provenance, "input": received},
     }
+    return Report.from_partial_json(values)
 
 
 if __name__ == "__main__":

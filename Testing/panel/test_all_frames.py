@@ -122,7 +122,7 @@ def test_each_frame_keeps_its_report_colours_and_codes(user: PanelUser, frames: 
     startAll(user)
     waitForEnd(user)
     frame = results()[0].GetNthDataNode(1)
-    assert readReport(frame)["provenance"]["model"] == "abdomen-ct"
+    assert readReport(frame).provenance.plan.model == "abdomen-ct"
     assert frame.GetSegmentation().GetSegment("liver").GetName() == "Liver"
     np.testing.assert_allclose(frame.GetSegmentation().GetSegment("liver").GetColor(), np.array((221, 130, 101)) / 255)
 

@@ -17,6 +17,7 @@ from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.user_models import export_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.protocol.messages import Imported, SelfTestReport
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.training.fine_tuned_model import label_entries
 from DiffusionSegmentLib.worker.client import WorkerClient
 from fixtures.fine_tuning_models import BASE, install_base
@@ -50,7 +51,7 @@ class PanelContext:
     def update(self) -> None: ...
     def regionChanged(self) -> None: ...
     def organStatesChanged(self) -> None: ...
-    def reportChanged(self, report: dict[str, Any] | None) -> None: ...
+    def reportChanged(self, report: Report | None) -> None: ...
 
 
 class InstallationPanelHarness:

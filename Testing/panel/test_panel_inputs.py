@@ -30,7 +30,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def received(user: PanelUser) -> dict[str, Any]:
     """What the worker was sent with the last click."""
     user.segment()
-    return dict(readReport(user.segmentations()[-1])["received"])
+    report = readReport(user.segmentations()[-1])
+    return dict(json.loads(report.provenance.source.input or ""))
 
 
 def listed(user: PanelUser) -> list[str]:
@@ -101,7 +102,7 @@ class TestRegionOfInterest:
         slicer.mrmlScene.RemoveNode(node)
         user.click(user.ui.alternativesButton)
         user.until(lambda: user.ui.segmentButton.text == "Segment")
-        again = readReport(user.segmentations()[-1])["received"]
+        again = received(user)
         assert again["type"] == "alternatives"
         assert again["region"] == first["region"] is not None
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -15,6 +14,7 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Result
+from DiffusionSegmentBackend.schema.report import Report
 from fixtures.dicom_seg import label_values, segment_name
 from headless.slicer_picture import putVolume
 from highdicom.seg import segread
@@ -67,7 +67,7 @@ def labels(body: Volume) -> np.ndarray:
     return array
 
 
-def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
+def reported(labels: np.ndarray, voxelMl: float) -> Report:
     """The report of a run."""
     organs = []
     for value, name in ((LIVER, "liver"), (SPLEEN, "spleen")):
@@ -84,7 +84,7 @@ def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
     }
     provenance = {"software": "DiffusionSegment 0", "model": "abdomen-ct", "version": "1", "sha256": "abc"}
     provenance |= {"seed": 1, "samples": 4, "steps": 2}
-    return {"organs": organs, "review": [region], "warnings": [], "provenance": provenance}
+    return Report.from_json({"organs": organs, "review": [region], "warnings": [], "provenance": provenance})
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Result
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.history import History, StepName, emptySnapshot
 from DiffusionSegmentLib.scene.installed_models import installedModels
@@ -60,7 +61,9 @@ class Click:
         maps = {"labels": labels, "regions": labels, "uncertainty": np.zeros(SHAPE, np.float32)}
         maps["mutual_information"] = maps["uncertainty"]
         buffers = {name: write_buffer(folder / f"{name}.raw", array, INDEX_TO_LPS) for name, array in maps.items()}
-        self.result = Result(id="1", report={"provenance": {"model": "abdomen-ct"}, "review": []}, **buffers)
+        self.result = Result(
+            id="1", report=Report.from_partial_json({"provenance": {"model": "abdomen-ct"}}), **buffers
+        )
 
     def put(self, previous: SceneResult | None = None) -> SceneResult:
         return putResult(self.host.scene, self.result, self.ct, self.model, previous=previous)
@@ -143,7 +146,7 @@ def test_maps_of_a_result_stay_valid_after_their_files_are_deleted(click: Click,
     ct = putVolume(host.scene, Volume(np.zeros(array.shape, np.int16), np.eye(4)), "Small")
     maps = {"labels": (array > 9).astype(np.uint8), "uncertainty": array, "mutual_information": array + 1}
     buffers = {name: write_buffer(tmp_path / f"{name}.raw", values, np.eye(4)) for name, values in maps.items()}
-    put = putResult(host.scene, Result(id="1", report={"review": []}, **buffers), ct, click.model)
+    put = putResult(host.scene, Result(id="1", report=Report.from_partial_json({}), **buffers), ct, click.model)
     uncertainty, other = (slicer.util.arrayFromVolume(node) for node in put.overlays.values())
     uncertainty[0] = -1
     assert (tmp_path / "uncertainty.raw").read_bytes() == array.tobytes(), "an edit was written into the worker's file"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Alternatives, Correct, Request, Segment
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 from fixtures.tiny_model import NAME, coarse_phantom, write_tiny_model
 from pythonqt.slicer_application import Application
@@ -56,14 +57,16 @@ class Clicks:
         """Send what *Segment* sends."""
         defaults = {"samples": None, "steps": None, "sampler": None, "organs": None, "region": None, "force": False}
         self.labels = self.send(Segment, model=NAME, **{**defaults, **options})
-        self.provenance = self.labels.values["report"]["provenance"]
+        self.provenance = self.labels.values["report"].to_json()["provenance"]
 
     def follow(self, kind: type[Request], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         """Send what a button sends that continues with the result."""
         from DiffusionSegmentLib.panel import panel_context
         from DiffusionSegmentLib.scene import run_options
 
-        monkeypatch.setattr(run_options, "readReport", lambda _: {"provenance": self.provenance})
+        monkeypatch.setattr(
+            run_options, "readReport", lambda _: Report.from_partial_json({"provenance": self.provenance})
+        )
         parameters: Any = types.SimpleNamespace(device=types.SimpleNamespace(value="auto"), memoryLimit=0.0)
         scan: Any = types.SimpleNamespace(segmentation=None)
         options = {**panel_context.requestOptions(scan, parameters), **changes}

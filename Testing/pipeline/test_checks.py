@@ -152,7 +152,7 @@ def test_a_scan_of_the_right_part_with_an_unusual_appearance_is_segmented_with_a
 ) -> None:
     unusual = replace(model, description=limited(model.description, usual_confidence=1.0))
     result = segment(phantom_ct, unusual, FAST)
-    assert any(text.startswith("Unusual contrast, dose or disease: ") for text in result.report["warnings"])
+    assert any(text.startswith("Unusual contrast, dose or disease: ") for text in result.report.warnings)
     assert result.labels.any()
 
 
@@ -177,7 +177,7 @@ def test_a_refusal_is_an_error_and_with_force_a_warning() -> None:
 
 def test_an_unusual_scan_gives_a_warning_in_the_report(model: Model, phantom_ct: Volume) -> None:
     unusual = replace(model, description=limited(model.description, usual_layout_mm=0.1, max_layout_mm=1000.0))
-    warnings = segment(phantom_ct, unusual, FAST).report["warnings"]
+    warnings = segment(phantom_ct, unusual, FAST).report.warnings
     assert any("Unusual anatomy" in text for text in warnings)
     assert not any("--" in text for text in warnings)
 
@@ -186,7 +186,7 @@ def test_a_forced_run_warns_that_it_would_have_been_refused(model: Model, phanto
     never = replace(model, description=limited(model.description, max_layout_mm=0.1))
     with pytest.raises(DiffusionSegmentError, match="not arranged like the organs"):
         segment(phantom_ct, never, FAST)
-    warnings = segment(phantom_ct, never, replace(FAST, force=True)).report["warnings"]
+    warnings = segment(phantom_ct, never, replace(FAST, force=True)).report.warnings
     assert any("would have been refused" in text for text in warnings)
 
 
@@ -205,7 +205,7 @@ def test_water_and_noise_are_refused_by_the_bundled_model(phantom: Scan, model: 
 
 
 def test_a_phantom_of_an_abdomen_is_not_refused(model: Model, phantom_ct: Volume) -> None:
-    assert segment(phantom_ct, model, FAST).report["organs"]
+    assert segment(phantom_ct, model, FAST).report.organs
 
 
 def test_the_command_line_adds_force_as_the_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,15 +149,15 @@ def test_the_report_lists_removed_islands(model: Model, phantom_ct: Volume) -> N
     report = build_segmentation(session, strict, bodypart=False).report
     islands = session.prediction.islands.numpy()
     voxel_ml = float(np.prod(session.grid.spacing)) / 1000
-    assert report["taken_out"]
-    for organ in report["taken_out"]:
-        value = model.description.label_named(organ["name"]).value
-        assert organ["volume_ml"] == pytest.approx(np.count_nonzero(islands == value) * voxel_ml, abs=0.01)
-        assert organ["pieces"] == ndimage.label(islands == value, structure=np.ones((3, 3, 3)))[1]
-        warned = any(f"{organ['title'].lower()} {organ['volume_ml']:.1f} mL" in text for text in report["warnings"])
-        assert warned == (organ["volume_ml"] >= 1)
+    assert report.taken_out
+    for organ in report.taken_out:
+        value = model.description.label_named(organ.name).value
+        assert organ.volume_ml == pytest.approx(np.count_nonzero(islands == value) * voxel_ml, abs=0.01)
+        assert organ.pieces == ndimage.label(islands == value, structure=np.ones((3, 3, 3)))[1]
+        warned = any(f"{organ.title.lower()} {organ.volume_ml:.1f} mL" in text for text in report.warnings)
+        assert warned == (organ.volume_ml >= 1)
     loose = with_smallest_piece(model, 0.0)
-    assert build_segmentation(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report["taken_out"] == []
+    assert build_segmentation(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report.taken_out == ()
 
 
 def test_a_piece_restored_by_a_correction_is_no_longer_listed(model: Model, phantom_ct: Volume) -> None:
@@ -171,9 +171,7 @@ def test_a_piece_restored_by_a_correction_is_no_longer_listed(model: Model, phan
     scribbles[tuple(ijk[:, ::-1].T)] = value + 1
     correction, _ = correct(session, strict, Corrections(labels=first.labels, scribbles=scribbles))
     name = model.description.labels[value - 1].name
-    before, after = (
-        {o["name"]: o["pieces"] for o in report["taken_out"]} for report in (first.report, correction.report)
-    )
+    before, after = ({o.name: o.pieces for o in report.taken_out} for report in (first.report, correction.report))
     assert after.get(name, 0) == before[name] - 1
 
 

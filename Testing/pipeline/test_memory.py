@@ -107,8 +107,8 @@ def test_a_run_in_parts_and_on_disk_gives_the_same_result(
     assert float(np.mean(np.abs(parts.uncertainty - whole.uncertainty) > 0.01)) < 1e-4
     assert isinstance(parts.uncertainty, np.memmap)
     assert list(tmp_path.iterdir()) == []
-    assert "processed in parts" in parts.report["warnings"][0]
-    assert not any("parts" in warning for warning in whole.report["warnings"])
+    assert "processed in parts" in parts.report.warnings[0]
+    assert not any("parts" in warning for warning in whole.report.warnings)
 
 
 def test_smaller_parts_and_maps_on_disk_need_less_memory() -> None:

@@ -41,8 +41,8 @@ def test_labels_are_inside_the_region_and_there_as_without_a_region(model: Model
     organs = result.labels > 0
     assert float(np.mean(result.labels[organs] == whole.labels[organs])) > 0.9
     assert result.uncertainty[whole.labels == 0][:1000].max(initial=0) <= 1
-    assert result.report["provenance"]["region"] == list(region)
-    assert "in the region of interest" in " ".join(result.report["warnings"])
+    assert result.report.provenance.plan.region == region
+    assert "in the region of interest" in " ".join(result.report.warnings)
     assert previews[0].shape == previews[1].shape == phantom_ct.array.shape
     assert float(np.mean(previews[0] == whole.labels)) > 0.95
 

@@ -50,8 +50,8 @@ def compete(
 
 def test_regions_of_a_segmentation_are_at_uncertain_voxels(result: Segmentation, phantom_ct: Volume) -> None:
     typical = np.median(result.uncertainty[result.labels > 0])
-    for region in result.report["review"][:5]:
-        i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*region["centroid_lps_mm"], 1])[:3]).astype(int)
+    for region in result.report.review[:5]:
+        i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*region.centroid_lps_mm, 1])[:3]).astype(int)
         assert result.uncertainty[k, j, i] > typical
 
 

@@ -58,17 +58,17 @@ def test_uncertainty_is_higher_at_boundaries_of_organs(result: Segmentation) -> 
 
 def test_the_report_has_organs_regions_provenance_and_timings(result: Segmentation, phantom_ct: Volume) -> None:
     report = result.report
-    assert [organ["value"] for organ in report["organs"]] == list(range(1, 14))
-    for organ in report["organs"]:
-        counted = np.count_nonzero(result.labels == organ["value"]) * phantom_ct.voxel_ml
-        assert organ["volume_ml"] == pytest.approx(counted, abs=0.01)
-        low, high = organ["volume_interval_ml"]
-        assert low <= organ["volume_ml"] <= high
-    scores = [region["score"] for region in report["review"]]
+    assert [organ.value for organ in report.organs] == list(range(1, 14))
+    for organ in report.organs:
+        counted = np.count_nonzero(result.labels == organ.value) * phantom_ct.voxel_ml
+        assert organ.volume_ml == pytest.approx(counted, abs=0.01)
+        low, high = organ.volume_interval_ml
+        assert low <= organ.volume_ml <= high
+    scores = [region.score for region in report.review]
     assert scores == sorted(scores, reverse=True)
-    assert "?" in report["review"][0]["sentence"]
-    assert report["provenance"]["seed"] == 5
-    assert set(report["timings_s"]) == {"prepare", "bodypart", "features", "refine", "restore", "total"}
+    assert "?" in report.review[0].sentence
+    assert report.provenance.plan.seed == 5
+    assert set(report.timings_s) == {"prepare", "bodypart", "features", "refine", "restore", "total"}
 
 
 def test_a_seed_reproduces_the_result_bitwise_and_another_gives_other_samples(
@@ -95,7 +95,7 @@ def test_the_result_does_not_depend_on_the_axes_of_the_file(
 def test_only_requested_organs_are_segmented(model: Model, phantom_ct: Volume) -> None:
     segmentation = segment(phantom_ct, model, SegmentOptions(samples=1, steps=1, organs=("liver", "spleen")))
     assert set(np.unique(segmentation.labels)) <= {0, 1, 6}
-    assert [organ["name"] for organ in segmentation.report["organs"]] == ["spleen", "liver"]
+    assert [organ.name for organ in segmentation.report.organs] == ["spleen", "liver"]
 
 
 def test_a_run_is_cancelled_at_the_next_tile(model: Model, phantom_ct: Volume) -> None:

@@ -53,3 +53,14 @@ def test_a_matrix_has_sixteen_values(count: int) -> None:
     with pytest.raises(DiffusionSegmentError, match="16 values") as caught:
         geometry_of(VolumeReference(path="v.raw", shape=(2, 3, 4), dtype="int16", ijk_to_lps=(1.0,) * count))
     assert caught.value.code is ErrorCode.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    "report", [{}, {"organs": [], "review": []}, {"organs": [{"name": "liver"}], "review": [{}]}, 3, None]
+)
+def test_an_answer_with_an_incomplete_report_is_refused(report: Any) -> None:
+    volume = json.loads(encode(SIMILAR))["volume"]
+    maps = dict.fromkeys(("labels", "uncertainty", "mutual_information", "regions"), volume)
+    with pytest.raises(DiffusionSegmentError) as caught:
+        decode(json.dumps({"type": "corrected", "id": "1", **maps, "report": report}))
+    assert caught.value.code is ErrorCode.PROTOCOL

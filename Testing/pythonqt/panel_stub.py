@@ -10,6 +10,7 @@ from typing import Any
 import slicer
 import slicer.util
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
+from DiffusionSegmentBackend.schema.report import Report
 
 from .slicer_application import Application
 
@@ -72,7 +73,7 @@ class PanelStub:
     def organStatesChanged(self) -> None:
         """Not observed."""
 
-    def reportChanged(self, report: dict[str, Any] | None) -> None:
+    def reportChanged(self, report: Report | None) -> None:
         """Not observed."""
 
     def _onFinished(self, answer: Any) -> None:

@@ -165,7 +165,9 @@ class Tutorial:
             folder = Path(name)
             write_volume(labels, folder / SEGMENTATION)
             write_volume(Volume(record.uncertainty, record.reportToLPS), folder / UNCERTAINTY)
-            (folder / REPORT).write_text(json.dumps(with_volumes_now(record.report, labels)), encoding="utf-8")
+            (folder / REPORT).write_text(
+                json.dumps(with_volumes_now(record.report, labels).to_json()), encoding="utf-8"
+            )
             (folder / "review.json").write_text(json.dumps(to_json(review)), encoding="utf-8")
             report = case_report(
                 read_case(folder),

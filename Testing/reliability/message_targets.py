@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Task, decode
 from DiffusionSegmentBackend.schema.output_kinds import CORRECTIONS, REPORT, SEGMENTATION
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
@@ -118,7 +119,7 @@ class MessageTarget:
         request = {**task, "volume": maps["volume"], "model": "tiny", "device": "cpu"}
         run = {"samples": 1, "steps": 1, "seed": 3, "sampler": "ddim", "organs": ["spleen"], "force": True}
         segment_ = {"type": "segment", **request, **run, "bodypart": False}
-        report = {"organs": [], "review": [], "warnings": [], "provenance": {}, "labels": []}
+        report = Report.from_partial_json({}).to_json()
         finished = {**request, "labels": maps["labels"], "uncertainty": maps["uncertainty"], "report": report}
         output = str(self._sandbox / "answers" / "report.html")
         return [
@@ -182,14 +183,16 @@ class CorrectionTarget:
         model = load_model(str(write_tiny_model(sandbox / "models")), "cpu")
         segmentation = segment(scan, model, SegmentOptions(samples=1, steps=1, force=True))
         write_volume(scan, sandbox / "scan.nii.gz")
-        segmentation.report["provenance"]["input"] = str(sandbox / "scan.nii.gz")
-        write_result(segmentation, scan.index_to_lps, sandbox / "result")
+        report = segmentation.report
+        source = replace(report.provenance.source, input=str(sandbox / "scan.nii.gz"))
+        report = replace(report, provenance=replace(report.provenance, source=source))
+        write_result(replace(segmentation, report=report), scan.index_to_lps, sandbox / "result")
         scribbles = np.zeros(scan.array.shape, np.uint8)
         scribbles[3:5, 4:6, 5:8] = 2
         write_volume(Volume(scribbles, scan.index_to_lps), sandbox / "scribbles.nii.gz")
         self._whole = {f"result/{n}": (sandbox / "result" / n).read_bytes() for n in (REPORT, SEGMENTATION)}
         self._whole["scribbles.nii.gz"] = (sandbox / "scribbles.nii.gz").read_bytes()
-        self._report = segmentation.report
+        self._report = report.to_json()
 
     def make(self, rng: Random) -> Content:
         """All files, one of them damaged, and sometimes corrections of an earlier run."""

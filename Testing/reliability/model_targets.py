@@ -20,7 +20,7 @@ from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.model import load_model, load_network
 from DiffusionSegmentBackend.models.user_models import export_model, import_model, save_user_model
 from DiffusionSegmentBackend.networks.probe import Probe
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
 from fixtures.tiny_model import CHANNELS, write_tiny_model
 
 from .mutation import damaged, damaged_json, damaged_text
@@ -47,7 +47,7 @@ class ModelTarget:
     def consume(self, content: Content) -> None:
         """Read and load the model, and plan a run with its defaults."""
         model = load_model(str(self._folder), "cpu")
-        plan_of(SegmentOptions(), model)
+        run_plan_of(SegmentOptions(), model)
         demand(all(d > 0 for d in model.description.spacing_mm), "a spacing is not positive")
 
 
@@ -145,7 +145,7 @@ class WholeZipTarget(ZipTarget):
         name = import_model(self._given, replace=True)
         installed = {path.name for path in (self._models / name).iterdir()}
         demand(installed == set(self._parts), f"{installed} was installed")
-        plan_of(SegmentOptions(samples=1, steps=1), load_model(name, "cpu"))
+        run_plan_of(SegmentOptions(samples=1, steps=1), load_model(name, "cpu"))
         shutil.rmtree(self._models / name)
         demand(list(self._models.iterdir()) == [], "other files are in the folder of models")
 

@@ -12,7 +12,7 @@ import pydicom
 import SimpleITK as sitk
 from DiffusionSegmentBackend.imaging.dicom_values import DAMAGE, lenient
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid, same_geometry
-from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume, to_image, write_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_scan, read_volume, to_image, write_volume
 from DiffusionSegmentBackend.pipeline.memory import memory_errors
 from DiffusionSegmentBackend.pipeline.prepare import windowed
 from DiffusionSegmentBackend.pipeline.restore import restore_map
@@ -51,8 +51,7 @@ def run_scan(path: Path, written: Path, *, reader: str = "") -> Volume:
         DiffusionSegmentError: the scan was refused.
         Broken: a result is invalid.
     """
-    modality_of(path)
-    volume = read_volume(path)
+    volume = read_scan(path).volume
     if reader:
         check_against_itk(path, volume, reader)
     with memory_errors():

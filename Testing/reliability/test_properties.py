@@ -166,7 +166,7 @@ def test_any_scan_gives_a_valid_result_in_the_same_geometry(model: Model, tmp_pa
         assert np.isfinite(values).all()
         assert values.min() >= 0
         assert values.max() <= 1.0001
-    json.dumps(result.report, allow_nan=False)
+    json.dumps(result.report.to_json(), allow_nan=False)
     write_result(result, volume.index_to_lps, tmp_path / "result")
     written = read_volume(tmp_path / "result" / "segmentation.nii.gz")
     assert same_geometry(written, volume)

@@ -123,7 +123,7 @@ def test_two_workers_at_once_do_not_interfere(openSession: Open) -> None:
     first.segment(steps=10, seed=1)
     second.segment(steps=10, seed=2)
     results = [session.first("finished") for session in (first, second)]
-    assert [result.report["seed"] for result in results] == [1, 2]
+    assert [result.report.provenance.plan.seed for result in results] == [1, 2]
     for session, result in zip((first, second), results, strict=True):
         assert (open_buffer(result.labels) == (session.array > 0)).all()
     assert first.pid != second.pid

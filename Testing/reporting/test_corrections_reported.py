@@ -20,6 +20,7 @@ from DiffusionSegmentBackend.reporting.dicom_seg import write_dicom_seg
 from DiffusionSegmentBackend.reporting.html_page import html_page
 from DiffusionSegmentBackend.reporting.pdf_page import pdf_figure
 from DiffusionSegmentBackend.schema.output_kinds import REPORT
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
 from .test_dicom_seg import write_series
@@ -103,7 +104,7 @@ def test_the_export_of_the_panel_calls_corrected_organs_semiautomatic(
     request = ExportDicom(
         id="1",
         output_folder=str(tmp_path),
-        report=json.loads((result / REPORT).read_text(encoding="utf-8")),
+        report=Report.from_json(json.loads((result / REPORT).read_text(encoding="utf-8"))),
         path=str(tmp_path / "seg.dcm"),
         files=tuple(str(file) for file in sorted(series.iterdir())),
         **{

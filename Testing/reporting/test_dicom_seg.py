@@ -181,7 +181,7 @@ def test_each_frame_references_the_image_at_its_position(
 
 def test_the_algorithm_is_named_as_in_the_provenance(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
     write_dicom_seg(result, tmp_path / "seg.dcm", scan=stored())
-    provenance = read_case(result).provenance
+    provenance = read_case(result).provenance.to_json()
     for segment in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence:
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
         assert segment.SegmentAlgorithmType == "AUTOMATIC"
@@ -190,6 +190,27 @@ def test_the_algorithm_is_named_as_in_the_provenance(stored: Callable[..., Path]
         assert algorithm.AlgorithmSource == provenance["software"]
         assert f"seed={provenance['seed']}" in algorithm.AlgorithmParameters
         assert provenance["sha256"] in algorithm.AlgorithmParameters
+
+
+def test_the_object_contains_no_local_path(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+    report = json.loads((result / REPORT).read_text(encoding="utf-8"))
+    model_folder = Path(str(find_model("abdomen-ct")))
+    report["provenance"] |= {
+        "input": "/home/someone/SURNAME/ct.nii.gz",
+        "model_folder": str(model_folder),
+        "presegmentation": "/home/someone/SURNAME/labels.nii.gz",
+        "series": "Thorax",
+        "series_uid": "1.2.3",
+    }
+    (result / REPORT).write_text(json.dumps(report), encoding="utf-8")
+    stored()
+    series = str(pydicom.dcmread(next((tmp_path / "series").iterdir())).SeriesInstanceUID)
+    write_dicom_seg(result, tmp_path / "seg.dcm", scan=tmp_path / "series", series=series)
+    data = (tmp_path / "seg.dcm").read_bytes()
+    for path in ("SURNAME", str(model_folder)):
+        assert path.encode() not in data
+    assert b"series=Thorax" in data
+    assert b"series_uid=1.2.3" in data
 
 
 def test_repeated_exports_have_equal_tracking_uids(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:

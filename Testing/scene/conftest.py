@@ -12,7 +12,8 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
-from DiffusionSegmentBackend.protocol.messages import Hypotheses, Result
+from DiffusionSegmentBackend.protocol.messages import Result, Samples
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription, readModelDescription
@@ -80,7 +81,8 @@ def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
         "bodypart": coordinates,
     }
     references = {n: write_buffer(tmp_path / f"{n}.raw", a, oblique.index_to_lps) for n, a in maps.items()}
-    return Result(id="1", report={"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}}, **references)
+    report = Report.from_partial_json({"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}})
+    return Result(id="1", report=report, **references)
 
 
 SAMPLES_START = (4, 5, 3)
@@ -140,14 +142,14 @@ def samples(labels: np.ndarray) -> np.ndarray:
 def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, oblique: Volume, tmp_path: Path) -> Result:
     """A result with numbered regions."""
     numbers = write_buffer(tmp_path / "regions.raw", regions, oblique.index_to_lps)
-    return replace(result, report=report, regions=numbers)
+    return replace(result, report=Report.from_partial_json(report), regions=numbers)
 
 
 @pytest.fixture
-def hypotheses(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Hypotheses:
+def samplesMessage(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Samples:
     geometry = oblique.index_to_lps.copy()
     geometry[:3, 3] = lpsOf(oblique, SAMPLES_START)
-    return Hypotheses(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, geometry))
+    return Samples(id="2", labels=write_buffer(tmp_path / "samples.raw", samples, geometry))
 
 
 @pytest.fixture

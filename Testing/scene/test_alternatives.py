@@ -12,7 +12,7 @@ import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
-from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Samples
 from DiffusionSegmentLib.scene.alternatives import (
     AlternativeTarget,
     SampleMaps,
@@ -36,8 +36,8 @@ GAP = Box((8, 6, 11), (11, 10, 17))
 
 
 @pytest.fixture
-def alternatives(scan: SegmentedScan, hypotheses: Hypotheses) -> SampleMaps:
-    return keepAlternatives(scan, hypotheses)
+def alternatives(scan: SegmentedScan, samplesMessage: Samples) -> SampleMaps:
+    return keepAlternatives(scan, samplesMessage)
 
 
 @pytest.fixture
@@ -63,15 +63,15 @@ class TestKeeping:
         matrix[:3, 3] = (oblique.index_to_lps @ origin)[:3] if origin else 0.0
         odd = write_buffer(tmp_path / "odd.raw", samples, matrix)
         with pytest.raises(DiffusionSegmentError, match=message) as caught:
-            keepAlternatives(scan, Hypotheses(id="2", labels=odd))
+            keepAlternatives(scan, Samples(id="2", labels=odd))
         assert caught.value.code is ErrorCode.GEOMETRY
 
     def test_samples_of_a_deleted_scan_are_refused(
-        self, scene: Scene, scan: SegmentedScan, hypotheses: Hypotheses
+        self, scene: Scene, scan: SegmentedScan, samplesMessage: Samples
     ) -> None:
         scene.RemoveNode(scan.input)
         with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
-            keepAlternatives(scan, hypotheses)
+            keepAlternatives(scan, samplesMessage)
 
 
 class TestPicking:

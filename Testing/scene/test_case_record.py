@@ -14,6 +14,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentBackend.schema.dataclass_json import to_json
+from DiffusionSegmentBackend.schema.report import OrganResult
 from DiffusionSegmentLib.scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from DiffusionSegmentLib.scene.label_map import writeLabels
 from DiffusionSegmentLib.scene.overlay import OverlayKind
@@ -21,13 +22,16 @@ from DiffusionSegmentLib.scene.result import SceneResult
 from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 
-ORGANS = [{"name": name} for name in ("liver", "spleen", "pancreas")]
+ORGANS = tuple(
+    OrganResult(name=name, title="", value=0, volume_ml=0.0, volume_interval_ml=(0.0, 0.0), confidence=0.0)
+    for name in ("liver", "spleen", "pancreas")
+)
 
 
 @pytest.fixture
 def reviewed(reviewed: Result) -> Result:
     """The result, with organs in its report."""
-    return replace(reviewed, report={**reviewed.report, "organs": ORGANS})
+    return replace(reviewed, report=replace(reviewed.report, organs=ORGANS))
 
 
 def test_labels_are_the_present_ones(scan: SegmentedScan, shown: SceneResult, labels: np.ndarray) -> None:
@@ -36,7 +40,7 @@ def test_labels_are_the_present_ones(scan: SegmentedScan, shown: SceneResult, la
     record = readCaseRecord(scan, shown)
     np.testing.assert_array_equal(record.labels, painted)
     assert record.uncertainty.dtype == np.float32
-    assert [organ["name"] for organ in record.report["organs"]] == ["liver", "spleen", "pancreas"]
+    assert [organ.name for organ in record.report.organs] == ["liver", "spleen", "pancreas"]
 
 
 def test_a_transform_after_the_run_does_not_change_the_geometry_of_the_record(

@@ -30,7 +30,8 @@ __all__ = ["answerOf"]
 
 @pytest.fixture
 def report(report: dict[str, Any]) -> dict[str, Any]:
-    return {**report, "organs": [{"name": "liver", "title": "Liver", "value": LIVER, "volume_ml": 1.0}]}
+    organ = {"name": "liver", "title": "Liver", "value": LIVER, "volume_ml": 1.0}
+    return {**report, "organs": [{**organ, "volume_interval_ml": [0.5, 1.5], "confidence": 0.9}]}
 
 
 def apply(
@@ -85,11 +86,11 @@ def test_undo_removes_the_record_and_redo_restores_it(
 
 
 def test_report_and_export_contain_edits_that_were_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
-    assert "corrections" not in readCaseRecord(scan, shown).report
+    assert readCaseRecord(scan, shown).report.corrections == ()
     paint(scan, SCRIBBLED, SPLEEN)
-    (entry,) = readCaseRecord(scan, shown).report["corrections"]
-    assert entry["kind"] == "edits"
-    assert {organ["name"] for organ in entry["organs"]} >= {"spleen"}
+    (entry,) = readCaseRecord(scan, shown).report.corrections
+    assert entry.kind is CorrectionKind.EDITS
+    assert {organ.name for organ in entry.organs} >= {"spleen"}
     assert keptCorrections(scan.segmentation) == (), "only applying keeps it"
 
 
@@ -111,8 +112,8 @@ def test_a_new_run_keeps_the_record_of_locked_organs(
 
 
 def test_a_damaged_record_is_reported(scan: SegmentedScan, shown: SceneResult) -> None:
-    scan.segmentation.SetAttribute(REPORT_ATTRIBUTE, '{"organs": [{"name": "liver"}], "corrections": [{"time": 3}]}')
+    scan.segmentation.SetAttribute(REPORT_ATTRIBUTE, '{"corrections": [{"time": 3}]}')
     paint(scan, SCRIBBLED, SPLEEN)
-    with pytest.raises(DiffusionSegmentError, match="are damaged") as caught:
+    with pytest.raises(DiffusionSegmentError, match="is damaged") as caught:
         readCaseRecord(scan, shown)
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Samples
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
 from DiffusionSegmentLib.scene.box import Box
@@ -39,7 +40,7 @@ def correct(history: History, scan: SegmentedScan, shown: SceneResult, report: d
     storeResultLabels(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
     storeScribbles(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
     arrayFromVolume(uncertainty)[BOX.slices] = 0.125
-    ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
+    ReviewList(scan.segmentation).replaceReport(Report.from_partial_json({**report, "review": report["review"][1:]}))
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
     return before.labels
 
@@ -146,10 +147,10 @@ def test_the_first_segmentation_can_be_undone(history: History, scan: SegmentedS
 
 
 def test_picking_can_be_undone(
-    history: History, scan: SegmentedScan, hypotheses: Hypotheses, labels: np.ndarray
+    history: History, scan: SegmentedScan, samplesMessage: Samples, labels: np.ndarray
 ) -> None:
     before = snapshot(scan)
-    pickAlternative(scan, keepAlternatives(scan, hypotheses), 2, AlternativeTarget(organ=LIVER))
+    pickAlternative(scan, keepAlternatives(scan, samplesMessage), 2, AlternativeTarget(organ=LIVER))
     history.record(StepName.PICK_ALTERNATIVE, scan, before)
     history.undo(scan)
     np.testing.assert_array_equal(readLabels(scan).labels, labels)

@@ -12,6 +12,8 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
 from DiffusionSegmentBackend.protocol.messages import Result
+from DiffusionSegmentBackend.reporting.views import UNCERTAINTY_COLOURS
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.overlay import OverlayKind, setThreshold, showOverlay
 from DiffusionSegmentLib.scene.result import putResult
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces
@@ -126,7 +128,7 @@ class TestSegmentation:
     def test_names_codes_and_provenance_survive_a_seg_nrrd(
         self, scene: Scene, ct: Ct, labels: np.ndarray, model: ModelDescription, tmp_path: Path
     ) -> None:
-        provenance = {"model": "abdomen-ct", "seed": 4}
+        provenance = Report.from_partial_json({"provenance": {"model": "abdomen-ct", "seed": 4}}).provenance
         node = putSegmentation(scene, labels, model.labels, ct, "Organs", provenance=provenance)
         node.AddDefaultStorageNode()
         storage = node.GetStorageNode()
@@ -180,6 +182,18 @@ class TestResult:
         node = putResult(scene, result, ct, model).segmentation
         assert node.GetAttribute("DiffusionSegment.seed") == "4"
         assert '"sha256": "abc"' in node.GetAttribute("DiffusionSegment.report")
+
+    def test_the_report_shows_uncertainty_in_the_colours_of_the_overlay(
+        self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
+    ) -> None:
+        display = putResult(scene, result, ct, model).overlays[OverlayKind.UNCERTAINTY].GetDisplayNode()
+        colours = display.GetColorNode().GetColorTransferFunction()
+        for position in np.linspace(0, 1, 21):
+            shown = [
+                channel(position) for channel in (colours.GetRedValue, colours.GetGreenValue, colours.GetBlueValue)
+            ]
+            # The table of the report has 256 colours.
+            np.testing.assert_allclose(UNCERTAINTY_COLOURS(position)[:3], shown, atol=0.01)
 
     def test_a_second_result_writes_into_the_same_nodes(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription

@@ -98,6 +98,25 @@ def test_a_report_of_the_first_version_is_read() -> None:
     assert report.corrections[0].organs[0].gained_ml == 0.32
 
 
+@pytest.mark.parametrize("value", [{}, {"provenance": {}}, {"organs": []}, {"provenance": {"seed": None}}])
+def test_an_incomplete_report_is_read_where_that_is_allowed(value: dict[str, Any]) -> None:
+    report = Report.from_partial_json(value)
+    assert (report.organs, report.review, report.provenance.plan.model) == ((), (), "")
+    assert Report.from_partial_json(report.to_json()) == report
+    with pytest.raises(SchemaError):
+        Report.from_json(value)
+
+
+def test_a_complete_report_is_the_same_where_an_incomplete_one_is_allowed() -> None:
+    assert Report.from_partial_json(VERSION_1) == Report.from_json(VERSION_1)
+
+
+@pytest.mark.parametrize("value", [None, [], {"provenance": 3}, {"organs": 3}, {"schema_version": 99}])
+def test_a_damaged_report_is_refused_also_where_an_incomplete_one_is_allowed(value: Any) -> None:
+    with pytest.raises(SchemaError):
+        Report.from_partial_json(value)
+
+
 def test_it_is_written_in_the_current_version_and_read_again() -> None:
     report = Report.from_json(VERSION_1)
     written = report.to_json()

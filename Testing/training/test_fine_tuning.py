@@ -95,9 +95,9 @@ def test_a_fine_tuned_model_segments_with_its_probe_only(case: LabelledVolume, b
     assert model.refiner is None
     result = segment(case.volume, model, SegmentOptions(force=True))
     assert not result.mutual_information.any()
-    provenance = result.report["provenance"]
-    assert (provenance["model"], provenance["samples"], provenance["steps"]) == ("my-model", 0, 0)
-    assert [organ["title"] for organ in result.report["organs"]] == ["My liver"]
+    provenance = result.report.provenance
+    assert (provenance.plan.model, provenance.plan.samples, provenance.plan.steps) == ("my-model", 0, 0)
+    assert [organ.title for organ in result.report.organs] == ["My liver"]
 
 
 def test_options_are_checked_also_for_models_without_a_refiner(case: LabelledVolume, base: Model) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from DiffusionSegmentLib.worker.client import WorkerClient
-from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
 from DiffusionSegmentLib.worker.worker_state import WorkerState
+from fixtures.subprocess_transport import SubprocessTransport
 
 _ENGINE = [sys.executable, "-u", str(Path(__file__).with_name("engine_process.py"))]
 _FAULTY = [sys.executable, "-u", str(Path(__file__).with_name("faulty_worker.py"))]

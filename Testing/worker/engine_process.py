@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, Segment
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 
@@ -64,11 +66,11 @@ def engine(request: Segment, progress: Callable[[str, int, int], None], early: S
             raise FAULTS[fault]
     labels = (array > 0).astype(np.uint8)
     zeros = np.zeros(array.shape, np.float32)
-    report: dict[str, Any] = {"organs": [], "review": [], "seed": request.seed}
+    report = Report.from_partial_json({"provenance": {"seed": request.seed}})
     if fault == "nan":
-        report["confidence"] = float("nan")
+        report = replace(report, confidence=float("nan"))
     if fault == "numpy":
-        report["confidence"] = np.float32(0.5)
+        report = replace(report, confidence=np.float32(0.5))  # type: ignore[arg-type]
     geometry = geometry_of(request.volume)
     maps: dict[str, Any] = {
         "labels": Volume(labels, geometry),

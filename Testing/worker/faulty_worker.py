@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
 
 from DiffusionSegmentBackend.protocol.messages import PROTOCOL_VERSION
+from DiffusionSegmentBackend.schema.report import Report
 
 
 def send(**message: object) -> None:
@@ -31,7 +32,7 @@ def main(fault: str) -> None:
         sys.stdin.readline()
         empty = {"path": "/nonexistent", "shape": [1, 1, 1], "dtype": "uint8", "ijk_to_lps": [0.0] * 16}
         maps = dict.fromkeys(("labels", "uncertainty", "mutual_information"), empty)
-        send(type="result", id=request["id"], report={}, **maps)
+        send(type="result", id=request["id"], report=Report.from_partial_json({}).to_json(), **maps)
     sys.stdin.read()
 
 

@@ -17,11 +17,11 @@ from DiffusionSegmentBackend.protocol.messages import (
     Alternatives,
     Correct,
     Corrected,
-    Hypotheses,
     ImportModel,
     Preview,
     Request,
     Result,
+    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -95,7 +95,7 @@ def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
     assert answer.maps.keys() == {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
     shapes = {volume.array.shape[:3] for volume in answer.maps.values()}
     assert shapes == {client.scan.array.shape}
-    assert answer.values["report"]["provenance"]["samples"] == 1
+    assert answer.values["report"].provenance.plan.samples == 1
     assert [early.message for early in client.early] == [Preview]
     assert client.early[0].maps["labels"].array.shape == client.scan.array.shape
 
@@ -106,7 +106,7 @@ def test_later_requests_use_the_model_and_the_session_of_the_run(client: Client)
     scribbles[tuple(n // 2 for n in labels.shape)] = 2
     corrected = client.send(Correct, {"labels": labels, "scribbles": scribbles}, samples=2, steps=1, force=True)
     samples = client.send(Alternatives, samples=2, steps=1, force=True)
-    assert (corrected.message, samples.message) == (Corrected, Hypotheses)
+    assert (corrected.message, samples.message) == (Corrected, Samples)
     assert samples.maps["labels"].array.shape[0] == 2
     assert (client.loads, client.runs) == (1, 1)
 

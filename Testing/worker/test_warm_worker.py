@@ -10,7 +10,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.protocol.messages import Result
 from DiffusionSegmentLib.worker.client import WorkerClient
-from DiffusionSegmentLib.worker.subprocess_transport import SubprocessTransport
+from fixtures.subprocess_transport import SubprocessTransport
 
 SIDE = 64
 
@@ -41,4 +41,4 @@ def test_the_second_request_is_faster_and_gives_the_same_result() -> None:
     client.close()
     print(f"first request {seconds[0]:.1f} s, second {seconds[1]:.1f} s, saved {seconds[0] - seconds[1]:.1f} s")
     assert seconds[1] < seconds[0]
-    assert results[0].report["organs"] == results[1].report["organs"]
+    assert results[0].report.organs == results[1].report.organs

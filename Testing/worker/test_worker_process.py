@@ -35,7 +35,7 @@ def test_a_request_starts_the_worker_and_gets_the_result(session: Session) -> No
     result = session.first("finished")
     np.testing.assert_array_equal(open_buffer(result.labels), session.array > 0)
     np.testing.assert_allclose(np.reshape(result.labels.ijk_to_lps, (4, 4)), session.geometry)
-    assert result.report["seed"] == 7
+    assert result.report.provenance.plan.seed == 7
     assert session.states == [WorkerState.STARTING, WorkerState.BUSY, WorkerState.READY]
     assert any(name == "progress" for name, _ in session.events)
 

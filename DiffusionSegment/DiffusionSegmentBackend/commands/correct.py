@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,7 @@ def correct_folder(
     progress: Progress = silent,
     timings: Timings | None = None,
     notify: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Report:
     """Apply the scribbles in `corrections` to the result in `folder`; write the corrected result to `output`.
 
     The saved session of the result is used where there is one; otherwise the run is repeated with the options in its
@@ -89,7 +88,7 @@ def correct_folder(
     correction, corrected_session = correct(session, run_input.model, request, progress=progress)
     corrected = labels.current.copy()
     corrected[correction.box] = correction.labels
-    new_report = _with_history(Report.from_json(correction.report), report, labels, corrected)
+    new_report = _with_history(correction.report, report, labels, corrected)
     result = _corrected_maps(folder, volume, correction, corrected, new_report)
     progress("write", 0, 1)
     additions = RunAdditions(
@@ -97,10 +96,12 @@ def correct_folder(
         session_file=session_file,
         scribbles=labels.scribbles,
     )
-    write_run(result, corrected_session, run_input, output, options.extras, additions=additions, timings=timings)
+    written = write_run(
+        result, corrected_session, run_input, output, options.extras, additions=additions, timings=timings
+    )
     for line in _change_table(labels, corrected, new_report):
         notify(line)
-    return result.report
+    return written
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _corrected_maps(
     uncertainty, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
     uncertainty[correction.box] = correction.uncertainty
     information[correction.box] = correction.mutual_information
-    return Segmentation(labels, uncertainty, information, correction.regions, None, report.to_json())
+    return Segmentation(labels, uncertainty, information, correction.regions, None, report)
 
 
 def _write_scribbles_and_coordinates(

@@ -26,7 +26,7 @@ _LEVELS = 255
 
 def write_probabilities(
     session: Session, description: ModelDescription, index_to_lps: NDArray[np.float64], folder: Path
-) -> list[str]:
+) -> tuple[str, ...]:
     """Write the probability of each organ asked for, one organ at a time; returns the files' names.
 
     Raises:
@@ -47,4 +47,4 @@ def write_probabilities(
         del share
         names.append(f"{PROBABILITIES}/{label.name}.nii.gz")
         write_volume(straightened(Volume(levels, index_to_lps)), folder / names[-1], slope=1 / _LEVELS)
-    return names
+    return tuple(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from ..pipeline.interactive.session_files import write_session
 from ..pipeline.options import SegmentOptions
 from ..pipeline.segment import Segmentation
 from ..pipeline.session import Session
-from ..schema.output_kinds import ALTERNATIVES, PROBABILITIES, SESSION
+from ..schema.output_kinds import SESSION
+from ..schema.report import Report
 from .alternatives import write_alternatives
 from .probabilities import write_probabilities
 from .result_folder import Timings, write_maps
@@ -77,27 +78,28 @@ def write_run(
     *,
     additions: RunAdditions = NO_ADDITIONS,
     timings: Timings | None = None,
-) -> None:
+) -> Report:
     """Write a result and what else is asked for, all files or none, replacing an earlier result in `folder`.
 
-    The report of `result` gets the entries `alternatives` and `probabilities`, and with `timings` those of the run.
+    Returns the report as written, with `alternatives` and `probabilities` and, with `timings`, those of the run.
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY, OUTPUT_UNWRITABLE or DISK_FULL; nothing is left half-written.
     """
     matrix, description = run_input.volume.index_to_lps, run_input.model.description
+    report = result.report
     with staged_folder(folder) as staging:
         if extras.alternatives:
-            listed = write_alternatives(
+            alternatives = write_alternatives(
                 session, description, result.labels, matrix, staging, scribbles=additions.scribbles
             )
-            result.report[ALTERNATIVES] = listed
+            report = replace(report, alternatives=alternatives)
         if extras.probabilities:
-            result.report[PROBABILITIES] = write_probabilities(session, description, matrix, staging)
+            report = replace(report, probabilities=write_probabilities(session, description, matrix, staging))
         saved = additions.session_file
         if saved is not None and (extras.keep_session or saved.parent.resolve() == folder.resolve()):
             shutil.copyfile(saved, staging / SESSION)
         elif extras.keep_session:
             write_session(session, run_input.volume, run_input.model, run_input.options, staging / SESSION)
         additions.write(staging)
-        write_maps(result, matrix, staging, timings=timings)
+        return write_maps(replace(result, report=report), matrix, staging, timings=timings)

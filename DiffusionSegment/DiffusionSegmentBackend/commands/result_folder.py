@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ..schema.output_kinds import BODYPART, MUTUAL_INFORMATION, REGIONS, REPORT,
 
 if TYPE_CHECKING:
     from ..pipeline.segment import Segmentation
+    from ..schema.report import Report
 
 _log = logging.getLogger(__name__)
 # Seconds by stage of the pipeline -> seconds by stage of the whole run, asked for when the maps are written.
@@ -31,10 +33,10 @@ def recorded_passes(folder: Path) -> int:
 
 def write_maps(
     result: Segmentation, index_to_lps: np.ndarray, staging: Path, *, timings: Timings | None = None
-) -> None:
-    """Write the files of a result into a staging folder.
+) -> Report:
+    """Write the files of a result into a staging folder; returns the report as written.
 
-    report.json is written as the last; with `timings` its `timings_s`, also in `result`, are those of the whole run.
+    report.json is written as the last; with `timings` its `timings_s` are those of the whole run.
     """
     from ..imaging.volume import Volume
     from ..imaging.volume_io import write_map
@@ -49,6 +51,8 @@ def write_maps(
     for name, array in maps.items():
         if array is not None:
             write_map(Volume(array, index_to_lps), staging / name)
+    report = result.report
     if timings is not None:
-        result.report["timings_s"] = timings(result.report["timings_s"])
-    (staging / REPORT).write_text(json.dumps(result.report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        report = replace(report, timings_s=timings(report.timings_s))
+    (staging / REPORT).write_text(json.dumps(report.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return report

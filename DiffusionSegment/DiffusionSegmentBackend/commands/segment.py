@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode, one_line
 from ..imaging.dicom_scan import check_hounsfield
 from ..imaging.label_maps import read_label_map
 from ..imaging.output_folder import check_replaceable
 from ..imaging.shear import notes_of
-from ..imaging.volume_io import read_scan
+from ..imaging.volume_io import Scan, read_scan
 from ..models.manifest import is_installed
 from ..models.model import Model, load_model
-from ..pipeline.options import options_for_scan, plan_of
+from ..pipeline.options import drawn, options_for_scan, run_plan_of
 from ..pipeline.segment import build_segmentation, open_session
 from ..schema.output_kinds import RESULT
+from ..schema.provenance import Source
+from ..schema.report import Report
 from ..schema.run_options import RunOptions
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
@@ -40,7 +41,7 @@ class RunChoices:
     extras: Extras = NOTHING_MORE
 
 
-def segment_file(source: str, folder: Path, choices: RunChoices, *, bar: ProgressBar | None = None) -> dict[str, Any]:
+def segment_file(source: str, folder: Path, choices: RunChoices, *, bar: ProgressBar | None = None) -> Report:
     """Segment one scan on disk into `folder` and print a summary; returns the report.
 
     Raises:
@@ -107,12 +108,12 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
 def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
     bar("load", 0, 1)
     model = load_model(choices.options.model, choices.options.device, precision=choices.options.precision)
-    plan, samples = plan_of(choices.options, model)
-    bar.expect_passes(samples * plan.steps if model.refiner is not None else 0)
+    plan = drawn(run_plan_of(choices.options, model), model)
+    bar.expect_passes(plan.samples * plan.steps)
     return model
 
 
-def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, bar: ProgressBar) -> dict[str, Any]:
+def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, bar: ProgressBar) -> Report:
     """Segment one scan on disk; returns the report as it was written."""
     bar("read", 0, 1)
     scan = read_scan(source, series=choices.series)
@@ -127,15 +128,29 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
     result = build_segmentation(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
-    named = {"input": str(Path(source).resolve())}
-    if not is_installed(model.description.folder):
-        named["model_folder"] = str(model.description.folder.resolve())
-    if choices.presegmentation is not None:
-        named["presegmentation"] = str(choices.presegmentation.resolve())
-    if scan.dicom is not None:
-        named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
-    result.report["provenance"] |= named
-    result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
+    report = replace(
+        result.report,
+        warnings=(*notes_of(volume), *result.report.warnings),
+        provenance=replace(result.report.provenance, source=_source(source, scan, model, choices)),
+    )
     bar("write", 0, 1)
-    write_run(result, session, RunInput(volume, model, options), folder, choices.extras, timings=bar.timings)
-    return result.report
+    return write_run(
+        replace(result, report=report),
+        session,
+        RunInput(volume, model, options),
+        folder,
+        choices.extras,
+        timings=bar.timings,
+    )
+
+
+def _source(path: str, scan: Scan, model: Model, choices: RunChoices) -> Source:
+    """The files of a run for its provenance; the model's folder only where the model is not installed."""
+    model_folder, series = model.description.folder, scan.dicom.series if scan.dicom is not None else None
+    return Source(
+        input=str(Path(path).resolve()),
+        model_folder=None if is_installed(model_folder) else str(model_folder.resolve()),
+        presegmentation=str(choices.presegmentation.resolve()) if choices.presegmentation is not None else None,
+        series=series.title if series is not None else None,
+        series_uid=series.key if series is not None else None,
+    )

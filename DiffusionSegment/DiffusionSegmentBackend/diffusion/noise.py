@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..imaging.volume import Box
+
 _KEY_BITS = 64
 
 
@@ -31,7 +33,7 @@ def noise_field(
 
 def noise_window(
     whole: tuple[int, int, int],
-    window: tuple[slice, slice, slice],
+    window: Box,
     *,
     channels: int,
     seed: int,

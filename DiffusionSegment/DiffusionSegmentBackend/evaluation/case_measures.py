@@ -39,13 +39,13 @@ class OutputMeasures:
     Attributes:
         intervals_ml: 90 % interval of the volume of each organ.
         errors_in_most_uncertain: share of the wrong voxels among the 1, 2 and 5 % most uncertain ones, by that share.
-        islands_taken_out: number of removed islands.
+        removed_islands: number of removed islands.
         islands_mostly_organ: number of removed islands that mostly belong to the organ.
     """
 
     intervals_ml: Mapping[str, tuple[float, float]]
     errors_in_most_uncertain: Mapping[str, float]
-    islands_taken_out: int
+    removed_islands: int
     islands_mostly_organ: int
 
 

@@ -162,7 +162,7 @@ def _measure_output(
     return OutputMeasures(
         intervals_ml=volume_intervals(probabilities, session.grid.voxel_ml, truth.organs),
         errors_in_most_uncertain=_error_shares(run, probabilities, labels),
-        islands_taken_out=removed,
+        removed_islands=removed,
         islands_mostly_organ=mostly_organ,
     )
 

@@ -201,7 +201,7 @@ def _output_json(output: OutputMeasures | None) -> dict[str, Any]:
     return {
         "intervals_ml": {organ: [_ml(low), _ml(high)] for organ, (low, high) in output.intervals_ml.items()},
         "errors_in_most_uncertain": {k: _score(v) for k, v in output.errors_in_most_uncertain.items()},
-        "islands": {"taken out": output.islands_taken_out, "mostly the organ": output.islands_mostly_organ},
+        "islands": {"taken out": output.removed_islands, "mostly the organ": output.islands_mostly_organ},
     }
 
 
@@ -211,7 +211,7 @@ def _output_summary_json(output: OutputSummary | None) -> dict[str, Any]:
     return {
         "volume_interval_coverage": _score(output.interval_coverage),
         "errors_in_most_uncertain": {k: _score(v) for k, v in output.errors_in_most_uncertain.items()},
-        "islands": {"taken out": output.islands_taken_out, "mostly the organ": output.islands_mostly_organ},
+        "islands": {"taken out": output.removed_islands, "mostly the organ": output.islands_mostly_organ},
     }
 
 

@@ -52,7 +52,7 @@ class OutputSummary:
 
     interval_coverage: float | None
     errors_in_most_uncertain: dict[str, float]
-    islands_taken_out: int
+    removed_islands: int
     islands_mostly_organ: int
 
 
@@ -100,7 +100,7 @@ def summarise_output(evaluation: Evaluation) -> OutputSummary | None:
             str(share): float(np.mean([output.errors_in_most_uncertain[str(share)] for _, output in outputs]))
             for share in ERROR_SHARES
         },
-        islands_taken_out=sum(output.islands_taken_out for _, output in outputs),
+        removed_islands=sum(output.removed_islands for _, output in outputs),
         islands_mostly_organ=sum(output.islands_mostly_organ for _, output in outputs),
     )
 

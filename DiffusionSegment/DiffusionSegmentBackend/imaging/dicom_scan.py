@@ -55,14 +55,6 @@ def read_dicom(path: Path, series: str | None = None) -> DicomScan:
     return DicomScan(Volume(array, stack.index_to_lps, notes), _name(candidate), _not_hounsfield(candidate, stack))
 
 
-def dicom_modality(path: Path, series: str | None = None) -> str | None:
-    """The modality of the series that `read_dicom` reads; None without a series or a stated modality."""
-    try:
-        return choose_series(path, series).candidate.modality or None
-    except DiffusionSegmentError:
-        return None
-
-
 def _name(candidate: Candidate) -> SeriesName:
     return SeriesName(
         key=candidate.key,

@@ -238,7 +238,7 @@ class Grid:
             best[box] = np.maximum(best[box], share)
         return result
 
-    def _share_of(self, mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice, slice], NDArray[np.float32]]:
+    def _share_of(self, mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.float32]]:
         """The box of grid voxels that a mask (k, j, i) overlaps, and the covered fraction of each of them."""
         if self.native_to_grid is not None:
             z, y, x = (slice(0, n) for n in self.shape)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..errors import DiffusionSegmentError, ErrorCode, from_os_error, out_of_memory
 from .dicom_headers import is_dicom
 from .dicom_pixels import itk_warnings_off
-from .dicom_scan import DicomScan, check_hounsfield, dicom_modality, read_dicom
+from .dicom_scan import DicomScan, check_hounsfield, read_dicom
 from .dicom_series import SUFFIXES as DICOM_SUFFIXES
 from .image_files import reader_of, unreadable
 from .nifti import SUFFIXES, write_nifti
@@ -183,11 +183,6 @@ def _colour(path: Path, components: int) -> DiffusionSegmentError:
         f"{path} has {components} values per voxel (colour); a scan has one.",
         hint="Export the original scan, not a screen capture.",
     )
-
-
-def modality_of(path: Path, *, series: str | None = None) -> str | None:
-    """DICOM modality ("CT", "MR", ...) of the series that `read_volume` reads, where the input states one."""
-    return dicom_modality(path, series) if path.exists() and _holds_dicom(path) else None
 
 
 def write_map(volume: Volume, path: Path) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from ..imaging.volume import Box
+
 Field: TypeAlias = NDArray[np.float32]
 # Coordinates x, y, z of the columns, rows and slices of a grid, in mm.
 Axes: TypeAlias = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -24,7 +26,7 @@ _HALO_MM = 5.0
 class Region:
     """A box of the canvas: its slices, and the body coordinates of its voxels, each (k, j, i) in mm."""
 
-    box: tuple[slice, slice, slice]
+    box: Box
     x: Field
     y: Field
     z: Field

@@ -1,4 +1,4 @@
-"""Options of a run on a scan, and the sampling plan that they resolve to."""
+"""Options of a run on a scan, and the plan that they resolve to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.model import Model
-from ..schema.run_options import RunOptions, RunPlan, run_plan, without_samples
-from .sampling import SamplingPlan
+from ..schema.run_options import RunOptions, RunPlan, run_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,27 +33,18 @@ def options_for_scan(
     return SegmentOptions(**values, modality=modality, presegmentation=presegmentation)
 
 
-def plan_of(options: RunOptions, model: Model) -> tuple[SamplingPlan, int]:
-    """The sampling plan and the number of samples, after validation of the options.
-
-    Raises:
-        DiffusionSegmentError: OPTION.
-    """
-    plan = run_plan(options, model.description.defaults)
-    sampling = SamplingPlan(
-        schedule=plan.schedule, sampler=plan.sampler, steps=plan.steps, abar_start=plan.abar_start, seed=plan.seed
-    )
-    return sampling, plan.samples
-
-
 def run_plan_of(options: RunOptions, model: Model) -> RunPlan:
-    """The options with the defaults of a model; no samples and steps for a model without a refiner.
+    """The options with the defaults of a model, after validation.
 
     Raises:
         DiffusionSegmentError: OPTION.
     """
-    plan = run_plan(options, model.description.defaults)
-    return plan if model.refiner is not None else without_samples(plan)
+    return run_plan(options, model.description.defaults)
+
+
+def drawn(plan: RunPlan, model: Model) -> RunPlan:
+    """The plan with the samples that a model draws: none without a refiner."""
+    return plan if model.refiner is not None else replace(plan, samples=0, steps=0)
 
 
 def resolve(options: RunOptions, model: Model) -> RunPlan:
@@ -65,4 +55,4 @@ def resolve(options: RunOptions, model: Model) -> RunPlan:
     """
     wanted = {model.description.label_named(name).value for name in options.organs or ()}
     organs = tuple(label.name for label in model.description.labels if not wanted or label.value in wanted)
-    return replace(run_plan_of(options, model), organs=organs)
+    return replace(drawn(run_plan_of(options, model), model), organs=organs)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..imaging.volume import Box
 from ..models.model import Model
 from ..models.tile_shape import TileShape
+from ..schema.run_options import RunPlan
 from .checks import enforce, judge_body_part, judge_organs, organ_measures, share_in_reach
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
 from .islands import remove_islands
@@ -33,8 +34,7 @@ class PredictionRequest:
 
     Attributes:
         image: the scan (z, y, x) on the model's grid, -1..1.
-        plan: the noise levels of the samples.
-        samples: number of samples K.
+        run: the options of the run with the model's defaults filled in.
         tile: the tile shape of the networks.
         force: predict in spite of failed checks of the anatomy.
         keep_islands: do not remove islands from pre-segmentation and ensemble.
@@ -44,8 +44,7 @@ class PredictionRequest:
     """
 
     image: Tensor
-    plan: SamplingPlan
-    samples: int
+    run: RunPlan
     tile: TileShape
     force: bool = False
     keep_islands: bool = False
@@ -94,7 +93,7 @@ def predict(
     given = request.presegmentation
     start = pre if given is None else _one_hot(given[box], tiled.shape, model.description.classes)
     with watch.stage("refine"):
-        mean, information, labels = tiled.refined(start, request.plan, request.samples)
+        mean, information, labels = tiled.refined(start, SamplingPlan.of(request.run), request.run.samples)
         ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * pre[crop]
         islands = torch.from_numpy(remove_islands(ensemble, smallest_piece=smallest_piece))
     prediction = Prediction(

@@ -18,9 +18,10 @@ from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
-from ..schema.report import MapScale, OrganAlarm, OrganResult, RemovedPieces, Report, ReviewRegion
+from ..schema.report import MapScale, OrganAlarm, OrganResult, RemovedIslands, Report, ReviewRegion
 from .checks import organ_confidence
 from .islands import pieces_of
+from .options import drawn
 from .organ_alarms import LabelMapOnGrid, organ_alarms
 from .uncertainty import volume_interval_ml
 
@@ -74,7 +75,7 @@ def build_report(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
             *_unusual_appearance(confidence, model.description),
-            *_warnings(labels, counts, organs, session.region),
+            *_warnings(labels, counts, organs, session.run.region),
             *_island_warnings(removed),
             *(alarm.sentence for alarm in alarms),
         ),
@@ -119,7 +120,7 @@ def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) ->
             torch=torch.__version__,
         ),
         plan=replace(
-            session.run,
+            drawn(session.run, model),
             model=description.name,
             organs=tuple(label.name for label in chosen) if session.wanted else None,
             device=model.device.type,
@@ -144,7 +145,7 @@ def _organ(
 
 def _removed_islands(
     islands: NDArray[np.uint8], best: NDArray[np.intp], chosen: Sequence[ModelLabel], voxel_ml: float
-) -> tuple[RemovedPieces, ...]:
+) -> tuple[RemovedIslands, ...]:
     """Number and mL of the islands that were removed, by organ; without those that a correction has restored."""
     pieces = [(value, voxels) for value, voxels in pieces_of(islands) if np.mean(best[tuple(voxels.T)] == value) < 0.5]
     removed = []
@@ -152,11 +153,11 @@ def _removed_islands(
         sizes = [len(voxels) for value, voxels in pieces if value == label.value]
         if sizes:
             volume_ml = round(sum(sizes) * voxel_ml, 2)
-            removed.append(RemovedPieces(name=label.name, title=label.title, pieces=len(sizes), volume_ml=volume_ml))
+            removed.append(RemovedIslands(name=label.name, title=label.title, pieces=len(sizes), volume_ml=volume_ml))
     return tuple(removed)
 
 
-def _island_warnings(removed: Sequence[RemovedPieces]) -> list[str]:
+def _island_warnings(removed: Sequence[RemovedIslands]) -> list[str]:
     large = [f"{o.title.lower()} {o.volume_ml:.1f} mL" for o in removed if o.volume_ml >= _MIN_ISLAND_ML]
     if not large:
         return []

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..diffusion.reverse import reverse_step
 from ..diffusion.schedule import Schedule, add_noise
 from ..imaging.volume import Box
+from ..schema.run_options import RunPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,13 @@ class SamplingPlan:
     steps: int
     abar_start: float
     seed: int
+
+    @classmethod
+    def of(cls, run: RunPlan) -> SamplingPlan:
+        """The noise levels of the samples of a run."""
+        return cls(
+            schedule=run.schedule, sampler=run.sampler, steps=run.steps, abar_start=run.abar_start, seed=run.seed
+        )
 
     @property
     def alpha_bars(self) -> list[float]:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, model_grid
 from ..models.model import Model
+from ..schema.report import Report
 from .checks import check_modality
 from .memory import (
     RunSize,
@@ -31,7 +31,7 @@ from .memory import (
     resident_bytes,
     with_fallback,
 )
-from .options import SegmentOptions, plan_of, run_plan_of
+from .options import SegmentOptions, run_plan_of
 from .prediction import PredictionRequest, ShowPresegmentation, predict
 from .prepare import network_input
 from .progress import Progress, silent
@@ -57,7 +57,7 @@ class Segmentation:
     mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
     bodypart: NDArray[np.float32] | None
-    report: dict[str, Any]
+    report: Report
 
 
 # Receives the labels of the pre-segmentation, uint8, in the scan's own geometry (k, j, i).
@@ -117,18 +117,15 @@ def open_session(
             return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
 
         prediction, notice = with_fallback(model, memory_plan.max_slices, run)
-    _log.info("%s samples of %s steps, seconds by stage: %s", request.samples, request.plan.steps, watch.seconds)
+    _log.info("%s samples of %s steps, seconds by stage: %s", request.run.samples, request.run.steps, watch.seconds)
     return Session(
         grid=grid,
         image=image,
         prediction=prediction,
-        run=run_plan_of(options, model),
-        plan=request.plan,
-        samples=request.samples,
+        run=request.run,
         wanted=wanted,
         voxel_ml=volume.voxel_ml,
         seconds=watch.seconds,
-        region=options.region,
         memory_plan=replace(memory_plan, bytes=memory_plan.bytes + resident),
         notice=notice or memory_plan.notice,
     )
@@ -144,11 +141,9 @@ def _prediction_request(
     keep_islands: bool,
     show: ShowPresegmentation | None,
 ) -> PredictionRequest:
-    plan, samples = plan_of(options, model)
     return PredictionRequest(
         image=image,
-        plan=plan,
-        samples=samples,
+        run=run_plan_of(options, model),
         tile=model.tile,
         force=options.force,
         keep_islands=keep_islands,
@@ -179,7 +174,7 @@ def _run_size(request: PredictionRequest, volume: Volume, model: Model, *, bodyp
         grid_voxels=request.image.numel(),
         box=model.tile.covering([s.stop - s.start for s in request.box]),
         classes=model.description.classes,
-        samples=request.samples,
+        samples=request.run.samples,
         bodypart=bodypart,
         tile=model.tile,
         footprint=model.pre_segmenter.footprint(model.tile, model.dtype),
@@ -216,7 +211,7 @@ def build_segmentation(
         labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
     progress("restore", 4, 4)
-    return Segmentation(labels, uncertainty, information, regions, coordinates, report.to_json())
+    return Segmentation(labels, uncertainty, information, regions, coordinates, report)
 
 
 def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:

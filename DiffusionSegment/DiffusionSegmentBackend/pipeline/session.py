@@ -12,7 +12,6 @@ from torch import Tensor
 from ..imaging.volume import Grid
 from ..schema.run_options import RunPlan
 from .memory import UNLIMITED, MemoryPlan
-from .sampling import SamplingPlan
 
 # Share of the samples' mean in the ensemble; the rest is the pre-segmentation (Fu et al. 2023).
 ENSEMBLE_WEIGHT = 0.5
@@ -64,12 +63,9 @@ class Session:
         image: the networks' input (z, y, x) on the whole grid, -1..1.
         prediction: the maps of the run.
         run: the options of the run with the model's defaults filled in.
-        plan: the noise levels of the samples.
-        samples: number of samples K.
         wanted: label values requested; empty for all.
         voxel_ml: volume of a voxel of the scan.
         seconds: seconds by stage.
-        region: the region of interest, as in `region.region_mask`.
         memory_plan: restrictions by which the run fitted in memory.
         notice: warning about these restrictions, or empty.
         corrected: the maps after the corrections.
@@ -80,12 +76,9 @@ class Session:
     image: Tensor
     prediction: Prediction
     run: RunPlan
-    plan: SamplingPlan
-    samples: int
     wanted: list[int]
     voxel_ml: float
     seconds: dict[str, float]
-    region: tuple[float, ...] | None = None
     memory_plan: MemoryPlan = UNLIMITED
     notice: str = ""
     corrected: EnsembleMaps | None = None

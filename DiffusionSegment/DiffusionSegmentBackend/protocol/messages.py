@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
+from ..schema.report import Report
 from .requests import (
     Alternatives,
     Correct,
@@ -47,7 +48,6 @@ __all__ = [
     "FineTuned",
     "Finished",
     "Hello",
-    "Hypotheses",
     "ImportModel",
     "Imported",
     "LineBuffer",
@@ -58,6 +58,7 @@ __all__ = [
     "Progress",
     "Request",
     "Result",
+    "Samples",
     "Segment",
     "SelfTest",
     "SelfTestReport",
@@ -73,7 +74,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -142,7 +143,7 @@ class Result(Message):
     labels: VolumeReference
     uncertainty: VolumeReference
     mutual_information: VolumeReference
-    report: dict[str, Any]
+    report: Report
     regions: VolumeReference | None = None
     bodypart: VolumeReference | None = None
 
@@ -157,14 +158,14 @@ class Corrected(Message):
     uncertainty: VolumeReference
     mutual_information: VolumeReference
     regions: VolumeReference
-    report: dict[str, Any]
+    report: Report
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hypotheses(Message):
+class Samples(Message):
     """The label maps of the samples, uint8 (K, k, j, i), of a box of the scan whose geometry `labels` names."""
 
-    type: ClassVar[str] = "hypotheses"
+    type: ClassVar[str] = "samples"
     id: str
     labels: VolumeReference
 
@@ -215,8 +216,8 @@ class Imported(Message):
     name: str
 
 
-Answer = Result | Corrected | Hypotheses | Similarity | FineTuned | Written | SelfTestReport | Imported
-ANSWERS = (Result, Corrected, Hypotheses, Similarity, FineTuned, Written, SelfTestReport, Imported)
+Answer = Result | Corrected | Samples | Similarity | FineTuned | Written | SelfTestReport | Imported
+ANSWERS = (Result, Corrected, Samples, Similarity, FineTuned, Written, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +252,7 @@ _MESSAGES: dict[str, type[Message]] = {
     for cls in (
         *(Segment, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
         *(SelfTest, SelfTestReport, ImportModel, Imported),
-        *(Hello, Progress, Preview, Result, Corrected, Hypotheses, Similarity, FineTuned, Written),
+        *(Hello, Progress, Preview, Result, Corrected, Samples, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),
     )
 }

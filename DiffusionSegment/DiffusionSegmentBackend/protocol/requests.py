@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from ..schema.report import Report
+from ..schema.review_state import ReviewState
 from ..schema.run_options import DEFAULT_MODEL, RunOptions
 
 
@@ -93,7 +95,7 @@ class Correct(Segment):
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Segment):
-    """Ask for the K samples behind the result of the same `Segment` request, answered by `Hypotheses`."""
+    """Ask for the K samples behind the result of the same `Segment` request, answered by `Samples`."""
 
     type: ClassVar[str] = "alternatives"
 
@@ -130,7 +132,7 @@ class Finished(Request):
 
     labels: VolumeReference
     uncertainty: VolumeReference
-    report: dict[str, Any]
+    report: Report
     path: str
 
 
@@ -143,7 +145,7 @@ class WriteReport(Finished):
 
     type: ClassVar[str] = "write_report"
     scan_name: str
-    review: dict[str, Any]
+    review: ReviewState
     examination: dict[str, Any] = field(default_factory=dict)
     anonymous: bool = False
 

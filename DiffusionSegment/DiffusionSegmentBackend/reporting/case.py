@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ..imaging.volume_io import read_volume
 from ..models.manifest import ModelDescription, find_model, read_description
 from ..schema.correction_record import CorrectionRecord, corrected_organs
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from ..schema.provenance import Provenance
 from ..schema.report import OrganResult, Report, ReviewRegion
 
 OTHER_SCAN = "Give the scan that the result was made from."
@@ -43,7 +43,7 @@ class Case:
         organs: the organs of the report.
         regions: the regions to review, largest score first.
         warnings: the warnings of the report.
-        provenance: the flat object of report.json.
+        provenance: the provenance of the report.
         model: the description of the model, if it is installed.
         corrections: those of readers, oldest first.
     """
@@ -53,7 +53,7 @@ class Case:
     organs: tuple[Organ, ...]
     regions: tuple[ReviewRegion, ...]
     warnings: tuple[str, ...]
-    provenance: dict[str, Any]
+    provenance: Provenance
     model: ModelDescription | None
     corrections: tuple[CorrectionRecord, ...] = ()
 
@@ -65,8 +65,7 @@ class Case:
     @property
     def series_uid(self) -> str | None:
         """The DICOM series that was segmented, as an argument of `read_volume`; None if the report states none."""
-        uid = self.provenance.get("series_uid")
-        return uid if isinstance(uid, str) else None
+        return self.provenance.source.series_uid
 
 
 def read_case(folder: Path) -> Case:
@@ -91,7 +90,8 @@ def read_case(folder: Path) -> Case:
     uncertainty = read_volume(folder / UNCERTAINTY)
     check_same_geometry(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
     try:
-        return _case(json.loads((folder / REPORT).read_text(encoding="utf-8")), labels, uncertainty)
+        report = Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+        return _case(report, labels, uncertainty)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_UNREADABLE,
@@ -100,13 +100,7 @@ def read_case(folder: Path) -> Case:
         ) from error
 
 
-def _case(value: Any, labels: Volume, uncertainty: Volume) -> Case:
-    """The case of a report's JSON object.
-
-    Raises:
-        SchemaError: the object is not a report.
-    """
-    report = Report.from_json(value)
+def _case(report: Report, labels: Volume, uncertainty: Volume) -> Case:
     model = installed_model(report.provenance.source.model_folder or report.provenance.plan.model)
     colours = {str(item["name"]): item.get("colour") for item in model.raw["labels"]} if model else {}
     return Case(
@@ -115,7 +109,7 @@ def _case(value: Any, labels: Volume, uncertainty: Volume) -> Case:
         organs=tuple(_with_colour(organ, colours.get(organ.name)) for organ in report.organs),
         regions=report.review,
         warnings=report.warnings,
-        provenance=dict(value["provenance"]),
+        provenance=report.provenance,
         model=model,
         corrections=report.corrections,
     )

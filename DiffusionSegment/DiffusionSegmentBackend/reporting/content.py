@@ -17,6 +17,7 @@ from ..imaging.volume import Volume
 from ..pipeline.checks import shows_hounsfield
 from ..schema.correction_record import CorrectionKind, CorrectionRecord
 from ..schema.examination import Examination
+from ..schema.provenance import LOCAL_PATHS
 from ..schema.report import ReviewRegion
 from ..schema.review_state import OrganState, ReviewState
 from .case import Case, Organ, case_on_scan
@@ -54,7 +55,7 @@ _PROVENANCE_NAMES = {
     "series_uid": "Series UID",
 }
 # May identify the patient: paths and series.
-_IDENTIFYING = ("input", "presegmentation", "series", "series_uid")
+_IDENTIFYING = (*LOCAL_PATHS, "series", "series_uid")
 _ALL = {"organs": "all", "region": "the whole scan"}
 _MATRIX = 16
 
@@ -153,7 +154,7 @@ def case_report(
         warnings=case.warnings,
         provenance=tuple(
             _provenance_row(key, value)
-            for key, value in case.provenance.items()
+            for key, value in case.provenance.to_json().items()
             if examination is not None or key not in _IDENTIFYING
         ),
         corrections=_corrections(case.corrections),
@@ -197,7 +198,7 @@ def _window_in_words(case: Case, window: tuple[float, float] | None) -> str:
 
 
 def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
-    name = f"{case.provenance['model']} {case.provenance['version']}"
+    name = f"{case.provenance.plan.model} {case.provenance.software.version}"
     model = f"{case.model.title} ({name})" if case.model else name
     return (("Model", model), ("Date of report", date.isoformat()))
 

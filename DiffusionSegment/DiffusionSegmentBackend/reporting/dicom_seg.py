@@ -18,12 +18,15 @@ from pydicom.uid import generate_uid
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.atomic_writes import check_writable, staged_file
 from ..imaging.dicom_values import DAMAGE, lenient
+from ..schema.provenance import LOCAL_PATHS
 from .case import Case, Organ, case_on_scan, read_case
 from .dicom_seg_source import SegSource, read_seg_source
 
 MANUFACTURER = "DiffusionSegment"
 _SERIES_NUMBER = 300
 _UTF8 = "ISO_IR 192"
+# Stated in other attributes, or not at all.
+_NO_PARAMETERS = ("software", "model", "version", *LOCAL_PATHS)
 
 
 def write_dicom_seg(folder: Path, output: Path, *, scan: Path, series: str | None = None) -> None:
@@ -66,6 +69,7 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
     terms = _terms(case, organs)
     series = str(source.images[0].SeriesInstanceUID)
     algorithm = _algorithm(case)
+    model, software = case.provenance.plan.model, case.provenance.software
     numbers = np.zeros(max(organ.value for organ in organs) + 1, dtype=np.uint8)
     numbers[[organ.value for organ in organs]] = np.arange(1, len(organs) + 1)
     segments = [
@@ -83,13 +87,13 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer=MANUFACTURER,
-            manufacturer_model_name=f"{case.provenance['model']} {case.provenance['version']}"[:64],
-            software_versions=case.provenance["software"][:64],
+            manufacturer_model_name=f"{model} {software.version}"[:64],
+            software_versions=software.software[:64],
             # The checksum of the weights tells two builds of a model apart, as a serial number does two machines.
-            device_serial_number=case.provenance["sha256"][:64] or "unknown",
+            device_serial_number=software.sha256[:64] or "unknown",
             content_label="DIFFUSIONSEGMENT",
-            content_description=(case.model.title if case.model else case.provenance["model"])[:64],
-            series_description=f"Segmentation by {case.provenance['model']}"[:64],
+            content_description=(case.model.title if case.model else model)[:64],
+            series_description=f"Segmentation by {model}"[:64],
             specific_character_set=_UTF8,
         )
     except DAMAGE as error:
@@ -151,7 +155,7 @@ def _terms(case: Case, organs: Sequence[Organ]) -> dict[str, dict[str, Any]]:
     if case.model is None:
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,
-            f"The model {case.provenance['model']}, which defines the organs' codes, is not installed.",
+            f"The model {case.provenance.plan.model}, which defines the organs' codes, is not installed.",
             hint="Install it, or export on a computer that has it.",
         )
     terms = {str(item["name"]): item for item in case.model.raw["labels"]}
@@ -159,21 +163,20 @@ def _terms(case: Case, organs: Sequence[Organ]) -> dict[str, dict[str, Any]]:
     if lacking:
         raise DiffusionSegmentError(
             ErrorCode.MODEL_UNKNOWN,
-            f"The installed {case.provenance['model']} has no code and colour for '{lacking[0]}'.",
+            f"The installed {case.provenance.plan.model} has no code and colour for '{lacking[0]}'.",
             hint="Install the model's version that made the result.",
         )
     return terms
 
 
 def _algorithm(case: Case) -> AlgorithmIdentificationSequence:
-    parameters = {
-        key: str(value) for key, value in case.provenance.items() if key not in ("software", "model", "version")
-    }
+    software = case.provenance.software
+    parameters = {key: str(value) for key, value in case.provenance.to_json().items() if key not in _NO_PARAMETERS}
     return AlgorithmIdentificationSequence(
-        name=case.provenance["model"][:64],
+        name=case.provenance.plan.model[:64],
         family=codes.DCM.ArtificialIntelligence,
-        version=case.provenance["version"][:64],
-        source=case.provenance["software"][:64],
+        version=software.version[:64],
+        source=software.software[:64],
         parameters=parameters,
     )
 
@@ -187,7 +190,7 @@ def _segment(
     series: str,
     algorithm: AlgorithmIdentificationSequence,
 ) -> SegmentDescription:
-    name = case.provenance["model"]
+    name = case.provenance.plan.model
     description = SegmentDescription(
         segment_number=number,
         segment_label=organ.title[:64],

@@ -7,18 +7,21 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..schema.uncertainty_colours import UNCERTAINTY_HIGH, UNCERTAINTY_LOW
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding
-from .views import UNCERTAINTY_COLOURS, UNCERTAINTY_HIGH, UNCERTAINTY_LOW, Colour, draw_view
+from .views import UNCERTAINTY_COLOURS, Colour, draw_view
 
 _TEMPLATE = "case_report.html.jinja"
 _FIELD_MM = (180.0, 135.0)
 _PAIR_FIELD_MM = (100.0, 135.0)
 _PANE_INCHES = 3.0
 _DOTS_PER_INCH = 160
+_GRADIENT_STOPS = 13
 
 
 def html_page(report: CaseReport) -> str:
@@ -55,8 +58,5 @@ def picture_url(finding: Finding, colours: Mapping[int, Colour]) -> str:
 
 def _gradient() -> str:
     """The overlay's colours from low to high as CSS colours."""
-    stops = (
-        UNCERTAINTY_COLOURS(UNCERTAINTY_LOW / UNCERTAINTY_HIGH + (1 - UNCERTAINTY_LOW / UNCERTAINTY_HIGH) * n / 4)
-        for n in range(5)
-    )
+    stops = UNCERTAINTY_COLOURS(np.linspace(UNCERTAINTY_LOW / UNCERTAINTY_HIGH, 1, _GRADIENT_STOPS))
     return ", ".join("#" + "".join(f"{round(255 * v):02x}" for v in stop[:3]) for stop in stops)

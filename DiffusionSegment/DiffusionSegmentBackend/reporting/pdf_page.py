@@ -16,9 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from ..schema.review_state import OrganState
+from ..schema.uncertainty_colours import UNCERTAINTY_HIGH, UNCERTAINTY_LOW
 from .content import NOT_FOR_DIAGNOSIS, TITLE, CaseReport, Finding, OrganRow
 from .fonts import MISSING, families_for, shown
-from .views import UNCERTAINTY_HIGH, UNCERTAINTY_LOW, draw_view
+from .views import draw_view
 
 _PAGE_MM = (210.0, 297.0)
 _LEFT, _RIGHT = 14.0, 196.0

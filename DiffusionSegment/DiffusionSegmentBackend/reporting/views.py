@@ -14,17 +14,18 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
 from ..imaging.volume import Volume, canonical
+from ..schema.uncertainty_colours import UNCERTAINTY_HIGH, UNCERTAINTY_LOW, UNCERTAINTY_STOPS
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
-UNCERTAINTY_LOW, UNCERTAINTY_HIGH = 0.15, 0.6  # as the overlay in Slicer shows it
-_UNCERTAINTY_STOPS = ["#290a54", "#8c1f80", "#ed6938", "#fcf78c"]
 _UNCERTAINTY_ALPHA = 0.45
 # Separates the outlines from the overlay.
 _DARK_EDGE: list[AbstractPathEffect] = [withStroke(linewidth=2.0, foreground="black")]
 _CROSS_GAP = 0.06
 _MARGIN = 0.035
 _SCALE_BARS_MM = (50, 20, 10, 5, 2, 1)
-UNCERTAINTY_COLOURS = LinearSegmentedColormap.from_list("uncertainty", _UNCERTAINTY_STOPS)
+UNCERTAINTY_COLOURS = LinearSegmentedColormap.from_list(
+    "uncertainty", [(position, rgb) for position, *rgb in UNCERTAINTY_STOPS]
+)
 
 Colour = tuple[float, float, float]
 

@@ -9,13 +9,12 @@ Records are made by `imaging.label_changes`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any
 
-from .dataclass_json import SchemaError, from_json, to_json
+from .dataclass_json import SchemaError
 
 
 class CorrectionKind(str, Enum):
@@ -67,23 +66,3 @@ class CorrectionRecord:
 def corrected_organs(records: Sequence[CorrectionRecord]) -> frozenset[str]:
     """Names of the organs that any of the corrections changed."""
     return frozenset(organ.name for record in records for organ in record.organs)
-
-
-def corrections_of(report: Mapping[str, Any]) -> tuple[CorrectionRecord, ...]:
-    """The corrections that the JSON object of a report lists, oldest first; none for a report without such a list.
-
-    Raises:
-        SchemaError: The list is damaged.
-    """
-    return from_json(_Corrections, report).corrections
-
-
-def with_corrections(report: Mapping[str, Any], records: Sequence[CorrectionRecord]) -> dict[str, Any]:
-    """The JSON object with these corrections; without the list where there are none."""
-    rest = {key: value for key, value in report.items() if key != "corrections"}
-    return {**rest, "corrections": to_json(tuple(records))} if records else rest
-
-
-@dataclass(frozen=True)
-class _Corrections:
-    corrections: tuple[CorrectionRecord, ...] = ()

@@ -34,6 +34,10 @@ class Source:
     series_uid: str | None = None
 
 
+# The parts of a source that are paths on the computer of the run, which no exported object contains.
+LOCAL_PATHS = ("input", "model_folder", "presegmentation")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """`provenance` of report.json, in JSON one object: `software`, `version` of the model and `sha256` of its weights,

@@ -45,7 +45,7 @@ class ReviewRegion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemovedPieces:
+class RemovedIslands:
     """Small pieces of an organ, separate from its largest one, that were set to background."""
 
     name: str
@@ -127,7 +127,7 @@ class Report:
     alarms: tuple[OrganAlarm, ...] = ()
     expected_wrong_ml: float | None = None
     confidence: float | None = None
-    taken_out: tuple[RemovedPieces, ...] = ()
+    taken_out: tuple[RemovedIslands, ...] = ()
     warnings: tuple[str, ...] = ()
     timings_s: dict[str, float] = field(default_factory=dict)
     run_timings_s: dict[str, float] | None = None
@@ -155,6 +155,18 @@ class Report:
         current = _from_version_1(value) if version == 1 else value
         return dataclass_json.from_json(cls, {**current, "schema_version": SCHEMA_VERSION})
 
+    @classmethod
+    def from_partial_json(cls, value: Any) -> Report:
+        """Read a report of any version whose organs and provenance may be missing or incomplete; they are empty then.
+
+        Raises:
+            SchemaError: A value is of another type, or the report is of a later version.
+        """
+        if not isinstance(value, Mapping) or not isinstance(provenance := value.get("provenance", {}), Mapping):
+            raise SchemaError("the report is not an object")
+        stated = {name: item for name, item in provenance.items() if item is not None}
+        return cls.from_json({"organs": (), **value, "provenance": {**_NO_PROVENANCE, **stated}})
+
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""
         values = {item.name: dataclass_json.to_json(getattr(self, item.name)) for item in fields(self)}
@@ -164,6 +176,7 @@ class Report:
 
 # Left out of the file where they are empty.
 _OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities")
+_NO_PROVENANCE = {"software": "", "version": "", "sha256": "", "model": "", "seed": 0, "samples": 0, "steps": 0}
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 
 

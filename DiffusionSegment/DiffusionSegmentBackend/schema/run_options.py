@@ -6,7 +6,7 @@ its fields. A new option is a field here, its use in the pipeline and, for the p
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Protocol
 
 from ..errors import DiffusionSegmentError, ErrorCode, unknown_name
@@ -149,11 +149,6 @@ def run_plan(options: RunOptions, defaults: RunDefaults) -> RunPlan:
             hint="Choose 0 to below 1, or 1 with one sample of one step for a deterministic refiner.",
         )
     return plan
-
-
-def without_samples(plan: RunPlan) -> RunPlan:
-    """The plan of a model that has no refiner."""
-    return replace(plan, samples=0, steps=0)
 
 
 def run_options_of(values: object) -> RunOptions:

@@ -18,9 +18,10 @@ from ..models.manifest import ModelDescription, read_description
 from ..models.model import Model, load_model, load_network, save_network
 from ..networks.temperature import as_trained, set_temperature
 from ..pipeline.features import Stage1, first_stage
-from ..pipeline.options import SegmentOptions, plan_of
+from ..pipeline.options import SegmentOptions, run_plan_of
 from ..pipeline.prediction import refine
 from ..pipeline.progress import silent
+from ..pipeline.sampling import SamplingPlan
 from .presegmentations import presegment, read_presegmentations, write_presegmentations
 from .session import add_coordinates, load_cases
 
@@ -75,7 +76,7 @@ def calibrate_refiner(
         )
     cases = load_cases(data, model.description, part=part)
     add_coordinates(cases, model.bodypart)
-    plan, _ = plan_of(SegmentOptions(), model)
+    plan = SamplingPlan.of(run_plan_of(SegmentOptions(), model))
     means = []
     with as_trained(model.refiner), torch.inference_mode():
         for case in tqdm(cases, desc="samples"):

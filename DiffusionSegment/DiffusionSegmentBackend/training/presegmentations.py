@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..datasets.labelled_cases import Case
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.volume import Box
 from ..models.tile_shape import TILE_SIDE, TileShape
 from ..networks.backbone import Backbone
 from ..networks.bodypart import normalised
@@ -44,7 +45,7 @@ def probe_map(
     """Probabilities (classes, z, y, x) of the probe for an image (z, y, x) in -1..1 of at least one tile."""
     coordinates = normalised(coordinates_mm)
 
-    def predict(_: int, box: tuple[slice, slice, slice]) -> Tensor:
+    def predict(_: int, box: Box) -> Tensor:
         with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
             tile = image[box][None, None].to(device, memory_format=torch.channels_last_3d)
             logits: Tensor = probe(backbone.features(tile, coordinates[(slice(None), *box)][None].to(device)))

@@ -23,11 +23,11 @@ from ..protocol.messages import (
     ExportDicom,
     FineTune,
     FineTuned,
-    Hypotheses,
     Imported,
     ImportModel,
     Preview,
     Result,
+    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -102,12 +102,12 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
 
 def alternatives(request: Alternatives, context: HandlerContext) -> EngineAnswer:
     """Return the label maps of the samples."""
-    from ..pipeline.interactive.alternatives import alternatives as label_maps
+    from ..pipeline.interactive.alternatives import sample_maps
 
     model = context.cache.model(request, context.progress)
     session = context.cache.session(request, model, context.progress)
-    labels, box = label_maps(session, progress=context.progress)
-    return EngineAnswer(Hypotheses, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
+    labels, box = sample_maps(session, progress=context.progress)
+    return EngineAnswer(Samples, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
 
 
 def similar(request: Similar, context: HandlerContext) -> EngineAnswer:

@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from ..imaging.volume_io import write_volume
 from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
 from ..protocol.messages import ExportDicom, WriteReport
+from ..schema.dataclass_json import to_json
 from ..schema.examination import Examination
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
+from ..schema.report import Report
 
 _EDITED = "Edited by hand after the run; the volumes include the edits: {}."
 
@@ -37,7 +39,7 @@ def write_report_of(request: WriteReport, progress: Progress) -> Path:
         folder = Path(name)
         _write_result(request, folder)
         review = folder / "review.json"
-        review.write_text(json.dumps(request.review), encoding="utf-8")
+        review.write_text(json.dumps(to_json(request.review)), encoding="utf-8")
         scan = folder / "scan.nii"
         write_volume(Volume(np.asarray(open_buffer(request.volume)), geometry_of(request.volume)), scan)
         progress("report", 1, 2)
@@ -75,32 +77,30 @@ def export_dicom_of(request: ExportDicom, progress: Progress) -> Path:
     return Path(request.path)
 
 
-def with_volumes_now(report: dict[str, Any], labels: Volume) -> dict[str, Any]:
+def with_volumes_now(report: Report, labels: Volume) -> Report:
     """The report with the volumes of `labels`, which the reader may have edited after the run.
 
     An interval is widened to hold the new volume, and a warning names the organs.
 
     Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of an organ.
+        DiffusionSegmentError: INPUT_UNREADABLE for an organ whose value is no label.
     """
     counts = np.bincount(np.asarray(labels.array).ravel(), minlength=256)
     organs, edited = [], []
-    try:
-        for organ in report["organs"]:
-            volume = round(float(counts[organ["value"]]) * labels.voxel_ml, 2)
-            # The run rounds to hundredths of a mL; less than that is no edit.
-            if abs(volume - organ["volume_ml"]) > 0.011:
-                low, high = organ["volume_interval_ml"]
-                interval = [min(low, volume), max(high, volume)]
-                organ = {**organ, "volume_ml": volume, "volume_interval_ml": interval}
-                edited.append(organ["title"])
-            organs.append(organ)
-        warnings = [*report["warnings"], *([_EDITED.format(", ".join(edited))] if edited else [])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, "The report of the run is damaged.", hint="Segment the scan again."
-        ) from error
-    return {**report, "organs": organs, "warnings": warnings}
+    for organ in report.organs:
+        if not 0 <= organ.value < len(counts):
+            raise DiffusionSegmentError(
+                ErrorCode.INPUT_UNREADABLE, "The report of the run is damaged.", hint="Segment the scan again."
+            )
+        volume = round(float(counts[organ.value]) * labels.voxel_ml, 2)
+        # The run rounds to hundredths of a mL; less than that is no edit.
+        if abs(volume - organ.volume_ml) > 0.011:
+            low, high = organ.volume_interval_ml
+            organ = replace(organ, volume_ml=volume, volume_interval_ml=(min(low, volume), max(high, volume)))
+            edited.append(organ.title)
+        organs.append(organ)
+    warnings = (*report.warnings, *([_EDITED.format(", ".join(edited))] if edited else []))
+    return replace(report, organs=tuple(organs), warnings=warnings)
 
 
 def _write_result(request: WriteReport | ExportDicom, folder: Path) -> None:
@@ -112,7 +112,7 @@ def _write_result(request: WriteReport | ExportDicom, folder: Path) -> None:
     write_volume(labels, folder / SEGMENTATION)
     write_volume(uncertainty, folder / UNCERTAINTY)
     report = with_volumes_now(request.report, labels)
-    (folder / REPORT).write_text(json.dumps(report, allow_nan=False), encoding="utf-8")
+    (folder / REPORT).write_text(json.dumps(report.to_json(), allow_nan=False), encoding="utf-8")
 
 
 def _gather(files: Sequence[str], folder: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from DiffusionSegmentBackend.protocol.messages import Alternatives, Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Alternatives, Samples
 
 from ..scene.alternatives import (
     AlternativeTarget,
@@ -94,7 +94,7 @@ class AlternativesPanel:
         options = requestOptions(scan, parameters)
         self._client.request(Alternatives, array, geometry, version=scanVersion(scan.input), **options)
 
-    def onHypotheses(self, answer: Hypotheses) -> None:
+    def onSamples(self, answer: Samples) -> None:
         """Show the first sample.
 
         Raises:

@@ -90,7 +90,7 @@ class CorrectionPanel:
         self._report(answer, applied)
 
     def _report(self, answer: Corrected, applied: AppliedCorrection) -> None:
-        seconds = answer.report.get("timings_s", {}).get("total", 0.0)
+        seconds = answer.report.timings_s.get("total", 0.0)
         kept = wording.KEPT_NEWER if applied.keptVoxels else ""
         self._context.say(wording.APPLIED.format(seconds=seconds) + kept)
         self._context.reportChanged(answer.report)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
+from DiffusionSegmentBackend.schema.report import Report
+
 from ..parameters import Parameters
 from ..scene.result import SceneResult
 from ..scene.run_options import optionsOfRun
@@ -35,7 +37,7 @@ class PanelContext(Protocol):
     def organStatesChanged(self) -> None:
         """The review state of organs may have changed."""
 
-    def reportChanged(self, report: dict[str, Any] | None) -> None:
+    def reportChanged(self, report: Report | None) -> None:
         """The report changed; None: read it from the scene."""
 
 

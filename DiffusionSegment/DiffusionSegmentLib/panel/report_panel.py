@@ -7,7 +7,6 @@ from typing import Any
 
 import qt
 from DiffusionSegmentBackend.protocol.messages import ExportDicom, WriteReport, Written
-from DiffusionSegmentBackend.schema.dataclass_json import to_json
 
 from ..scene.case_record import readCaseRecord, reviewRecord, seriesFiles
 from ..scene.examination import examinationOf
@@ -75,7 +74,7 @@ class ReportPanel:
             report=record.report,
             path=path,
             scan_name="" if anonymous else scan.input.GetName(),
-            review=to_json(reviewRecord(scan)),
+            review=reviewRecord(scan),
             examination={} if anonymous else asdict(examinationOf(scan.input)),
             anonymous=anonymous,
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 import qt
 import slicer
+from DiffusionSegmentBackend.schema.report import OrganResult, Report
 
 from ..scene.merge_policy import isLocked, setLocked
 from ..scene.segmented_scan import SegmentedScan
@@ -38,10 +39,10 @@ class ResultTable:
         self._ui.resultTable.visible = False
         self._ui.emptyLabel.visible = True
 
-    def fill(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
+    def fill(self, scan: SegmentedScan, report: Report) -> None:
         """Show the organs of the report that have voxels, in the order of the model."""
-        organs = [organ for organ in report.get("organs", []) if organ["volume_ml"] > 0]
-        self._scan, self._names = scan, [organ["name"] for organ in organs]
+        organs = [organ for organ in report.organs if organ.volume_ml > 0]
+        self._scan, self._names = scan, [organ.name for organ in organs]
         table = self._ui.resultTable
         self._filling = True
         table.setColumnCount(len(wording.ORGAN_COLUMNS))
@@ -56,26 +57,26 @@ class ResultTable:
         table.visible = bool(organs)
         self._ui.emptyLabel.visible = not organs
 
-    def _fillRow(self, row: int, organ: dict[str, Any], scan: SegmentedScan) -> None:
+    def _fillRow(self, row: int, organ: OrganResult, scan: SegmentedScan) -> None:
         table = self._ui.resultTable
-        low, high = organ["volume_interval_ml"]
-        volume = _millilitres(organ["volume_ml"])
+        low, high = organ.volume_interval_ml
+        volume = _millilitres(organ.volume_ml)
         interval = wording.INTERVAL.format(low=_millilitres(low), high=_millilitres(high))
-        confidence = f"{100 * organ['confidence']:.0f} %"
-        texts = (organ["title"], volume, interval, confidence, _reviewed(scan, organ["name"]), "")
+        confidence = f"{100 * organ.confidence:.0f} %"
+        texts = (organ.title, volume, interval, confidence, _reviewed(scan, organ.name), "")
         # The tool tip also shows the columns that are hidden in a narrow panel.
-        tip = wording.ORGAN_TIP.format(organ=organ["title"], volume=volume, interval=interval, confidence=confidence)
+        tip = wording.ORGAN_TIP.format(organ=organ.title, volume=volume, interval=interval, confidence=confidence)
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tip)
             if column in (_VOLUME, _INTERVAL, _CONFIDENCE):
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(row, column, item)
-        label = scan.label(organ["name"])
+        label = scan.label(organ.name)
         if label is not None:
             table.item(row, _VISIBLE).setIcon(_swatch(label.colour))
-        table.item(row, _VISIBLE).setCheckState(_checkState(_isVisible(scan, organ["name"])))
-        table.item(row, _LOCK).setCheckState(_checkState(isLocked(scan.segmentation, organ["name"])))
+        table.item(row, _VISIBLE).setCheckState(_checkState(_isVisible(scan, organ.name)))
+        table.item(row, _LOCK).setCheckState(_checkState(isLocked(scan.segmentation, organ.name)))
 
     def onCellChanged(self, row: int, column: int) -> None:
         """A check box was changed: visibility or lock."""

@@ -9,13 +9,14 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
     FineTuned,
-    Hypotheses,
     Imported,
     Result,
+    Samples,
     SelfTestReport,
     Similarity,
     Written,
 )
+from DiffusionSegmentBackend.schema.report import Report
 
 from ..parameters import Parameters
 from ..scene.history import Snapshot, StepName, emptySnapshot, snapshot
@@ -83,7 +84,7 @@ class SegmentPanel:
         self.run.receivers = {
             Result: self.onResult,
             Corrected: self.corrections.onCorrected,
-            Hypotheses: self.alternatives.onHypotheses,
+            Samples: self.alternatives.onSamples,
             Similarity: self.similar.onAnswer,
             FineTuned: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,
@@ -114,7 +115,7 @@ class SegmentPanel:
         if parameters is None or parameters.inputVolume is None or parameters.segmentation is None:
             return
         inputNode, segmentation = parameters.inputVolume, parameters.segmentation
-        model = self._models.models.get(readReport(segmentation).get("provenance", {}).get("model", ""))
+        model = self._models.models.get(readReport(segmentation).provenance.plan.model)
         if model is not None and self._results.of(inputNode) is None:
             self._showResult(inputNode, findResult(segmentation), model)
 
@@ -259,7 +260,7 @@ class SegmentPanel:
         """The review state of organs may have changed."""
         self.reportChanged(None)
 
-    def reportChanged(self, report: dict[str, Any] | None) -> None:
+    def reportChanged(self, report: Report | None) -> None:
         """The report changed; None: read it from the scene."""
         if self.scan is not None:
             self._table.fill(self.scan, readReport(self.scan.segmentation) if report is None else report)
@@ -304,9 +305,9 @@ def _snapshotOf(previous: SceneResult | None, run: RunInput) -> Snapshot | None:
     return snapshot(SegmentedScan(run.volume, previous.segmentation, run.model.labels))
 
 
-def _summary(report: dict[str, Any]) -> str:
-    count = sum(organ["volume_ml"] > 0 for organ in report.get("organs", []))
-    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=report["timings_s"]["total"])]
-    if report.get("review"):
-        lines.append(wording.LOOK_FIRST.format(sentence=report["review"][0]["sentence"]))
-    return "\n".join(lines + list(report.get("warnings", [])))
+def _summary(report: Report) -> str:
+    count = sum(organ.volume_ml > 0 for organ in report.organs)
+    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=report.timings_s["total"])]
+    if report.review:
+        lines.append(wording.LOOK_FIRST.format(sentence=report.review[0].sentence))
+    return "\n".join(lines + list(report.warnings))

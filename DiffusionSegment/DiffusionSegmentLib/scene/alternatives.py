@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
-from DiffusionSegmentBackend.protocol.messages import Hypotheses
+from DiffusionSegmentBackend.protocol.messages import Samples
 from numpy.typing import NDArray
 
 from .box import Box, boxAround, boxOfGrid
@@ -51,7 +51,7 @@ class AlternativeTarget:
     organ: int | None = None
 
 
-def keepAlternatives(scan: SegmentedScan, answer: Hypotheses) -> SampleMaps:
+def keepAlternatives(scan: SegmentedScan, answer: Samples) -> SampleMaps:
     """Copy the samples from the buffer of the worker, which is deleted afterwards.
 
     Raises:
@@ -115,7 +115,7 @@ def showAlternative(
     image = orientedImage(shown, scan.input, start=alternatives.box.start)
     for label in scan.labels:
         if label.value in affected and np.any(shown == label.value):
-            segmentation.AddSegment(newSegment(label, image, {}), label.name)
+            segmentation.AddSegment(newSegment(label, image, None), label.name)
     node.EndModify(wasModified)
     return node
 

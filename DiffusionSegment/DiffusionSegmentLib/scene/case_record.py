@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import OrganState, RegionDecision, ReviewState
 from numpy.typing import NDArray
 from slicer.util import arrayFromVolume
@@ -34,7 +35,7 @@ class CaseRecord:
     scan: NDArray[Any]
     labels: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
-    report: dict[str, Any]
+    report: Report
     reportToLPS: NDArray[np.float64]
     scanToLPS: NDArray[np.float64]
 
@@ -53,7 +54,7 @@ def readCaseRecord(scan: SegmentedScan, result: SceneResult) -> CaseRecord:
             ErrorCode.INPUT_MISSING, "The uncertainty map is no longer in the scene.", hint="Segment the scan again."
         )
     report = readReport(scan.segmentation)
-    if not report.get("organs"):
+    if not report.organs:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_MISSING,
             f"{scan.segmentation.GetName()} has no report of the run that made it.",
@@ -88,11 +89,11 @@ def reviewRecord(scan: SegmentedScan) -> ReviewState:
     }
     segmentation = scan.segmentation.GetSegmentation()
     organs = {}
-    for organ in readReport(scan.segmentation).get("organs", []):
-        segment = segmentation.GetSegment(organ["name"])
+    for organ in readReport(scan.segmentation).organs:
+        segment = segmentation.GetSegment(organ.name)
         status = logic.GetSegmentStatus(segment) if segment is not None else logic.NotStarted
         if status in states:
-            organs[organ["name"]] = states[status]
+            organs[organ.name] = states[status]
     regions = ReviewList(scan.segmentation).regions
     return ReviewState(organs, tuple(RegionDecision(region.number, region.state) for region in regions))
 

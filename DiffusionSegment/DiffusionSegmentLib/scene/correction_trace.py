@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import slicer
-from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.errors import DiffusionSegmentError
 from DiffusionSegmentBackend.imaging.label_changes import record_correction
-from DiffusionSegmentBackend.schema.correction_record import (
-    CorrectionKind,
-    CorrectionRecord,
-    corrections_of,
-    with_corrections,
-)
+from DiffusionSegmentBackend.schema.correction_record import CorrectionKind, CorrectionRecord
+from DiffusionSegmentBackend.schema.report import Report
 from numpy.typing import NDArray
 
 from .correction_maps import resultLabels
@@ -29,34 +24,27 @@ def keptCorrections(segmentation: slicer.vtkMRMLSegmentationNode) -> tuple[Corre
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
     """
-    try:
-        return corrections_of(readReport(segmentation))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE,
-            f"The corrections stored with {segmentation.GetName()} are damaged.",
-            hint="Segment the scan again.",
-        ) from error
+    return readReport(segmentation).corrections
 
 
 def withCorrection(
-    report: dict[str, Any],
+    report: Report,
     scan: SegmentedScan,
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],
     *,
     markedVoxels: int,
-) -> dict[str, Any]:
+) -> Report:
     """The report with all earlier corrections and this one, which changed labels `before` to `after`, both (k, j, i).
 
     Raises:
         DiffusionSegmentError: as `keptCorrections`.
     """
     record = _record(scan, before, after, markedVoxels, CorrectionKind.MARKS)
-    return with_corrections(report, [*keptCorrections(scan.segmentation), record])
+    return replace(report, corrections=(*keptCorrections(scan.segmentation), record))
 
 
-def withEdits(report: dict[str, Any], scan: SegmentedScan, labels: NDArray[np.uint8]) -> dict[str, Any]:
+def withEdits(report: Report, scan: SegmentedScan, labels: NDArray[np.uint8]) -> Report:
     """The report with the edits since the last result, which were not sent to the model, as a correction.
 
     A segmentation without stored result labels has no edits.
@@ -72,12 +60,12 @@ def withEdits(report: dict[str, Any], scan: SegmentedScan, labels: NDArray[np.ui
     if not count:
         return report
     record = _record(scan, result, labels, count, CorrectionKind.EDITS)
-    return with_corrections(report, [*keptCorrections(scan.segmentation), record])
+    return replace(report, corrections=(*keptCorrections(scan.segmentation), record))
 
 
 def carriedCorrections(
-    report: dict[str, Any], scan: SegmentedScan, arriving: NDArray[np.uint8], settled: NDArray[np.uint8]
-) -> dict[str, Any]:
+    report: Report, scan: SegmentedScan, arriving: NDArray[np.uint8], settled: NDArray[np.uint8]
+) -> Report:
     """The report of a run whose labels are merged into a segmentation, with the corrections of organs that stay.
 
     Edits that were not applied count too, because they become part of the stored result. Call it before the labels are
@@ -97,9 +85,9 @@ def carriedCorrections(
     names = {label.name for label in scan.labels if label.value in values}
     kept = (
         replace(record, organs=tuple(organ for organ in record.organs if organ.name in names))
-        for record in corrections_of(withEdits(readReport(scan.segmentation), scan, readLabels(scan).labels))
+        for record in withEdits(readReport(scan.segmentation), scan, readLabels(scan).labels).corrections
     )
-    return with_corrections(report, [record for record in kept if record.organs])
+    return replace(report, corrections=tuple(record for record in kept if record.organs))
 
 
 def _record(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from DiffusionSegmentBackend.schema.report import Report
 from numpy.typing import NDArray
 from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
@@ -72,7 +73,7 @@ _SLICES = 16
 class ReviewSnapshot:
     """Report, regions with their states, and status of the segments at one moment."""
 
-    report: dict[str, Any]
+    report: Report
     regions: tuple[Region, ...]
     geometry: str | None
     statuses: dict[str, int]
@@ -224,7 +225,7 @@ def _currentState(scan: SegmentedScan) -> Snapshot:
 def emptySnapshot(scan: SegmentedScan) -> Snapshot:
     """The state before the first result of a scan."""
     empty = np.zeros(scan.box.shape, np.uint8)
-    return Snapshot(empty, empty, empty, ReviewSnapshot({}, (), None, {}))
+    return Snapshot(empty, empty, empty, ReviewSnapshot(Report.from_partial_json({}), (), None, {}))
 
 
 def _newSegments(scan: SegmentedScan, before: Snapshot, after: Snapshot) -> tuple[SegmentCopy, ...]:

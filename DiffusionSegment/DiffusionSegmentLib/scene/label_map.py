@@ -147,7 +147,7 @@ def _addMissing(scan: SegmentedScan, labels: NDArray[np.uint8]) -> None:
     shared = next((layer for layer in layers if _toModel(layer, scan).any()), layers[0] if layers else None)
     image = shared.image if shared else slicer.vtkOrientedImageData()
     used = set(shared.values.values()) if shared else set()
-    provenance = readReport(scan.segmentation).get("provenance", {})
+    provenance = readReport(scan.segmentation).provenance
     for label in missing:
         value = label.value if label.value not in used else _freeValue(used)
         used.add(value)

@@ -7,6 +7,11 @@ from enum import Enum
 
 import slicer
 import vtk
+from DiffusionSegmentBackend.schema.uncertainty_colours import (
+    UNCERTAINTY_HIGH,
+    UNCERTAINTY_LOW,
+    UNCERTAINTY_STOPS,
+)
 
 from .nodes import nodesOfClass
 
@@ -65,18 +70,12 @@ class OverlayStyle:
 
 
 STYLES = {
-    OverlayKind.UNCERTAINTY: OverlayStyle(0.0, 0.6, 0.15, "%.2f"),
+    OverlayKind.UNCERTAINTY: OverlayStyle(0.0, UNCERTAINTY_HIGH, UNCERTAINTY_LOW, "%.2f"),
     OverlayKind.MUTUAL_INFORMATION: OverlayStyle(0.0, 0.1, 0.01, "%.2f"),
     OverlayKind.BODY_RIGHT_LEFT: OverlayStyle(-200.0, 200.0, None, "%.0f"),
     OverlayKind.BODY_ANTERIOR_POSTERIOR: OverlayStyle(-150.0, 150.0, None, "%.0f"),
     OverlayKind.BODY_INFERIOR_SUPERIOR: OverlayStyle(-250.0, 250.0, None, "%.0f"),
 }
-_UNCERTAINTY_STOPS = (
-    (0.0, 0.16, 0.04, 0.33),
-    (0.35, 0.55, 0.12, 0.50),
-    (0.65, 0.93, 0.41, 0.22),
-    (1.0, 0.99, 0.97, 0.55),
-)
 _BODY_STOPS = ((0.0, 0.10, 0.25, 0.65), (0.5, 0.93, 0.93, 0.93), (1.0, 0.75, 0.15, 0.15))
 
 
@@ -84,7 +83,7 @@ def styleOverlay(node: slicer.vtkMRMLScalarVolumeNode, kind: OverlayKind) -> Non
     """Set colours, displayed range and threshold of an overlay."""
     style, scene = STYLES[kind], node.GetScene()
     if style.threshold is not None:
-        colours = colourNode(scene, _UNCERTAINTY_COLOURS_NAME, _UNCERTAINTY_STOPS)
+        colours = colourNode(scene, _UNCERTAINTY_COLOURS_NAME, UNCERTAINTY_STOPS)
     else:
         colours = colourNode(scene, _BODY_COLOURS_NAME, _BODY_STOPS)
     applyStyle(node, style, colours)

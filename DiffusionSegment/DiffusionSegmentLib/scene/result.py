@@ -21,7 +21,7 @@ from .label_map import readLabels, userSegmentMask, writeLabels
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
 from .packed_array import PackedArray, pack
-from .review import readRegions, storeReport
+from .review import storeReport
 from .segmentation import putSegmentation, storeProvenance
 from .segmented_scan import SegmentedScan, keepGeometry
 from .terminology import ModelDescription
@@ -81,7 +81,6 @@ def putResult(
     labels = open_buffer(result.labels)
     scene = _sceneOf(inputNode, scene, labels.shape, version)
     maps = _openMaps(result)
-    readRegions(result.report)
     regions = openRegions(result.regions, labels.shape)
     usable = previous is not None and previous.segmentation.GetScene() is scene and policy is not MergePolicy.NEW
     kept = previous if usable else None
@@ -156,16 +155,15 @@ def _putLabels(
     """Put labels, report and correction maps into `node` or a new one; when `merging`, its other segments stay."""
     name = f"{inputNode.GetName()} segmentation"
     report = result.report
-    provenance = report.get("provenance", {})
     if node is not None and merging:
         report = carriedCorrections(
             report, SegmentedScan(inputNode, node, model.labels), open_buffer(result.labels), labels
         )
         writeLabels(SegmentedScan(inputNode, node, model.labels), labels)
-        storeProvenance(node, provenance)
+        storeProvenance(node, report.provenance)
     else:
         node = putSegmentation(
-            inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=provenance, node=node
+            inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=report.provenance, node=node
         )
     scan = SegmentedScan(inputNode, node, model.labels)
     if merging or not _MAPPED_FILES_CAN_BE_DELETED:

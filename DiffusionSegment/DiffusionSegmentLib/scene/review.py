@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.schema.dataclass_json import from_json
-from DiffusionSegmentBackend.schema.report import ReviewRegion
+from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import RegionState
 
 from .segmented_scan import REPORT_ATTRIBUTE, readReport
@@ -159,17 +157,14 @@ class ReviewList:
             raise IndexError(f"There is no region {index}.")
         return self._change(index, state=state, visited=True)
 
-    def replaceReport(self, report: dict[str, Any], *, carried: Sequence[Region] | None = None) -> None:
+    def replaceReport(self, report: Report, *, carried: Sequence[Region] | None = None) -> None:
         """Set a new report; states are carried over between regions of the same organs within 5 mm, nearest first.
 
         `carried` are the regions whose states are carried over (default: those of this list).
-
-        Raises:
-            DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of a region; nothing changes then.
         """
         regions = carriedOver(self._regions if carried is None else carried, readRegions(report))
         before = self.current
-        self._segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
+        self._segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report.to_json()))
         self._regions = regions
         self._current = next((r.number for r in regions if before is not None and r.isSameAs(before)), None)
         self._store()
@@ -232,12 +227,8 @@ def carriedOver(old: Sequence[Region], new: Sequence[Region]) -> list[Region]:
     return carried
 
 
-def storeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: dict[str, Any]) -> None:
-    """Store the report of a new run with a segmentation; states are carried over, see `ReviewList.replaceReport`.
-
-    Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of a region.
-    """
+def storeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: Report) -> None:
+    """Store the report of a new run with a segmentation; states are carried over, see `ReviewList.replaceReport`."""
     try:
         review = ReviewList(segmentation)
     except DiffusionSegmentError:
@@ -248,32 +239,20 @@ def storeReport(segmentation: slicer.vtkMRMLSegmentationNode, report: dict[str, 
     review.replaceReport(report)
 
 
-def readRegions(report: dict[str, Any]) -> list[Region]:
-    """The regions of a report, all open.
-
-    Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE for a report without the fields of a region.
-    """
-    try:
-        return [_region(number, item) for number, item in enumerate(report.get("review", []))]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE, "The report's list of regions is damaged.", hint="Segment the scan again."
-        ) from error
-
-
-def _region(number: int, item: Mapping[str, Any]) -> Region:
-    # Reports of version 1 call the competing organ `rival`.
-    region = from_json(ReviewRegion, {"competing_organ": item.get("rival"), **item})
-    return Region(
-        number=number,
-        organ=region.organ,
-        competingOrgan=region.competing_organ,
-        centroidLPS=region.centroid_lps_mm,
-        volumeMl=region.volume_ml,
-        score=region.score,
-        sentence=region.sentence,
-    )
+def readRegions(report: Report) -> list[Region]:
+    """The regions of a report, all open."""
+    return [
+        Region(
+            number=number,
+            organ=region.organ,
+            competingOrgan=region.competing_organ,
+            centroidLPS=region.centroid_lps_mm,
+            volumeMl=region.volume_ml,
+            score=region.score,
+            sentence=region.sentence,
+        )
+        for number, region in enumerate(report.review)
+    ]
 
 
 def _damaged(segmentation: slicer.vtkMRMLSegmentationNode) -> DiffusionSegmentError:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import slicer
-from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.schema.dataclass_json import SchemaError, from_json
 from DiffusionSegmentBackend.schema.run_options import RESULT_OPTIONS, RunOptions
 
 from .segmented_scan import readReport
+
+_NOT_EMPTY = ("samples", "steps", "sampler", "schedule")
 
 
 def optionsOfRun(segmentation: slicer.vtkMRMLSegmentationNode) -> RunOptions:
     """The options in the provenance of a segmentation that determine the result; the worker keeps a session for them.
 
     Raises:
-        DiffusionSegmentError: INPUT_UNREADABLE when report or provenance are damaged.
+        DiffusionSegmentError: INPUT_UNREADABLE when the report is damaged.
     """
-    provenance = readReport(segmentation).get("provenance", {})
-    stated = {name: provenance[name] for name in RESULT_OPTIONS if provenance.get(name) is not None}
+    plan = readReport(segmentation).provenance.plan
+    options: dict[str, Any] = {name: getattr(plan, name) for name in RESULT_OPTIONS}
     # A model without a refiner draws 0 samples of 0 steps, which no request can ask for.
-    stated = {name: value for name, value in stated.items() if name not in ("samples", "steps") or value != 0}
-    try:
-        return from_json(RunOptions, {**stated, "model": str(provenance.get("model", ""))})
-    except SchemaError as error:
-        raise DiffusionSegmentError(
-            ErrorCode.INPUT_UNREADABLE,
-            f"The provenance stored with {segmentation.GetName()} is damaged.",
-            hint="Segment the scan again.",
-        ) from error
+    asked: dict[str, Any] = {name: value or None if name in _NOT_EMPTY else value for name, value in options.items()}
+    return RunOptions(**asked, model=plan.model)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import slicer
 import vtk
+from DiffusionSegmentBackend.schema.provenance import Provenance
 from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk
 
@@ -23,7 +24,7 @@ def putSegmentation(
     reference: slicer.vtkMRMLScalarVolumeNode,
     name: str,
     *,
-    provenance: Mapping[str, object] | None = None,
+    provenance: Provenance | None = None,
     node: slicer.vtkMRMLSegmentationNode | None = None,
 ) -> slicer.vtkMRMLSegmentationNode:
     """Put a label map into a new segmentation node, or replace the organs of an existing one.
@@ -55,8 +56,8 @@ def putSegmentation(
     segmentation.SetSourceRepresentationName(_binaryLabelmap())
     for definition in definitions:
         if definition.value in present:
-            segmentation.AddSegment(newSegment(definition, image, provenance or {}), definition.name)
-    storeProvenance(node, provenance or {})
+            segmentation.AddSegment(newSegment(definition, image, provenance), definition.name)
+    storeProvenance(node, provenance)
     node.EndModify(wasModified)
     return node
 
@@ -71,10 +72,16 @@ def valuesIn(labels: NDArray[np.uint8]) -> set[int]:
     return set(np.unique(np.concatenate([drawn, flat[whole:]])).tolist()) - {0}
 
 
-def storeProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Mapping[str, object]) -> None:
+def storeProvenance(node: slicer.vtkMRMLSegmentationNode, provenance: Provenance | None) -> None:
     """Store provenance as attributes of the node."""
-    for key, value in provenance.items():
-        node.SetAttribute(f"{PROVENANCE_PREFIX}{key}", str(value))
+    for name, text in _provenanceTexts(provenance):
+        node.SetAttribute(name, text)
+
+
+def _provenanceTexts(provenance: Provenance | None) -> list[tuple[str, str]]:
+    """Names and values of the attributes of a node, or the tags of a segment."""
+    values = provenance.to_json() if provenance is not None else {}
+    return [(f"{PROVENANCE_PREFIX}{key}", str(value)) for key, value in values.items()]
 
 
 def _moduleSegments(segmentation: slicer.vtkSegmentation, names: set[str]) -> list[str]:
@@ -99,7 +106,7 @@ def _binaryLabelmap() -> str:
 
 
 def newSegment(
-    definition: LabelDefinition, image: slicer.vtkOrientedImageData, provenance: Mapping[str, object]
+    definition: LabelDefinition, image: slicer.vtkOrientedImageData, provenance: Provenance | None
 ) -> slicer.vtkSegment:
     """A segment with name, colour and codes of an organ; its voxels are the label value in the shared `image`."""
     segment = slicer.vtkSegment()
@@ -107,8 +114,8 @@ def newSegment(
     segment.SetColor(*definition.colour)
     segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), definition.terminologyEntry)
     segment.SetTag(_ORGAN_TAG, definition.name)
-    for key, value in provenance.items():
-        segment.SetTag(f"{PROVENANCE_PREFIX}{key}", str(value))
+    for name, text in _provenanceTexts(provenance):
+        segment.SetTag(name, text)
     segment.SetLabelValue(definition.value)
     segment.AddRepresentation(_binaryLabelmap(), image)
     return segment

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.report import Report
 from numpy.typing import NDArray
 
 from .box import Box
@@ -69,23 +69,20 @@ class SegmentedScan:
             )
 
 
-def readReport(segmentation: slicer.vtkMRMLSegmentationNode) -> dict[str, Any]:
-    """The content of report.json of the run that made the segmentation; empty where none is stored.
+def readReport(segmentation: slicer.vtkMRMLSegmentationNode) -> Report:
+    """The report of the run that made the segmentation; an empty one where none is stored.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE when a saved scene was damaged.
     """
     try:
-        report = json.loads(segmentation.GetAttribute(REPORT_ATTRIBUTE) or "{}")
-        if isinstance(report, dict):
-            return report
-    except ValueError:
-        pass
-    raise DiffusionSegmentError(
-        ErrorCode.INPUT_UNREADABLE,
-        f"The report stored with {segmentation.GetName()} is damaged.",
-        hint="Segment the scan again.",
-    )
+        return Report.from_partial_json(json.loads(segmentation.GetAttribute(REPORT_ATTRIBUTE) or "{}"))
+    except ValueError as error:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_UNREADABLE,
+            f"The report stored with {segmentation.GetName()} is damaged.",
+            hint="Segment the scan again.",
+        ) from error
 
 
 def keepGeometry(segmentation: slicer.vtkMRMLSegmentationNode, gridToLPS: NDArray[np.float64]) -> None:

@@ -104,9 +104,8 @@ def putFrame(
         )
     # Created in a temporary scene, so that views and modules do not react to it.
     temporaryScene = slicer.vtkMRMLScene()
-    provenance = result.report.get("provenance", {})
     name = f"{source.volume.GetName()} segmentation"
-    node = putSegmentation(temporaryScene, labels, model.labels, frame, name, provenance=provenance)
+    node = putSegmentation(temporaryScene, labels, model.labels, frame, name, provenance=result.report.provenance)
     storeReport(node, result.report)
     if sequence is None or sequence.GetScene() is None:
         sequence = source.volume.GetScene().AddNewNodeByClass("vtkMRMLSequenceNode", name)

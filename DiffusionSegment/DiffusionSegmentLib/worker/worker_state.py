@@ -33,77 +33,25 @@ class WorkerEvent(Enum):
     CLOSE = "end of the session"
 
 
-# The client never asks for such a transition; if the worker causes one, it has violated the protocol.
-IMPOSSIBLE = None
-
 _S, _E = WorkerState, WorkerEvent
-TRANSITIONS: Mapping[WorkerState, Mapping[WorkerEvent, WorkerState | None]] = {
-    _S.STOPPED: {
-        _E.REQUEST: _S.STARTING,
-        _E.CANCEL: IMPOSSIBLE,
-        _E.HELLO: IMPOSSIBLE,
-        _E.HELLO_PENDING: IMPOSSIBLE,
-        _E.ANSWER: IMPOSSIBLE,
-        _E.IDLE_EXIT: IMPOSSIBLE,
-        _E.RESTART: IMPOSSIBLE,
-        _E.LOSS: IMPOSSIBLE,
-        _E.CLOSE: _S.STOPPED,
-    },
+_POSSIBLE: Mapping[WorkerState, Mapping[WorkerEvent, WorkerState]] = {
+    _S.STOPPED: {_E.REQUEST: _S.STARTING},
     _S.STARTING: {
         _E.REQUEST: _S.STARTING,
         _E.CANCEL: _S.STARTING,
         _E.HELLO: _S.READY,
         _E.HELLO_PENDING: _S.BUSY,
-        _E.ANSWER: IMPOSSIBLE,
-        _E.IDLE_EXIT: IMPOSSIBLE,
-        _E.RESTART: IMPOSSIBLE,
         _E.LOSS: _S.FAILED,
-        _E.CLOSE: _S.STOPPED,
     },
-    _S.READY: {
-        _E.REQUEST: _S.BUSY,
-        _E.CANCEL: IMPOSSIBLE,
-        _E.HELLO: IMPOSSIBLE,
-        _E.HELLO_PENDING: IMPOSSIBLE,
-        _E.ANSWER: IMPOSSIBLE,
-        _E.IDLE_EXIT: _S.STOPPED,
-        _E.RESTART: _S.STARTING,
-        _E.LOSS: _S.FAILED,
-        _E.CLOSE: _S.STOPPED,
-    },
-    _S.BUSY: {
-        _E.REQUEST: IMPOSSIBLE,
-        _E.CANCEL: _S.CANCELLING,
-        _E.HELLO: IMPOSSIBLE,
-        _E.HELLO_PENDING: IMPOSSIBLE,
-        _E.ANSWER: _S.READY,
-        _E.IDLE_EXIT: IMPOSSIBLE,
-        _E.RESTART: _S.STARTING,
-        _E.LOSS: _S.FAILED,
-        _E.CLOSE: _S.STOPPED,
-    },
-    _S.CANCELLING: {
-        _E.REQUEST: IMPOSSIBLE,
-        _E.CANCEL: _S.CANCELLING,
-        _E.HELLO: IMPOSSIBLE,
-        _E.HELLO_PENDING: IMPOSSIBLE,
-        _E.ANSWER: _S.READY,
-        _E.IDLE_EXIT: IMPOSSIBLE,
-        _E.RESTART: _S.STARTING,
-        _E.LOSS: _S.FAILED,
-        _E.CLOSE: _S.STOPPED,
-    },
-    _S.FAILED: {
-        _E.REQUEST: _S.STARTING,
-        _E.CANCEL: IMPOSSIBLE,
-        _E.HELLO: IMPOSSIBLE,
-        _E.HELLO_PENDING: IMPOSSIBLE,
-        _E.ANSWER: IMPOSSIBLE,
-        _E.IDLE_EXIT: IMPOSSIBLE,
-        _E.RESTART: IMPOSSIBLE,
-        _E.LOSS: IMPOSSIBLE,
-        _E.CLOSE: _S.STOPPED,
-    },
+    _S.READY: {_E.REQUEST: _S.BUSY, _E.IDLE_EXIT: _S.STOPPED, _E.RESTART: _S.STARTING, _E.LOSS: _S.FAILED},
+    _S.BUSY: {_E.CANCEL: _S.CANCELLING, _E.ANSWER: _S.READY, _E.RESTART: _S.STARTING, _E.LOSS: _S.FAILED},
+    _S.CANCELLING: {_E.CANCEL: _S.CANCELLING, _E.ANSWER: _S.READY, _E.RESTART: _S.STARTING, _E.LOSS: _S.FAILED},
+    _S.FAILED: {_E.REQUEST: _S.STARTING},
+}
+# None for an impossible event: the client never asks for it; if the worker causes one, it has violated the protocol.
+TRANSITIONS: Mapping[WorkerState, Mapping[WorkerEvent, WorkerState | None]] = {
+    state: {event: _S.STOPPED if event is _E.CLOSE else possible.get(event) for event in WorkerEvent}
+    for state, possible in _POSSIBLE.items()
 }
 
 

@@ -87,7 +87,7 @@ def _click(volume: Volume, model: Model, samples: int, steps: int, seed: int) ->
         report = build_segmentation(session, model, bodypart=False).report
         z, y, x = session.prediction.pre.shape[1:]
         tiling = Tiling(session.prediction.tiled_shape, model.tile.voxels, step=model.tile.stride)
-        stages = {name: s for name, s in report["timings_s"].items() if name != "total"}
+        stages = {name: s for name, s in report.timings_s.items() if name != "total"}
         return Click(stages, previews_s[0], (z, y, x), tiling)
 
     return measure(click, model.device)

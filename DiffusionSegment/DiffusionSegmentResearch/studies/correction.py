@@ -125,7 +125,7 @@ def _corrected(arm: str, patient: _Patient, model: Model, statistics: _Statistic
             painted, labels = labels, labels.copy()
             labels[correction.box] = correction.labels
             if arm == FULL:
-                statistics.seconds.append(correction.report["timings_s"]["total"])
+                statistics.seconds.append(correction.report.timings_s["total"])
                 statistics.violations += int(np.count_nonzero(labels[scribbles > 0] != scribbles[scribbles > 0] - 1))
                 statistics.beyond_reach += _beyond_reach(painted != labels, new, correction, patient.volume, model)
         yield labels

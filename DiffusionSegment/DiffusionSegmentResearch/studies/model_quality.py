@@ -63,7 +63,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, float]:
     return {
         **{name: round(value, 4) for name, value in coverage.items()},
         **{f"wrong in top {100 * float(share):g} %": round(value, 4) for share, value in shares.items()},
-        "islands taken out": output.islands_taken_out,
+        "islands taken out": output.removed_islands,
         "of them mostly the organ": output.islands_mostly_organ,
     }
 

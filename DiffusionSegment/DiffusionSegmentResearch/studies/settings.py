@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
 from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
 from DiffusionSegmentBackend.training.session import load_cases
@@ -82,12 +82,10 @@ def setting_rows(model: Path, cases: Sequence[Case], settings: Sequence[Setting]
 
 def _predict_case(case: Case, model: Model, setting: Setting) -> tuple[Tensor, float]:
     """Probabilities (classes, z, y, x) of a case, background outside the body, and seconds in the networks."""
-    plan, samples = plan_of(SegmentOptions(samples=setting.samples, steps=setting.steps), model)
+    run = run_plan_of(SegmentOptions(samples=setting.samples, steps=setting.steps), model)
     watch = Stopwatch()
     with torch.inference_mode():
-        request = PredictionRequest(
-            image=torch.from_numpy(case.image), plan=plan, samples=samples, tile=model.tile, force=True
-        )
+        request = PredictionRequest(image=torch.from_numpy(case.image), run=run, tile=model.tile, force=True)
         prediction = predict(request, model, watch=watch)
     ensemble = prediction.ensemble
     box = tuple(slice(o, o + n) for o, n in zip(prediction.offset, ensemble.shape[1:], strict=True))

@@ -21,8 +21,9 @@ from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.models.tile_shape import TILE_SIDE, TileShape
 from DiffusionSegmentBackend.networks.precision import inference_dtype
 from DiffusionSegmentBackend.networks.temperature import as_trained, temperature
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
 from DiffusionSegmentBackend.pipeline.prediction import refine
+from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan
 from DiffusionSegmentBackend.pipeline.session import ENSEMBLE_WEIGHT
 from DiffusionSegmentBackend.pipeline.uncertainty import entropy, volume_interval_ml
 from DiffusionSegmentBackend.training.cross_fitting import stage_of, temperature_of
@@ -110,7 +111,7 @@ def method_maps(model: Model, case: Case, *, samples: int, passes: int, seed: in
     """Probabilities (classes, z, y, x) of every method for one case."""
     image, coordinates = case.padded(TileShape.cube(TILE_SIDE))
     stage = stage_of(case, model)
-    plan, _ = plan_of(SegmentOptions(seed=seed), model)
+    plan = SamplingPlan.of(run_plan_of(SegmentOptions(seed=seed), model))
     mean = refine(stage, model, plan, samples=samples).mean
     crop = (slice(None), *(slice(0, n) for n in case.image.shape))
     with as_trained(model.probe):

@@ -116,7 +116,7 @@ def test_equal_scribbles_give_equal_results_after_others_were_removed(
     again, _ = correct(after_more, model, Corrections(labels=labels, scribbles=scribbles))
     whole, expected = _whole(labels, again), _whole(labels, correction)
     assert np.array_equal(whole[scribbles > 0], expected[scribbles > 0])
-    assert again.report["organs"] == correction.report["organs"]
+    assert again.report.organs == correction.report.organs
 
 
 def test_a_second_call_with_equal_scribbles_runs_no_network(
@@ -136,11 +136,11 @@ def test_a_second_call_with_equal_scribbles_runs_no_network(
 
 def test_the_report_is_that_of_the_corrected_segmentation(labels: NDArray, correction: Correction, ct: Volume) -> None:
     after = _whole(labels, correction)
-    for organ in correction.report["organs"]:
-        volume = np.count_nonzero(after == organ["value"]) * ct.voxel_ml
-        assert organ["volume_ml"] == pytest.approx(volume, abs=0.01)
+    for organ in correction.report.organs:
+        volume = np.count_nonzero(after == organ.value) * ct.voxel_ml
+        assert organ.volume_ml == pytest.approx(volume, abs=0.01)
     assert correction.regions.shape == labels.shape
-    assert correction.regions.max() == len(correction.report["review"])
+    assert correction.regions.max() == len(correction.report.review)
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])

@@ -91,26 +91,26 @@ def test_the_report_is_that_of_the_corrected_probabilities_of_the_whole_scan(
 ) -> None:
     correction, after = corrected
     anew = build_segmentation(after, model, bodypart=False)
-    for ours, whole in zip(correction.report["organs"], anew.report["organs"], strict=True):
-        assert ours["confidence"] == whole["confidence"]
-    assert correction.report["review"] == anew.report["review"]
-    assert correction.report["confidence"] == anew.report["confidence"]
-    assert correction.report["review"] != before.report["review"]
+    for ours, whole in zip(correction.report.organs, anew.report.organs, strict=True):
+        assert ours.confidence == whole.confidence
+    assert correction.report.review == anew.report.review
+    assert correction.report.confidence == anew.report.confidence
+    assert correction.report.review != before.report.review
 
 
 def test_a_region_to_review_disappears_under_scribbles(session: Session, model: Model, before: Segmentation) -> None:
     """The scribbles have the labels of the result, so that only the uncertainty changes."""
-    region = before.report["review"][-1]
-    scribbles = np.where(before.regions == len(before.report["review"]), before.labels + 1, 0).astype(np.uint8)
-    after = correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))[0].report["review"]
+    region = before.report.review[-1]
+    scribbles = np.where(before.regions == len(before.report.review), before.labels + 1, 0).astype(np.uint8)
+    after = correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))[0].report.review
     assert region not in after
     near = [
         other
         for other in after
-        if {other["value"], other["competing_value"]} == {region["value"], region["competing_value"]}
-        and np.linalg.norm(np.subtract(other["centroid_lps_mm"], region["centroid_lps_mm"])) < 1
+        if {other.value, other.competing_value} == {region.value, region.competing_value}
+        and np.linalg.norm(np.subtract(other.centroid_lps_mm, region.centroid_lps_mm)) < 1
     ]
-    assert not near or near[0]["score"] < region["score"]
+    assert not near or near[0].score < region.score
 
 
 def test_scribbles_on_thick_slices_leave_no_gaps_on_the_grid(scan: Volume, model: Model) -> None:

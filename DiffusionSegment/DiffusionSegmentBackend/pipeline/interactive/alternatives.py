@@ -23,7 +23,7 @@ _MIN_DIFFERENCE_ML = 0.1
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class GridAlternative:
     """A label map (z, y, x), uint8, on the model's grid, that `samples` of the K samples have, a fraction `share`."""
 
     labels: Tensor
@@ -33,7 +33,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A connected piece on the model's grid with `label` in a hypothesis and `instead` in the segmentation.
+    """A connected piece on the model's grid with `label` in an alternative and `instead` in the segmentation.
 
     `position_lps_mm` is the piece's voxel nearest to its centroid.
     """
@@ -44,7 +44,7 @@ class Difference:
     position_lps_mm: tuple[float, float, float]
 
 
-def alternatives(session: Session, *, progress: Progress = silent) -> tuple[NDArray[np.uint8], Box]:
+def sample_maps(session: Session, *, progress: Progress = silent) -> tuple[NDArray[np.uint8], Box]:
     """Label maps (K, k, j, i), uint8, of the K samples, and the box (k, j, i) of the scan that they cover.
 
     Raises:
@@ -62,7 +62,7 @@ def alternatives(session: Session, *, progress: Progress = silent) -> tuple[NDAr
     return np.stack(own), in_native_box(box, session.grid)
 
 
-def hypotheses(session: Session) -> list[Hypothesis]:
+def grid_alternatives(session: Session) -> list[GridAlternative]:
     """The distinct label maps of the samples, most frequent first, with unrequested labels as 0.
 
     Scribbled voxels have the label of their scribble in all of them.
@@ -80,28 +80,28 @@ def hypotheses(session: Session) -> list[Hypothesis]:
             counted.append((labels, 1))
     total = len(session.prediction.sample_labels)
     counted.sort(key=lambda item: -item[1])
-    return [Hypothesis(labels, count, round(count / total, 4)) for labels, count in counted]
+    return [GridAlternative(labels, count, round(count / total, 4)) for labels, count in counted]
 
 
-def hypothesis_map(hypothesis: Hypothesis, session: Session) -> NDArray[np.uint8]:
-    """A hypothesis as a label map (k, j, i) of the whole scan.
+def alternative_map(alternative: GridAlternative, session: Session) -> NDArray[np.uint8]:
+    """An alternative as a label map (k, j, i) of the whole scan.
 
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
     grid = session.grid
     whole = np.zeros(grid.native_shape, dtype=np.uint8)
-    organs = hypothesis.labels > 0
+    organs = alternative.labels > 0
     if bool(organs.any()):
         with torch.inference_mode(), memory_errors():
             box = native_box(organs, session.prediction.offset, grid)
-            whole[box] = _restored(hypothesis.labels, box, session)
+            whole[box] = _restored(alternative.labels, box, session)
     return grid.order.undo(whole)
 
 
-def differences(hypothesis: Hypothesis, segmentation: NDArray[np.uint8], session: Session) -> list[Difference]:
-    """The largest pieces, at least 0.1 mL, in which a hypothesis differs from a segmentation (z, y, x) on the grid."""
-    labels = hypothesis.labels.numpy()
+def differences(alternative: GridAlternative, segmentation: NDArray[np.uint8], session: Session) -> list[Difference]:
+    """The largest pieces, at least 0.1 mL, in which an alternative differs from a segmentation (z, y, x)."""
+    labels = alternative.labels.numpy()
     classes = session.prediction.pre.shape[0]
     pairs = np.where(labels != segmentation, labels.astype(np.int32) * classes + segmentation + 1, 0)
     voxel_ml = session.grid.voxel_ml

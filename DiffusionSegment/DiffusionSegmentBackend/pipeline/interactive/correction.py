@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from ...models.model import Model
 from ...models.tile_shape import Sides, TileShape
 from ...networks.backbone import fine_features
 from ...schema.correction_marks import CorrectionMarks
+from ...schema.report import Report
 from ..constraints import clamped, one_hot_scribbles
 from ..features import Stage1, first_stage, padded
 from ..islands import remove_islands
@@ -32,7 +32,7 @@ from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
 from ..review import regions_to_review
-from ..sampling import Window
+from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
 from ..session import ENSEMBLE_WEIGHT, EnsembleMaps, Session, Stopwatch
 from ..tiling import on_trunk
@@ -59,7 +59,7 @@ class Correction:
     uncertainty: NDArray[np.float32]
     mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
-    report: dict[str, Any]
+    report: Report
     changed_voxels: int
 
 
@@ -92,8 +92,8 @@ def correct(
         changed = _differing(before, after.maps) | reach(new, model.tile.stride)
         with watch.stage("restore"):
             correction = _restored(corrections, before, after, changed, model)
-    timings = {"timings_s": with_total(watch.seconds), "run_timings_s": with_total(session.seconds)}
-    return replace(correction, report={**correction.report, **timings}), after
+    report = replace(correction.report, timings_s=with_total(watch.seconds), run_timings_s=with_total(session.seconds))
+    return replace(correction, report=report), after
 
 
 def _as_float32(maps: EnsembleMaps) -> EnsembleMaps:
@@ -188,7 +188,7 @@ class _LocalRefinement:
         if model.refiner is None:
             return stage1.pre, torch.zeros(stage1.pre.shape[1:])
         statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
-        total = session.samples * session.plan.steps * len(stage1.tiling.tiles)
+        total = session.run.samples * session.run.steps * len(stage1.tiling.tiles)
         chains = TileChains(
             stage1,
             model.refiner,
@@ -199,8 +199,9 @@ class _LocalRefinement:
             tick=counted(progress, "refine", total),
         )
         window = Window(session.prediction.tiled_shape, box)
-        for sample in range(session.samples):
-            statistics.add(chains.sample(session.plan, sample=sample, window=window))
+        plan = SamplingPlan.of(session.run)
+        for sample in range(session.run.samples):
+            statistics.add(chains.sample(plan, sample=sample, window=window))
         ensemble = ENSEMBLE_WEIGHT * statistics.mean + (1 - ENSEMBLE_WEIGHT) * stage1.pre
         return clamped(ensemble, scribbles), statistics.mutual_information
 
@@ -306,7 +307,7 @@ def _restored(
         uncertainty=np.ascontiguousarray(grid.order.undo(uncertainty)),
         mutual_information=np.ascontiguousarray(grid.order.undo(information)),
         regions=restore_nearest(numbers, offset, grid),
-        report=report.to_json(),
+        report=report,
         changed_voxels=changed_voxels,
     )
 

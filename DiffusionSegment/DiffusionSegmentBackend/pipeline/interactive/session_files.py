@@ -27,7 +27,7 @@ from ...imaging.volume import Grid, Volume, model_grid
 from ...models.model import Model, weights_sha256
 from ...models.tile_shape import Sides
 from ..memory import MemoryPlan
-from ..options import SegmentOptions, plan_of, resolve, run_plan_of
+from ..options import SegmentOptions, resolve, run_plan_of
 from ..prepare import network_input
 from ..session import Prediction, Session
 
@@ -108,18 +108,14 @@ def read_session(path: Path, volume: Volume, model: Model, options: SegmentOptio
             memory_plan, notice = _memory_plan(header["way"]), str(header["notice"])
     except _DAMAGE as error:
         raise UnusableSessionError("it is damaged") from error
-    plan, samples = plan_of(options, model)
     return Session(
         grid=grid,
         image=torch.from_numpy(network_input(volume, grid, model.description)),
         prediction=prediction,
         run=run_plan_of(options, model),
-        plan=plan,
-        samples=samples,
         wanted=[model.description.label_named(name).value for name in options.organs or ()],
         voxel_ml=volume.voxel_ml,
         seconds=seconds,
-        region=options.region,
         memory_plan=memory_plan,
         notice=notice,
     )
