@@ -66,6 +66,8 @@ def test_the_report_has_organs_regions_provenance_and_timings(result: Segmentati
         assert low <= organ.volume_ml <= high
     scores = [region.score for region in report.review]
     assert scores == sorted(scores, reverse=True)
+    assert report.expected_wrong_ml is not None
+    assert sum(scores) <= report.expected_wrong_ml < result.labels.size * phantom_ct.voxel_ml
     assert "?" in report.review[0].sentence
     assert report.provenance.plan.seed == 5
     assert set(report.timings_s) == {"prepare", "bodypart", "features", "refine", "restore", "total"}

@@ -16,6 +16,8 @@ def summarise(report: Report, folder: Path) -> None:
     print(organ_table(report.organs))
     for warning in report.warnings:
         print(f"Note: {one_line(warning)}")
+    if report.expected_wrong_ml is not None:
+        print(f"Expected to be wrong: {report.expected_wrong_ml:.1f} mL in all.")
     if report.review:
         print(f"Look first at: {report.review[0].sentence}")
     print(f"Written to {folder} in {report.timings_s['total']:.1f} s.")

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
@@ -69,6 +70,7 @@ def build_report(
         organs=organs,
         review=tuple(review),
         alarms=alarms,
+        expected_wrong_ml=_expected_wrong_ml(prediction, session.grid),
         confidence=round(confidence, 4),
         taken_out=removed,
         warnings=(
@@ -94,6 +96,12 @@ def _organ_alarms(best: NDArray[np.intp], chosen: Sequence[ModelLabel], session:
     labels = best.astype(np.uint8)
     present = {label.value for label in chosen if (labels == label.value).any()}
     return organ_alarms(LabelMapOnGrid(labels, session.grid, session.prediction.offset, present), chosen)
+
+
+def _expected_wrong_ml(prediction: NDArray[np.float32], grid: Grid) -> float:
+    """Sum over all voxels of the probability that their label is wrong, as a volume; slice by slice to save memory."""
+    sums = (float((1.0 - prediction[:, z].max(axis=0)).sum()) for z in range(prediction.shape[1]))
+    return round(sum(sums) * grid.voxel_ml, 1)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:
