@@ -1,4 +1,4 @@
-"""Gross errors of label maps, on the phantom."""
+"""Simulated errors of label maps, on the phantom."""
 
 from __future__ import annotations
 

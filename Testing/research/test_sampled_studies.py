@@ -27,7 +27,7 @@ from DiffusionSegmentResearch.studies.diversity import control_dice, diversity_r
 from DiffusionSegmentResearch.studies.leaks import case_measures, dropped_interventions, leak_rows
 from DiffusionSegmentResearch.studies.measures_by_case import Measures, MeasuresByCase
 from DiffusionSegmentResearch.studies.presegmentation_paths import PathChains, PathInputs, fitted, flat, without_organ
-from DiffusionSegmentResearch.studies.recovery import GrossError, error_measures, gross_errors, recovery_rows
+from DiffusionSegmentResearch.studies.recovery import SimulatedError, error_measures, recovery_rows, simulated_errors
 from DiffusionSegmentResearch.studies.registry import STUDIES
 from DiffusionSegmentResearch.studies.study import StudyOptions, StudyRequest
 from fixtures.evaluation_data import write_labelled_phantoms
@@ -203,9 +203,9 @@ def test_measures_are_kept_by_case_and_measured_again_under_another_key(tmp_path
         MeasuresByCase(tmp_path, "b").get("case", measure)
 
 
-def test_gross_errors_are_those_that_the_map_permits() -> None:
+def test_simulated_errors_are_those_that_the_map_permits() -> None:
     labels = organ_blocks()
-    errors = list(gross_errors(labels, ORGANS))
+    errors = list(simulated_errors(labels, ORGANS))
     kinds = [error.kind for error in errors]
     assert kinds.count("organ deleted") == 2
     assert kinds.count("a third cut off") == 2
@@ -220,7 +220,7 @@ def test_gross_errors_are_those_that_the_map_permits() -> None:
 def test_a_repaired_map_is_recovered_and_an_unrepaired_one_is_not() -> None:
     before = organ_blocks()
     rng = np.random.default_rng(0)
-    for error in gross_errors(before, ORGANS):
+    for error in simulated_errors(before, ORGANS):
         after = error.apply(before, SPACING, rng)
         entry = error_measures(error, before=before, after=after, results=[before, after], truth=before)
         assert entry["recovered"] == [True, False], error.kind
@@ -229,7 +229,7 @@ def test_a_repaired_map_is_recovered_and_an_unrepaired_one_is_not() -> None:
 
 def test_recovery_rows_average_over_cases_samples_and_organs() -> None:
     before = organ_blocks()
-    error = GrossError("organ deleted", (1,), partial(np.copy))
+    error = SimulatedError("organ deleted", (1,), partial(np.copy))
     after = np.where(before == 1, 0, before).astype(np.uint8)
     entry = error_measures(error, before=before, after=after, results=[before, after], truth=before)
     entry["uncorrupted"] = [1.0, 1.0]
@@ -286,7 +286,7 @@ def test_a_study_writes_a_result_file_and_resumes(
         "study",
         name,
         "--models",
-        str(model_folder),
+        str(small_model),
         "--data",
         str(data),
         "--part",

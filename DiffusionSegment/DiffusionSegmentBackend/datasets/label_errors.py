@@ -1,4 +1,4 @@
-"""Gross errors of label maps: an organ deleted, inserted, swapped with its pair, cut off, or leaked.
+"""Simulated errors of label maps: an organ deleted, inserted, swapped with its pair, cut off, or leaked.
 
 Every function takes a label map (z, y, x), the spacing (z, y, x) in mm and a random generator, and returns a new label
 map; it is equal to the given one where the error is not possible. The axes are those of the model's grid: z towards

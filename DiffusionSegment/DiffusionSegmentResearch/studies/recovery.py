@@ -1,4 +1,4 @@
-"""`study recovery`: gross errors of the start that the samples of a refiner repair, and organs that they invent."""
+"""`study recovery`: simulated errors of the start that the samples of a refiner repair, and organs that they invent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ABSENT = "organ truly absent"
 
 
 @dataclass(frozen=True)
-class GrossError:
+class SimulatedError:
     """An error of a label map: its kind, the label values whose Dice it lowers, and the function that makes it."""
 
     kind: str
@@ -66,8 +66,8 @@ def _description(request: StudyRequest, model: Model, count: int) -> StudyDescri
     organs = ", ".join(organ.replace("_", " ") for organ in _DELETED)
     return StudyDescription(
         order=42,
-        title="Recovery from gross errors",
-        question="Do samples repair a gross error of the label map that they start from, and do they invent organs?",
+        title="Recovery from simulated errors",
+        question="Do samples repair an error of the label map that they start from, and do they invent organs?",
         protocol=f"{cases_text(request, count)}; refiner of {model.description.name}, {plan.sampler.upper()}, "
         f"S = {plan.steps}, T' at abar {plan.abar_start:g}, {SAMPLES} samples, islands kept. Each error is made in the "
         "expert's label map or in the pre-segmentation; hard: one-hot; soft: filtered by a Gaussian of 3 mm, or the "
@@ -81,7 +81,7 @@ def _description(request: StudyRequest, model: Model, count: int) -> StudyDescri
     )
 
 
-def gross_errors(labels: Labels, organs: Sequence[str]) -> Iterator[GrossError]:
+def simulated_errors(labels: Labels, organs: Sequence[str]) -> Iterator[SimulatedError]:
     """The errors that are possible in a label map, whose values 1, 2, ... are `organs`."""
     present = label_errors.present_labels(labels)
 
@@ -91,29 +91,29 @@ def gross_errors(labels: Labels, organs: Sequence[str]) -> Iterator[GrossError]:
 
     for organ in _DELETED:
         if value := value_of(organ):
-            yield GrossError("organ deleted", (value,), partial(label_errors.delete_organ, value=value))
+            yield SimulatedError("organ deleted", (value,), partial(label_errors.delete_organ, value=value))
     absent = [value for value in range(1, len(organs) + 1) if value not in present]
     inserted = absent[0] if absent else value_of("spleen") or present[0]
-    yield GrossError("ball inserted", (inserted,), partial(label_errors.insert_ball, value=inserted))
+    yield SimulatedError("ball inserted", (inserted,), partial(label_errors.insert_ball, value=inserted))
     shape = value_of("left_kidney") or present[-1]
-    yield GrossError(
+    yield SimulatedError(
         "shape of a kidney inserted", (inserted,), partial(label_errors.insert_shape, value=inserted, shape_of=shape)
     )
     right, left = value_of("right_kidney"), value_of("left_kidney")
     if right and left:
-        yield GrossError("kidneys swapped", (right, left), partial(label_errors.swap_sides, pairs=[(right, left)]))
+        yield SimulatedError("kidneys swapped", (right, left), partial(label_errors.swap_sides, pairs=[(right, left)]))
     for organ in ("spleen", "liver"):
         if value := value_of(organ):
             cut = partial(label_errors.lose_slab, value=value, share=(0.3, 0.4))
-            yield GrossError("a third cut off", (value,), cut)
+            yield SimulatedError("a third cut off", (value,), cut)
     if value := value_of("liver"):
-        yield GrossError(
+        yield SimulatedError(
             "liver leaked to the heart", (value,), partial(label_errors.leak, value=value, direction=_TO_HEART)
         )
 
 
 class RecoveryBench:
-    """Gross errors of one case, and the results of the chains that start from them."""
+    """Simulated errors of one case, and the results of the chains that start from them."""
 
     def __init__(self, model: Model, case: Case, *, seed: int) -> None:
         self.model, self.case, self.seed = model, case, seed
@@ -146,7 +146,7 @@ class RecoveryBench:
         uncorrupted = self.samples(chains, start)
         organs, classes = organ_names(self.model.description), self.model.description.classes
         entries = []
-        for number, error in enumerate(tqdm(list(gross_errors(labels, organs)), desc=source, leave=False)):
+        for number, error in enumerate(tqdm(list(simulated_errors(labels, organs)), desc=source, leave=False)):
             after = error.apply(labels, spacing, np.random.default_rng([self.seed, number]))
             if np.array_equal(after, labels):
                 continue
@@ -197,7 +197,7 @@ def spacing_of(model: Model) -> Spacing:
 
 
 def error_measures(
-    error: GrossError, *, before: Labels, after: Labels, results: Sequence[Labels], truth: Labels
+    error: SimulatedError, *, before: Labels, after: Labels, results: Sequence[Labels], truth: Labels
 ) -> Measures:
     """What the samples that start from the map `after` show of the map `before`."""
     changed = before != after

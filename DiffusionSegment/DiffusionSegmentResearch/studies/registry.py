@@ -46,7 +46,7 @@ STUDIES = {
         ),
         Study(
             name="recovery",
-            measures="gross errors of a pre-segmentation that samples repair",
+            measures="simulated errors of a pre-segmentation that samples repair",
             module="recovery",
             options=_SAMPLED,
         ),
