@@ -140,7 +140,7 @@ def control_dice(
         rng = np.random.default_rng([seed, index])
         mask = mean[window] == index + 1
         copies = jittered_copies(mask, spacing, count=count, spread=float(spread[index]), rng=rng)
-        outside = np.count_nonzero(organ_truth) - np.count_nonzero(organ_truth[window])
+        outside = int(np.count_nonzero(organ_truth) - np.count_nonzero(organ_truth[window]))
         best[index] = max(_dice_with_outside(copy, organ_truth[window], outside) for copy in copies)
     return best
 
