@@ -42,6 +42,7 @@ def add_study_command(commands: Any) -> None:
         help=_for("others", "scans of other body parts"),
     )
     _add_training_arguments(parser)
+    _add_case_arguments(parser)
     parser.add_argument(
         "--targets",
         metavar="T,...",
@@ -73,6 +74,30 @@ def _add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_case_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the studies that draw samples case by case."""
+    parser.add_argument(
+        "--part",
+        choices=("validation", "train"),
+        default="validation",
+        help=_for("part", "part of the data (default: validation)"),
+    )
+    parser.add_argument(
+        "--case",
+        action="append",
+        default=[],
+        dest="cases",
+        metavar="NAME",
+        help=_for("cases", "a case of the part; may be repeated (default: all)"),
+    )
+    parser.add_argument(
+        "--crop", metavar="Z,Y,X", help=_for("crop", "voxels of a crop around the organs (default: whole scans)")
+    )
+    parser.add_argument(
+        "--measures", type=Path, metavar="DIR", help=_for("measures", "folder of measures by case, to resume from")
+    )
+
+
 def _for(option: str, text: str) -> str:
     """The help of an option, with the studies that read it."""
     return f"{', '.join(study.name for study in STUDIES.values() if option in study.options)}: {text}"
@@ -80,5 +105,5 @@ def _for(option: str, text: str) -> str:
 
 def _run_study(options: argparse.Namespace) -> None:
     chosen = {entry.name: getattr(options, entry.name) for entry in fields(StudyOptions)}
-    chosen["others"] = tuple(options.others)
+    chosen |= {"others": tuple(options.others), "cases": tuple(options.cases)}
     STUDIES[options.study].run(options.models, options.data, options.output, StudyOptions(**chosen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .study import Study
 
 _BAKEOFF = ("trainings", "fold", "trunk_minutes")
+_SAMPLED = ("part", "cases", "crop", "measures")
 
 STUDIES = {
     study.name: study
@@ -36,6 +37,21 @@ STUDIES = {
             module="starts",
             options=("predictions",),
             required=("predictions",),
+        ),
+        Study(
+            name="leaks",
+            measures="paths by which the pre-segmentation decides the samples",
+            module="leaks",
+            options=_SAMPLED,
+        ),
+        Study(
+            name="recovery",
+            measures="simulated errors of a pre-segmentation that samples repair",
+            module="recovery",
+            options=_SAMPLED,
+        ),
+        Study(
+            name="diversity", measures="spread of the samples against their error", module="diversity", options=_SAMPLED
         ),
         Study(name="uncertainty", measures="calibration and ranking of errors", module="uncertainty"),
         Study(name="settings", measures="cost of faster settings in Dice and calibration", module="settings"),

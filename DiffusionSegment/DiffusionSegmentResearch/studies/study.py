@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .result_file import StudyResult
 
 PROGRAM = "diffusion-segment-research"
+# Options with a flag for each of their values.
+_REPEATED_FLAGS = {"others": "--other", "cases": "--case"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,10 @@ class StudyOptions:
         trunk_minutes: computing time of the trunk of a bake-off.
         minutes: computing time of each training.
         targets: targets of fine-tuning (`fine_tuning.parse_targets`).
+        part: part of the data, "validation" or "train".
+        cases: names of the cases, () for all of the part.
+        crop: sides of a crop around the organs (`case_selection.parse_crop`).
+        measures: folder of measures by case, from which a study resumes.
     """
 
     predictions: Path | None = None
@@ -41,13 +47,17 @@ class StudyOptions:
     trunk_minutes: float | None = None
     minutes: float | None = None
     targets: str | None = None
+    part: str = "validation"
+    cases: tuple[str, ...] = ()
+    crop: str | None = None
+    measures: Path | None = None
 
     def arguments(self, names: Sequence[str]) -> list[str]:
         """The named options that are set, as arguments of the command line."""
         words: list[str] = []
         for name in names:
             value = getattr(self, name)
-            flag = "--other" if name == "others" else f"--{name.replace('_', '-')}"
+            flag = _REPEATED_FLAGS.get(name, f"--{name.replace('_', '-')}")
             for one in value if isinstance(value, tuple) else [value]:
                 if one is not None:
                     words += [flag, f"{one:g}" if isinstance(one, float) else shlex.quote(str(one))]
