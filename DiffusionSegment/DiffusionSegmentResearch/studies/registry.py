@@ -80,6 +80,13 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="regions",
+            measures="gross errors that a list of regions leads to",
+            module="regions",
+            options=_BAKEOFF,
+            required=("trainings",),
+        ),
+        Study(
             name="norms",
             measures="normalisation layers of the trunk",
             module="norms",
