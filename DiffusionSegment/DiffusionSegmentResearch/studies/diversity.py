@@ -73,13 +73,12 @@ def _description(request: StudyRequest, model: Model, count: int) -> StudyDescri
 
 
 def chains_of(model: Model) -> list[Chain]:
-    """The chain of a run, and chains from pure noise."""
+    """The chain of a run, and the same from pure noise."""
     defaults = model.description.defaults
     start, steps = defaults.abar_start, defaults.steps
     return [
         Chain(f"abar {start:g}, S = {steps}", start, steps, defaults.sampler),
         Chain(f"pure noise, S = {steps}", 0.0, steps, defaults.sampler),
-        Chain("pure noise, DDPM, S = 5", 0.0, 5, "ddpm"),
     ]
 
 
