@@ -16,6 +16,7 @@ from DiffusionSegmentBackend.imaging import output_folder
 from DiffusionSegmentBackend.imaging.output_folder import check_replaceable, staged_folder
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.schema.output_kinds import FEATURES, PHANTOM, RESULT, SIMILARITY, OutputKind
+from DiffusionSegmentBackend.schema.report import Report
 from fixtures.command_line import Workspace, make_workspace
 from fixtures.written_result import write_result
 
@@ -30,7 +31,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def result(name: str, *, bodypart: bool = False) -> Segmentation:
     labels, values = np.ones((2, 3, 4), np.uint8), np.ones((2, 3, 4), np.float32)
-    report = {"organs": [], "review": [], "provenance": {"input": name, "samples": 4, "steps": 2}}
+    report = Report.from_partial_json({"provenance": {"input": name, "samples": 4, "steps": 2}})
     return Segmentation(labels, values, values, labels, np.ones((2, 3, 4, 3), np.float32) if bodypart else None, report)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.imaging.volume_io import modality_of, read_volume
+from DiffusionSegmentBackend.imaging.volume_io import read_scan, read_volume
 
 VALUES = np.random.default_rng(1).integers(-1000, 1000, (4, 5, 6)).astype("<i2")
 RAW = VALUES.tobytes()
@@ -181,7 +181,8 @@ PLAIN: dict[str, Callable[[Path], Path]] = {
 @pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN.keys())
 def test_voxels_and_geometry_are_those_of_itk(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
-    volume, image = read_volume(path), sitk.ReadImage(str(path))
+    scan, image = read_scan(path), sitk.ReadImage(str(path))
+    volume = scan.volume
     np.testing.assert_array_equal(volume.array, VALUES)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image).reshape(VALUES.shape), VALUES)
     corners = [(0.0, 0.0, 0.0), (5.0, 0.0, 0.0), (0.0, 4.0, 0.0), (5.0, 4.0, 3.0)]
@@ -189,7 +190,7 @@ def test_voxels_and_geometry_are_those_of_itk(tmp_path: Path, make: Callable[[Pa
         itk = image.TransformContinuousIndexToPhysicalPoint((*corner, *(0.0,) * (image.GetDimension() - 3)))
         np.testing.assert_allclose((volume.index_to_lps @ [*corner, 1])[:3], itk[:3], atol=1e-4)
     assert volume.notes == ()
-    assert modality_of(path) is None
+    assert scan.modality is None
 
 
 BEYOND_ITK: dict[str, Callable[[Path], Path]] = {

@@ -23,6 +23,7 @@ from DiffusionSegmentBackend.models.user_models import export_model, import_mode
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.schema.report import Report
 from fixtures.tiny_model import CHANNELS, NAME, write_tiny_model
 from fixtures.written_result import write_result
 
@@ -50,7 +51,7 @@ def limited_file_size(size: int) -> Iterator[None]:
 
 def result(fill: float = 0.5) -> Segmentation:
     labels = (fill < NOISE).astype(np.uint8)
-    return Segmentation(labels, NOISE, NOISE, labels, None, {"organs": [], "note": "x" * 3000})
+    return Segmentation(labels, NOISE, NOISE, labels, None, Report.from_partial_json({"warnings": ["x" * 3000]}))
 
 
 def save(folder: Path, *, replace: bool = False) -> None:
