@@ -12,6 +12,8 @@ from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.networks.refiner import Refiner
+from DiffusionSegmentResearch.studies.bakeoff import BakeoffData
+from fixtures.small_bakeoff import small_bakeoff_data, use_small_arms
 
 CHANNELS = [8, 8, 16]
 SPACING_MM = 6.0
@@ -33,3 +35,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refiner = Refiner(CHANNELS[:2], 14, channels=(8, 8))
     save_network(folder, "refiner", refiner, architecture=refiner.architecture)
     return folder
+
+
+@pytest.fixture
+def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_small_arms(monkeypatch)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BakeoffData:
+    return small_bakeoff_data(tmp_path)

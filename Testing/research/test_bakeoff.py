@@ -8,24 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import write_volume
-from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
+from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
 from DiffusionSegmentResearch.cli.main import main
 from DiffusionSegmentResearch.evidence.results import read_result
-from DiffusionSegmentResearch.studies import bakeoff, bakeoff_report, norms
+from DiffusionSegmentResearch.studies import bakeoff, bakeoff_report
 from DiffusionSegmentResearch.studies.bakeoff import (
     CONTROL,
     FINE_LOSS,
     FINE_PATH,
-    SUB_VOXELS,
     ArmResult,
     BakeoffData,
-    BakeoffPlan,
     better,
     case_gains,
     keeps,
@@ -37,9 +32,8 @@ from DiffusionSegmentResearch.studies.bakeoff import (
 from DiffusionSegmentResearch.studies.bakeoff_report import bakeoff_description, run_bakeoff
 from DiffusionSegmentResearch.studies.norms import norm_rows, norms_description
 from DiffusionSegmentResearch.studies.result_file import StudyRow, write_study
-from fixtures.segmenter_data import CHANNELS, CLASSES, small_volume
-
-SMALL = (16, 32, 32)
+from fixtures.segmenter_data import CLASSES
+from fixtures.small_bakeoff import SMALL, plan_in
 
 
 def scores_of(*values: float | None) -> dict[str, dict[str, float | None]]:
@@ -84,42 +78,6 @@ def test_each_variant_has_one_change() -> None:
     assert denoising.augmentation == FINE_PATH.augmentation
     assert large.recipe.patch == (64, 128, 128)
     assert {arm.fine for arm in (cutmix, denoising, large)} == {"path"}
-
-
-@pytest.fixture
-def small_arms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same arms with patches that fit the small volumes, and one variant only."""
-    at_trunk = SegmenterRecipe(patch=SMALL, pool=bakeoff.TRUNK_STRIDE)
-    for module in (bakeoff, bakeoff_report, norms):
-        monkeypatch.setattr(module, "TRUNK_RECIPE", at_trunk)
-    fine = SegmenterRecipe(patch=SMALL)
-    monkeypatch.setattr(bakeoff_report, "CONTROL", replace(CONTROL, recipe=at_trunk))
-    for name, arm in (("FINE_LOSS", FINE_LOSS), ("SUB_VOXELS", SUB_VOXELS), ("FINE_PATH", FINE_PATH)):
-        monkeypatch.setattr(bakeoff_report, name, replace(arm, recipe=fine))
-    monkeypatch.setattr(bakeoff_report, "variants_of", lambda arm, description: variants_of(arm, description)[:1])
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> BakeoffData:
-    described = read_description(find_model("abdomen-ct"))
-    volume = small_volume("held_out", seed=5)
-    path = tmp_path / "held_out.nii.gz"
-    inside = volume.labels.numpy()[tuple(slice(0, n) for n in volume.grid.native_shape)]
-    write_volume(Volume(inside, volume.grid.index_to_lps), path)
-    return BakeoffData(
-        _two_organs(described),
-        training=[small_volume("a"), small_volume("b", seed=1)],
-        partial=[small_volume("c", seed=2, drawn=frozenset({1}))],
-        held_out=[(CaseFiles("held_out", path, path), volume)],
-    )
-
-
-def _two_organs(described: ModelDescription) -> ModelDescription:
-    return replace(described, labels=described.labels[: CLASSES - 1])
-
-
-def plan_in(folder: Path) -> BakeoffPlan:
-    return BakeoffPlan(folder=folder, trunk_minutes=0.004, arm_minutes=0.006, channels=CHANNELS)
 
 
 @pytest.mark.slow

@@ -39,21 +39,24 @@ def study(request: StudyRequest) -> StudyResult:
         budget="none beyond the bake-off",
         reference=_PRODUCT,
     )
-    return StudyResult([*list_rows(maps, request), *reviewed_rows(maps, request.description)], description)
+    return StudyResult(
+        [*list_rows(maps, request.description, seed=request.seed), *reviewed_rows(maps, request.description)],
+        description,
+    )
 
 
-def list_rows(maps: Sequence[OutOfFoldMap], request: StudyRequest) -> list[StudyRow]:
+def list_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription, *, seed: int) -> list[StudyRow]:
     """A row per list, averaged over cases."""
     measured: dict[str, list[tuple[Looks, float]]] = {}
     for item in maps:
         errors = error_map(item.probabilities)
         truth = gross_errors(errors.labels, item.truth, spacing=item.spacing)
         lists = {
-            _PRODUCT: _product(item, request.description),
+            _PRODUCT: _product(item, description),
             "uncertain rims, as in 0.1.0": _connected_pieces(errors, item.spacing),
             "largest sum of entropy": _by_entropy(item),
             "largest organ first": _largest_organs(errors.labels),
-            "random points of surfaces": _random_surface(errors.labels, seed=request.seed),
+            "random points of surfaces": _random_surface(errors.labels, seed=seed),
             "the truth": (_balls((truth > 0).astype(np.float32), item.spacing), 2 * LOOK_RADIUS_MM),
         }
         for name, (positions, widest) in lists.items():
