@@ -12,7 +12,7 @@ from ..imaging.dicom_scan import check_hounsfield
 from ..imaging.label_maps import read_label_map
 from ..imaging.output_folder import check_replaceable
 from ..imaging.shear import notes_of
-from ..imaging.volume_io import read_scan
+from ..imaging.volume_io import Scan, read_scan
 from ..models.manifest import is_installed
 from ..models.model import Model, load_model
 from ..pipeline.options import options_for_scan, plan_of
@@ -48,7 +48,7 @@ def segment_file(source: str, folder: Path, choices: RunChoices, *, bar: Progres
     """
     bar = bar or ProgressBar(quiet=True)
     check_replaceable(folder, RESULT, overwrite=choices.overwrite)
-    report = _segment_into(folder, source, _loaded(choices, bar), choices, bar)
+    report = _segment_into(folder, source, load_with_passes(choices.options, bar), choices, bar)
     bar.close()
     summarise(report, folder)
     return report
@@ -70,7 +70,7 @@ def segment_files(
     Raises:
         DiffusionSegmentError: whatever is wrong with the model, CANCELLED.
     """
-    model = _loaded(choices, bar)
+    model = load_with_passes(choices.options, bar)
     outcomes: list[Outcome] = []
     status = 0
     for number, (source, name) in enumerate(zip(sources, result_names(sources), strict=True), start=1):
@@ -104,10 +104,15 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
     )
 
 
-def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
+def load_with_passes(options: RunOptions, bar: ProgressBar) -> Model:
+    """Load the model of a run, and state on the bar how often its refiner passes over a scan.
+
+    Raises:
+        DiffusionSegmentError: as `load_model`, and OPTION.
+    """
     bar("load", 0, 1)
-    model = load_model(choices.options.model, choices.options.device, precision=choices.options.precision)
-    plan, samples = plan_of(choices.options, model)
+    model = load_model(options.model, options.device, precision=options.precision)
+    plan, samples = plan_of(options, model)
     bar.expect_passes(samples * plan.steps if model.refiner is not None else 0)
     return model
 
@@ -127,15 +132,20 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
     result = build_segmentation(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
-    named = {"input": str(Path(source).resolve())}
-    if not is_installed(model.description.folder):
-        named["model_folder"] = str(model.description.folder.resolve())
+    result.report["provenance"] |= source_of(source, scan, model)
     if choices.presegmentation is not None:
-        named["presegmentation"] = str(choices.presegmentation.resolve())
-    if scan.dicom is not None:
-        named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
-    result.report["provenance"] |= named
+        result.report["provenance"]["presegmentation"] = str(choices.presegmentation.resolve())
     result.report["warnings"] = [*notes_of(volume), *result.report["warnings"]]
     bar("write", 0, 1)
     write_run(result, session, RunInput(volume, model, options), folder, choices.extras, timings=bar.timings)
     return result.report
+
+
+def source_of(source: str, scan: Scan, model: Model) -> dict[str, str]:
+    """The entries of the provenance that name the scan, its DICOM series, and a model that is not installed."""
+    named = {"input": str(Path(source).resolve())}
+    if not is_installed(model.description.folder):
+        named["model_folder"] = str(model.description.folder.resolve())
+    if scan.dicom is not None:
+        named |= {"series": scan.dicom.series.title, "series_uid": scan.dicom.series.key}
+    return named

@@ -21,7 +21,8 @@ from ..schema.provenance import Provenance, Software
 from ..schema.report import MapScale, OrganResult, RemovedPieces, Report, ReviewRegion
 from .checks import organ_confidence
 from .islands import pieces_of
-from .uncertainty import volume_interval_ml
+from .session import GIVEN_WEIGHT
+from .uncertainty import error_of_best, volume_interval_ml
 
 if TYPE_CHECKING:
     from .session import Session
@@ -61,6 +62,9 @@ def build_report(
         for label in chosen
     )
     confidence = organ_confidence(torch.from_numpy(prediction))
+    if session.reviewed is not None:
+        organs = tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
+        confidence = _confidence_in_given(confidence)
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
@@ -70,7 +74,7 @@ def build_report(
         warnings=(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
-            *_unusual_appearance(confidence, model.description),
+            *(_unusual_appearance(confidence, model.description) if session.reviewed is None else ()),
             *_warnings(labels, counts, organs, session.region),
             *_island_warnings(removed),
         ),
@@ -80,6 +84,11 @@ def build_report(
         scales=scales(model.description.classes),
         provenance=_provenance(session, model, chosen),
     )
+
+
+def _confidence_in_given(mean: float) -> float:
+    """The mean probability, 0..1, that the model alone gives to labels whose mean in the ensemble is `mean`."""
+    return round(1 - float(error_of_best(torch.tensor(mean), given_weight=GIVEN_WEIGHT)), 4)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:

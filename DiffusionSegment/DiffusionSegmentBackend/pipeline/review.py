@@ -12,6 +12,7 @@ from scipy import ndimage
 from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..schema.report import ReviewRegion
+from .uncertainty import error_of_best
 
 # Minimum probability, per voxel, that the label is wrong.
 _MIN_UNCERTAINTY = 0.2
@@ -20,7 +21,12 @@ _MAX_REGIONS = 20
 
 
 def regions_to_review(
-    probabilities: NDArray[np.floating[Any]], grid: Grid, offset: tuple[int, int, int], description: ModelDescription
+    probabilities: NDArray[np.floating[Any]],
+    grid: Grid,
+    offset: tuple[int, int, int],
+    description: ModelDescription,
+    *,
+    given_weight: float = 0.0,
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
     """The regions to review, largest score first, at most 20.
 
@@ -29,12 +35,13 @@ def regions_to_review(
         grid: the model's grid.
         offset: first voxel of the probabilities.
         description: the model, for the names of the labels.
+        given_weight: weight of a segmentation that is reviewed, as in `error_probability`.
 
     Returns:
         The regions, and a map (z, y, x), uint8, with n + 1 inside region n.
     """
     classes = probabilities.shape[0]
-    uncertainty, pair = _uncertain_pairs(probabilities)
+    uncertainty, pair = _uncertain_pairs(probabilities, given_weight)
     voxel_ml = float(np.prod(grid.spacing)) / 1000.0
     candidates: list[tuple[ReviewRegion, tuple[slice, ...], NDArray[np.bool_]]] = []
     for code in np.unique(pair[pair > 0]):
@@ -79,8 +86,10 @@ def _region(
     )
 
 
-def _uncertain_pairs(probabilities: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The uncertainty 1 - max p (z, y, x), and the pair of the two most probable labels where that is large.
+def _uncertain_pairs(
+    probabilities: NDArray[np.floating[Any]], given_weight: float
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The error probability (z, y, x), and the pair of the two most probable labels where that is large.
 
     The pair is coded as higher label * classes + lower label, 0 elsewhere. Slice by slice, because torch's indices take
     eight bytes per voxel and class.
@@ -89,7 +98,7 @@ def _uncertain_pairs(probabilities: NDArray[np.floating[Any]]) -> tuple[NDArray[
     pair = np.zeros(probabilities.shape[1:], dtype=np.int32)
     for z in range(len(uncertainty)):
         best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
-        uncertainty[z] = 1.0 - best.values[0].numpy()
+        uncertainty[z] = error_of_best(best.values[0], given_weight=given_weight).numpy()
         codes = best.indices.max(dim=0).values * len(probabilities) + best.indices.min(dim=0).values
         pair[z] = np.where(uncertainty[z] > _MIN_UNCERTAINTY, codes.numpy(), 0)
     return uncertainty, pair

@@ -39,6 +39,7 @@ from .region import region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
+from .reviewed import check_reviewed, labels_of_model, reviewed_on_grid, reviewed_prediction
 from .session import Prediction, Session, Stopwatch
 from .uncertainty import entropy
 
@@ -104,6 +105,8 @@ def open_session(
     """
     watch, resident = Stopwatch(), resident_bytes()
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
+    if options.reviewed is not None:
+        check_reviewed(options.reviewed, volume.array.shape, model.description.classes)
     with torch.inference_mode(), memory_errors():
         with watch.stage("prepare"):
             progress("prepare", 0, 1)
@@ -117,6 +120,10 @@ def open_session(
             return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
 
         prediction, notice = with_fallback(model, memory_plan.max_slices, run)
+        if options.reviewed is not None:
+            given = reviewed_on_grid(options.reviewed, grid, model.description.classes)
+            probabilities = keep_organs(prediction.ensemble, wanted)
+            prediction = reviewed_prediction(prediction, probabilities, given, region=request.region)
     _log.info("%s samples of %s steps, seconds by stage: %s", request.samples, request.plan.steps, watch.seconds)
     return Session(
         grid=grid,
@@ -131,6 +138,7 @@ def open_session(
         region=options.region,
         memory_plan=replace(memory_plan, bytes=memory_plan.bytes + resident),
         notice=notice or memory_plan.notice,
+        reviewed=options.reviewed,
     )
 
 
@@ -203,12 +211,18 @@ def build_segmentation(
     with torch.inference_mode(), memory_errors(), watch.stage("restore"):
         progress("restore", 0, 4)
         kept = keep_organs(maps.ensemble, session.wanted)
-        labels = restore_labels(kept, offset, grid, allocate)
+        labels = (
+            restore_labels(kept, offset, grid, allocate)
+            if session.reviewed is None
+            else labels_of_model(session.reviewed, model.description.classes)
+        )
         progress("restore", 1, 4)
         uncertainty = restore_map(entropy(maps.ensemble).numpy(), offset, grid, allocate=allocate)
         information = restore_map(maps.mutual_information.float().numpy(), offset, grid, allocate=allocate)
         progress("restore", 2, 4)
-        review, numbers = regions_to_review(kept.numpy(), grid, offset, model.description)
+        review, numbers = regions_to_review(
+            kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
+        )
         regions = restore_nearest(numbers, offset, grid, allocate)
         progress("restore", 3, 4)
         coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None

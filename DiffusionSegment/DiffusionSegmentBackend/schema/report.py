@@ -10,6 +10,7 @@ from . import dataclass_json
 from .correction_record import CorrectionRecord
 from .dataclass_json import SchemaError
 from .provenance import Provenance
+from .reviewed_segmentation import ReviewedSegmentation
 
 SCHEMA_VERSION = 2
 
@@ -114,6 +115,7 @@ class Report:
     corrections: tuple[CorrectionRecord, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     probabilities: tuple[str, ...] = ()
+    reviewed: ReviewedSegmentation | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -139,7 +141,7 @@ class Report:
 
 
 # Left out of the file where they are empty.
-_OPTIONAL = ("run_timings_s", "corrections", "alternatives", "probabilities")
+_OPTIONAL = ("run_timings_s", "corrections", "alternatives", "probabilities", "reviewed")
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 
 

@@ -171,7 +171,8 @@ class _LocalRefinement:
                 cut += weight * (values[(slice(None), *size)] - cut)
         ensemble = clamped(ensemble, one_hot_scribbles(self.scribbles, ensemble.shape[0]))
         # Islands that were removed before must not return beside a correction.
-        smallest_piece = self.model.description.defaults.smallest_piece
+        reviewed = self.session.reviewed is not None
+        smallest_piece = 0.0 if reviewed else self.model.description.defaults.smallest_piece
         remove_islands(ensemble, smallest_piece=smallest_piece, scribbles=self.scribbles, within=recomputed)
         kept = _same_label_less_confident(before.ensemble, ensemble)
         return EnsembleMaps(
@@ -185,6 +186,9 @@ class _LocalRefinement:
             padded(self.scribbles[None], tile=tile, value=0)[0][box], model.description.classes
         )
         stage1 = self._first_stage(box, scribbles, progress)
+        if session.reviewed is not None:
+            # New samples would replace the given labels around the scribbles, also where these change nothing.
+            return stage1.pre, padded(session.prediction.mutual_information[None], tile=tile, value=0.0)[0][box]
         if model.refiner is None:
             return stage1.pre, torch.zeros(stage1.pre.shape[1:])
         statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
@@ -296,7 +300,7 @@ def _restored(
     whole = np.array(corrections.labels)
     changed_voxels = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
     whole[box] = grid.order.undo(labels)
-    review, numbers = regions_to_review(new.numpy(), grid, offset, model.description)
+    review, numbers = regions_to_review(new.numpy(), grid, offset, model.description, given_weight=session.given_weight)
     report = build_report(
         labels=whole, prediction=new.numpy(), review=review, session=session, model=model, seconds=session.seconds
     )
@@ -319,5 +323,8 @@ def _corrected_labels(
     old, new = (interpolated(p, offset, grid, native).argmax(dim=0).byte().numpy() for p in maps)
     current, scribbles = (grid.order.apply(m)[native] for m in (corrections.labels, corrections.scribbles))
     locked = np.isin(current, corrections.locked) | np.isin(new, corrections.locked)
+    if session.reviewed is not None:
+        # Other structures than the model's labels.
+        locked |= grid.order.apply(session.reviewed)[native] >= len(maps[0])
     labels = np.where(inside & (old != new) & ~locked, new, current)
     return np.where(scribbles > 0, scribbles - 1, labels).astype(np.uint8)
