@@ -25,7 +25,7 @@ from ..schema.model_manifest import ModelLabel
 from ..schema.output_kinds import RESULT, REVIEWED
 from ..schema.reviewed_segmentation import OtherSegment, ReviewedSegmentation
 from ..schema.run_options import RunOptions
-from ..schema.segment_matching import SegmentMatching, SegmentName, match_segments
+from ..schema.segment_matching import GIVEN, VALUE, SegmentMatching, SegmentName, match_segments
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunAdditions, RunInput, write_run
 from .segment import load_with_passes, source_of
@@ -101,6 +101,8 @@ def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: Revie
         file = _with_names_of_model(file, labels)
     values = tuple(file.names)
     matching = match_segments([file.names[value] for value in values], labels, given=choices.given)
+    if own:
+        matching = _by_value(matching)
     if not matching.matched:
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
@@ -122,6 +124,14 @@ def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: Revie
 def _with_names_of_model(file: SegmentationFile, labels: tuple[ModelLabel, ...]) -> SegmentationFile:
     names = {label.value: SegmentName(name=label.name) for label in labels if label.value in file.names}
     return replace(file, names=names)
+
+
+def _by_value(matching: SegmentMatching) -> SegmentMatching:
+    """A matching by the names of the model with the reason that the names have: the values."""
+    matches = tuple(
+        match if match is None or match.reason == GIVEN else replace(match, reason=VALUE) for match in matching.matches
+    )
+    return replace(matching, matches=matches)
 
 
 def _value_table(

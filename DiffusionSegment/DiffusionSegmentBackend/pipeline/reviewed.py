@@ -110,7 +110,8 @@ def mix_with_given(probabilities: Tensor, given: Tensor, judged: Tensor, *, weig
     Returns:
         The argument `probabilities`.
     """
-    probabilities.mul_((1 - weight) * judged)
+    # Of a background that is one less the sum of the organs, rounding leaves values just below 0.
+    probabilities.clamp_(min=0).mul_((1 - weight) * judged)
     share = torch.where(judged, weight, 1.0).to(probabilities.dtype)
     for value, probability in enumerate(probabilities):
         probability += share * (given == value)

@@ -15,6 +15,8 @@ from .model_manifest import CodedTerm, ModelLabel
 # Values of `SegmentMatch.reason`, strongest first.
 GIVEN, CODE, NAME = "given", "code", "name"
 _REASONS = (GIVEN, CODE, NAME)
+# The reason in a segmentation without names that has the values of the model.
+VALUE = "value"
 _SNOMED = ("SCT", "SNOMED-CT")
 # Words without which an anatomical name means the same.
 _FILLERS = {"and", "the", "of", "gland", "structure", "organ"}
@@ -57,7 +59,7 @@ class SegmentName:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentMatch:
-    """A segment, the name and value of the label that it is, and the reason: "given", "code" or "name"."""
+    """A segment, the name and value of the label that it is, and the reason: "given", "code", "name" or "value"."""
 
     segment: str
     organ: str

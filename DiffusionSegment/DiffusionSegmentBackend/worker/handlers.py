@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Box, Volume
 from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
@@ -28,6 +29,7 @@ from ..protocol.messages import (
     ImportModel,
     Preview,
     Result,
+    Review,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -37,8 +39,14 @@ from ..protocol.messages import (
     WriteReport,
     Written,
 )
+from ..schema.dataclass_json import SchemaError, from_json, to_json
+from ..schema.reviewed_segmentation import ReviewedSegmentation
 from .answer import EngineAnswer, SendEarly
 from .session_cache import SessionCache, volume_of
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..pipeline.session import Session
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,6 @@ class HandlerContext:
 
 def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
     """Run the model, show its pre-segmentation early where that is asked for, and return the maps of the result."""
-    from ..pipeline.segment import build_segmentation
-
     geometry = geometry_of(request.volume)
 
     def show(labels: NDArray[np.uint8]) -> None:
@@ -61,6 +67,37 @@ def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
 
     model = context.cache.model(request, context.progress)
     session = context.cache.new_session(request, model, context.progress, show if request.preview else None)
+    return _result(session, model, request, context)
+
+
+def review(request: Review, context: HandlerContext) -> EngineAnswer:
+    """Run the model on the scan of a segmentation from another source, and return the maps of the review."""
+    model = context.cache.model(request, context.progress)
+    record = _reviewed_record(request)
+    session = context.cache.new_session(request, model, context.progress, None)
+    answer = _result(session, model, request, context)
+    if record is not None:
+        answer.values["report"]["reviewed"] = to_json(record)
+    return answer
+
+
+def _reviewed_record(request: Review) -> ReviewedSegmentation | None:
+    """What the report states of the segmentation; None if the request states nothing.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL.
+    """
+    try:
+        return from_json(ReviewedSegmentation, request.segments) if request.segments else None
+    except SchemaError as error:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"The segments are damaged ({error}).") from error
+
+
+def _result(session: Session, model: Model, request: Segment, context: HandlerContext) -> EngineAnswer:
+    """The maps and the report of a session."""
+    from ..pipeline.segment import build_segmentation
+
+    geometry = geometry_of(request.volume)
     folder = Path(request.output_folder)
     result = build_segmentation(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
     maps: dict[str, NDArray[Any]] = {
@@ -171,6 +208,7 @@ def import_model(request: ImportModel, context: HandlerContext) -> EngineAnswer:
 Handler = Callable[[Any, HandlerContext], EngineAnswer]
 HANDLERS: dict[type[Task], Handler] = {
     Segment: segment,
+    Review: review,
     Correct: correct,
     Alternatives: alternatives,
     Similar: similar,
