@@ -22,6 +22,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Preview,
     Request,
     Result,
+    Review,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -109,6 +110,68 @@ def test_what_follows_uses_the_model_and_the_session_of_the_run(client: Client) 
     assert (corrected.message, samples.message) == (Corrected, Hypotheses)
     assert samples.maps["labels"].array.shape[0] == 2
     assert (client.loads, client.runs) == (1, 1)
+
+
+OPTIONS: dict[str, Any] = {"samples": 1, "steps": 1, "force": True}
+SEGMENTS = {
+    "matches": [{"segment": "Milz", "organ": "spleen", "value": 1, "reason": "given"}],
+    "unmatched": [{"name": "Herz", "value": 255}],
+}
+
+
+@pytest.fixture
+def given(client: Client) -> np.ndarray:
+    """A block of spleen, and one of another structure."""
+    labels = np.zeros(client.scan.array.shape, dtype=np.uint8)
+    k, j, i = (n // 2 for n in labels.shape)
+    labels[k - 3 : k + 3, j - 3 : j + 3, i + 1 : i + 5] = 1
+    labels[k - 3 : k + 3, j - 3 : j + 3, i - 4 : i] = 255
+    return labels
+
+
+def test_a_review_returns_the_given_segmentation_and_its_maps(client: Client, given: np.ndarray) -> None:
+    answer = client.send(Review, {"labels": given}, organs=("spleen",), segments=SEGMENTS, preview=True, **OPTIONS)
+    assert answer.message is Result
+    np.testing.assert_array_equal(answer.maps["labels"].array, np.where(given == 1, 1, 0))
+    report = answer.values["report"]
+    assert [organ["name"] for organ in report["organs"]] == ["spleen"]
+    assert report["reviewed"] == {"source": None, **SEGMENTS}
+    assert client.early == []
+
+
+def test_what_follows_a_review_uses_its_session(client: Client, given: np.ndarray) -> None:
+    labels = np.array(client.send(Review, {"labels": given}, organs=("spleen",), **OPTIONS).maps["labels"].array)
+    scribbles = np.zeros_like(labels)
+    scribbles[tuple(np.argwhere(labels == 1)[0])] = 1
+    maps = {"labels": labels, "scribbles": scribbles, "reviewed": given}
+    corrected = client.send(Correct, maps, organs=("spleen",), **OPTIONS)
+    samples = client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
+    assert (corrected.message, samples.message) == (Corrected, Hypotheses)
+    assert corrected.values["report"]["taken_out"] == []
+    assert client.runs == 1
+
+
+def test_a_session_of_another_segmentation_is_not_used(client: Client, given: np.ndarray) -> None:
+    client.send(Segment, organs=("spleen",), **OPTIONS)
+    client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
+    other = given.copy()
+    other[given == 1] = 0
+    other[given == 255] = 1
+    client.send(Alternatives, {"reviewed": other}, organs=("spleen",), **OPTIONS)
+    client.send(Alternatives, organs=("spleen",), **OPTIONS)
+    assert client.runs == 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "segments", "words"),
+    [(np.int16, {}, "int16"), (np.uint8, {"matches": 5}, "segments are damaged")],
+)
+def test_a_review_of_other_values_is_refused(
+    client: Client, given: np.ndarray, dtype: type, segments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DiffusionSegmentError, match=words) as caught:
+        client.send(Review, {"labels": given.astype(dtype)}, segments=segments, **OPTIONS)
+    assert caught.value.code is ErrorCode.PROTOCOL
 
 
 def test_similarity_is_one_at_the_point_and_reads_the_features_once(client: Client) -> None:

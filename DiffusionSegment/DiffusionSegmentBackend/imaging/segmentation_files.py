@@ -132,8 +132,8 @@ def names_in_nifti(path: Path) -> dict[int, str]:
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return {}
     try:
-        extensions = nibabel.load(path).header.extensions
-        texts = [bytes(item.get_content()) for item in extensions]
+        header: Any = nibabel.load(path).header
+        texts = [bytes(item.get_content()) for item in header.extensions]
         for text in texts:
             # A table needs no entities, with which a small file could take all memory.
             if b"LabelTable" in text and b"<!" not in text.replace(b"<![CDATA[", b"") and len(text) < _MAX_NAMES_BYTES:
@@ -192,9 +192,9 @@ def _segments(image: NrrdImage, path: Path) -> tuple[Volume, dict[int, SegmentNa
         name = entry.get("Name", f"segment {number}")
         code, modifier = terms_of_entry(_entry_in(entry.get("Tags", "")))
         names[number] = SegmentName(name=name, code=code, modifier=modifier)
-        layer, value = _integer(entry.get("Layer", "0")), _integer(entry.get("LabelValue", str(number)))
-        mask = array[..., layer] == value if layer < array.shape[3] else np.zeros(array.shape[:3], dtype=bool)
-        layers.append(Layer(name, mask))
+        layer, label = _integer(entry.get("Layer", "0")), _integer(entry.get("LabelValue", str(number)))
+        there = 0 <= layer < array.shape[3]
+        layers.append(Layer(name, array[..., layer] == label if there else np.zeros(array.shape[:3], dtype=bool)))
     return Volume(merged(layers, array.shape[:3], path), image.index_to_lps), names
 
 

@@ -63,8 +63,7 @@ def build_report(
     )
     confidence = organ_confidence(torch.from_numpy(prediction))
     if session.reviewed is not None:
-        organs = tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
-        confidence = _confidence_in_given(confidence)
+        organs, confidence = _in_given(organs), _confidence_in_given(confidence)
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
@@ -89,6 +88,10 @@ def build_report(
 def _confidence_in_given(mean: float) -> float:
     """The mean probability, 0..1, that the model alone gives to labels whose mean in the ensemble is `mean`."""
     return round(1 - float(error_of_best(torch.tensor(mean), given_weight=GIVEN_WEIGHT)), 4)
+
+
+def _in_given(organs: Sequence[OrganResult]) -> tuple[OrganResult, ...]:
+    return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:

@@ -95,7 +95,6 @@ def open_session(
     """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
     Args:
-        model: the networks, on their device.
         progress: called after every unit of work.
         preview: called with the labels of the pre-segmentation before the samples are drawn.
         keep_islands: do not remove islands from any map.
@@ -105,25 +104,19 @@ def open_session(
     """
     watch, resident = Stopwatch(), resident_bytes()
     wanted = [model.description.label_named(name).value for name in options.organs or ()]
-    if options.reviewed is not None:
-        check_reviewed(options.reviewed, volume.array.shape, model.description.classes)
     with torch.inference_mode(), memory_errors():
         with watch.stage("prepare"):
             progress("prepare", 0, 1)
             grid, image = _on_grid(volume, model, options)
         show = None if preview is None else _restored_preview(preview, wanted, grid)
         request = _prediction_request(volume, grid, image, model, options, keep_islands=keep_islands, show=show)
-        size = _run_size(request, volume, model, bodypart=options.bodypart)
-        memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
+        memory_plan = choose_memory_plan(_run_size(request, volume, model, options), limit_gb=options.memory_limit_gb)
 
         def run(on: Model, max_slices: int | None) -> Prediction:
-            return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
+            own = predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
+            return own if options.reviewed is None else _with_reviewed(own, options.reviewed, grid, wanted, request)
 
         prediction, notice = with_fallback(model, memory_plan.max_slices, run)
-        if options.reviewed is not None:
-            given = reviewed_on_grid(options.reviewed, grid, model.description.classes)
-            probabilities = keep_organs(prediction.ensemble, wanted)
-            prediction = reviewed_prediction(prediction, probabilities, given, region=request.region)
     _log.info("%s samples of %s steps, seconds by stage: %s", request.samples, request.plan.steps, watch.seconds)
     return Session(
         grid=grid,
@@ -152,6 +145,8 @@ def _prediction_request(
     keep_islands: bool,
     show: ShowPresegmentation | None,
 ) -> PredictionRequest:
+    if options.reviewed is not None:
+        check_reviewed(options.reviewed, volume.array.shape, model.description.classes)
     plan, samples = plan_of(options, model)
     return PredictionRequest(
         image=image,
@@ -164,6 +159,14 @@ def _prediction_request(
         region=None if options.region is None else region_mask(options.region, grid),
         show=show,
     )
+
+
+def _with_reviewed(
+    prediction: Prediction, labels: NDArray[np.uint8], grid: Grid, wanted: list[int], request: PredictionRequest
+) -> Prediction:
+    """The ensemble of a reviewed segmentation (k, j, i) and the prediction of the wanted organs."""
+    given = reviewed_on_grid(labels, grid, len(prediction.ensemble))
+    return reviewed_prediction(prediction, keep_organs(prediction.ensemble, wanted), given, region=request.region)
 
 
 def _restored_preview(preview: Preview, wanted: list[int], grid: Grid) -> ShowPresegmentation:
@@ -181,14 +184,14 @@ def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Gri
     return grid, torch.from_numpy(network_input(volume, grid, model.description))
 
 
-def _run_size(request: PredictionRequest, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
+def _run_size(request: PredictionRequest, volume: Volume, model: Model, options: SegmentOptions) -> RunSize:
     return RunSize(
         scan_voxels=volume.array.size,
         grid_voxels=request.image.numel(),
         box=model.tile.covering([s.stop - s.start for s in request.box]),
         classes=model.description.classes,
         samples=request.samples,
-        bodypart=bodypart,
+        bodypart=options.bodypart,
         tile=model.tile,
         footprint=model.pre_segmenter.footprint(model.tile, model.dtype),
         keeps_features=model.refiner is not None,
