@@ -216,6 +216,28 @@ def test_a_correction_changes_only_what_it_reaches(
     np.testing.assert_array_equal(corrected[outside], wrong[outside])
 
 
+def test_a_correction_to_the_label_of_the_model_makes_it_certain(
+    scan: Volume, model: Model, own: NDArray[np.uint8], wrong: NDArray[np.uint8]
+) -> None:
+    session, result = review(scan, model, wrong)
+    _, after = correct(session, model, Corrections(result.labels, scribbled(wrong, own)))
+    assert after.scribbles is not None
+    old, new = (maps.ensemble.argmax(dim=0) for maps in (session.maps, after.maps))
+    errors = [error_probability(maps.ensemble, given_weight=GIVEN_WEIGHT) for maps in (session.maps, after.maps)]
+    spread = (new == SPLEEN) & (old != SPLEEN) & (after.scribbles == 0)
+    assert bool(spread.any()), "the scribbles reached no other voxel"
+    torch.testing.assert_close(errors[1][spread], 1 - unmixed(session)[SPLEEN][spread], atol=1e-5, rtol=0)
+    same = (old == new) & (after.scribbles == 0)
+    assert torch.equal(errors[0][same], errors[1][same])
+
+
+def unmixed(session: Session) -> torch.Tensor:
+    """The probabilities (classes, z, y, x) of the model alone."""
+    ensemble = session.maps.ensemble
+    given = torch.nn.functional.one_hot(ensemble.argmax(dim=0), len(ensemble)).movedim(-1, 0)
+    return (ensemble - GIVEN_WEIGHT * given) / (1 - GIVEN_WEIGHT)
+
+
 def test_a_correction_leaves_other_structures_and_islands_alone(
     scan: Volume, model: Model, own: NDArray[np.uint8], wrong: NDArray[np.uint8]
 ) -> None:

@@ -118,6 +118,18 @@ def mix_with_given(probabilities: Tensor, given: Tensor, judged: Tensor, *, weig
     return probabilities
 
 
+def relabelled(ensemble: Tensor, labels: Tensor, *, weight: float = GIVEN_WEIGHT) -> Tensor:
+    """The ensemble (classes, z, y, x) of `mix_with_given` as if other labels (z, y, x) had been given.
+
+    A correction changes which labels are given, not what the model says of them: where it moves a label to the one that
+    the model has too, that voxel is certain. Voxels that keep their label are bit-identical.
+    """
+    before, result = ensemble.argmax(dim=0), ensemble.clone()
+    for value, probability in enumerate(result):
+        probability += weight * ((labels == value).float() - (before == value).float())
+    return result
+
+
 def _box_of(prediction: Prediction) -> Box:
     z, y, x = (slice(o, o + n) for o, n in zip(prediction.offset, prediction.ensemble.shape[1:], strict=True))
     return z, y, x

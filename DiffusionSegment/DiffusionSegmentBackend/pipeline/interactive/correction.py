@@ -32,6 +32,7 @@ from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
 from ..review import regions_to_review
+from ..reviewed import relabelled
 from ..sampling import Window
 from ..segment import keep_organs
 from ..session import ENSEMBLE_WEIGHT, EnsembleMaps, Session, Stopwatch
@@ -169,9 +170,11 @@ class _LocalRefinement:
             for target, values in ((ensemble, new_ensemble), (information[None], new_information[None])):
                 cut = target[(slice(None), *inside)]
                 cut += weight * (values[(slice(None), *size)] - cut)
+        reviewed = self.session.reviewed is not None
+        if reviewed:
+            ensemble = relabelled(before.ensemble, ensemble.argmax(dim=0))
         ensemble = clamped(ensemble, one_hot_scribbles(self.scribbles, ensemble.shape[0]))
         # Islands that were removed before must not return beside a correction.
-        reviewed = self.session.reviewed is not None
         smallest_piece = 0.0 if reviewed else self.model.description.defaults.smallest_piece
         remove_islands(ensemble, smallest_piece=smallest_piece, scribbles=self.scribbles, within=recomputed)
         kept = _same_label_less_confident(before.ensemble, ensemble)
