@@ -1,4 +1,4 @@
-"""What this machine cannot do is skipped by name: tests that draw, tests that need Qt. On CI nothing is skipped."""
+"""Tests that need rendering or Qt are skipped and listed if this machine lacks it. On CI nothing is skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ON_CI = bool(os.environ.get("CI"))
 HERE = Path(__file__).parent
-NO_VIEW = "nothing can be drawn without a display"
+NO_VIEW = "rendering needs a display"
 _withoutQt: list[str] = []
 _withoutViews: list[str] = []
 
@@ -38,7 +38,7 @@ def qtFault() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out what cannot even be imported where a library of Qt is missing."""
+    """Leave out files that cannot be imported because a library of Qt is missing."""
     if ON_CI or not (left := [path for path in _tests(collection_path) if _needsQt(path)]) or not qtFault():
         return None
     _withoutQt.extend(str(path.relative_to(HERE.parent)) for path in left)
@@ -57,7 +57,7 @@ def _needsQt(path: Path) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Name what was left out; pytest itself folds tests that were skipped at one place into one line."""
+    """List the tests that were left out; pytest itself shows tests with the same location of the skip in one line."""
     noQt = f"Qt cannot be loaded: {qtFault()}" if _withoutQt else ""
     for left, why in ((_withoutQt, noQt), (_withoutViews, NO_VIEW)):
         if left:
@@ -78,13 +78,13 @@ def _skipWithoutViews(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test whose fixture draws is skipped where nothing can be drawn."""
+    """Skip a test whose fixture needs rendering if there is none."""
     return (yield from _skipWithoutViews(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """A test that draws is skipped where nothing can be drawn."""
+    """Skip a test that needs rendering if there is none."""
     return (yield from _skipWithoutViews(item))
 
 

@@ -46,6 +46,8 @@ class Sampler(Enum):
 _PARAMETER_NAMES = {"memory_limit_gb": "memoryLimit"}
 # The region is that of a markups node, and organs are a list of names.
 _NOT_DERIVED = {"region", "organs"}
+# Names of parameters in scenes of earlier versions, with the present names.
+_EARLIER_NAMES = {"teachMinutes": "fineTuneMinutes"}
 
 
 def withRunOptions(parameters: type) -> type:
@@ -93,7 +95,7 @@ class Parameters:
     mergePolicy: MergePolicy = MergePolicy.REPLACE
     similarity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
     anonymous: bool = False
-    teachMinutes: Annotated[int, WithinRange(1, 60)] = 2
+    fineTuneMinutes: Annotated[int, WithinRange(1, 60)] = 2
 
 
 def runOptions(
@@ -112,14 +114,26 @@ def runOptions(
 _parametersByNode: dict[vtkMRMLScriptedModuleNode, Parameters] = {}
 
 
+def _renameEarlier(node: vtkMRMLScriptedModuleNode) -> None:
+    """Move values that are stored under an earlier name to the present name."""
+    for earlier, name in _EARLIER_NAMES.items():
+        if node.HasParameter(earlier):
+            value = node.GetParameter(earlier)
+            node.UnsetParameter(earlier)
+            node.SetParameter(name, value)
+
+
 def parametersOf(node: vtkMRMLScriptedModuleNode) -> Parameters:
     """The typed parameters of a node: one object for as long as the node is in a scene.
 
     It must live as long as its node: otherwise Python would collect it together with the observers that VTK still
     calls, and the application would crash at the next modification (seen with VTK 9.6).
+
+    Parameters of a scene of an earlier version are renamed; to be called again after a scene was imported.
     """
     for removed in [known for known in _parametersByNode if known.GetScene() is None]:
         del _parametersByNode[removed]
+    _renameEarlier(node)
     if node not in _parametersByNode:
         # The decorator gives the class its constructor.
         _parametersByNode[node] = Parameters(node)  # type: ignore[call-arg]

@@ -14,7 +14,7 @@ from DiffusionSegmentResearch.cli.main import build_parser as build_research_par
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and all below it."""
+    """A parser and all its subparsers."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -42,12 +42,12 @@ def examples_of(parser: argparse.ArgumentParser) -> list[str]:
     ]
 
 
-def test_the_walk_reaches_the_commands() -> None:
+def test_all_commands_are_tested() -> None:
     assert {"segment", "correct", "similar", "train", "benchmark"} <= {parser.prog.split()[-1] for parser in EVERY}
 
 
 @pytest.mark.parametrize("parser", EVERY, ids=lambda parser: parser.prog)
-def test_no_option_lacks_help(parser: argparse.ArgumentParser) -> None:
+def test_every_option_has_a_help_text(parser: argparse.ArgumentParser) -> None:
     assert without_help(parser) == []
 
 
@@ -63,7 +63,7 @@ def test_the_help_ends_with_examples_that_parse(parser: argparse.ArgumentParser)
 
 
 @pytest.mark.parametrize("parser", EVERY, ids=lambda parser: parser.prog)
-def test_the_help_says_what_the_command_does(parser: argparse.ArgumentParser) -> None:
+def test_every_command_has_a_description(parser: argparse.ArgumentParser) -> None:
     assert parser.description
     assert parser.description.endswith(".")
 
@@ -91,7 +91,7 @@ def test_a_box_may_be_negative(numbers: str) -> None:
 
 
 @pytest.mark.parametrize("point", ["-1,2", "here", "-1,2,x", "1,2,3,4", "-"])
-def test_what_is_no_point_is_told_in_a_line(point: str) -> None:
+def test_an_invalid_point_gives_a_one_line_error(point: str) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         ROOT.parse_args(["similar", "ct.nii", "--point", point, "-o", "out"])
     assert caught.value.code is ErrorCode.OPTION
@@ -99,7 +99,7 @@ def test_what_is_no_point_is_told_in_a_line(point: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["-x", "--colour", "-8x", "-o8,2"])
-def test_what_is_no_number_is_still_an_option(option: str) -> None:
+def test_an_argument_that_is_not_a_number_is_an_option(option: str) -> None:
     with pytest.raises(DiffusionSegmentError, match=r"unrecognized|required|expected"):
         ROOT.parse_args(["similar", "ct.nii", "--point", option])
 
@@ -108,6 +108,6 @@ def test_what_is_no_number_is_still_an_option(option: str) -> None:
     ("text", "names"),
     [("Left kidney, spleen", ("Left kidney", "spleen")), (" liver ,", ("liver",)), ("left_kidney", ("left_kidney",))],
 )
-def test_organs_are_names_between_commas(text: str, names: tuple[str, ...]) -> None:
+def test_organs_are_names_separated_by_commas(text: str, names: tuple[str, ...]) -> None:
     assert ROOT.parse_args(["segment", "ct.nii", "-o", "out", "--organs", text]).organs == names
     assert ROOT.parse_args(["correct", "a", "--corrections", "m", "-o", "out", "--lock", text]).lock == names

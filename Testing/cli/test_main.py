@@ -1,4 +1,4 @@
-"""The command line as its user meets it: a real process, real files, exit status and one line on stderr."""
+"""The command line as a process with real files: exit status and one line on stderr."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_unknown_model_and_an_unknown_option(scan: Path, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_device_that_is_not_there(scan: Path, tmp_path: Path) -> None:
+def test_a_missing_device(scan: Path, tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -81,14 +81,14 @@ def test_a_device_that_is_not_there(scan: Path, tmp_path: Path) -> None:
     refused(run("segment", scan, "-o", tmp_path / "out", "--device", "cuda"), 3, "NO_DEVICE")
 
 
-@pytest.mark.parametrize("place", ["/proc/nowhere/out", "file/out", "file"])
-def test_a_folder_that_cannot_be_written(scan: Path, tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("output", ["/proc/nowhere/out", "file/out", "file"])
+def test_a_folder_that_cannot_be_written(scan: Path, tmp_path: Path, output: str) -> None:
     (tmp_path / "file").write_text("kept")
-    refused(run("segment", scan, "-o", tmp_path / place), 2, "OUTPUT_UNWRITABLE")
+    refused(run("segment", scan, "-o", tmp_path / output), 2, "OUTPUT_UNWRITABLE")
     assert (tmp_path / "file").read_text(encoding="utf-8") == "kept"
 
 
-def test_a_full_disk_leaves_nothing_half_written(scan: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_incomplete_file(scan: Path, tmp_path: Path) -> None:
     def small_files_only() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -97,7 +97,7 @@ def test_a_full_disk_leaves_nothing_half_written(scan: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_result_survives_a_failed_run(scan: Path, tmp_path: Path) -> None:
+def test_an_earlier_result_is_kept_after_a_failed_run(scan: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     old = '{"organs": [], "review": [], "provenance": {}}'
     (tmp_path / "out" / "report.json").write_text(old)
@@ -107,7 +107,7 @@ def test_an_older_result_survives_a_failed_run(scan: Path, tmp_path: Path) -> No
     assert (tmp_path / "out" / "report.json").read_text(encoding="utf-8") == old
 
 
-def test_weights_that_were_changed_are_not_used(scan: Path, tmp_path: Path) -> None:
+def test_changed_weights_are_refused(scan: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "model"
@@ -121,7 +121,7 @@ def test_weights_that_were_changed_are_not_used(scan: Path, tmp_path: Path) -> N
     refused(run("segment", scan, "-o", tmp_path / "out", "--model", copy), 3, "WEIGHTS_CORRUPT")
 
 
-def test_models_check_and_phantom(tmp_path: Path) -> None:
+def test_the_commands_models_check_and_phantom(tmp_path: Path) -> None:
     assert "abdomen-ct" in run("models").stdout
     assert json.loads(run("check").stdout)["models"] == dict.fromkeys(list_models(), "ok")
     assert run("phantom", "-o", tmp_path / "phantom", "--seed", 1).returncode == 0

@@ -1,4 +1,4 @@
-"""An organ answers to its name and to its title, however they are written; another name gets the nearest."""
+"""An organ is selected by its name or title in any spelling; for an unknown name the nearest one is suggested."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.mark.parametrize("model", list_models())
-def test_every_organ_of_every_model_answers_to_what_the_table_prints(model: str) -> None:
+def test_every_organ_of_every_model_is_selected_by_name_and_title(model: str) -> None:
     description = read_description(find_model(model))
     for label in description.labels:
         for name in (label.name, label.title, label.title.upper(), label.name.replace("_", " "), f" {label.title} "):
@@ -31,7 +31,7 @@ def test_every_organ_of_every_model_answers_to_what_the_table_prints(model: str)
 
 
 @pytest.mark.parametrize("name", ["Left kidney", "left_kidney", "LEFT-KIDNEY", "left  kidney", "Left_Kidney"])
-def test_case_and_what_joins_the_words_do_not_count(name: str) -> None:
+def test_case_and_separators_of_words_do_not_matter(name: str) -> None:
     assert ABDOMEN.label_named(name).name == "left_kidney"
 
 
@@ -46,7 +46,7 @@ def test_case_and_what_joins_the_words_do_not_count(name: str) -> None:
         ("", "Its organs: Spleen, Right kidney, "),
     ],
 )
-def test_an_unknown_name_gets_the_nearest_or_all(name: str, hint: str) -> None:
+def test_an_unknown_name_gets_the_nearest_or_all_names_as_a_hint(name: str, hint: str) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         ABDOMEN.label_named(name)
     assert caught.value.code is ErrorCode.OPTION
@@ -54,7 +54,7 @@ def test_an_unknown_name_gets_the_nearest_or_all(name: str, hint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_segment_takes_the_names_of_its_own_table(
+def test_segment_accepts_the_names_in_its_own_table(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(workspace.segment(output=tmp_path / "out", more=("-q", "--organs", "Left kidney, Right kidney"))) == 0
@@ -66,7 +66,7 @@ def test_segment_takes_the_names_of_its_own_table(
     assert report["provenance"]["organs"] == ["right_kidney", "left_kidney"]
 
 
-def test_segment_refuses_an_unknown_organ_before_anything_is_loaded(
+def test_segment_refuses_an_unknown_organ_before_the_run(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(workspace.segment(output=tmp_path / "out", more=("--organs", "left kidny"))) == 2
@@ -75,15 +75,15 @@ def test_segment_refuses_an_unknown_organ_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("text", ["", " , "])
-def test_no_name_at_all_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_of_names_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["segment", str(tmp_path), "-o", str(tmp_path / "out"), "--organs", text]) == 2
     assert "OPTION: No organ is named. Write names with commas between" in capsys.readouterr().err
 
 
 def test_the_table_has_a_unit_in_every_column() -> None:
-    found = {"title": "Liver", "volume_ml": 1257.64, "volume_interval_ml": [986.3, 1647.8], "confidence": 0.9132}
+    present = {"title": "Liver", "volume_ml": 1257.64, "volume_interval_ml": [986.3, 1647.8], "confidence": 0.9132}
     missing = {"title": "Esophagus", "volume_ml": 0.0, "volume_interval_ml": [0.0, 0.4], "confidence": 0.0}
-    head, first, second = organ_table([found, missing]).splitlines()
+    head, first, second = organ_table([present, missing]).splitlines()
     assert head.split("  ")[0] == "Organ"
     assert [column for column in ("Volume (mL)", "90 % interval (mL)", "Confidence (%)") if column in head]
     assert first.split() == ["Liver", "1257.6", "986.3", "to", "1647.8", "91"]

@@ -1,4 +1,4 @@
-"""`--alternatives` and `--probabilities`: what the model also thought possible, as files in the scan's geometry."""
+"""`--alternatives` and `--probabilities`: other plausible label maps and probabilities, in the geometry of the scan."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ from fixtures.correction_cases import (
     report_of,
     segment,
     segment_by_each_model,
-    write_marks,
+    write_scribbles,
 )
 from fixtures.tiny_model import coarse_phantom
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, and its result with alternatives and probabilities by each model."""
     return segment_by_each_model(tmp_path_factory.mktemp("alternatives"), "--alternatives", "--probabilities")
 
 
 @pytest.fixture(autouse=True)
-def models(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(done / "models"))
+def models(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(results / "models"))
 
 
 @pytest.fixture(scope="module")
-def model(done: Path) -> Model:
-    return load_model(str(done / "models" / REFINED), "cpu")
+def model(results: Path) -> Model:
+    return load_model(str(results / "models" / REFINED), "cpu")
 
 
 @pytest.fixture(scope="module")
 def session(model: Model) -> Session:
-    """A run of three samples, of which the second says spleen where the others say right kidney."""
+    """A run of three samples, of which the second has the label spleen in place of right kidney."""
     run = open_session(coarse_phantom(), model, SegmentOptions(samples=3, force=True))
     first = run.prediction.sample_labels[0]
     other = torch.where(first == RIGHT_KIDNEY, torch.full_like(first, SPLEEN), first)
@@ -63,14 +63,14 @@ def session(model: Model) -> Session:
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-def test_a_result_folder_holds_the_alternatives_that_its_report_lists(name: str, done: Path) -> None:
-    listed = report_of(done / name)["alternatives"]
-    files = sorted(path.relative_to(done / name).as_posix() for path in (done / name / "alternatives").iterdir())
+def test_a_result_folder_holds_the_alternatives_that_its_report_lists(name: str, results: Path) -> None:
+    listed = report_of(results / name)["alternatives"]
+    files = sorted(path.relative_to(results / name).as_posix() for path in (results / name / "alternatives").iterdir())
     assert sorted(entry["file"] for entry in listed) == files
     assert sum(entry["share"] for entry in listed) == pytest.approx(1)
-    scan, labels = read_volume(done / "ct.nii.gz"), labels_of(done / name)
+    scan, labels = read_volume(results / "ct.nii.gz"), labels_of(results / name)
     for entry in listed:
-        alternative = read_volume(done / name / entry["file"])
+        alternative = read_volume(results / name / entry["file"])
         np.testing.assert_allclose(alternative.index_to_lps, scan.index_to_lps)
         changed = alternative.array != labels
         assert entry["differs_ml"] == pytest.approx(np.count_nonzero(changed) * scan.voxel_ml, abs=0.01)
@@ -79,7 +79,7 @@ def test_a_result_folder_holds_the_alternatives_that_its_report_lists(name: str,
         assert gained.get("spleen", 0.0) == pytest.approx(spleen, abs=0.01)
 
 
-def test_samples_that_agree_are_one_alternative_the_most_frequent_first(
+def test_identical_samples_are_one_alternative_and_the_first_has_most_samples(
     session: Session, model: Model, tmp_path: Path
 ) -> None:
     scan = coarse_phantom()
@@ -89,9 +89,9 @@ def test_samples_that_agree_are_one_alternative_the_most_frequent_first(
     assert (second["samples"], second["share"]) == (1, pytest.approx(1 / 3, abs=1e-4))
     maps, box = alternatives(session)
     for entry, sample in ((first, maps[0]), (second, maps[1])):
-        whole = read_volume(tmp_path / entry["file"]).array
-        np.testing.assert_array_equal(whole[box], sample)
-        assert np.count_nonzero(whole) == np.count_nonzero(sample)
+        restored = read_volume(tmp_path / entry["file"]).array
+        np.testing.assert_array_equal(restored[box], sample)
+        assert np.count_nonzero(restored) == np.count_nonzero(sample)
     largest = second["differences"][0]
     assert (largest["label"], largest["instead"]) == ("spleen", "right_kidney")
     assert largest["sentence"] == f"Spleen, not right kidney: {largest['volume_ml']:.1f} mL."
@@ -101,7 +101,7 @@ def test_samples_that_agree_are_one_alternative_the_most_frequent_first(
     assert labels[k, j, i] == RIGHT_KIDNEY
 
 
-def test_organs_that_were_not_asked_for_are_in_no_alternative(session: Session, model: Model, tmp_path: Path) -> None:
+def test_alternatives_contain_only_the_requested_organs(session: Session, model: Model, tmp_path: Path) -> None:
     only = replace(session, wanted=[SPLEEN])
     labels = build_segmentation(only, model, bodypart=False).labels
     for entry in write_alternatives(only, model.description, labels, coarse_phantom().index_to_lps, tmp_path):
@@ -109,23 +109,23 @@ def test_organs_that_were_not_asked_for_are_in_no_alternative(session: Session, 
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-def test_probabilities_of_each_organ_lie_on_the_scan(name: str, done: Path) -> None:
-    listed = report_of(done / name)["probabilities"]
+def test_probabilities_of_each_organ_have_the_scans_geometry(name: str, results: Path) -> None:
+    listed = report_of(results / name)["probabilities"]
     assert listed == [f"probabilities/{organ}.nii.gz" for organ in ("spleen", "right_kidney", "left_kidney")]
-    scan, labels = read_volume(done / "ct.nii.gz"), labels_of(done / name)
-    maps = [read_volume(done / name / file) for file in listed]
+    scan, labels = read_volume(results / "ct.nii.gz"), labels_of(results / name)
+    maps = [read_volume(results / name / file) for file in listed]
     for probability in maps:
         np.testing.assert_allclose(probability.index_to_lps, scan.index_to_lps)
         assert probability.array.min() >= 0
         assert probability.array.max() <= 1 + 1e-6
-    stored = nibabel.load(done / name / listed[0])
+    stored = nibabel.load(results / name / listed[0])
     assert stored.get_data_dtype() == np.uint8
     spleen = maps[0].array
     others = np.maximum(maps[1].array, maps[2].array)
     assert (spleen >= others - 1 / 255)[labels == SPLEEN].all()
 
 
-def test_probabilities_are_those_of_the_answer_to_a_level_of_8_bits(
+def test_stored_probabilities_are_those_of_the_ensemble_rounded_to_8_bits(
     session: Session, model: Model, tmp_path: Path
 ) -> None:
     write_probabilities(session, model.description, coarse_phantom().index_to_lps, tmp_path)
@@ -137,20 +137,20 @@ def test_probabilities_are_those_of_the_answer_to_a_level_of_8_bits(
 def test_only_one_organ_is_in_memory_at_a_time(
     session: Session, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A CT of 512 x 512 x 300 voxels takes 315 MB an organ as float32."""
-    seen: list[int] = []
-    whole = restore_module.interpolated
+    """A CT of 512 x 512 x 300 voxels takes 315 MB per organ as float32."""
+    channel_counts: list[int] = []
+    interpolated = restore_module.interpolated
 
-    def watched(probabilities: torch.Tensor, *rest: object) -> torch.Tensor:
-        seen.append(len(probabilities))
-        return whole(probabilities, *rest)  # type: ignore[arg-type]
+    def recording(probabilities: torch.Tensor, *rest: object) -> torch.Tensor:
+        channel_counts.append(len(probabilities))
+        return interpolated(probabilities, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(restore_module, "interpolated", watched)
+    monkeypatch.setattr(restore_module, "interpolated", recording)
     write_probabilities(session, model.description, coarse_phantom().index_to_lps, tmp_path)
-    assert set(seen) == {1}
+    assert set(channel_counts) == {1}
 
 
-def test_maps_of_a_sheared_scan_lie_on_the_straight_grid_of_its_segmentation(model: Model, tmp_path: Path) -> None:
+def test_maps_of_a_sheared_scan_have_the_straight_grid_of_its_segmentation(model: Model, tmp_path: Path) -> None:
     straight = coarse_phantom()
     tilt = np.eye(4)
     tilt[1, 2] = np.tan(np.radians(20))
@@ -166,29 +166,33 @@ def test_maps_of_a_sheared_scan_lie_on_the_straight_grid_of_its_segmentation(mod
         np.testing.assert_allclose(volume.index_to_lps, expected.index_to_lps, atol=1e-3)
 
 
-def test_probabilities_after_a_correction_are_certain_where_it_was_marked(done: Path, tmp_path: Path) -> None:
-    marks = write_marks(done / REFINED, tmp_path / "marks.nii.gz", of=SPLEEN, label=RIGHT_KIDNEY, count=2)
-    after = correct(done / REFINED, marks, tmp_path / "after", "--probabilities", "--alternatives")
-    marked = read_volume(marks).array > 0
-    assert read_volume(after / "probabilities" / "right_kidney.nii.gz").array[marked] == pytest.approx(1)
-    assert read_volume(after / "probabilities" / "spleen.nii.gz").array[marked] == pytest.approx(0)
+def test_probabilities_after_a_correction_are_0_or_1_in_scribbled_voxels(results: Path, tmp_path: Path) -> None:
+    scribbles = write_scribbles(
+        results / REFINED, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=RIGHT_KIDNEY, count=2
+    )
+    after = correct(results / REFINED, scribbles, tmp_path / "after", "--probabilities", "--alternatives")
+    scribbled = read_volume(scribbles).array > 0
+    assert read_volume(after / "probabilities" / "right_kidney.nii.gz").array[scribbled] == pytest.approx(1)
+    assert read_volume(after / "probabilities" / "spleen.nii.gz").array[scribbled] == pytest.approx(0)
     assert report_of(after)["alternatives"]
 
 
 @pytest.mark.parametrize("name", GENERATIONS)
-def test_alternatives_after_a_correction_obey_the_marks(name: str, done: Path, tmp_path: Path) -> None:
-    marks = write_marks(done / name, tmp_path / "marks.nii.gz", of=SPLEEN, label=BACKGROUND, count=8)
-    corrected = correct(done / name, marks, tmp_path / "corrected", "--alternatives")
-    marked = read_volume(marks).array > 0
+def test_alternatives_after_a_correction_have_the_labels_of_the_scribbles(
+    name: str, results: Path, tmp_path: Path
+) -> None:
+    scribbles = write_scribbles(results / name, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=BACKGROUND, count=8)
+    corrected = correct(results / name, scribbles, tmp_path / "corrected", "--alternatives")
+    scribbled = read_volume(scribbles).array > 0
     for entry in report_of(corrected)["alternatives"]:
-        assert not read_volume(corrected / entry["file"]).array[marked].any()
+        assert not read_volume(corrected / entry["file"]).array[scribbled].any()
 
 
-def test_segmenting_again_takes_away_what_is_no_longer_asked_for(done: Path, tmp_path: Path) -> None:
-    folder = segment(done / "ct.nii.gz", tmp_path / "again", REFINED, "--alternatives", "--probabilities")
+def test_a_second_run_removes_maps_that_are_no_longer_requested(results: Path, tmp_path: Path) -> None:
+    folder = segment(results / "ct.nii.gz", tmp_path / "again", REFINED, "--alternatives", "--probabilities")
     (folder / "probabilities" / "mine.txt").write_text("mine", encoding="utf-8")
-    segment(done / "ct.nii.gz", folder, REFINED, "--alternatives")
+    segment(results / "ct.nii.gz", folder, REFINED, "--alternatives")
     assert [path.name for path in (folder / "probabilities").iterdir()] == ["mine.txt"]
     assert "probabilities" not in report_of(folder)
-    segment(done / "ct.nii.gz", folder, REFINED)
+    segment(results / "ct.nii.gz", folder, REFINED)
     assert not (folder / "alternatives").exists()

@@ -1,4 +1,4 @@
-"""`diffusion-segment correct`: a result folder and a label map of marks become a corrected result folder."""
+"""`diffusion-segment correct`: a result folder and a label map of scribbles become a corrected result folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 64
 
 
 @pytest.fixture(scope="module")
-def done(phantom_ct: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(phantom_ct: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ct.nii.gz, one tile of the phantom, and its result."""
     folder = tmp_path_factory.mktemp("correct")
     start = [(n - SIDE) // 2 for n in phantom_ct.array.shape]
@@ -29,55 +29,57 @@ def done(phantom_ct: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _marks(done: Path, label: int, at: int) -> Path:
-    """A mark in the `at`-th found voxel; the file's name tells both."""
-    found = read_volume(done / "result" / "segmentation.nii.gz")
-    marks = np.zeros(found.array.shape, dtype=np.uint8)
-    marks[tuple(np.argwhere(found.array > 0)[at])] = label + 1
-    path = done / f"marks-{label}-{at}.nii.gz"
-    write_volume(Volume(marks, found.index_to_lps), path)
+def _scribbles(folder: Path, label: int, at: int) -> Path:
+    """A label map of one scribbled voxel, the `at`-th foreground voxel of the result; the file is named after both."""
+    segmentation = read_volume(folder / "result" / "segmentation.nii.gz")
+    scribbles = np.zeros(segmentation.array.shape, dtype=np.uint8)
+    scribbles[tuple(np.argwhere(segmentation.array > 0)[at])] = label + 1
+    path = folder / f"scribbles-{label}-{at}.nii.gz"
+    write_volume(Volume(scribbles, segmentation.index_to_lps), path)
     return path
 
 
-def test_marks_are_obeyed_and_the_folder_is_whole(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    marks = _marks(done, 0, 500)
-    assert main(["correct", str(done / "result"), "--corrections", str(marks), "-o", str(done / "second")]) == 0
+def test_scribbled_voxels_get_their_label_and_the_folder_is_complete(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scribbles = _scribbles(folder, 0, 500)
+    assert main(["correct", str(folder / "result"), "--corrections", str(scribbles), "-o", str(folder / "second")]) == 0
     assert "Marked: 1 voxels as background." in capsys.readouterr().out
-    names = {path.name for path in (done / "result").iterdir()}
-    assert {path.name for path in (done / "second").iterdir()} == names | {"corrections.nii.gz"}
-    before, after = (read_volume(done / name / "segmentation.nii.gz") for name in ("result", "second"))
-    marked = read_volume(marks).array > 0
-    assert (after.array[marked] == 0).all()
-    assert (before.array[marked] > 0).all()
+    names = {path.name for path in (folder / "result").iterdir()}
+    assert {path.name for path in (folder / "second").iterdir()} == names | {"corrections.nii.gz"}
+    before, after = (read_volume(folder / name / "segmentation.nii.gz") for name in ("result", "second"))
+    scribbled = read_volume(scribbles).array > 0
+    assert (after.array[scribbled] == 0).all()
+    assert (before.array[scribbled] > 0).all()
     np.testing.assert_allclose(after.index_to_lps, before.index_to_lps)
-    report = json.loads((done / "second" / "report.json").read_text(encoding="utf-8"))
-    assert report["provenance"]["input"] == str((done / "ct.nii.gz").resolve())
+    report = json.loads((folder / "second" / "report.json").read_text(encoding="utf-8"))
+    assert report["provenance"]["input"] == str((folder / "ct.nii.gz").resolve())
     assert {"organs", "review", "warnings", "timings_s"} <= set(report)
 
 
-def test_earlier_marks_stay_in_force(done: Path) -> None:
-    first, second = _marks(done, 0, 500), _marks(done, 3, 900)
-    assert main(["correct", str(done / "result"), "--corrections", str(first), "-o", str(done / "one")]) == 0
-    assert main(["correct", str(done / "one"), "--corrections", str(second), "-o", str(done / "two")]) == 0
-    after = read_volume(done / "two" / "segmentation.nii.gz").array
+def test_scribbles_of_earlier_corrections_stay_in_force(folder: Path) -> None:
+    first, second = _scribbles(folder, 0, 500), _scribbles(folder, 3, 900)
+    assert main(["correct", str(folder / "result"), "--corrections", str(first), "-o", str(folder / "one")]) == 0
+    assert main(["correct", str(folder / "one"), "--corrections", str(second), "-o", str(folder / "two")]) == 0
+    after = read_volume(folder / "two" / "segmentation.nii.gz").array
     assert (after[read_volume(first).array > 0] == 0).all()
     assert (after[read_volume(second).array > 0] == 3).all()
 
 
 class TestRefusals:
-    def test_a_folder_that_is_no_result(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        marks = _marks(done, 0, 500)
-        assert main(["correct", str(done), "--corrections", str(marks), "-o", str(done / "none")]) == 2
+    def test_a_folder_without_a_result(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        scribbles = _scribbles(folder, 0, 500)
+        assert main(["correct", str(folder), "--corrections", str(scribbles), "-o", str(folder / "none")]) == 2
         assert "is not a finished result" in capsys.readouterr().err
-        assert not (done / "none").exists()
+        assert not (folder / "none").exists()
 
-    def test_marks_for_an_organ_that_was_not_segmented(
-        self, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    def test_scribbles_of_an_organ_that_was_not_segmented(
+        self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        run = ["segment", str(done / "ct.nii.gz"), "-o", str(tmp_path / "liver"), "--organs", "Liver"]
+        run = ["segment", str(folder / "ct.nii.gz"), "-o", str(tmp_path / "liver"), "--organs", "Liver"]
         assert main([*run, "--samples", "1", "--steps", "1", "--force", "-q"]) == 0
-        marks = _marks(done, 1, 500)
-        words = ["correct", str(tmp_path / "liver"), "--corrections", str(marks), "-o", str(tmp_path / "none")]
+        scribbles = _scribbles(folder, 1, 500)
+        words = ["correct", str(tmp_path / "liver"), "--corrections", str(scribbles), "-o", str(tmp_path / "none")]
         capsys.readouterr()
         assert main([*words, "-q"]) == 2
         error = capsys.readouterr().err
@@ -85,36 +87,43 @@ class TestRefusals:
         assert "k + 1 marks label k" in error
         assert not (tmp_path / "none").exists()
 
-    def test_marks_of_another_geometry(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        marks = read_volume(_marks(done, 0, 500))
-        write_volume(Volume(marks.array[1:], marks.index_to_lps), done / "cut.nii.gz")
-        call = ["correct", str(done / "result"), "--corrections", str(done / "cut.nii.gz"), "-o", str(done / "none")]
+    def test_scribbles_of_another_geometry(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        scribbles = read_volume(_scribbles(folder, 0, 500))
+        write_volume(Volume(scribbles.array[1:], scribbles.index_to_lps), folder / "cut.nii.gz")
+        call = [
+            "correct",
+            str(folder / "result"),
+            "--corrections",
+            str(folder / "cut.nii.gz"),
+            "-o",
+            str(folder / "none"),
+        ]
         assert main(call) == 2
         assert "GEOMETRY" in capsys.readouterr().err
-        assert not (done / "none").exists()
+        assert not (folder / "none").exists()
 
-    def test_a_scan_that_is_gone(self, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_missing_scan(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         moved = tmp_path / "moved"
-        shutil.copytree(done / "result", moved)
+        shutil.copytree(folder / "result", moved)
         report = json.loads((moved / "report.json").read_text(encoding="utf-8"))
         report["provenance"]["input"] = str(tmp_path / "nowhere.nii.gz")
         (moved / "report.json").write_text(json.dumps(report), encoding="utf-8")
-        marks = _marks(done, 0, 500)
-        assert main(["correct", str(moved), "--corrections", str(marks), "-o", str(tmp_path / "none")]) == 2
+        scribbles = _scribbles(folder, 0, 500)
+        assert main(["correct", str(moved), "--corrections", str(scribbles), "-o", str(tmp_path / "none")]) == 2
         assert "--scan" in capsys.readouterr().err
 
-    def test_a_result_of_other_weights(self, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_result_of_other_weights(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         other = tmp_path / "other"
-        shutil.copytree(done / "result", other)
+        shutil.copytree(folder / "result", other)
         report = json.loads((other / "report.json").read_text(encoding="utf-8"))
         report["provenance"] |= {"sha256": "0" * 64, "version": "0.0.9"}
         (other / "report.json").write_text(json.dumps(report), encoding="utf-8")
-        marks = _marks(done, 0, 500)
-        assert main(["correct", str(other), "--corrections", str(marks), "-o", str(tmp_path / "none")]) == 3
+        scribbles = _scribbles(folder, 0, 500)
+        assert main(["correct", str(other), "--corrections", str(scribbles), "-o", str(tmp_path / "none")]) == 3
         assert "0.0.9" in capsys.readouterr().err
 
-    def test_a_locked_organ_that_does_not_exist(self, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        marks = _marks(done, 0, 500)
-        call = ["correct", str(done / "result"), "--corrections", str(marks), "-o", str(done / "none")]
+    def test_a_locked_organ_that_does_not_exist(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        scribbles = _scribbles(folder, 0, 500)
+        call = ["correct", str(folder / "result"), "--corrections", str(scribbles), "-o", str(folder / "none")]
         assert main([*call, "--lock", "appendix"]) == 2
         assert "appendix" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`diffusion-segment features`: dense features on disk, with the geometry and the t that they were taken at."""
+"""`diffusion-segment features`: dense features on disk, with their geometry and time step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_level_is_half_as_fine_as_the_one_before(written: Path, model: Model) -> None:
+def test_each_level_has_half_the_resolution_of_the_level_before(written: Path, model: Model) -> None:
     record = json.loads((written / "features.json").read_text(encoding="utf-8"))
     with np.load(written / "features.npz") as stored:
         finest = stored["level_0"].shape[1:]
@@ -45,8 +45,8 @@ def test_every_level_is_half_as_fine_as_the_one_before(written: Path, model: Mod
     assert (record["timestep"], record["network_timestep"]) == (0, 10)
 
 
-def test_the_geometry_says_where_coordinates_lie(written: Path) -> None:
-    """Body coordinates grow with LPS, so the recorded axes and first voxel must carry one onto the other."""
+def test_the_stored_geometry_agrees_with_the_body_coordinates(written: Path) -> None:
+    """Body coordinates grow with LPS, so they must increase along the recorded axes."""
     record = json.loads((written / "features.json").read_text(encoding="utf-8"))["levels"][0]
     axes = np.array(record["axes_lps"])
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
@@ -57,14 +57,14 @@ def test_the_geometry_says_where_coordinates_lie(written: Path) -> None:
     assert np.sign(ahead) == np.sign(axes[0, 0])
 
 
-def test_features_of_a_noisy_scan_differ_and_name_their_t(scan: Path, written: Path, tmp_path: Path) -> None:
+def test_features_of_a_noisy_scan_differ_and_record_their_time_step(scan: Path, written: Path, tmp_path: Path) -> None:
     write_features_of(str(scan), tmp_path / "noisy", model_name="abdomen-ct", device="cpu", timestep=100)
     assert json.loads((tmp_path / "noisy" / "features.json").read_text(encoding="utf-8"))["timestep"] == 100
     with np.load(written / "features.npz") as clean, np.load(tmp_path / "noisy" / "features.npz") as noisy:
         assert not np.allclose(clean["level_0"], noisy["level_0"], atol=0.05)
 
 
-def test_a_t_out_of_range_is_refused_and_nothing_is_written(scan: Path, tmp_path: Path) -> None:
+def test_a_time_step_out_of_range_is_refused_and_nothing_is_written(scan: Path, tmp_path: Path) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         write_features_of(str(scan), tmp_path / "out", model_name="abdomen-ct", device="cpu", timestep=1001)
     assert caught.value.code is ErrorCode.OPTION

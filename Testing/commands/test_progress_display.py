@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a bar on a terminal, a line a stage elsewhere, nothing when it shall be quiet."""
+"""Progress of a run: a bar on a terminal, one line per stage elsewhere, and no output with --quiet."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def own_models(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def terminal() -> Iterator[list[str]]:
-    """A terminal of 100 columns as standard error; afterwards the list holds what stood in its line, in order."""
+    """A terminal of 100 columns as standard error; afterwards the list holds the successive contents of its line."""
     frames: list[str] = []
     written: list[bytes] = []
     controller, device = pty.openpty()
@@ -75,7 +75,7 @@ def terminal() -> Iterator[list[str]]:
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -89,7 +89,9 @@ def stages_of(frames: list[str]) -> list[str]:
     return list(dict.fromkeys(stage for frame in frames for stage in LINES if stage in frame))
 
 
-def test_a_terminal_shows_every_stage_in_one_bar_of_which_nothing_stays(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_terminal_shows_every_stage_in_one_bar_that_is_cleared_at_the_end(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     with terminal() as frames:
         assert main(workspace.segment(output=tmp_path / "out")) == 0
     assert stages_of(frames) == LINES
@@ -123,7 +125,7 @@ def test_the_clock_of_the_bar_runs_while_a_stage_reports_nothing(
     assert any("Loading PyTorch" in frame and "00:01" in frame for frame in frames)
 
 
-def test_elsewhere_there_is_one_line_a_stage(
+def test_without_a_terminal_each_stage_has_one_line(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(workspace.segment(output=tmp_path / "out")) == 0
@@ -131,7 +133,7 @@ def test_elsewhere_there_is_one_line_a_stage(
     assert [re.sub(r"^\[\d\d:\d\d\] |, about .* left$", "", line) for line in lines] == LINES
 
 
-def test_a_terminal_that_gets_the_log_has_lines_between_its_lines(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_terminal_with_a_verbose_log_shows_lines_instead_of_a_bar(workspace: Workspace, tmp_path: Path) -> None:
     with terminal() as frames:
         assert main(["--verbose", *workspace.segment(output=tmp_path / "out")]) == 0
     assert not any("%|" in frame for frame in frames)
@@ -139,7 +141,7 @@ def test_a_terminal_that_gets_the_log_has_lines_between_its_lines(workspace: Wor
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
-def test_quiet_shows_neither_and_still_prints_the_result(
+def test_quiet_shows_no_progress_and_still_prints_the_result(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     assert main(workspace.segment(output=tmp_path / "out", more=(option,))) == 0
@@ -148,13 +150,13 @@ def test_quiet_shows_neither_and_still_prints_the_result(
     assert "Written to" in printed.out
 
 
-def test_an_error_stands_alone_in_its_line(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_error_is_alone_on_its_line(workspace: Workspace, tmp_path: Path) -> None:
     with terminal() as frames:
         assert main(workspace.segment(workspace.damaged, output=tmp_path / "out")) == 2
     assert frames[-2].startswith("INPUT_UNREADABLE: ")
 
 
-def test_the_time_told_is_that_of_the_whole_run(
+def test_the_reported_time_is_that_of_the_whole_run(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = time.monotonic()
@@ -167,17 +169,17 @@ def test_the_time_told_is_that_of_the_whole_run(
     assert f"Written to {tmp_path / 'out'} in {timings['total']:.1f} s." in capsys.readouterr().out
 
 
-def test_a_correction_shows_its_stages_and_tells_its_whole_time(
+def test_a_correction_shows_its_stages_and_reports_its_total_time(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result, marks = tmp_path / "result", tmp_path / "marks.nii.gz"
+    result, scribbles = tmp_path / "result", tmp_path / "scribbles.nii.gz"
     assert main(workspace.segment(output=result)) == 0
     labels = read_volume(result / "segmentation.nii.gz")
-    drawn = np.zeros_like(labels.array)
-    drawn[tuple(np.argwhere(labels.array > 0)[0])] = 1
-    write_volume(Volume(drawn, labels.index_to_lps), marks)
+    array = np.zeros_like(labels.array)
+    array[tuple(np.argwhere(labels.array > 0)[0])] = 1
+    write_volume(Volume(array, labels.index_to_lps), scribbles)
     capsys.readouterr()
-    assert main(["correct", str(result), "--corrections", str(marks), "-o", str(tmp_path / "corrected")]) == 0
+    assert main(["correct", str(result), "--corrections", str(scribbles), "-o", str(tmp_path / "corrected")]) == 0
     printed = capsys.readouterr()
     for stage in ("Loading PyTorch", "Reading the scan", "Applying corrections", "Writing files"):
         assert stage in printed.err
@@ -186,7 +188,7 @@ def test_a_correction_shows_its_stages_and_tells_its_whole_time(
     assert f"in {timings['total']:.1f} s." in printed.out
 
 
-def test_several_runs_share_one_clock_and_tell_the_time_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_runs_share_a_clock_and_show_the_remaining_time_of_all(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     bar = ProgressBar(("start", "load", "read", "features", "write"), clock=clock)
 
@@ -220,11 +222,11 @@ def test_several_runs_share_one_clock_and_tell_the_time_of_all(capsys: pytest.Ca
         (1000.0, "about 17 min left"),
     ],
 )
-def test_seconds_are_rounded_as_a_user_wants_them(seconds: float, words: str) -> None:
+def test_the_remaining_time_is_rounded_for_display(seconds: float, words: str) -> None:
     assert time_left(seconds) == words
 
 
-def test_a_stage_is_told_once_however_often_it_reports(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_is_shown_once_however_often_it_reports(capsys: pytest.CaptureFixture[str]) -> None:
     report: Callable[[str, int, int], None] = ProgressBar(SEGMENT_STAGES)
     for done in range(5):
         report("features", done, 4)

@@ -1,4 +1,4 @@
-"""Writing into a folder: an earlier result is replaced whole, what is not ours is never touched."""
+"""Writing into a folder: an earlier result is replaced completely, and other files are never changed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_notes(folder: Path) -> None:
 
 
 class TestAnEarlierResult:
-    def test_leaves_no_file_beside_the_new_one(self, tmp_path: Path) -> None:
+    def test_none_of_its_files_is_left_after_a_new_result(self, tmp_path: Path) -> None:
         write(tmp_path / "out", "first", bodypart=True)
         (tmp_path / "out" / "corrections.nii.gz").write_bytes(b"marks")
         write(tmp_path / "out", "second")
@@ -65,7 +65,7 @@ class TestAnEarlierResult:
         assert input_of(tmp_path / "out") == "second"
         assert names(tmp_path) == {"out"}
 
-    def test_is_replaced_as_one_folder_with_its_permissions(self, tmp_path: Path) -> None:
+    def test_its_folder_is_replaced_at_once_and_permissions_are_kept(self, tmp_path: Path) -> None:
         write(tmp_path / "out", "first")
         (tmp_path / "out").chmod(0o750)
         before = (tmp_path / "out").stat()
@@ -74,7 +74,7 @@ class TestAnEarlierResult:
         assert after.st_ino != before.st_ino
         assert after.st_mode == before.st_mode
 
-    def test_is_replaced_among_the_users_own_files(self, tmp_path: Path) -> None:
+    def test_it_is_replaced_and_other_files_in_its_folder_are_kept(self, tmp_path: Path) -> None:
         write(tmp_path / "out", "first", bodypart=True)
         add_notes(tmp_path / "out")
         write(tmp_path / "out", "second")
@@ -83,10 +83,10 @@ class TestAnEarlierResult:
         assert (tmp_path / "out" / "figures" / "liver.png").read_bytes() == b"png"
         assert input_of(tmp_path / "out") == "second"
 
-    def test_in_the_working_directory_is_replaced_where_it_is(
+    def test_in_the_working_directory_it_is_replaced_in_the_same_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A shell that stands in a folder must still stand in the one with the result."""
+        """The working directory of a shell must still be the folder with the result."""
         write(tmp_path / "out", "first", bodypart=True)
         monkeypatch.chdir(tmp_path / "out")
         write(Path(), "second")
@@ -96,7 +96,7 @@ class TestAnEarlierResult:
         write(tmp_path / "out", "fourth")
         assert names(tmp_path / "out") == FILES
 
-    def test_behind_a_link_is_replaced_where_the_link_leads(self, tmp_path: Path) -> None:
+    def test_behind_a_symbolic_link_it_is_replaced_in_the_target_of_the_link(self, tmp_path: Path) -> None:
         write(tmp_path / "disk" / "out", "first", bodypart=True)
         (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
         write(tmp_path / "link", "second")
@@ -116,7 +116,7 @@ class TestAFailure:
         monkeypatch.setattr(output_folder.os, "replace", replace)
 
     @pytest.mark.parametrize("name", ["report.json", "regions.nii.gz", "uncertainty.nii.gz"])
-    def test_halfway_through_the_files_brings_the_earlier_result_back(
+    def test_while_files_are_moved_restores_the_earlier_result(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         write(tmp_path / "out", "first", bodypart=True)
@@ -124,7 +124,7 @@ class TestAFailure:
         before, done = content(tmp_path / "out"), []
 
         def fails(_: Path, target: Path) -> bool:
-            """Once, when the new file shall take its place."""
+            """Once, when the new file is moved to its path."""
             is_new = target == tmp_path / "out" / name and not done
             done.extend([target] * is_new)
             return is_new
@@ -136,7 +136,7 @@ class TestAFailure:
         assert content(tmp_path / "out") == before
         assert not list(tmp_path.rglob(".*"))
 
-    def test_to_move_the_folder_leaves_the_earlier_result(
+    def test_while_the_folder_is_moved_keeps_the_earlier_result(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(tmp_path / "out", "first", bodypart=True)
@@ -146,7 +146,7 @@ class TestAFailure:
             write(tmp_path / "out", "second")
         assert content(tmp_path / "out") == before
 
-    def test_of_a_folder_that_bears_a_files_name_loses_nothing(self, tmp_path: Path) -> None:
+    def test_because_of_a_folder_with_the_name_of_a_file_keeps_the_folder(self, tmp_path: Path) -> None:
         (tmp_path / "out" / "report.json").mkdir(parents=True)
         (tmp_path / "out" / "report.json" / "kept.txt").write_text("kept", encoding="utf-8")
         with pytest.raises(DiffusionSegmentError):
@@ -154,7 +154,7 @@ class TestAFailure:
         assert names(tmp_path / "out") == {"report.json"}
         assert (tmp_path / "out" / "report.json" / "kept.txt").read_text(encoding="utf-8") == "kept"
 
-    def test_of_a_file_in_the_folders_place_keeps_the_file(self, tmp_path: Path) -> None:
+    def test_because_of_a_file_at_the_folders_path_keeps_the_file(self, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("kept", encoding="utf-8")
         with pytest.raises(DiffusionSegmentError), staged_folder(tmp_path / "out") as staging:
             (staging / "report.json").write_text("{}", encoding="utf-8")
@@ -162,7 +162,7 @@ class TestAFailure:
 
 
 class TestAFolderOfOtherFiles:
-    def test_is_refused_and_says_how_to_go_on(self, tmp_path: Path) -> None:
+    def test_it_is_refused_with_a_hint_to_overwrite(self, tmp_path: Path) -> None:
         add_notes(tmp_path)
         with pytest.raises(DiffusionSegmentError) as caught:
             check_replaceable(tmp_path, RESULT)
@@ -179,7 +179,7 @@ class TestAFolderOfOtherFiles:
         ],
         ids=["segment", "features", "similar"],
     )
-    def test_is_told_from_an_earlier_output_by_its_record(
+    def test_only_a_valid_record_makes_it_an_earlier_output(
         self, tmp_path: Path, kind: OutputKind, record: dict[str, object]
     ) -> None:
         add_notes(tmp_path)
@@ -191,9 +191,7 @@ class TestAFolderOfOtherFiles:
         (tmp_path / kind.record).write_text(json.dumps(record), encoding="utf-8")
         check_replaceable(tmp_path, kind)
 
-    def test_a_phantom_never_takes_the_place_of_a_scan(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_phantom_never_replaces_a_scan(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "ct.nii.gz").write_bytes(b"the patient's")
         with pytest.raises(DiffusionSegmentError):
             check_replaceable(tmp_path, PHANTOM)
@@ -202,7 +200,7 @@ class TestAFolderOfOtherFiles:
         assert (tmp_path / "ct.nii.gz").read_bytes() == b"the patient's"
 
     @pytest.mark.parametrize("left", [".DS_Store", "Thumbs.db", ".cache"])
-    def test_is_empty_with_what_systems_leave(self, tmp_path: Path, left: str) -> None:
+    def test_files_of_the_operating_system_do_not_count(self, tmp_path: Path, left: str) -> None:
         (tmp_path / left).write_bytes(b"")
         check_replaceable(tmp_path, RESULT)
         write(tmp_path, "first")
@@ -210,7 +208,7 @@ class TestAFolderOfOtherFiles:
 
 
 class TestTheCommandLine:
-    def test_segment_refuses_before_anything_is_loaded_and_obeys_overwrite(
+    def test_segment_refuses_other_files_before_the_run_and_accepts_overwrite(
         self, workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         add_notes(tmp_path)
@@ -224,7 +222,7 @@ class TestTheCommandLine:
         assert names(tmp_path) == FILES | {"notes.txt", "figures"}
         assert main(call) == 0, "an earlier result needs no --overwrite"
 
-    def test_a_run_without_body_coordinates_leaves_none_of_the_run_before(
+    def test_a_run_without_body_coordinates_removes_those_of_the_run_before(
         self, workspace: Workspace, tmp_path: Path
     ) -> None:
         assert main(workspace.segment(output=tmp_path / "out", more=("--bodypart",))) == 0
@@ -240,7 +238,7 @@ class TestTheCommandLine:
         ],
         ids=["features", "similar"],
     )
-    def test_features_and_similar_keep_the_same_rules(
+    def test_features_and_similar_follow_the_same_rules(
         self, workspace: Workspace, tmp_path: Path, command: tuple[str, ...], files: set[str]
     ) -> None:
         name, *more = command
@@ -276,7 +274,7 @@ class TestTheCommandLine:
         assert "--overwrite" not in capsys.readouterr().err
 
 
-def test_the_passes_of_a_result_are_read_from_its_report(tmp_path: Path) -> None:
+def test_the_number_of_forward_passes_is_read_from_the_report(tmp_path: Path) -> None:
     write(tmp_path / "out", "scan")
     assert recorded_passes(tmp_path / "out") == 8
     (tmp_path / "out" / "report.json").write_text('{"provenance": {"samples": "x"}}', encoding="utf-8")

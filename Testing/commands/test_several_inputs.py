@@ -1,4 +1,4 @@
-"""Several scans in one call: a folder each, one model for all, and a failure costs no more than its own result."""
+"""Several scans in one call: a folder for each, one model for all, and a failure affects only its own scan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     ],
     ids=["plain", "equal names", "equal in folder and case", "dots", "no names"],
 )
-def test_folders_are_named_after_the_inputs_and_no_two_alike(
+def test_folders_have_unique_names_from_the_inputs(
     inputs: list[str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -37,13 +37,13 @@ def test_folders_are_named_after_the_inputs_and_no_two_alike(
     assert result_names(inputs) == expected
 
 
-def test_the_working_directory_as_an_input_has_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_directory_as_an_input_gives_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "patient7").mkdir()
     monkeypatch.chdir(tmp_path / "patient7")
     assert result_names([".", "../ct.nii"]) == ["patient7", "ct"]
 
 
-def test_each_scan_gets_the_result_that_it_would_get_alone(
+def test_each_scan_has_the_same_result_as_in_a_call_of_its_own(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded = []
@@ -58,7 +58,7 @@ def test_each_scan_gets_the_result_that_it_would_get_alone(
     np.testing.assert_array_equal(one.array, other.array)
 
 
-def test_what_is_wrong_with_one_costs_a_line_and_the_exit_status(
+def test_an_error_of_one_input_is_one_line_and_sets_the_exit_status(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = workspace.folder / "missing.nii"
@@ -77,7 +77,7 @@ def test_what_is_wrong_with_one_costs_a_line_and_the_exit_status(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"ct"}
 
 
-def test_a_folder_of_other_files_below_is_left_alone_and_the_others_go_on(
+def test_a_subfolder_of_other_files_is_kept_and_other_inputs_are_processed(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign = tmp_path / "out" / "monday_ct"
@@ -89,17 +89,17 @@ def test_a_folder_of_other_files_below_is_left_alone_and_the_others_go_on(
     assert (tmp_path / "out" / "tuesday_ct" / "report.json").is_file()
 
 
-def test_stopped_by_the_user_it_says_what_is_written(
+def test_an_interrupt_reports_the_written_results(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = commands.read_scan
 
-    def stopped_at_the_second(path: str, **more: str | None) -> object:
+    def interrupted_at_the_second(path: str, **more: str | None) -> object:
         if path == str(workspace.other_scan):
             raise KeyboardInterrupt
         return read(path, **more)
 
-    monkeypatch.setattr(commands, "read_scan", stopped_at_the_second)
+    monkeypatch.setattr(commands, "read_scan", interrupted_at_the_second)
     assert main(workspace.segment(workspace.scan, workspace.other_scan, output=tmp_path / "out", more=("-q",))) == 130
     printed = capsys.readouterr()
     assert printed.err == "CANCELLED: Stopped by the user. 1 of 2 results are written.\n"
@@ -107,7 +107,7 @@ def test_stopped_by_the_user_it_says_what_is_written(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"monday_ct"}
 
 
-def test_what_is_wrong_with_the_call_stops_it_at_once(
+def test_an_error_of_the_call_stops_it_before_any_scan(
     workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = ("--presegmentation", str(workspace.scan))
@@ -127,7 +127,7 @@ def test_what_is_wrong_with_the_call_stops_it_at_once(
         assert printed.out == ""
 
 
-def test_the_table_stays_in_columns_whatever_the_names() -> None:
+def test_table_columns_are_aligned_for_any_names() -> None:
     rows = outcome_table([Outcome("a" * 40, 1.25), Outcome("b\x1b[2J", 100.0, "GEOMETRY")]).splitlines()
     assert rows[1].index("1.2") - rows[2].index("100.0") == 2
     assert "\x1b" not in rows[2]

@@ -1,4 +1,4 @@
-"""Augmented patches: image, coordinates and labels move together, and no patch comes back in the same form."""
+"""Augmented patches: image, coordinates and labels are transformed together, and repeated patches differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def halves_of(shape: tuple[int, int, int]) -> Case:
 
 @pytest.fixture
 def halves() -> Case:
-    """A case with room for a patch to turn in."""
+    """A case that is large enough for rotated patches."""
     return halves_of((40, 44, 40))
 
 
@@ -43,14 +43,14 @@ def mirrored(item: dict[str, Tensor], axis: int) -> bool:
     return bool((coordinate[-1] - coordinate[0]).mean() < 0)
 
 
-def test_labels_stay_on_the_coordinates_they_were_drawn_at(halves: Case) -> None:
+def test_labels_and_coordinates_are_transformed_together(halves: Case) -> None:
     for item in patches(halves, count=16):
         expected = item["coordinates"][0, 0] * 100.0 > MIDDLE_MM
         agreement = (expected == (item["labels"][0, 0] == 1)).float().mean()
         assert agreement > 0.95
 
 
-def test_labels_stay_on_the_tissue_they_were_drawn_on(halves: Case) -> None:
+def test_labels_and_image_are_transformed_together(halves: Case) -> None:
     for item in patches(halves, count=16):
         image, labels = item["image"][0, 0], item["labels"][0, 0] == 1
         if 0.1 < labels.float().mean() < 0.9:
@@ -58,21 +58,21 @@ def test_labels_stay_on_the_tissue_they_were_drawn_on(halves: Case) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 44, 40), (24, 24, 24), (10, 30, 26)])
-def test_every_patch_has_the_side_asked_for(shape: tuple[int, int, int]) -> None:
+def test_every_patch_has_the_requested_size(shape: tuple[int, int, int]) -> None:
     for item in patches(halves_of(shape), count=4):
         assert item["image"].shape == (1, 1, PATCH, PATCH, PATCH)
         assert item["coordinates"].shape == (1, 3, PATCH, PATCH, PATCH)
         assert torch.isfinite(item["image"]).all()
 
 
-def test_without_augmentation_a_patch_is_cut_out_as_it_is(halves: Case) -> None:
+def test_without_augmentation_a_patch_is_an_unchanged_crop(halves: Case) -> None:
     for item in patches(halves, count=4, augment=False):
         assert item["image"].shape[2:] == (PATCH, PATCH, PATCH)
         assert torch.equal(item["image"][0, 0] > 0, item["labels"][0, 0] == 1)
         assert set(item["image"].unique().tolist()) <= {-0.5, 0.5}
 
 
-def test_nothing_is_mirrored(halves: Case) -> None:
+def test_patches_are_never_mirrored(halves: Case) -> None:
     assert not any(mirrored(item, axis) for item in patches(halves, count=12) for axis in range(3))
 
 

@@ -1,4 +1,4 @@
-"""Augmentation for what hospitals send: each part does what it says, to what it says, and to nothing else."""
+"""Augmentation for variations of clinical scans: each part has its described effect on its own organs only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECOLOURS = {**APPEARANCES, **RECONSTRUCTIONS}
 SPACING = (4.0, 3.0, 3.0)
 SHAPE = (40, 72, 72)
 # Centre and radius in mm from the patch's middle (z, y, x), label, HU.
-BALLS = (
+SPHERES = (
     ((0.0, 10.0, 55.0), 24.0, 1, 120.0),
     ((-30.0, 30.0, 25.0), 18.0, 2, 180.0),
     ((5.0, -5.0, -48.0), 36.0, 3, 110.0),
@@ -38,7 +38,7 @@ BALLS = (
 )
 
 
-def mm(spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> list[Tensor]:
+def positions_mm(spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> list[Tensor]:
     axes = [(torch.arange(n) - (n - 1) / 2) * step for n, step in zip(shape, spacing, strict=True)]
     return list(torch.meshgrid(*axes, indexing="ij"))
 
@@ -50,8 +50,8 @@ def patient(
     count: int = 1,
     fat_mm: float = 10.0,
 ) -> PatchBatch:
-    """A round body with fat under its skin, five balls as organs and an aorta along z, the same for every sample."""
-    z, y, x = mm(spacing, shape)
+    """A cylindrical body with subcutaneous fat, spherical organs and an aorta along z, the same for every sample."""
+    z, y, x = positions_mm(spacing, shape)
     radius = (y**2 + x**2).sqrt()
     image = torch.full(shape, AIR)
     image[radius < 94 + fat_mm] = FAT
@@ -59,7 +59,7 @@ def patient(
     labels = torch.zeros(shape, dtype=torch.long)
     tube = (y - 45) ** 2 + x**2 < 10**2
     image[tube], labels[tube] = 150.0, 5
-    for (cz, cy, cx), size, value, hu in BALLS:
+    for (cz, cy, cx), size, value, hu in SPHERES:
         inside = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < size**2
         image[inside], labels[inside] = hu, value
     image = image + 4 * torch.randn(shape, generator=torch.Generator().manual_seed(9)) * (image > AIR)
@@ -81,7 +81,7 @@ def moved(batch: PatchBatch, field_mm: Tensor) -> PatchBatch:
 
 
 def volume_factor(batch: PatchBatch, field_mm: Tensor, name: str) -> float:
-    """By how much a displacement changes an organ's volume; read linearly, because whole voxels are too coarse."""
+    """Factor of an organ's volume under a displacement, interpolated linearly: whole voxels are too coarse."""
     organ = (batch.labels == ORGANS[name]).float()
     return float(warped(organ, Cells(batch.shape, batch.spacing_mm).in_voxels(field_mm)).sum() / organ.sum())
 
@@ -92,7 +92,7 @@ def without_organs(batch: PatchBatch) -> PatchBatch:
 
 @pytest.mark.parametrize("spacing", [SPACING, (3.0, 3.0, 3.0), (6.0, 2.0, 2.0)])
 @pytest.mark.parametrize("factor", [0.45, 2.0, 3.5])
-def test_an_organ_gets_the_volume_asked_for(factor: float, spacing: tuple[float, float, float]) -> None:
+def test_an_organ_gets_the_requested_volume(factor: float, spacing: tuple[float, float, float]) -> None:
     shape = tuple(round(n * step / other) for n, step, other in zip(SHAPE, SPACING, spacing, strict=True))
     before = patient(spacing=spacing, shape=(shape[0], shape[1], shape[2]))
     limits = (factor, factor + 1e-4)
@@ -100,7 +100,7 @@ def test_an_organ_gets_the_volume_asked_for(factor: float, spacing: tuple[float,
     assert volume_factor(before, field, "spleen") == pytest.approx(factor, rel=0.12)
 
 
-def test_neighbours_of_a_grown_organ_are_pushed_and_not_erased() -> None:
+def test_neighbours_of_an_enlarged_organ_are_displaced_and_keep_their_volume() -> None:
     before = patient()
     field = resize_organ(before, seeded(), organs=["spleen"], grown=(3, 3.01), shrunk=(3, 3.01))
     after = moved(before, field)
@@ -114,7 +114,7 @@ def test_neighbours_of_a_grown_organ_are_pushed_and_not_erased() -> None:
         assert (positions[1] - spleen).norm() > (positions[0] - spleen).norm() + 2
 
 
-def test_image_and_labels_move_together() -> None:
+def test_image_and_labels_are_displaced_together() -> None:
     before = patient()
     after = moved(before, resize_organ(before, seeded(), organs=["liver"], grown=(2, 2.1), shrunk=(0.5, 0.51)))
     assert float((after.labels == before.labels).float().mean()) < 0.98
@@ -122,7 +122,7 @@ def test_image_and_labels_move_together() -> None:
         assert float(after.image[after.labels == ORGANS[name]].median()) == pytest.approx(hu, abs=3)
 
 
-def test_the_map_of_a_grown_organ_is_one_to_one() -> None:
+def test_the_displacement_of_an_enlarged_organ_has_no_folds() -> None:
     before = patient()
     field = Cells(before.shape, SPACING).in_voxels(resize_organ(before, seeded(), grown=(4, 4.01), shrunk=(4, 4.01)))
     for axis in range(3):
@@ -130,7 +130,7 @@ def test_the_map_of_a_grown_organ_is_one_to_one() -> None:
         assert float(steps.min()) > 0
 
 
-def test_fat_grows_outwards_and_what_it_encloses_stays() -> None:
+def test_fat_grows_outwards_and_organs_stay() -> None:
     before = patient(shape=(40, 104, 104), fat_mm=24)
     field = add_fat(before, seeded(), growth=(2.0, 2.01))
     after = moved(before, field)
@@ -142,7 +142,7 @@ def test_fat_grows_outwards_and_what_it_encloses_stays() -> None:
         assert ((positions[1] - positions[0]) * torch.tensor(SPACING)).norm() < 4
 
 
-def test_a_scaled_body_is_larger_all_over() -> None:
+def test_a_scaled_body_has_one_factor_for_all_organs() -> None:
     before = patient(count=3)
     fields = scale_body(before, seeded(1))
     factors = []
@@ -154,18 +154,18 @@ def test_a_scaled_body_is_larger_all_over() -> None:
     assert max(factors) > 1.2 * min(factors)
 
 
-def test_warps_are_composed_as_one_after_the_other() -> None:
+def test_a_composed_warp_equals_two_warps_in_sequence() -> None:
     cells = Cells((30, 30, 30), (6.0, 6.0, 6.0))
     z, y, x = (torch.arange(30) * 6.0).view(-1, 1, 1), (torch.arange(30) * 6.0).view(1, -1, 1), torch.arange(30) * 6.0
     first = torch.stack([0.1 * z.expand(30, 30, 30), 0 * (z + y + x), 0 * (z + y + x)])[None]
     second = torch.stack([-0.2 * z.expand(30, 30, 30), 0 * (z + y + x), 0 * (z + y + x)])[None]
-    # The second reads at 0.8 z what the first had read at 1.1 times that.
+    # The second samples at 0.8 z, the first at 1.1 times that.
     result = composed(first, second, cells.cell_mm)[0, 0]
     torch.testing.assert_close(result, (0.88 - 1) * z.expand(30, 30, 30), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("phase", "aorta", "liver"), [(NATIVE, 42, 56), (ARTERIAL, 290, 66)])
-def test_a_phase_changes_organs_and_vessels_and_nothing_else(phase: object, aorta: float, liver: float) -> None:
+def test_a_phase_changes_only_organs_and_vessels(phase: object, aorta: float, liver: float) -> None:
     before = patient()
     after = shift_phase(before, seeded(), phases=[phase])  # type: ignore[list-item]
     means = {name: float(after.image[before.labels == value].median()) for name, value in ORGANS.items()}
@@ -185,7 +185,7 @@ def test_a_kidney_shows_its_cortex_in_the_arterial_phase() -> None:
     assert float(after.image[rim].mean() - after.image[inner].mean()) > 40
 
 
-def test_masses_change_one_organ_alone_and_keep_its_label() -> None:
+def test_masses_change_only_one_organ_and_keep_its_label() -> None:
     for seed in range(6):
         before = patient()
         after = add_masses(before, seeded(seed), organs=["liver"])
@@ -195,7 +195,7 @@ def test_masses_change_one_organ_alone_and_keep_its_label() -> None:
         assert torch.equal(after.labels, before.labels)
 
 
-def test_the_stomach_is_filled_inside_its_wall_with_gas_in_front() -> None:
+def test_the_stomach_is_filled_inside_its_wall_with_anterior_gas() -> None:
     before = patient()
     gas = fluid = 0
     for seed in range(12):
@@ -211,20 +211,20 @@ def test_the_stomach_is_filled_inside_its_wall_with_gas_in_front() -> None:
     assert min(gas, fluid) >= 2
 
 
-def test_bowel_lies_in_the_background_and_keeps_off_the_organs() -> None:
+def test_bowel_is_added_to_the_background_only() -> None:
     before = patient()
-    drawn = 0
+    samples = 0
     for seed in range(8):
         after = add_bowel(before, seeded(seed))
         change = (after.image - before.image).abs()
         assert float(change[before.labels > 0].max()) < 1e-3
         assert float(change[before.image < -500].max()) == 0
         assert torch.equal(after.labels, before.labels)
-        drawn += int((change > 50).sum() * 36 / 1000 > 5)
-    assert drawn >= 6
+        samples += int((change > 50).sum() * 36 / 1000 > 5)
+    assert samples >= 6
 
 
-def test_no_bowel_is_drawn_into_the_chest() -> None:
+def test_no_bowel_is_added_to_the_chest() -> None:
     before = patient()
     chest = replace(before, organs={"esophagus": 5})
     assert torch.equal(
@@ -232,7 +232,7 @@ def test_no_bowel_is_drawn_into_the_chest() -> None:
     )
 
 
-def test_metal_is_dense_and_its_streaks_stay_in_its_slices() -> None:
+def test_metal_is_dense_and_its_streaks_are_limited_to_its_slices() -> None:
     before = patient()
     after = add_metal(before, seeded(2))
     assert float(after.image.max()) > 2000
@@ -241,13 +241,13 @@ def test_metal_is_dense_and_its_streaks_stay_in_its_slices() -> None:
     assert torch.equal(after.labels, before.labels)
 
 
-def test_a_cut_field_of_view_shows_neither_image_nor_labels() -> None:
+def test_outside_a_cut_field_of_view_are_air_and_background() -> None:
     kinds = set()
     for seed in range(12):
         before = patient()
         after = cut_field_of_view(before, seeded(seed))
-        gone = after.image != before.image
-        assert bool((after.image[gone] == AIR).all())
+        outside = after.image != before.image
+        assert bool((after.image[outside] == AIR).all())
         hidden = (after.labels != before.labels)[0, 0]
         assert bool((after.labels[0, 0][hidden] == 0).all())
         kept = after.image[0, 0] > AIR
@@ -255,7 +255,7 @@ def test_a_cut_field_of_view_shows_neither_image_nor_labels() -> None:
     assert len(kinds) > 1
 
 
-def test_thick_slices_are_means_over_their_thickness() -> None:
+def test_thick_slices_are_averages_over_their_thickness() -> None:
     z = torch.zeros(1, 1, 40, 4, 4)
     z[:, :, 20] = 800.0
     batch = replace(patient(), image=z, labels=torch.zeros_like(z, dtype=torch.long), spacing_mm=(2.0, 3.0, 3.0))
@@ -281,7 +281,7 @@ def test_noise_of_a_low_dose_is_correlated_in_plane_and_not_across_slices() -> N
     assert abs(correlation(noise[1:], noise[:-1])) < 0.05
 
 
-def test_noise_leaves_what_was_clipped() -> None:
+def test_noise_does_not_change_clipped_voxels() -> None:
     before = patient()
     after = low_dose(before, seeded())
     assert bool((after.image[before.image == AIR] == AIR).all())
@@ -297,7 +297,7 @@ def test_a_random_window_uses_the_whole_gray_scale() -> None:
 
 
 @pytest.mark.parametrize("name", list(WARPS))
-def test_warps_are_the_generators(name: str) -> None:
+def test_warps_depend_only_on_the_generator(name: str) -> None:
     batch = patient()
     first, again, other = (WARPS[name](batch, seeded(n)) for n in (4, 4, 5))
     assert torch.equal(first, again)
@@ -305,7 +305,7 @@ def test_warps_are_the_generators(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(RECOLOURS))
-def test_appearances_are_the_generators(name: str) -> None:
+def test_appearance_changes_depend_only_on_the_generator(name: str) -> None:
     batch = patient()
     first, again, *others = (RECOLOURS[name](batch, seeded(n)).image for n in (6, 6, 7, 8, 9))
     assert torch.equal(first, again)
@@ -313,7 +313,7 @@ def test_appearances_are_the_generators(name: str) -> None:
 
 
 @pytest.mark.parametrize("augment", [shift_phase, add_masses, fill_stomach])
-def test_without_its_organs_a_patch_stays_as_it_is(
+def test_without_its_organs_a_patch_is_unchanged(
     augment: Callable[[PatchBatch, torch.Generator], PatchBatch],
 ) -> None:
     batch = without_organs(patient())
@@ -322,42 +322,42 @@ def test_without_its_organs_a_patch_stays_as_it_is(
     assert torch.equal(augment(unknown, seeded()).image, unknown.image)
 
 
-def test_without_its_organs_nothing_is_moved() -> None:
+def test_without_its_organs_there_is_no_displacement() -> None:
     assert float(resize_organ(without_organs(patient()), seeded()).abs().max()) == 0
 
 
-def test_samples_of_a_batch_are_drawn_on_their_own() -> None:
+def test_samples_of_a_batch_are_augmented_independently() -> None:
     batch = patient(count=2)
     for name in ("phase", "dose", "masses"):
         image = RECOLOURS[name](batch, seeded(1)).image
         assert not torch.equal(image[0], image[1])
 
 
-def test_a_third_of_the_patches_is_untouched() -> None:
+def test_a_third_of_the_patches_is_not_augmented() -> None:
     augmentation = HospitalAugmentation()
-    drawn = augmentation.draw(3000, seeded())
-    assert sum(not parts for parts in drawn) / 3000 == pytest.approx(1 / 3, abs=0.03)
-    assert {name for parts in drawn for name in parts} == set(augmentation.probabilities())
+    samples = augmentation.draw(3000, seeded())
+    assert sum(not parts for parts in samples) / 3000 == pytest.approx(1 / 3, abs=0.03)
+    assert {name for parts in samples for name in parts} == set(augmentation.probabilities())
 
 
-def test_untouched_patches_come_back_bit_by_bit() -> None:
+def test_patches_without_augmentation_are_bitwise_equal() -> None:
     batch = patient(count=2)
-    drawn = (frozenset[str](), frozenset({"phase", "dose", "organ_size"}))
+    samples = (frozenset[str](), frozenset({"phase", "dose", "organ_size"}))
     augmentation = HospitalAugmentation()
-    field = augmentation.displacement(batch, drawn, seeded())
+    field = augmentation.displacement(batch, samples, seeded())
     assert field is not None
     assert float(field[0].abs().max()) == 0
     assert float(field[1].abs().max()) > 1
-    after = augmentation.appearance(batch, drawn, seeded())
+    after = augmentation.appearance(batch, samples, seeded())
     assert torch.equal(after.image[0], batch.image[0])
     assert not torch.equal(after.image[1], batch.image[1])
     assert augmentation.displacement(batch, (frozenset(), frozenset({"dose"})), seeded()) is None
 
 
-def test_everything_at_once_stays_finite_inside_the_window_and_known_labels() -> None:
-    everything = dict.fromkeys(HospitalAugmentation().probabilities(), 1.0)
+def test_all_parts_together_give_finite_values_in_the_window_and_known_labels() -> None:
+    certain = dict.fromkeys(HospitalAugmentation().probabilities(), 1.0)
     batch = patient(count=2)
-    after = HospitalAugmentation(untouched=0.0, **everything)(batch, seeded())  # type: ignore[arg-type]
+    after = HospitalAugmentation(untouched=0.0, **certain)(batch, seeded())  # type: ignore[arg-type]
     assert after.image.shape == batch.image.shape
     assert after.image.dtype == torch.float32
     assert bool(after.image.isfinite().all())
@@ -367,9 +367,9 @@ def test_everything_at_once_stays_finite_inside_the_window_and_known_labels() ->
     assert set(after.labels.unique().tolist()) <= set(batch.labels.unique().tolist())
 
 
-def test_small_patches_of_any_shape_pass_through() -> None:
-    everything = dict.fromkeys(HospitalAugmentation().probabilities(), 1.0)
-    augmentation = HospitalAugmentation(untouched=0.0, **everything)  # type: ignore[arg-type]
+def test_small_patches_of_any_shape_are_accepted() -> None:
+    certain = dict.fromkeys(HospitalAugmentation().probabilities(), 1.0)
+    augmentation = HospitalAugmentation(untouched=0.0, **certain)  # type: ignore[arg-type]
     for shape in ((1, 9, 7), (16, 16, 16)):
         image = torch.linspace(-125, 275, shape[0] * shape[1] * shape[2]).view(1, 1, *shape)
         batch = PatchBatch(image, torch.ones(1, 1, *shape, dtype=torch.uint8), (3.0, 1.5, 1.5), ORGANS)

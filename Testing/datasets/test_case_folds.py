@@ -1,4 +1,4 @@
-"""Folds: every case is held out once, none leaks, and slice thickness is spread."""
+"""Folds: every case is held out once, never trained on in its own fold, and slice thickness is balanced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 CASES = {f"case_{n:02d}": 5.0 if n % 3 == 0 else 3.0 for n in range(22)}
 
 
-def test_every_case_is_held_out_once_and_never_trained_on_then() -> None:
+def test_every_case_is_held_out_once_and_not_in_that_training_set() -> None:
     folds = stratified_folds(CASES, count=3)
     assert [fold.number for fold in folds] == [1, 2, 3]
     assert sorted(name for fold in folds for name in fold.held_out) == sorted(CASES)
@@ -21,7 +21,7 @@ def test_every_case_is_held_out_once_and_never_trained_on_then() -> None:
     assert [len(fold.held_out) for fold in folds] == [8, 7, 7]
 
 
-def test_thick_and_thin_slices_are_spread() -> None:
+def test_thick_and_thin_slices_are_balanced_over_folds() -> None:
     thick = [sum(CASES[name] == 5.0 for name in fold.held_out) for fold in stratified_folds(CASES, count=3)]
     assert max(thick) - min(thick) <= 1
 

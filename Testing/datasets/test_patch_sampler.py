@@ -1,4 +1,4 @@
-"""Patches from volumes in memory: everything moves together, nothing is mirrored, everything follows from the seed."""
+"""Patches from volumes in memory: transformed consistently, never mirrored, determined by the seed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def same(first: Patches, second: Patches) -> bool:
     return all(torch.equal(getattr(first, key), getattr(second, key)) for key in ("image", "coordinates", "labels"))
 
 
-def test_a_batch_has_the_agreed_shapes_and_ranges() -> None:
+def test_a_batch_has_the_specified_shapes_and_ranges() -> None:
     batch = sampler(augmentation=Augmentation()).batch(0, 3)
     assert batch.image.shape == batch.labels.shape == (3, 1, 16, 32, 32)
     assert batch.coordinates.shape == (3, 3, 16, 16, 16)
@@ -47,7 +47,7 @@ def test_a_batch_has_the_agreed_shapes_and_ranges() -> None:
     assert -1 <= float(batch.image.min()) < float(batch.image.max()) <= 1
 
 
-def test_patches_follow_from_seed_and_number_alone() -> None:
+def test_patches_depend_only_on_seed_and_number() -> None:
     full = Augmentation(cutmix=CutMix(0.5))
     first, second = sampler(augmentation=full), sampler(augmentation=full)
     second.batch(0, 2)
@@ -57,7 +57,7 @@ def test_patches_follow_from_seed_and_number_alone() -> None:
     assert not same(first.patch(7), sampler(augmentation=full, seed=1).patch(7))
 
 
-def test_image_and_labels_move_together() -> None:
+def test_image_and_labels_are_transformed_together() -> None:
     source = sampler()
     right = left = 0
     for number in range(12):
@@ -73,18 +73,18 @@ def test_image_and_labels_move_together() -> None:
     assert left > 200
 
 
-def test_coordinates_move_with_the_image() -> None:
+def test_image_and_coordinates_are_transformed_together() -> None:
     volume = small_volume()
     positions = F.interpolate(_positions(volume)[None], size=volume.coordinates.shape[1:], mode="trilinear")[0]
     located = replace(volume, coordinates=positions)
-    # The image tells the same as the coordinate along x, so that the two can be compared after any movement.
+    # The image holds the coordinate along x, so that the two can be compared after any transform.
     wide = (volume.image.shape[2] - 1) / 255
     ramp = (_positions(volume)[2] / wide).round().to(torch.uint8)
     patch = sampler(replace(located, image=ramp)).patch(3)
-    seen = (patch.image + 1) * 127.5 * wide
+    sampled = (patch.image + 1) * 127.5 * wide
     inside = F.avg_pool3d((patch.image > -1).float(), STRIDE) == 1
     inside = -F.max_pool3d(-inside.float(), 5, 1, 2) > 0
-    expected = F.avg_pool3d(seen, STRIDE)[inside]
+    expected = F.avg_pool3d(sampled, STRIDE)[inside]
     assert len(expected) > 200
     assert float((patch.coordinates[:, 2:][inside] * 100 - expected).abs().max()) < 1.5
 
@@ -93,7 +93,7 @@ def _positions(volume: TrainingVolume) -> torch.Tensor:
     return torch.stack(torch.meshgrid(*[torch.arange(float(n)) for n in volume.image.shape], indexing="ij"))
 
 
-def test_a_mirrored_organ_never_appears() -> None:
+def test_organs_are_never_mirrored() -> None:
     whole = PatchShape((24, 40, 48), STRIDE)
     source = sampler(augmentation=Augmentation(cutmix=CutMix(0.5)), shape=whole)
     compared = 0
@@ -120,7 +120,7 @@ def test_the_affine_part_never_mirrors() -> None:
         assert float(torch.linalg.det(placement.affine[:, :3])) > 0
 
 
-def test_every_class_is_seen_about_equally_often() -> None:
+def test_classes_are_sampled_about_equally_often() -> None:
     volume = small_volume()
     centres = [len(v) for v in volume.centres]
     assert min(centres) > 0
@@ -130,7 +130,7 @@ def test_every_class_is_seen_about_equally_often() -> None:
     assert 60 < middles.count(LEFT) < 130
 
 
-def test_without_augmentation_a_patch_is_a_piece_of_the_volume() -> None:
+def test_without_augmentation_a_patch_is_a_crop_of_the_volume() -> None:
     volume = small_volume()
     z, y, x = volume.image.shape
     patch = sampler(volume, augmentation=NO_AUGMENTATION, shape=PatchShape((z, y, x), STRIDE)).patch(0)
@@ -138,7 +138,7 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_volume() -> None:
     assert torch.equal(patch.labels[0, 0], volume.labels)
 
 
-def test_beyond_the_volume_there_is_air_and_nothing_drawn() -> None:
+def test_outside_the_volume_are_air_and_background() -> None:
     volume = small_volume()
     patch = sampler(volume, augmentation=NO_AUGMENTATION, shape=PatchShape((48, 80, 96), STRIDE)).patch(0)
     assert float(patch.image[0, 0, 0].max()) == -1
@@ -146,7 +146,7 @@ def test_beyond_the_volume_there_is_air_and_nothing_drawn() -> None:
     assert int((patch.labels == RIGHT).sum()) == int((volume.labels == RIGHT).sum())
 
 
-def test_reading_a_box_is_reading_the_volume() -> None:
+def test_sampling_from_a_box_equals_sampling_from_the_volume() -> None:
     volume = torch.randint(0, 255, (1, 20, 30, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     placement = random_transform(
         torch.tensor([3, 25, 20]),
@@ -160,7 +160,7 @@ def test_reading_a_box_is_reading_the_volume() -> None:
     torch.testing.assert_close(read(volume, grid, mode="bilinear"), expected, atol=0.05, rtol=1e-3)
 
 
-def test_a_displacement_moves_what_is_read() -> None:
+def test_a_displacement_shifts_the_sampled_voxels() -> None:
     volume = torch.rand((1, 12, 16, 20), generator=torch.Generator().manual_seed(0))
     identity = F.affine_grid(torch.eye(3, 4)[None], [1, 1, 12, 16, 20], align_corners=False)
     displacement = torch.zeros(1, 3, 12, 16, 20)
@@ -170,12 +170,12 @@ def test_a_displacement_moves_what_is_read() -> None:
 
 
 def only(part: str) -> HospitalAugmentation:
-    """Every patch gets this part and no other."""
-    nothing = dict.fromkeys(HospitalAugmentation().probabilities(), 0.0)
-    return HospitalAugmentation(untouched=0.0, window_hu=WINDOW, **{**nothing, part: 1.0})
+    """Augmentation with this part only, in every patch."""
+    never = dict.fromkeys(HospitalAugmentation().probabilities(), 0.0)
+    return HospitalAugmentation(untouched=0.0, window_hu=WINDOW, **{**never, part: 1.0})
 
 
-def test_an_organ_that_grows_takes_image_labels_and_coordinates_along() -> None:
+def test_an_enlarged_organ_changes_image_labels_and_coordinates_together() -> None:
     options = replace(NO_AUGMENTATION, hospital=only("organ_size"), organs={"spleen": RIGHT})
     source, plain = sampler(augmentation=options), sampler(augmentation=NO_AUGMENTATION)
     changed = 0
@@ -191,7 +191,7 @@ def test_an_organ_that_grows_takes_image_labels_and_coordinates_along() -> None:
     assert changed
 
 
-def test_the_contrast_phase_shifts_the_organs_that_were_drawn() -> None:
+def test_the_contrast_phase_changes_only_annotated_organs() -> None:
     organs = {"liver": RIGHT, "spleen": LEFT}
     options = replace(NO_AUGMENTATION, hospital=only("phase"), organs=organs)
     for drawn in (None, frozenset({RIGHT})):
@@ -215,12 +215,12 @@ def test_cutmix_pastes_a_box_at_the_same_body_coordinates() -> None:
         changed = patch.image != before.image
         share = float(changed.float().mean())
         assert 0.02 < share < 0.4
-        # The volumes lie in one position of the body: labels and coordinates of the box are about what they were.
+        # The volumes are at the same body coordinates, so that labels and coordinates of the box hardly change.
         assert float((patch.labels != before.labels).float().mean()) < 0.1
         assert float((patch.coordinates - before.coordinates).abs().max() * 100) < 12
 
 
-def test_cutmix_keeps_to_patients_with_the_same_organs_drawn() -> None:
+def test_cutmix_pairs_cases_with_the_same_annotated_organs() -> None:
     whole, part = small_volume("a"), small_volume("b", drawn=frozenset({RIGHT}))
     generator = torch.Generator().manual_seed(0)
     assert CutMix().partner(whole, whole.centres[1][0], [whole, part], generator) is None
@@ -232,7 +232,7 @@ def test_cutmix_keeps_to_patients_with_the_same_organs_drawn() -> None:
     assert result[0] is near
 
 
-def test_what_was_not_drawn_is_neither_sought_nor_claimed() -> None:
+def test_organs_without_annotation_are_neither_sampled_nor_labelled() -> None:
     part = small_volume("part", drawn=frozenset({RIGHT}))
     assert part.organs == (RIGHT,)
     assert len(part.centres[LEFT]) == 0
@@ -247,12 +247,12 @@ def test_a_set_without_scans_is_refused() -> None:
     assert caught.value.code is ErrorCode.TRAINING_DATA
 
 
-def test_grey_levels_are_the_window_in_255_steps() -> None:
+def test_gray_levels_divide_the_window_into_255_steps() -> None:
     values = window_values(torch.tensor([0, 128, 255], dtype=torch.uint8), WINDOW)
     torch.testing.assert_close(values, torch.tensor([-125.0, 75.784, 275.0]), atol=0.01, rtol=0)
 
 
-def test_appearance_changes_most_patches_and_no_shape() -> None:
+def test_appearance_changes_the_values_of_most_patches_and_no_shape() -> None:
     image = torch.linspace(-125, 275, 4 * 16 * 16).reshape(1, 1, 4, 16, 16)
     changed = [changed_appearance(image, WINDOW, torch.Generator().manual_seed(n)) for n in range(60)]
     untouched = sum(torch.equal(item, image) for item in changed)
@@ -260,7 +260,7 @@ def test_appearance_changes_most_patches_and_no_shape() -> None:
     assert 2 <= untouched <= 20
 
 
-def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:
+def test_prefetching_keeps_the_order_and_propagates_errors() -> None:
     def make(number: int) -> int:
         if number == 6:
             raise ValueError("no more")

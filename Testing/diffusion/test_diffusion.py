@@ -17,25 +17,25 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
 
 def monai_schedule(name: str, scheduler: type) -> DDPMScheduler | DDIMScheduler:
-    """MONAI counts t from 0 (one step of noise), we count from 0 (none): its t is our t + 1."""
+    """MONAI's t = 0 has one step of noise, t = 0 of `Schedule` has none: MONAI's t is t + 1 here."""
     if name == "linear":
         return scheduler(1000, schedule="linear_beta", beta_start=1e-4, beta_end=2e-2, clip_sample=False)
     return scheduler(1000, schedule="cosine", clip_sample=False)
 
 
-def test_linear_alpha_bar_is_monais() -> None:
+def test_linear_alpha_bar_equals_monai() -> None:
     reference = monai_schedule("linear", DDPMScheduler).alphas_cumprod
     torch.testing.assert_close(Schedule("linear").at(torch.arange(1, 1001)), reference, rtol=1e-4, atol=1e-6)
 
 
-def test_cosine_alpha_bar_has_the_shares_known_for_pre_segmentation_starts() -> None:
+def test_cosine_alpha_bar_has_known_values_at_usual_starts() -> None:
     """cosine steps 372, 509, 706, 841 of 1000 carry 0.689, 0.480, 0.196, 0.060 of the signal."""
     values = Schedule("cosine").at(torch.tensor([372, 509, 706, 841]))
     torch.testing.assert_close(values, torch.tensor([0.689, 0.480, 0.196, 0.060]), atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_signal_falls_from_one_to_nearly_none(name: str) -> None:
+def test_alpha_bar_decreases_from_one_to_nearly_zero(name: str) -> None:
     alpha_bar = Schedule(name).alpha_bar
     assert alpha_bar[0] == 1
     assert (alpha_bar.diff() <= 0).all()
@@ -43,13 +43,13 @@ def test_signal_falls_from_one_to_nearly_none(name: str) -> None:
     assert Schedule(name).step_of(float(alpha_bar[300])) == 300
 
 
-def test_log_snr_is_bounded_and_falls_with_noise() -> None:
+def test_log_snr_is_bounded_and_decreases_with_noise() -> None:
     values = log_snr(Schedule("linear").at(torch.arange(1001)))
     assert values.abs().max() <= 12
     assert (values.diff() <= 0).all()
 
 
-def test_forward_process_is_monais() -> None:
+def test_forward_process_equals_monai() -> None:
     scheduler = monai_schedule("linear", DDPMScheduler)
     x0, noise = torch.randn(2, 2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([3, 700])
@@ -57,7 +57,7 @@ def test_forward_process_is_monais() -> None:
     torch.testing.assert_close(add_noise(x0, noise, Schedule("linear").at(t + 1)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_velocity_is_monais() -> None:
+def test_velocity_equals_monai() -> None:
     scheduler = monai_schedule("linear", DDPMScheduler)
     x0, noise = torch.randn(2, 2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     t = torch.tensor([9, 700])
@@ -65,15 +65,15 @@ def test_velocity_is_monais() -> None:
     torch.testing.assert_close(velocity(x0, noise, Schedule("linear").at(t + 1)), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_ddim_step_is_monais() -> None:
+def test_ddim_step_equals_monai() -> None:
     scheduler = monai_schedule("linear", DDIMScheduler)
     scheduler.prediction_type = "sample"
     scheduler.set_timesteps(10)
     x0, x_t = torch.randn(2, 1, 2, 3, 3, 3, generator=torch.Generator().manual_seed(2))
     expected, _ = scheduler.step(x0, 500, x_t)
     schedule = Schedule("linear")
-    got = ddim_step(x_t, x0, alpha_bar_t=float(schedule.at(501)), alpha_bar_s=float(schedule.at(401)))
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
+    actual = ddim_step(x_t, x0, alpha_bar_t=float(schedule.at(501)), alpha_bar_s=float(schedule.at(401)))
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_ddpm_step_has_the_posterior_mean_of_monai() -> None:
@@ -90,10 +90,10 @@ def test_ddpm_step_has_the_posterior_mean_of_monai() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_the_last_step_lands_on_x0(sampler: str) -> None:
+def test_the_last_step_gives_x0(sampler: str) -> None:
     x0, x_t, noise = torch.randn(3, 1, 2, 3, 3, 3, generator=torch.Generator().manual_seed(4))
-    got = reverse_step(sampler, x_t, x0, alpha_bar_t=0.3, alpha_bar_s=1.0, noise=noise)
-    torch.testing.assert_close(got, x0, rtol=1e-5, atol=1e-6)
+    actual = reverse_step(sampler, x_t, x0, alpha_bar_t=0.3, alpha_bar_s=1.0, noise=noise)
+    torch.testing.assert_close(actual, x0, rtol=1e-5, atol=1e-6)
 
 
 def test_ddim_keeps_the_marginal_of_the_forward_process() -> None:
@@ -128,7 +128,7 @@ class TestNoiseField:
         first, second = noise_field((4, 16, 16), **arguments), noise_field((4, 16, 16), **{**arguments, **other})
         assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.1
 
-    def test_a_slab_meets_the_values_of_the_whole(self) -> None:
+    def test_a_slab_has_the_values_of_the_whole_field(self) -> None:
         whole = noise_field((9, 5, 6), channels=2, seed=7, sample=0, step=0)
         slab = noise_field((3, 5, 6), channels=2, seed=7, sample=0, step=0, z_offset=4)
         assert torch.equal(whole[:, 4:7], slab)

@@ -1,4 +1,4 @@
-"""`compare` of two result files of `evaluate`: pairs by name, intervals, the exact test, and refusals in a line."""
+"""`compare` of two result files of `evaluate`: pairs by name, intervals, the exact test, and one-line errors."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ DAMAGED = {**NEWER, "format_version": 1, "model": "m", "variants": ["probe"], "b
         (None, "does not exist."),
     ],
 )
-def test_other_files_are_refused_with_the_next_step(
+def test_other_files_are_refused_with_a_hint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
 ) -> None:
     good, other = write_made_up(tmp_path / "a.json", A), tmp_path / "other.json"

@@ -1,4 +1,4 @@
-"""`evaluate` as its user meets it: folders of labelled scans in; strict JSON, CSV and tables out, or one line."""
+"""`evaluate` on the command line: labelled scans give strict JSON, CSV and tables; other data a one-line error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from fixtures.tiny_model import write_tiny_model
 from monai.metrics import DiceMetric, compute_surface_dice
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "EVALUATION.md"
-# Nothing that a user would see beside the program's own lines.
+# Warnings of libraries would be printed among the program's own lines.
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
 
 
@@ -54,7 +54,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def result(workspace: Path) -> Path:
-    """What `evaluate` writes of the first generation's model, by both protocols."""
+    """The result file of `evaluate` for the model of the first generation, with both protocols."""
     output = workspace / "result" / "metrics.json"
     assert evaluated(workspace / "data", output, "--protocol", "vox2vec") == 0
     return output
@@ -110,7 +110,7 @@ def test_the_output_variant_is_measured_as_segment_writes_it(workspace: Path, re
     assert 0 < max(dice) < 1
 
 
-def test_the_csv_holds_a_row_a_case_organ_and_variant(result: Path) -> None:
+def test_the_csv_has_a_row_per_case_organ_and_variant(result: Path) -> None:
     rows = rows_of(result.with_suffix(".csv"))
     assert tuple(rows[0]) == CSV_COLUMNS
     values = strict_json(result)
@@ -167,7 +167,7 @@ def test_a_segmenter_is_one_variant(workspace: Path, tmp_path: Path) -> None:
 
 
 def test_absent_organs_and_unannotated_organs_are_distinguished(workspace: Path, tmp_path: Path) -> None:
-    """No spleen in both, the left kidney not drawn in one; of the other nothing was drawn at all."""
+    """Case a has no spleen and no annotation of the left kidney; case b has no annotation."""
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2})
     for name in ("a", "b"):
         volume = read_volume(data / "labels" / f"{name}.nii.gz")
@@ -188,8 +188,8 @@ def test_absent_organs_and_unannotated_organs_are_distinguished(workspace: Path,
     assert {row["dice"] for row in empty} == {""}
 
 
-def test_scans_of_several_folders_have_names_of_their_own(workspace: Path, tmp_path: Path) -> None:
-    """Two data folders of one name, and a pair of folders that are called otherwise."""
+def test_scans_of_several_folders_have_distinct_names(workspace: Path, tmp_path: Path) -> None:
+    """Two data folders of one name, and a pair of folders with other names."""
     for parent, seeds in (("x", {"a": 1, "b": 2}), ("y", {"a": 3})):
         write_labelled_phantoms(tmp_path / parent / "set", seeds)
     other = write_labelled_phantoms(tmp_path / "other", {"c": 4})
@@ -203,7 +203,7 @@ def test_scans_of_several_folders_have_names_of_their_own(workspace: Path, tmp_p
     assert [folder["cases"] for folder in values["data"]] == [["x/set/a", "b"], ["y/set/a"], ["c"]]
 
 
-def test_a_part_names_its_cases(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_selects_its_cases(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2})
     (tmp_path / "splits.json").write_text(json.dumps({"data": {"test": ["b", "lost"]}}), encoding="utf-8")
     assert evaluated(data, tmp_path / "m.json", "--part", "test", "--variants", "ensemble") == 0
@@ -276,7 +276,7 @@ def _twice(data: Path) -> None:
         (None, ("--memory-limit", "0.000001"), "OUT_OF_MEMORY: "),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_a_line(
+def test_invalid_data_or_options_give_a_one_line_error(
     workspace: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -306,10 +306,10 @@ def test_a_folder_named_twice_and_a_csv_file_for_the_json_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bad_case_is_refused_before_the_first_run(
+def test_an_invalid_case_is_refused_before_the_first_run(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last of many cases must not cost the hours before it: a memory limit would stop any run."""
+    """Otherwise an invalid last case would end hours of runs. The memory limit would stop any run."""
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2})
     _other_organs(data)
     assert evaluated(data, tmp_path / "m.json", "--memory-limit", "0.000001") == 2
@@ -352,7 +352,7 @@ def test_a_model_without_refiner_or_segmenter_is_its_probe(workspace: Path) -> N
 @pytest.mark.parametrize(
     ("name", "variants"), [("tiny", ["probe", "refiner", "ensemble"]), ("tiny-segmenter", ["segmenter"])]
 )
-def test_the_study_of_models_is_a_row_a_variant(
+def test_the_study_of_models_has_a_row_per_variant(
     workspace: Path, tmp_path: Path, name: str, variants: list[str]
 ) -> None:
     """The page of evidence reads what the study writes of either generation."""
@@ -382,8 +382,8 @@ def cpu_seconds(action: Callable[[], Any]) -> float:
     return min(seconds)
 
 
-def test_evaluate_takes_hardly_more_than_segment(workspace: Path, result: Path, tmp_path: Path) -> None:
-    """With networks that take no time, so that all measures must fit into what `segment` needs for maps and files."""
+def test_evaluate_takes_less_than_30_percent_longer_than_segment(workspace: Path, result: Path, tmp_path: Path) -> None:
+    """The networks are tiny, so that the time of the measures is compared with that of maps and files."""
     data = write_labelled_phantoms(tmp_path / "data", {"a": 1, "b": 2}, spacing_mm=(3.0, 3.0, 3.0))
 
     def segment_both() -> None:

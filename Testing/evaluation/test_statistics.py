@@ -1,4 +1,4 @@
-"""Intervals and paired tests, against answers worked out by hand."""
+"""Intervals and paired tests, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.evaluation.statistics import bootstrap_interval, pa
 VALUES = [0.2, 0.5, 0.6, 0.7, 0.9, 0.95]
 
 
-def test_the_interval_holds_the_mean_and_narrows_with_the_level() -> None:
+def test_the_interval_contains_the_mean_and_narrows_with_the_level() -> None:
     low, high = bootstrap_interval(VALUES)
     assert min(VALUES) < low < np.mean(VALUES) < high < max(VALUES)
     narrow = bootstrap_interval(VALUES, level=0.5)
@@ -49,7 +49,7 @@ def test_a_constant_shift_is_estimated_exactly() -> None:
     assert difference.p == pytest.approx(2 / 64)
 
 
-def test_swapping_the_sides_turns_the_sign_and_keeps_p() -> None:
+def test_swapping_the_sides_changes_the_sign_and_keeps_p() -> None:
     other = [0.3, 0.4, 0.9, 0.75, 0.95, 0.99]
     one, two = paired_difference(VALUES, other), paired_difference(other, VALUES)
     assert one.mean == pytest.approx(-two.mean)
@@ -76,7 +76,7 @@ def test_no_p_for_few_pairs_or_none_that_differs() -> None:
 
 
 @pytest.mark.parametrize("options", [{"level": 1.0}, {"level": 0.0}, {"rounds": 0}])
-def test_senseless_options_are_refused(options: dict[str, float]) -> None:
+def test_invalid_options_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval(VALUES, **options)  # type: ignore[arg-type]
 

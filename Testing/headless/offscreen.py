@@ -22,10 +22,10 @@ class OffscreenUnavailable(RuntimeError):
 
 
 def requireOffscreen() -> None:
-    """Make VTK draw off-screen, in the way that works here.
+    """Make VTK draw off-screen, with the window class that works on this machine.
 
     Raises:
-        OffscreenUnavailable: None does.
+        OffscreenUnavailable: None works.
     """
     window = offscreenWindow()
     if not window:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def selectSlices(labels: NDArray[Any]) -> tuple[int, int, int]:
-    """The voxel (k, j, i) whose slices show most: along each axis the slice with most labels, then most voxels.
+    """The voxel (k, j, i) of the slices to show: along each axis the one with the most labels, then voxels.
 
     Args:
         labels: label map (k, j, i), 0 for the background; without any label the middle of the volume is selected.

@@ -1,4 +1,4 @@
-"""Which series of a folder is read: scans are told apart and chosen, all else is set aside by name."""
+"""Choice of the series of a folder: scans are distinguished and one is chosen; other objects are named and ignored."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def localizers(folder: Path) -> None:
     write(images, folder, "a_scout{}.dcm")
 
 
-def scouts_that_do_not_say_so(folder: Path) -> None:
+def scouts_without_image_type(folder: Path) -> None:
     images = slices(small_ct(shape=(3, 20, 30)))
     for n, image in enumerate(images):
         image.SOPInstanceUID, image.ImageOrientationPatient = f"{ROOT}78.{n}", ["1", "0", "0", "0", "0", "-1"]
@@ -72,7 +72,7 @@ def structure_set(folder: Path) -> None:
 
 
 def segmentation(folder: Path) -> None:
-    """A segmentation of the scan, stored beside it, with frames that lie where its slices lie."""
+    """A segmentation of the scan in the same folder, with frames at the positions of its slices."""
     image = multi_frame(slices(small_ct(), "9"))
     image.SOPClassUID, image.Modality = "1.2.840.10008.5.1.4.1.1.66.4", "SEG"
     save(image, folder / "a_seg.dcm")
@@ -90,7 +90,7 @@ BESIDE: list[tuple[Callable[[Path], None], str]] = [
     (dose_report, "1 X-Ray Radiation Dose SR"),
     (pet, "8 PT slices"),
     (localizers, "2 localizer"),
-    (scouts_that_do_not_say_so, "3 CT slices"),
+    (scouts_without_image_type, "3 CT slices"),
     (few_slices_of_mr, "3 MR slices"),
     (presentation_state, "Presentation State"),
     (structure_set, "RT Structure Set"),
@@ -100,7 +100,7 @@ BESIDE: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("beside", "words"), BESIDE, ids=[beside.__name__ for beside, _ in BESIDE])
-def test_the_ct_is_read_whatever_lies_beside_it(
+def test_the_ct_is_read_with_other_objects_in_its_folder(
     tmp_path: Path, beside: Callable[[Path], None], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     volume = small_ct()
@@ -124,7 +124,7 @@ def test_modality_and_voxels_come_from_the_same_series(tmp_path: Path) -> None:
     assert len(scan.volume.array) == 8
 
 
-def test_a_folder_without_a_scan_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_a_scan_gives_an_error_with_its_content(tmp_path: Path) -> None:
     grey_captures(tmp_path)
     dose_report(tmp_path)
     with pytest.raises(DiffusionSegmentError, match=r"only: 30 Secondary Capture, 1 X-Ray") as caught:
@@ -160,7 +160,7 @@ def test_one_of_two_series_is_chosen(two_phases: tuple[Path, Volume, Volume], ch
 
 
 @pytest.mark.parametrize("choice", ["5", "0", "-1", "", "1.2.3", "arterial"])
-def test_a_series_that_is_not_there_is_refused_with_the_list(
+def test_an_unknown_series_is_refused_with_the_list_of_series(
     two_phases: tuple[Path, Volume, Volume], choice: str
 ) -> None:
     with pytest.raises(DiffusionSegmentError, match=r"\[1\] series 3") as caught:
@@ -168,7 +168,7 @@ def test_a_series_that_is_not_there_is_refused_with_the_list(
     assert caught.value.code is ErrorCode.OPTION
 
 
-def test_a_series_that_was_set_aside_can_be_chosen(tmp_path: Path) -> None:
+def test_a_series_that_is_ignored_by_default_can_be_chosen(tmp_path: Path) -> None:
     write(slices(small_ct()), tmp_path)
     pet(tmp_path)
     assert read_scan(tmp_path, series="7").modality == "PT"
@@ -184,14 +184,14 @@ def test_copies_of_an_image_count_once(tmp_path: Path) -> None:
     assert "3 files are copies" in scan.volume.notes[0]
 
 
-def test_images_that_share_a_uid_but_not_a_place_are_all_read(tmp_path: Path) -> None:
+def test_images_with_equal_uids_at_different_positions_are_all_read(tmp_path: Path) -> None:
     volume = small_ct()
     write(slices(volume, SOPInstanceUID=f"{ROOT}5.1"), tmp_path)
     np.testing.assert_array_equal(read_volume(tmp_path).array, volume.array)
 
 
 @pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionNumber", "AcquisitionTime", "EchoTime"])
-def test_time_points_of_one_series_are_told_apart(tmp_path: Path, tag: str) -> None:
+def test_time_points_of_one_series_are_separate_scans(tmp_path: Path, tag: str) -> None:
     first, second = small_ct(), brighter(small_ct())
     write(slices(first, **{tag: "101010"}), tmp_path, "a{}.dcm")
     write(slices(second, **{tag: "101112"}, SOPInstanceUID=lambda k: f"{ROOT}6.{k}"), tmp_path, "b{}.dcm")
@@ -202,19 +202,19 @@ def test_time_points_of_one_series_are_told_apart(tmp_path: Path, tag: str) -> N
         np.testing.assert_array_equal(read_volume(tmp_path, series=series).array, volume.array)
 
 
-def test_time_points_of_a_multi_frame_image_are_told_apart(tmp_path: Path) -> None:
+def test_time_points_of_a_multi_frame_image_are_separate_scans(tmp_path: Path) -> None:
     first, second = small_ct(), brighter(small_ct())
     frames = slices(first, TemporalPositionIndex=1) + slices(second, TemporalPositionIndex=2)
     file = save(multi_frame(frames), tmp_path / "enhanced.dcm")
     with pytest.raises(DiffusionSegmentError, match=r"time point 1, 8 slices.*time point 2, 8 slices"):
         read_volume(file)
     for series, volume in (("1", first), (f"{ROOT}2#2", second)):
-        found = read_volume(file, series=series)
-        np.testing.assert_array_equal(found.array, volume.array)
-        np.testing.assert_allclose(found.index_to_lps, volume.index_to_lps, atol=1e-4)
+        loaded = read_volume(file, series=series)
+        np.testing.assert_array_equal(loaded.array, volume.array)
+        np.testing.assert_allclose(loaded.index_to_lps, volume.index_to_lps, atol=1e-4)
 
 
-def test_two_stacks_that_overlap_are_told_apart_by_their_acquisition(tmp_path: Path) -> None:
+def test_overlapping_stacks_are_separated_by_acquisition(tmp_path: Path) -> None:
     chest = small_ct()
     lower = np.eye(4)
     lower[2, 3] = -13.0

@@ -1,4 +1,4 @@
-"""DICOM as it is kept: one file, nested folders, a CD, files without name or preamble, and slices cut short."""
+"""Storage of DICOM: one file, nested folders, a CD, files without suffix or preamble, and truncated files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
 
-def assert_same(found: Volume, expected: Volume) -> None:
-    np.testing.assert_array_equal(found.array, expected.array)
-    np.testing.assert_allclose(found.index_to_lps, expected.index_to_lps, atol=1e-4)
+def assert_same(actual: Volume, expected: Volume) -> None:
+    np.testing.assert_array_equal(actual.array, expected.array)
+    np.testing.assert_allclose(actual.index_to_lps, expected.index_to_lps, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", ["feet first", "head first", "shuffled"])
-@pytest.mark.parametrize("kept", ["file", "folder"])
-def test_a_multi_frame_image(tmp_path: Path, order: str, kept: str) -> None:
+@pytest.mark.parametrize("source", ["file", "folder"])
+def test_a_multi_frame_image(tmp_path: Path, order: str, source: str) -> None:
     volume = small_ct()
     images = slices(volume)
     if order == "head first":
@@ -31,7 +31,7 @@ def test_a_multi_frame_image(tmp_path: Path, order: str, kept: str) -> None:
     if order == "shuffled":
         images = [images[n] for n in np.random.default_rng(0).permutation(len(images))]
     file = save(multi_frame(images), tmp_path / "enhanced.dcm")
-    assert_same(read_volume(file if kept == "file" else tmp_path), volume)
+    assert_same(read_volume(file if source == "file" else tmp_path), volume)
 
 
 def test_a_series_in_several_multi_frame_files(tmp_path: Path) -> None:
@@ -83,30 +83,30 @@ def test_files_without_preamble(tmp_path: Path, implicit: bool) -> None:
     assert_same(read_volume(tmp_path), volume)
 
 
-def test_one_slice_of_many_is_no_volume(tmp_path: Path) -> None:
+def test_a_single_slice_is_refused_as_a_2d_image(tmp_path: Path) -> None:
     write(slices(small_ct()), tmp_path)
     with pytest.raises(DiffusionSegmentError, match="2D image") as caught:
         read_volume(tmp_path / "003.dcm")
     assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
-@pytest.mark.parametrize("left", [0, 1, 100, 131, 200, 400, 700, -120, -1])
+@pytest.mark.parametrize("length", [0, 1, 100, 131, 200, 400, 700, -120, -1])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("name", ["{:03d}.dcm", "IM{:03d}"])
-def test_a_slice_cut_short_is_named_and_never_dropped(
-    tmp_path: Path, left: int, last: bool, name: str, capfd: pytest.CaptureFixture[str]
+def test_a_truncated_slice_is_named_and_never_skipped(
+    tmp_path: Path, length: int, last: bool, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The last slice above all: the others lie at even distances without it."""
+    """Without the last slice the others are still evenly spaced."""
     write(slices(small_ct()), tmp_path, name)
     cut = tmp_path / name.format(7 if last else 3)
-    cut.write_bytes(cut.read_bytes()[:left])
+    cut.write_bytes(cut.read_bytes()[:length])
     with pytest.raises(DiffusionSegmentError, match=cut.name) as caught:
         read_volume(tmp_path)
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_damaged_file_of_another_series_does_not_matter(tmp_path: Path) -> None:
+def test_a_damaged_file_of_another_series_is_ignored(tmp_path: Path) -> None:
     volume = small_ct()
     write(slices(volume), tmp_path / "a")
     write(slices(volume, "3"), tmp_path / "b")
@@ -115,16 +115,14 @@ def test_a_damaged_file_of_another_series_does_not_matter(tmp_path: Path) -> Non
     assert_same(read_volume(tmp_path, series="2"), volume)
 
 
-def test_text_named_as_a_slice_is_named(tmp_path: Path) -> None:
+def test_a_text_file_with_the_suffix_dcm_is_named_in_the_error(tmp_path: Path) -> None:
     write(slices(small_ct()), tmp_path)
     (tmp_path / "999.dcm").write_text("<html>404 not found</html>", encoding="utf-8")
     with pytest.raises(DiffusionSegmentError, match=r"999\.dcm is damaged or no DICOM file"):
         read_volume(tmp_path)
 
 
-def test_a_length_for_which_no_memory_suffices_is_a_damaged_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_value_length_beyond_memory_is_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(slices(small_ct()), tmp_path)
     real = dicom_headers.read_partial
 

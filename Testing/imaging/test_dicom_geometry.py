@@ -1,4 +1,4 @@
-"""Where the voxels of a DICOM series lie: one grid, which every slice keeps to, or a refusal that names the slice."""
+"""Geometry of a DICOM series: one regular grid for all slices, or an error that names the slice."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pydicom.dataset import Dataset
 from scipy.spatial.transform import Rotation
 
 
-def assert_same(found: Volume, expected: Volume, atol: float = 1e-4) -> None:
-    np.testing.assert_array_equal(found.array, expected.array)
-    np.testing.assert_allclose(found.index_to_lps, expected.index_to_lps, atol=atol)
+def assert_same(actual: Volume, expected: Volume, atol: float = 1e-4) -> None:
+    np.testing.assert_array_equal(actual.array, expected.array)
+    np.testing.assert_allclose(actual.index_to_lps, expected.index_to_lps, atol=atol)
 
 
 def tilted(degrees: float) -> Volume:
-    """Slices turned about x and stacked along the table, as a tilted gantry scans."""
+    """Slices turned about x and stacked along the table, as in a scan with gantry tilt."""
     volume = small_ct()
     angle = np.deg2rad(degrees)
     matrix = volume.index_to_lps.copy()
@@ -36,7 +36,7 @@ def test_a_gantry_tilt_keeps_its_sheared_matrix(tmp_path: Path, degrees: float) 
     assert "gantry tilt" in read_volume(tmp_path).notes[0]
 
 
-def test_an_oblique_series_keeps_its_matrix_whatever_the_files_are_called(tmp_path: Path) -> None:
+def test_an_oblique_series_keeps_its_matrix_with_files_in_any_order(tmp_path: Path) -> None:
     volume = small_ct()
     matrix = volume.index_to_lps.copy()
     matrix[:3, :3] = Rotation.from_euler("xyz", (12, -7, 30), degrees=True).as_matrix() * (0.8, 1.1, 2.5)
@@ -56,10 +56,10 @@ def test_positions_rounded_to_one_decimal_are_accepted(tmp_path: Path, distance:
     images = slices(volume)
     for image in images:
         image.ImagePositionPatient = [f"{float(v):.1f}" for v in image.ImagePositionPatient]
-    found = read_volume(write(images, tmp_path))
-    np.testing.assert_array_equal(found.array, volume.array)
-    np.testing.assert_allclose(found.index_to_lps, volume.index_to_lps, atol=0.06)
-    np.testing.assert_allclose(found.spacing[2], distance, atol=0.005)
+    loaded = read_volume(write(images, tmp_path))
+    np.testing.assert_array_equal(loaded.array, volume.array)
+    np.testing.assert_allclose(loaded.index_to_lps, volume.index_to_lps, atol=0.06)
+    np.testing.assert_allclose(loaded.spacing[2], distance, atol=0.005)
 
 
 def test_orientation_noise_is_accepted_and_leaves_no_shear(tmp_path: Path) -> None:
@@ -68,16 +68,16 @@ def test_orientation_noise_is_accepted_and_leaves_no_shear(tmp_path: Path) -> No
     rng = np.random.default_rng(3)
     for image in images:
         image.ImageOrientationPatient = [f"{v + rng.normal() * 1e-4:.6f}" for v in (1, 0, 0, 0, 1, 0)]
-    found = read_volume(write(images, tmp_path))
-    np.testing.assert_allclose(found.index_to_lps, volume.index_to_lps, atol=1e-3)
-    axes = found.index_to_lps[:3, :3] / found.spacing
+    loaded = read_volume(write(images, tmp_path))
+    np.testing.assert_allclose(loaded.index_to_lps, volume.index_to_lps, atol=1e-3)
+    axes = loaded.index_to_lps[:3, :3] / loaded.spacing
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
 
 
 def moved(k: int, mm: tuple[float, float, float]) -> Callable[[list[Dataset]], None]:
     def change(images: list[Dataset]) -> None:
-        place = np.array(images[k].ImagePositionPatient, dtype=float) + mm
-        images[k].ImagePositionPatient = [f"{v:.4f}" for v in place]
+        position = np.array(images[k].ImagePositionPatient, dtype=float) + mm
+        images[k].ImagePositionPatient = [f"{v:.4f}" for v in position]
 
     return change
 
@@ -141,12 +141,12 @@ WRONG: list[tuple[Callable[[list[Dataset]], None], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "words"), WRONG, ids=[f"{n} {words}" for n, (_, words) in enumerate(WRONG)])
+@pytest.mark.parametrize(("corrupt", "words"), WRONG, ids=[f"{n} {words}" for n, (_, words) in enumerate(WRONG)])
 def test_a_slice_off_the_grid_is_named(
-    tmp_path: Path, spoil: Callable[[list[Dataset]], None], words: str, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, corrupt: Callable[[list[Dataset]], None], words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = slices(small_ct())
-    spoil(images)
+    corrupt(images)
     with pytest.raises(DiffusionSegmentError) as caught:
         read_volume(write(images, tmp_path))
     assert caught.value.code is ErrorCode.GEOMETRY
@@ -155,8 +155,8 @@ def test_a_slice_off_the_grid_is_named(
     assert capfd.readouterr() == ("", "")
 
 
-def test_distances_that_creep_are_refused_once_slices_lie_far_from_their_place(tmp_path: Path) -> None:
-    """Each distance is but a little larger than the last."""
+def test_a_gradually_growing_slice_distance_is_refused(tmp_path: Path) -> None:
+    """Each distance is only slightly larger than the one before."""
     images = slices(small_ct(shape=(40, 6, 7)))
     for k in range(40):
         moved(k, (0.0, 0.0, 0.005 * k * k))(images)

@@ -1,4 +1,4 @@
-"""What the voxels of a DICOM series measure: slope, intercept, sign and bits of every slice by its own header."""
+"""Voxel values of a DICOM series: each slice has slope, intercept, sign and bits of its own header."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stored(hu: np.ndarray, *, slope: float = 1.0, intercept: float = 0.0, dtype:
     }
 
 
-def change(image: Dataset, tags: dict[str, Any]) -> None:
+def set_tags(image: Dataset, tags: dict[str, Any]) -> None:
     for name, value in tags.items():
         setattr(image, name, value)
 
@@ -44,23 +44,23 @@ def change(image: Dataset, tags: dict[str, Any]) -> None:
 def test_each_slice_has_its_own_slope_intercept_and_sign(tmp_path: Path) -> None:
     volume = small_ct()
     images = slices(volume)
-    change(images[0], stored(volume.array[0].clip(0), dtype="<u2"))
-    change(images[1], stored(volume.array[1], intercept=-2000, dtype="<u2"))
-    change(images[2], stored(volume.array[2]))
-    found = read_volume(write(images, tmp_path))
-    assert found.array.dtype == np.int16
-    np.testing.assert_array_equal(found.array[0], volume.array[0].clip(0))
-    np.testing.assert_array_equal(found.array[1:], volume.array[1:])
+    set_tags(images[0], stored(volume.array[0].clip(0), dtype="<u2"))
+    set_tags(images[1], stored(volume.array[1], intercept=-2000, dtype="<u2"))
+    set_tags(images[2], stored(volume.array[2]))
+    loaded = read_volume(write(images, tmp_path))
+    assert loaded.array.dtype == np.int16
+    np.testing.assert_array_equal(loaded.array[0], volume.array[0].clip(0))
+    np.testing.assert_array_equal(loaded.array[1:], volume.array[1:])
 
 
-def test_a_slope_of_parts_is_kept_to_half_of_it(tmp_path: Path) -> None:
+def test_a_fractional_slope_is_applied_within_half_a_step(tmp_path: Path) -> None:
     volume = small_ct()
     images = slices(volume)
-    change(images[3], stored(volume.array[3], slope=1.5, intercept=-1024.5))
-    found = read_volume(write(images, tmp_path)).array
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[3], volume.array[3], atol=0.76)
-    np.testing.assert_array_equal(found[4], volume.array[4])
+    set_tags(images[3], stored(volume.array[3], slope=1.5, intercept=-1024.5))
+    loaded = read_volume(write(images, tmp_path)).array
+    assert loaded.dtype == np.float32
+    np.testing.assert_allclose(loaded[3], volume.array[3], atol=0.76)
+    np.testing.assert_array_equal(loaded[4], volume.array[4])
 
 
 def test_each_frame_of_a_multi_frame_image_has_its_own_rescale(tmp_path: Path) -> None:
@@ -70,24 +70,24 @@ def test_each_frame_of_a_multi_frame_image_has_its_own_rescale(tmp_path: Path) -
     expected = volume.array.copy()
     expected[2] += 24
     expected[5] = (expected[5] + 1024) * 2 - 1024
-    found = read_volume(save(multi_frame(images), tmp_path / "enhanced.dcm")).array
-    np.testing.assert_array_equal(found, expected)
+    loaded = read_volume(save(multi_frame(images), tmp_path / "enhanced.dcm")).array
+    np.testing.assert_array_equal(loaded, expected)
 
 
 def test_values_beyond_16_bits_are_kept(tmp_path: Path) -> None:
     volume = small_ct()
     images = slices(volume)
     cells = np.full(volume.array.shape[1:], 65000, "<u2")
-    change(images[0], {"BitsStored": 16, "HighBit": 15, "PixelData": cells.tobytes()})
-    found = read_volume(write(images, tmp_path)).array
-    assert found[0, 0, 0] == 65000 - 1024
-    np.testing.assert_array_equal(found[1:], volume.array[1:])
+    set_tags(images[0], {"BitsStored": 16, "HighBit": 15, "PixelData": cells.tobytes()})
+    loaded = read_volume(write(images, tmp_path)).array
+    assert loaded[0, 0, 0] == 65000 - 1024
+    np.testing.assert_array_equal(loaded[1:], volume.array[1:])
 
 
 def test_monochrome1_does_not_invert_hu(tmp_path: Path) -> None:
     volume = small_ct()
-    found = read_volume(write(slices(volume, PhotometricInterpretation="MONOCHROME1"), tmp_path))
-    np.testing.assert_array_equal(found.array, volume.array)
+    loaded = read_volume(write(slices(volume, PhotometricInterpretation="MONOCHROME1"), tmp_path))
+    np.testing.assert_array_equal(loaded.array, volume.array)
 
 
 @pytest.mark.parametrize("signed", [0, 1])
@@ -124,13 +124,13 @@ def test_padding_is_air(tmp_path: Path, tags: dict[str, int], cell: int, syntax:
     for image, values in zip(images, volume.array.astype(np.int32) + 1024, strict=True):
         values[:3] = cell
         image.PixelData = values.astype("<u2").tobytes()
-    found = read_volume(write(images, tmp_path, syntax=syntax)).array
-    assert np.all(found[:, :3] == -1024)
-    np.testing.assert_array_equal(found[:, 3:], volume.array[:, 3:])
+    loaded = read_volume(write(images, tmp_path, syntax=syntax)).array
+    assert np.all(loaded[:, :3] == -1024)
+    np.testing.assert_array_equal(loaded[:, 3:], volume.array[:, 3:])
 
 
-def test_water_that_is_called_padding_stays_water(tmp_path: Path) -> None:
-    """Some writers name a padding value that is none: padding surrounds an image."""
+def test_a_padding_value_inside_the_image_is_tissue(tmp_path: Path) -> None:
+    """Some writers give a value of tissue as PixelPaddingValue; padding is at the corners of the image."""
     volume = small_ct()
     images = slices(volume, PixelPaddingValue=1024)
     for image, values in zip(images, volume.array.astype(np.int32) + 1024, strict=True):
@@ -195,7 +195,7 @@ def compressed(image: Dataset, name: str, folder: Path) -> tuple[Dataset, str]:
 
 
 @pytest.mark.parametrize("name", ["RLE", "JPEG-LS", "JPEG", "JPEG2000"])
-def test_compressed_pixels_are_what_they_were(tmp_path: Path, name: str) -> None:
+def test_compressed_pixels_are_decoded_without_loss(tmp_path: Path, name: str) -> None:
     volume = small_ct()
     for k, image in enumerate(slices(volume)):
         packed, syntax = compressed(image, name, tmp_path)

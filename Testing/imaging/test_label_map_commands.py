@@ -1,4 +1,4 @@
-"""Every command lays a label map on its scan: the axes of a file change no number, and other voxels are refused."""
+"""Label maps in commands: the order of axes in a file changes no result, and a map on another grid is refused."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_another_value(volume: Volume) -> Volume:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("labels")
     write_tiny_model(folder)
     scan, labels = phantom()
@@ -69,25 +69,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def evaluated(place: Path, folder: Path, labels: Volume) -> Path:
-    """What `evaluate` writes for the scan with these labels."""
+def evaluated(workspace: Path, folder: Path, labels: Volume) -> Path:
+    """The result file of `evaluate` for the scan with these labels."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
-    write_volume(read_volume(place / "scan.nii"), folder / "images" / "a.nii")
+    write_volume(read_volume(workspace / "scan.nii"), folder / "images" / "a.nii")
     write_volume(labels, folder / "labels" / "a.nii")
     output = folder / "metrics.json"
     call = ["evaluate", "--images", str(folder / "images"), "--labels", str(folder / "labels"), "-o", str(output)]
-    main([*call, "--model", str(place / "tiny")])
+    main([*call, "--model", str(workspace / "tiny")])
     return output
 
 
 @pytest.mark.parametrize("change", [rows_reversed, axes_turned, as_floats])
-def test_evaluate_gives_the_same_dice_however_the_truth_was_written(
-    place: Path, tmp_path: Path, change: Callable[[Volume], Volume]
+def test_evaluate_gives_the_same_dice_for_any_axes_and_data_type_of_the_truth(
+    workspace: Path, tmp_path: Path, change: Callable[[Volume], Volume]
 ) -> None:
-    truth = read_volume(place / "truth.nii")
+    truth = read_volume(workspace / "truth.nii")
     (straight, changed) = (
-        json.loads(evaluated(place, tmp_path / name, labels).read_text(encoding="utf-8"))
+        json.loads(evaluated(workspace, tmp_path / name, labels).read_text(encoding="utf-8"))
         for name, labels in (("straight", truth), ("changed", change(truth)))
     )
     assert straight["mean_dice"]["ensemble"] > 0
@@ -98,32 +98,32 @@ def test_evaluate_gives_the_same_dice_however_the_truth_was_written(
 @pytest.mark.parametrize(
     ("change", "reason"), [(cropped, "does not cover the whole scan"), (with_another_value, r"\[99\]")]
 )
-def test_evaluate_refuses_a_truth_that_is_none(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Volume], Volume], reason: str
+def test_evaluate_refuses_a_truth_on_another_grid_or_with_unknown_labels(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Volume], Volume], reason: str
 ) -> None:
-    output = evaluated(place, tmp_path, change(read_volume(place / "truth.nii")))
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("TRAINING_DATA: Case a: ")
-    assert reason.replace("\\", "") in told
+    output = evaluated(workspace, tmp_path, change(read_volume(workspace / "truth.nii")))
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("TRAINING_DATA: Case a: ")
+    assert reason.replace("\\", "") in error
     assert not output.exists()
 
 
-def marks_of(place: Path) -> Volume:
-    scan = read_volume(place / "scan.nii")
+def scribbles_for(workspace: Path) -> Volume:
+    scan = read_volume(workspace / "scan.nii")
     scribbles = np.zeros(scan.array.shape, np.uint8)
     scribbles[10:14, 8:12, 6:12] = 2
     return Volume(scribbles, scan.index_to_lps)
 
 
 @pytest.mark.parametrize("change", [rows_reversed, axes_turned, as_floats])
-def test_correct_hears_marks_however_they_were_written(
-    place: Path, tmp_path: Path, change: Callable[[Volume], Volume]
+def test_correct_applies_scribbles_with_any_axes_and_data_type(
+    workspace: Path, tmp_path: Path, change: Callable[[Volume], Volume]
 ) -> None:
-    scribbles = marks_of(place)
+    scribbles = scribbles_for(workspace)
     write_volume(change(scribbles), tmp_path / "scribbles.nii")
     call = [
         "correct",
-        str(place / "result"),
+        str(workspace / "result"),
         "--corrections",
         str(tmp_path / "scribbles.nii"),
         "-o",
@@ -134,13 +134,13 @@ def test_correct_hears_marks_however_they_were_written(
     assert (labels[scribbles.array == 2] == 1).all()
 
 
-def test_correct_runs_on_the_same_scan_with_reversed_rows(place: Path, tmp_path: Path) -> None:
-    scribbles = marks_of(place)
+def test_correct_runs_on_the_same_scan_with_reversed_rows(workspace: Path, tmp_path: Path) -> None:
+    scribbles = scribbles_for(workspace)
     write_volume(scribbles, tmp_path / "scribbles.nii")
-    write_volume(rows_reversed(read_volume(place / "scan.nii")), tmp_path / "scan.nii")
+    write_volume(rows_reversed(read_volume(workspace / "scan.nii")), tmp_path / "scan.nii")
     call = [
         "correct",
-        str(place / "result"),
+        str(workspace / "result"),
         "--corrections",
         str(tmp_path / "scribbles.nii"),
         "-o",
@@ -151,12 +151,12 @@ def test_correct_runs_on_the_same_scan_with_reversed_rows(place: Path, tmp_path:
     assert (labels[:, ::-1][scribbles.array == 2] == 1).all()
 
 
-def test_a_sheared_scan_is_segmented_corrected_and_reported_in_its_place(place: Path, tmp_path: Path) -> None:
-    scan = read_volume(place / "scan.nii")
+def test_a_sheared_scan_can_be_segmented_corrected_and_reported(workspace: Path, tmp_path: Path) -> None:
+    scan = read_volume(workspace / "scan.nii")
     matrix = scan.index_to_lps.copy()
     matrix[1, 2] += 4.0
     write_volume(Volume(scan.array, matrix), tmp_path / "scan.nii")
-    run = ["segment", str(tmp_path / "scan.nii"), "-o", str(tmp_path / "result"), "--model", str(place / "tiny")]
+    run = ["segment", str(tmp_path / "scan.nii"), "-o", str(tmp_path / "result"), "--model", str(workspace / "tiny")]
     assert main([*run, "--force"]) == 0
     result = tmp_path / "result"
     assert "straight grid" in " ".join(json.loads((result / "report.json").read_text(encoding="utf-8"))["warnings"])

@@ -1,4 +1,4 @@
-"""A label map lies on its scan voxel by voxel, however it was written, or is refused with how it differs."""
+"""A label map is brought to the voxels of its scan, or is refused with the difference between the grids."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ SEGMENTS = {
 
 @pytest.fixture
 def labels() -> np.ndarray:
-    found = np.zeros(SHAPE, np.uint8)
-    found[2:4, 3:6, 4:8] = 6
-    found[5, 1:3, 2:4] = 1
-    return found
+    array = np.zeros(SHAPE, np.uint8)
+    array[2:4, 3:6, 4:8] = 6
+    array[5, 1:3, 2:4] = 1
+    return array
 
 
 def moved(matrix: np.ndarray, ijk: tuple[float, float, float]) -> np.ndarray:
-    """The matrix of what begins at that voxel."""
+    """The matrix of a volume that begins at that voxel."""
     result = matrix.copy()
     result[:3, 3] = (matrix @ [*ijk, 1])[:3]
     return result
@@ -74,7 +74,7 @@ def test_axes_in_another_order_and_flips_are_undone(
     np.testing.assert_array_equal(read_label_map(tmp_path / "labels.nii", SCAN), labels)
 
 
-def test_a_segmentation_that_slicer_cropped_is_laid_where_it_was(tmp_path: Path, labels: np.ndarray) -> None:
+def test_a_segmentation_cropped_by_slicer_is_padded_to_the_scan(tmp_path: Path, labels: np.ndarray) -> None:
     path = write_segmentation(tmp_path / "a.seg.nrrd", labels[1:6, 1:7, 2:9], moved(MATRIX, (2, 1, 1)), SEGMENTS)
     np.testing.assert_array_equal(read_label_map(path, SCAN), labels)
 
@@ -85,7 +85,7 @@ def test_layers_that_do_not_overlap_become_one_label_map(tmp_path: Path, labels:
     np.testing.assert_array_equal(read_label_map(path, SCAN), labels)
 
 
-def test_segments_that_overlap_or_share_a_number_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
+def test_segments_that_overlap_or_share_a_label_value_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     layers = np.stack([labels, np.where(labels == 6, 1, 0)], axis=-1)
     path = write_segmentation(tmp_path / "a.seg.nrrd", layers, MATRIX, SEGMENTS | {"Segment1_Layer": "1"})
     with pytest.raises(DiffusionSegmentError, match="overlap: 24 voxels"):
@@ -97,7 +97,9 @@ def test_segments_that_overlap_or_share_a_number_are_refused(tmp_path: Path, lab
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_floats_count_where_they_are_whole_to_a_thousandth(tmp_path: Path, labels: np.ndarray, kind: type) -> None:
+def test_float_labels_are_accepted_within_a_thousandth_of_an_integer(
+    tmp_path: Path, labels: np.ndarray, kind: type
+) -> None:
     write_volume(Volume(labels.astype(kind) * 0.9999, MATRIX), tmp_path / "labels.nii.gz")
     np.testing.assert_array_equal(read_label_map(tmp_path / "labels.nii.gz", SCAN), labels)
 
@@ -111,14 +113,14 @@ def test_floats_count_where_they_are_whole_to_a_thousandth(tmp_path: Path, label
         (lambda labels: labels + 0.5 * (labels == 6), "6.5"),
     ],
 )
-def test_values_that_are_no_labels_are_named(tmp_path: Path, labels: np.ndarray, change, value: str) -> None:
+def test_invalid_label_values_are_named_in_the_error(tmp_path: Path, labels: np.ndarray, change, value: str) -> None:
     write_volume(Volume(change(labels), MATRIX), tmp_path / "labels.nii.gz")
     with pytest.raises(DiffusionSegmentError, match=f"holds the value {value}") as caught:
         read_label_map(tmp_path / "labels.nii.gz", SCAN)
     assert caught.value.code is ErrorCode.INPUT_VALUES
 
 
-def test_an_origin_with_one_decimal_is_still_the_same_place(tmp_path: Path, labels: np.ndarray) -> None:
+def test_an_origin_rounded_to_one_decimal_is_accepted(tmp_path: Path, labels: np.ndarray) -> None:
     rounded = MATRIX.copy()
     rounded[:3, 3] = np.round(MATRIX[:3, 3] + 0.04, 1)
     write_volume(Volume(labels, rounded), tmp_path / "labels.nii.gz")
@@ -134,7 +136,7 @@ def test_an_origin_with_one_decimal_is_still_the_same_place(tmp_path: Path, labe
         (np.s_[:], MATRIX @ np.diag([2, 2, 1, 1]), "1.6 x 1.6 x 2.5 and 0.8 x 0.8 x 2.5 mm"),
     ],
 )
-def test_other_voxels_than_the_scans_are_refused_with_how_they_differ(
+def test_a_map_on_another_grid_is_refused_with_the_difference(
     tmp_path: Path, labels: np.ndarray, cut: slice, matrix: np.ndarray, reason: str
 ) -> None:
     write_volume(Volume(labels[cut], matrix), tmp_path / "labels.nii.gz")
@@ -144,7 +146,7 @@ def test_other_voxels_than_the_scans_are_refused_with_how_they_differ(
     assert str(tmp_path / "labels.nii.gz") in caught.value.message
 
 
-def test_marked_voxels_outside_the_scan_are_not_lost_unseen(labels: np.ndarray) -> None:
+def test_labelled_voxels_outside_the_scan_are_refused(labels: np.ndarray) -> None:
     larger = Volume(np.pad(labels, 2, constant_values=3), moved(MATRIX, (-2, -2, -2)))
     with pytest.raises(DiffusionSegmentError, match="voxels of the map lie outside"):
         align_to_scan(larger, SCAN, what="Both", hint="Crop it.")
@@ -160,14 +162,14 @@ SHEARS = [
 
 
 @pytest.mark.parametrize("matrix", SHEARS)
-def test_every_voxel_of_a_sheared_scan_lies_within_half_a_voxel_on_its_straight_grid(matrix: np.ndarray) -> None:
+def test_voxels_of_a_sheared_scan_stay_within_half_a_voxel_on_the_straight_grid(matrix: np.ndarray) -> None:
     numbered = np.arange(1, np.prod(SHAPE) + 1).reshape(SHAPE)
     straight = straightened(Volume(numbered, matrix))
     for k, j, i in [(0, 0, 0), (6, 7, 8), (3, 2, 5), (6, 0, 0)]:
-        (found,) = np.argwhere(straight.array == numbered[k, j, i])
-        there = straight.index_to_lps @ [*found[::-1], 1]
-        apart = np.linalg.inv(straight.index_to_lps[:3, :3]) @ (there - matrix @ [i, j, k, 1])[:3]
-        assert np.abs(apart).max() <= 0.5 + 1e-9
+        (index,) = np.argwhere(straight.array == numbered[k, j, i])
+        position = straight.index_to_lps @ [*index[::-1], 1]
+        difference = np.linalg.inv(straight.index_to_lps[:3, :3]) @ (position - matrix @ [i, j, k, 1])[:3]
+        assert np.abs(difference).max() <= 0.5 + 1e-9
     grid = straight_grid(matrix, SHAPE)
     np.testing.assert_array_equal(grid.sheared(grid.straightened(numbered)), numbered)
 
@@ -177,9 +179,7 @@ def centre_mm(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (matrix @ [i, j, k, 1])[:3]
 
 
-def test_the_map_of_a_sheared_scan_lies_where_the_scan_lies_for_every_reader(
-    tmp_path: Path, labels: np.ndarray
-) -> None:
+def test_itk_and_nibabel_read_the_map_of_a_sheared_scan_at_its_position(tmp_path: Path, labels: np.ndarray) -> None:
     tall = np.zeros((40, 60, 50), np.uint8)
     tall[25:35, 20:45, 10:30] = 6
     scan = Volume(tall.astype(np.int16), TILTED)
@@ -192,11 +192,11 @@ def test_the_map_of_a_sheared_scan_lies_where_the_scan_lies_for_every_reader(
     expected = centre_mm(tall, TILTED)
     assert np.abs(centre_mm(sitk.GetArrayFromImage(image), matrix) - expected).max() < 0.4
     assert np.abs(centre_mm(np.asarray(other.dataobj).T, np.diag([-1, -1, 1, 1]) @ other.affine) - expected).max() < 0.4
-    # And it comes back to the scan's own voxels without a change.
+    # Read again, it is unchanged in the voxels of the scan.
     np.testing.assert_array_equal(read_label_map(tmp_path / "labels.nii.gz", scan), tall)
 
 
-def test_a_map_of_a_straight_scan_is_written_as_it_is(tmp_path: Path, labels: np.ndarray) -> None:
+def test_a_map_of_a_straight_scan_is_written_unchanged(tmp_path: Path, labels: np.ndarray) -> None:
     write_map(Volume(labels, MATRIX), tmp_path / "labels.nii.gz")
     again = read_volume(tmp_path / "labels.nii.gz")
     np.testing.assert_array_equal(again.array, labels)

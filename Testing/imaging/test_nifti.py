@@ -1,4 +1,4 @@
-"""A NIfTI scan lies where 3D Slicer, which reads through ITK, shows it; a header that contradicts itself is told of."""
+"""NIfTI scans have the geometry of ITK and 3D Slicer; contradictions in a header are reported in a note."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def field(name: str, value: object) -> Edit:
     return edit
 
 
-def nothing(_: nibabel.Nifti1Header) -> None:
+def unchanged(_: nibabel.Nifti1Header) -> None:
     return
 
 
 moved = field("srow_z", [0, 0, 2.5, -200])
 turned = field("srow_x", [0.8, 0, 0, -90])
 HEADERS: list[tuple[str, tuple[int, int], Edit, str]] = [
-    ("both alike", (1, 1), nothing, ""),
-    ("sform alone", (2, 0), nothing, ""),
-    ("qform alone", (0, 1), nothing, ""),
-    ("sform of a template", (4, 0), nothing, ""),
-    ("neither", (0, 0), nothing, "how the patient lies"),
+    ("both alike", (1, 1), unchanged, ""),
+    ("sform alone", (2, 0), unchanged, ""),
+    ("qform alone", (0, 1), unchanged, ""),
+    ("sform of a template", (4, 0), unchanged, ""),
+    ("neither", (0, 0), unchanged, "how the patient lies"),
     ("a negative code counts as none", (1, 0), field("sform_code", -1), "how the patient lies"),
     ("a registered sform beside the scanner's qform", (2, 1), moved, "100 mm apart; the qform was taken"),
     ("two scanner transforms", (1, 1), moved, "100 mm apart; the sform was taken"),
@@ -94,10 +94,10 @@ HEADERS: list[tuple[str, tuple[int, int], Edit, str]] = [
 
 
 @pytest.mark.parametrize(("codes", "edit", "note"), [case[1:] for case in HEADERS], ids=[case[0] for case in HEADERS])
-def test_a_scan_lies_where_slicer_shows_it(tmp_path: Path, codes: tuple[int, int], edit: Edit, note: str) -> None:
+def test_the_geometry_of_a_scan_is_that_of_itk(tmp_path: Path, codes: tuple[int, int], edit: Edit, note: str) -> None:
     path = write(tmp_path / "scan.nii", codes=codes, edit=edit)
     if "metres" in note:
-        # A voxel of 0.8 m is none; lengths are written in the header's own unit.
+        # Lengths are written in the unit of the header, because a voxel of 0.8 m is not plausible.
         factor = 1e-3 if note == "metres" else 1e3
         path = write(tmp_path / "scan.nii", codes=codes, edit=edit, affine=np.diag([factor, factor, factor, 1]))
     volume = read_volume(path)
@@ -134,14 +134,14 @@ def test_an_intercept_without_a_slope_is_refused(tmp_path: Path) -> None:
         (field("srow_z", [0, 0, -1e-38, -50]), "its sform is damaged"),
     ],
 )
-def test_transforms_that_readers_take_differently_are_refused(tmp_path: Path, edit: Edit, reason: str) -> None:
+def test_transforms_that_readers_interpret_differently_are_refused(tmp_path: Path, edit: Edit, reason: str) -> None:
     with pytest.raises(DiffusionSegmentError, match=reason):
         read_volume(write(tmp_path / "scan.nii", edit=edit))
 
 
 @pytest.mark.parametrize("offset", [0.0, -0.0, 348.0, -16.0])
 def test_voxels_that_begin_inside_the_header_are_refused(tmp_path: Path, offset: float) -> None:
-    """ITK reads the header as voxels then, nibabel what comes after it."""
+    """ITK would read the header as voxels, nibabel the bytes after it."""
     path = tmp_path / "scan.nii"
     write_volume(Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4)), path)
     data = bytearray(path.read_bytes())
@@ -200,7 +200,9 @@ def big_endian(folder: Path) -> Path:
         *(as_pair_by_its_voxels, big_endian),
     ],
 )
-def test_what_is_in_a_file_counts_and_not_its_name(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_the_format_is_detected_from_the_content_and_not_from_the_name(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
     volume = read_volume(make(tmp_path))
     np.testing.assert_array_equal(volume.array, VALUES.T)
     assert volume.array.dtype == np.int16
@@ -264,7 +266,7 @@ REFUSED: list[tuple[Callable[[Path], Path], str]] = [
 
 
 @pytest.mark.parametrize(("make", "reason"), REFUSED, ids=[make.__name__ for make, _ in REFUSED])
-def test_a_refusal_tells_the_file_the_true_reason_and_the_next_step(
+def test_an_error_states_file_reason_and_hint(
     tmp_path: Path, make: Callable[[Path], Path], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = make(tmp_path)
@@ -278,7 +280,7 @@ def test_a_refusal_tells_the_file_the_true_reason_and_the_next_step(
 SHEARED = np.array([[-0.8, 0, 0, 90], [0, -0.7, 0.9, 70], [0, 0, 2.5, -300], [0, 0, 0, 1.0]])
 
 
-def test_a_sheared_scan_keeps_its_place_and_itk_is_not_misled_by_what_is_written(tmp_path: Path) -> None:
+def test_a_sheared_scan_keeps_its_affine_and_itk_refuses_the_written_file(tmp_path: Path) -> None:
     volume = read_volume(write(tmp_path / "scan.nii", codes=(1, 0), affine=SHEARED))
     np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ volume.index_to_lps, SHEARED, atol=1e-5)
     write_volume(Volume(volume.array, volume.index_to_lps), tmp_path / "again.nii.gz")
@@ -288,11 +290,11 @@ def test_a_sheared_scan_keeps_its_place_and_itk_is_not_misled_by_what_is_written
 
 
 @pytest.mark.skipif(real_data.folder() is None, reason="no real data on this machine; written headers stand in")
-def test_a_name_does_not_change_a_real_scan(tmp_path: Path) -> None:
-    found = sorted((real_data.folder() or Path()).rglob("*.nii.gz"))
-    if not found:
-        pytest.skip("there is no NIfTI among the real data")
-    scan = min(found, key=lambda path: path.stat().st_size)
+def test_a_real_scan_is_read_equally_with_another_file_name(tmp_path: Path) -> None:
+    files = sorted((real_data.folder() or Path()).rglob("*.nii.gz"))
+    if not files:
+        pytest.skip("the real data has no NIfTI files")
+    scan = min(files, key=lambda path: path.stat().st_size)
     shutil.copy(scan, tmp_path / "scan.nii")
     again, before = read_volume(tmp_path / "scan.nii"), read_volume(scan)
     np.testing.assert_array_equal(again.array, before.array)

@@ -1,4 +1,4 @@
-"""The model's grid over a sheared scan lies along the patient's axes, and results come back into the scan's voxels."""
+"""Sheared scans: the model's grid has perpendicular axes, and results are restored to the voxels of the scan."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_grid_covers_every_voxel(matrix: NDArray[np.float64], shape: tuple[i
 
 @pytest.mark.parametrize(("matrix", "shape"), SCANS)
 @pytest.mark.parametrize("offset", [(0, 0, 0), (3, 4, 2)])
-def test_labels_come_back_where_they_lie(
+def test_labels_are_restored_at_their_position(
     matrix: NDArray[np.float64], shape: tuple[int, int, int], offset: tuple[int, int, int]
 ) -> None:
     at = np.add(CENTRE, (5.0, 4.0, -6.0))
@@ -93,14 +93,14 @@ def test_labels_come_back_where_they_lie(
 def test_a_part_of_the_scan_gets_the_same_values_as_the_whole(
     matrix: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> None:
-    """Corrections write the voxels alone that can see what changed."""
+    """A correction restores only the voxels that depend on changed voxels of the grid."""
     grid = model_grid(Volume(np.zeros(shape, np.int16), matrix), spacing=SPACING)
     values = np.zeros(grid.shape, dtype=np.float32)
     values[8:11, 9:14, 7:9] = np.random.default_rng(0).random((3, 5, 2))
     whole = restore_map(values, (0, 0, 0), grid)
-    place = native_box(torch.from_numpy(values > 0), (0, 0, 0), grid)
-    part = interpolated(torch.from_numpy(values)[None], (0, 0, 0), grid, place)[0].numpy()
-    box = in_native_box(place, grid)
+    native = native_box(torch.from_numpy(values > 0), (0, 0, 0), grid)
+    part = interpolated(torch.from_numpy(values)[None], (0, 0, 0), grid, native)[0].numpy()
+    box = in_native_box(native, grid)
     np.testing.assert_allclose(grid.order.undo(part), whole[box], atol=1e-5)
     whole[box] = 0
     assert not whole.any()
@@ -108,16 +108,18 @@ def test_a_part_of_the_scan_gets_the_same_values_as_the_whole(
 
 
 @pytest.mark.parametrize(("matrix", "shape"), SCANS)
-def test_a_mark_lands_in_the_grid_voxel_that_holds_it(matrix: NDArray[np.float64], shape: tuple[int, int, int]) -> None:
+def test_a_scribble_is_in_the_grid_voxel_that_contains_it(
+    matrix: NDArray[np.float64], shape: tuple[int, int, int]
+) -> None:
     scribbles = np.zeros(shape, np.uint8)
     k, j, i = (n // 3 for n in shape)
     scribbles[k, j, i] = 3
     grid = model_grid(Volume(scribbles, matrix), spacing=SPACING)
-    (place,) = np.argwhere(scribbles_on_grid(scribbles, grid).numpy() == 3)
-    assert np.abs(grid.lps(place) - (matrix @ (i, j, k, 1))[:3]).max() <= 1.5 + 1e-6
+    (voxel,) = np.argwhere(scribbles_on_grid(scribbles, grid).numpy() == 3)
+    assert np.abs(grid.lps(voxel) - (matrix @ (i, j, k, 1))[:3]).max() <= 1.5 + 1e-6
 
 
-def test_rounding_in_a_header_is_no_shear() -> None:
+def test_rounding_errors_in_a_header_are_not_shear() -> None:
     matrix = tilted_matrix(0.3, (30, 60, 50), (0, 1, 2))
     assert not is_sheared(matrix)
     assert is_sheared(tilted_matrix(1.0, (30, 60, 50), (0, 1, 2)))

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage in all their ways to keep voxels: read as ITK reads them, or refused with the reason."""
+"""NRRD and MetaImage in every encoding and layout: read as by ITK, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ PLAIN: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN.keys())
-def test_voxels_and_their_place_are_those_that_itk_reads(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_voxels_and_geometry_are_those_of_itk(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     volume, image = read_volume(path), sitk.ReadImage(str(path))
     np.testing.assert_array_equal(volume.array, VALUES)
@@ -210,7 +210,7 @@ BEYOND_ITK: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize("make", BEYOND_ITK.values(), ids=BEYOND_ITK.keys())
-def test_what_itk_does_not_read_is_read_in_the_same_place(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_files_that_itk_cannot_read_have_the_same_geometry(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     plain = write_nrrd(tmp_path / "p.nrrd") if path.read_bytes().startswith(b"NRRD") else write_meta(tmp_path / "p.mha")
     volume, other = read_volume(path), read_volume(plain)
@@ -226,7 +226,7 @@ def test_what_itk_does_not_read_is_read_in_the_same_place(tmp_path: Path, make: 
         lambda f: write_meta(f / "scan.mha", TransformMatrix=None),
     ],
 )
-def test_a_header_without_orientation_is_told_of(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_a_header_without_orientation_gives_a_note(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     path = make(tmp_path)
     image, volume = sitk.ReadImage(str(path)), read_volume(path)
     assert "left and right may be swapped" in volume.notes[0]
@@ -311,7 +311,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], ErrorCode, str]] = {
 
 
 @pytest.mark.parametrize(("make", "code", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refusal_tells_the_file_the_true_reason_and_the_next_step(
+def test_an_error_states_file_reason_and_hint(
     tmp_path: Path, make: Callable[[Path], Path], code: ErrorCode, reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = make(tmp_path)

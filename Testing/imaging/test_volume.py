@@ -1,4 +1,4 @@
-"""Geometry: canonical orientation, the model's grid, and the exact way back."""
+"""Geometry: canonical orientation, the model's grid, and the exact inverse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def matrix(permutation: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[
     return result
 
 
-def place_of_peak(volume: Volume) -> NDArray[np.float64]:
+def peak_lps(volume: Volume) -> NDArray[np.float64]:
     k, j, i = np.unravel_index(int(volume.array.argmax()), volume.array.shape)
     return (volume.index_to_lps @ (i, j, k, 1))[:3]
 
@@ -37,7 +37,7 @@ def test_there_are_48_orientations() -> None:
 
 
 @pytest.mark.parametrize(("permutation", "signs"), ORIENTATIONS)
-def test_canonical_keeps_every_voxel_in_its_place_and_undo_restores_the_array(
+def test_canonical_keeps_the_position_of_every_voxel_and_undo_restores_the_array(
     permutation: tuple[int, ...], signs: tuple[int, ...]
 ) -> None:
     array = np.arange(4 * 5 * 6).reshape(4, 5, 6)
@@ -46,7 +46,7 @@ def test_canonical_keeps_every_voxel_in_its_place_and_undo_restores_the_array(
     directions = turned.index_to_lps[:3, :3]
     assert np.all(np.diag(directions) > 0)
     assert np.count_nonzero(directions) == 3
-    np.testing.assert_allclose(place_of_peak(turned), place_of_peak(volume))
+    np.testing.assert_allclose(peak_lps(turned), peak_lps(volume))
     np.testing.assert_array_equal(order.undo(turned.array), array)
 
 
@@ -71,7 +71,7 @@ def test_a_point_returns_from_the_grid_within_half_a_voxel(
     spacing=st.tuples(*[st.floats(0.3, 8.0)] * 3),
     shape=st.tuples(*[st.integers(1, 9)] * 3),
 )
-def test_grid_indices_and_voxels_name_the_same_points_for_any_oblique_anisotropic_tiny_volume(
+def test_grid_and_voxels_cover_the_same_points_for_any_oblique_anisotropic_volume(
     angles: tuple[float, ...], spacing: tuple[float, ...], shape: tuple[int, int, int]
 ) -> None:
     affine = np.eye(4)
@@ -87,7 +87,7 @@ def test_grid_indices_and_voxels_name_the_same_points_for_any_oblique_anisotropi
     assert np.linalg.norm(far) >= np.linalg.norm(extent) * 0.999 or np.all(np.array(grid.shape) == 1)
 
 
-def test_a_constant_volume_stays_constant_there_and_back() -> None:
+def test_a_constant_volume_stays_constant_on_the_grid_and_restored() -> None:
     volume = Volume(np.full((5, 7, 9), 42.0, dtype=np.float32), matrix((2, 0, 1), (1, -1, 1), (0.9, 4.0, 2.5)))
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
     on_grid = grid.to_grid(volume.array)
@@ -95,14 +95,14 @@ def test_a_constant_volume_stays_constant_there_and_back() -> None:
     np.testing.assert_allclose(restore_map(on_grid, (0, 0, 0), grid, outside=None), 42.0, rtol=1e-5)
 
 
-def test_downsampling_averages_instead_of_picking() -> None:
+def test_downsampling_averages_voxels() -> None:
     rng = np.random.default_rng(0)
     volume = Volume(rng.normal(size=(30, 60, 60)).astype(np.float32), np.diag([0.6, 0.6, 1.2, 1.0]))
     grid = model_grid(volume, spacing=(3.0, 3.0, 3.0))
     assert grid.to_grid(volume.array)[2:-2, 2:-2, 2:-2].std() < 0.2
 
 
-def test_labels_survive_a_finer_grid_unchanged() -> None:
+def test_labels_on_a_grid_of_equal_spacing_are_unchanged() -> None:
     labels = np.random.default_rng(1).integers(0, 4, (6, 7, 8)).astype(np.uint8)
     volume = Volume(labels, np.diag([3.0, 3.0, 3.0, 1.0]))
     np.testing.assert_array_equal(model_grid(volume, spacing=(3.0, 3.0, 3.0)).labels_to_grid(labels), labels)
@@ -118,7 +118,7 @@ def test_labels_survive_a_finer_grid_unchanged() -> None:
     ],
     ids=["zero spacing", "singular", "nan", "infinite"],
 )
-def test_a_matrix_that_does_not_span_space_is_refused(broken: NDArray[np.float64]) -> None:
+def test_a_singular_or_non_finite_matrix_is_refused(broken: NDArray[np.float64]) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         model_grid(Volume(np.zeros((4, 4, 4)), broken), spacing=(3.0, 3.0, 3.0))
     assert caught.value.code is ErrorCode.GEOMETRY

@@ -1,4 +1,4 @@
-"""Reading real files: every format gives the same volume, every broken one a clear line."""
+"""Reading files: all formats give the same volume, and an unreadable file gives a one-line error."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ BAD: list[tuple[Callable[[Path], Path], ErrorCode]] = [
 
 
 @pytest.mark.parametrize(("make", "code"), BAD, ids=[make.__name__ for make, _ in BAD])
-def test_bad_input_gets_one_clear_line(
+def test_unreadable_input_gives_a_one_line_error(
     tmp_path: Path, make: Callable[[Path], Path], code: ErrorCode, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
@@ -185,14 +185,14 @@ def test_bad_input_gets_one_clear_line(
     assert capfd.readouterr() == ("", "")
 
 
-def test_gzip_alone_is_not_an_image(tmp_path: Path) -> None:
+def test_a_gzip_file_without_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(b"nothing"))
     with pytest.raises(DiffusionSegmentError):
         read_volume(tmp_path / "scan.nii.gz")
 
 
 @pytest.mark.skipif(DATA is None, reason="no real data on this machine; the phantom and written DICOM stand in")
-def test_a_hospital_series_returns_from_the_model_grid_within_half_a_voxel() -> None:
+def test_a_clinical_series_is_restored_from_the_grid_within_half_a_voxel() -> None:
     assert DATA is not None
     volume = read_volume(DATA / "unlabelled_ct" / "crlm_ct_1004_dicom")
     assert volume.array.shape == (41, 512, 512)

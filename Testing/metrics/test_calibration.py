@@ -76,7 +76,7 @@ def test_calibration_error_weighs_gaps_of_bins_that_are_closed_above() -> None:
     assert expected_calibration_error(confidence, correct, bins=4) == pytest.approx((0.25 + 0.5 + 0.25 + 0) / 4)
 
 
-def test_the_band_error_ignores_what_lies_away_from_boundaries() -> None:
+def test_the_band_error_ignores_voxels_far_from_boundaries() -> None:
     labels = np.zeros((20, 4, 4), np.uint8)
     labels[10:] = 1
     foreground = np.where(labels == 1, 1.0, 0.0).astype(np.float32)
@@ -142,7 +142,7 @@ def test_the_temperature_stays_in_its_range_and_needs_voxels() -> None:
         fit_temperature(np.zeros((2, 0)), np.zeros(0, np.uint8))
 
 
-def test_tempering_probabilities_is_dividing_logits() -> None:
+def test_tempering_probabilities_equals_dividing_logits() -> None:
     logits = np.random.default_rng(3).normal(0, 2, (5, 3, 4, 2))
     for temperature in (0.2, 1.0, 3.0):
         np.testing.assert_allclose(tempered(softmax(logits), temperature), softmax(logits / temperature), atol=1e-12)
@@ -151,7 +151,7 @@ def test_tempering_probabilities_is_dividing_logits() -> None:
     assert softened.dtype == np.float32
 
 
-def test_rank_correlation_sees_ranks_only_and_leaves_gaps_out() -> None:
+def test_rank_correlation_depends_only_on_ranks_and_ignores_missing_values() -> None:
     uncertainty = np.array([1.0, 10.0, 100.0, np.nan, 5.0])
     dice = np.array([0.9, 0.8, 0.1, 0.95, np.nan])
     assert rank_correlation(uncertainty, dice) == pytest.approx(-1)

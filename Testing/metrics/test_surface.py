@@ -33,14 +33,16 @@ def score(predicted: NDArray[np.uint8], truth: NDArray[np.uint8], *, tolerance_m
 
 
 @pytest.mark.parametrize("moved", [(5, 11, 20), (5, 10, 22), (5, 10, 24)])
-def test_a_shift_within_the_tolerance_costs_nothing(moved: tuple[int, int, int]) -> None:
+def test_a_shift_within_the_tolerance_gives_a_score_of_1(moved: tuple[int, int, int]) -> None:
     assert score(box(moved), box((5, 10, 20))) == 1
 
 
 @pytest.mark.parametrize(
     ("moved", "face_mm"), [((6, 10, 20), (30, 20)), ((5, 15, 20), (30, 20)), ((5, 10, 30), (30, 30))]
 )
-def test_a_shift_of_5_mm_costs_the_faces_across_it(moved: tuple[int, int, int], face_mm: tuple[int, int]) -> None:
+def test_a_shift_of_5_mm_removes_the_faces_perpendicular_to_it(
+    moved: tuple[int, int, int], face_mm: tuple[int, int]
+) -> None:
     surface = 2 * (30 * 30 + 30 * 20 + 30 * 20)
     a, b = face_mm
     # Each box loses the face that looks away from the other box, the one inside the other box but for a rim of 2 mm,
@@ -59,7 +61,7 @@ def test_each_label_has_its_own_score_and_absent_ones_have_none() -> None:
     assert scores.dtype == np.float64
 
 
-def test_surfaces_far_apart_share_nothing() -> None:
+def test_distant_surfaces_have_a_score_of_0() -> None:
     assert score(box((0, 0, 0)), box((13, 30, 40))) == 0
 
 
@@ -69,7 +71,7 @@ def test_empty_maps_have_no_score() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_the_scores_are_monais() -> None:
+def test_scores_equal_those_of_monai() -> None:
     rng = np.random.default_rng(0)
     truth, predicted = (
         np.digitize(gaussian_filter(field, 2), (0.02, 0.05)).astype(np.uint8)

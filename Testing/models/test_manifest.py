@@ -1,4 +1,4 @@
-"""The model files that models are trained from: they are whole, fit their networks, and begin a model's folder."""
+"""The bundled manifests are complete, fit their networks, and start a model folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def manifest(request: pytest.FixtureRequest) -> ModelDescription:
     return read_manifest(request.param)
 
 
-def test_there_are_those_that_are_trained_next() -> None:
+def test_the_manifests_are_those_of_the_second_generation() -> None:
     assert [path.stem for path in MANIFESTS] == ["abdomen-ct", "abdomen-mr"]
     assert [read_manifest(path).name for path in MANIFESTS] == ["abdomen-ct", "abdomen-mr"]
     assert "abdomen-mr" not in list_models(), "no model without weights is offered"
@@ -51,11 +51,11 @@ def test_tile_and_channels_fit_a_segmenter(manifest: ModelDescription) -> None:
     assert manifest.raw["quality"] == {}
 
 
-def test_a_models_folder_begins_with_it(manifest: ModelDescription, tmp_path: Path) -> None:
-    begun = start_model_folder(tmp_path / "model", base=str(FOLDER / f"{manifest.name}.json"))
-    assert begun == read_description(tmp_path / "model")
+def test_a_model_folder_is_started_from_a_manifest(manifest: ModelDescription, tmp_path: Path) -> None:
+    started = start_model_folder(tmp_path / "model", base=str(FOLDER / f"{manifest.name}.json"))
+    assert started == read_description(tmp_path / "model")
     measured = {"name", "version", "licence", "training_data", "anatomy"}
-    assert {k: v for k, v in begun.raw.items() if k not in measured} == {
+    assert {k: v for k, v in started.raw.items() if k not in measured} == {
         k: v for k, v in manifest.raw.items() if k not in measured
     }
     shown = readModelDescription(tmp_path / "model")
@@ -63,31 +63,31 @@ def test_a_models_folder_begins_with_it(manifest: ModelDescription, tmp_path: Pa
     assert [label.name for label in shown.labels] == [label.name for label in manifest.labels]
 
 
-def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DiffusionSegmentError) as told:
+def test_a_missing_manifest_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DiffusionSegmentError) as caught:
         start_model_folder(tmp_path / "model", base=str(tmp_path / "none.json"))
-    assert told.value.code is ErrorCode.MODEL_UNKNOWN
+    assert caught.value.code is ErrorCode.MODEL_UNKNOWN
     assert not (tmp_path / "model").exists()
 
 
-def test_the_second_generation_for_ct_names_what_the_first_names() -> None:
-    shipped, fine = read_description(find_model("abdomen-ct")), read_manifest(FOLDER / "abdomen-ct.json")
-    assert fine.raw["labels"] == shipped.raw["labels"]
-    assert (fine.anatomy, fine.defaults) == (shipped.anatomy, shipped.defaults)
-    assert (fine.window, fine.window_unit, fine.modality) == (shipped.window, "HU", "CT")
+def test_both_generations_for_ct_have_the_same_labels_anatomy_and_defaults() -> None:
+    bundled, fine = read_description(find_model("abdomen-ct")), read_manifest(FOLDER / "abdomen-ct.json")
+    assert fine.raw["labels"] == bundled.raw["labels"]
+    assert (fine.anatomy, fine.defaults) == (bundled.anatomy, bundled.defaults)
+    assert (fine.window, fine.window_unit, fine.modality) == (bundled.window, "HU", "CT")
     assert (fine.spacing_mm, fine.trunk_spacing_mm) == ((1.5, 1.5, 3.0), (3.0, 3.0, 3.0))
     assert fine.tile.voxels == (48, 96, 96)
 
 
-def test_organs_on_mr_have_names_codes_and_colours_of_those_on_ct() -> None:
-    shipped, mr = read_description(find_model("abdomen-ct")), read_manifest(FOLDER / "abdomen-mr.json")
+def test_organs_of_the_mr_manifest_have_the_names_codes_and_colours_of_the_ct_model() -> None:
+    bundled, mr = read_description(find_model("abdomen-ct")), read_manifest(FOLDER / "abdomen-mr.json")
     assert [(label.value, label.name) for label in mr.labels] == [
         (1, "liver"),
         (2, "right_kidney"),
         (3, "left_kidney"),
         (4, "spleen"),
     ]
-    known = {item["name"]: item for item in shipped.raw["labels"]}
+    known = {item["name"]: item for item in bundled.raw["labels"]}
     for item in mr.raw["labels"]:
         for key in ("title", "category", "code", "colour", "modifier"):
             assert item.get(key) == known[item["name"]].get(key)
@@ -95,7 +95,7 @@ def test_organs_on_mr_have_names_codes_and_colours_of_those_on_ct() -> None:
 
 
 @pytest.mark.skipif(DATA is None, reason="no real data on this machine; the phantom stands in for it in other tests")
-def test_a_labelled_mr_is_read_for_training() -> None:
+def test_a_labelled_mr_scan_is_read_for_training() -> None:
     assert DATA is not None
     mr = read_manifest(FOLDER / "abdomen-mr.json")
     case = load_case(find_cases(DATA / "abdomen_mr", part="validation")[0], mr)

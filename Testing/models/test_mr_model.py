@@ -1,4 +1,4 @@
-"""A model for MR, whose gray values have no unit: its window holds percentiles, and a CT is not for it."""
+"""A model for MR, whose gray values have no unit: its window is in percentiles, and it refuses CT."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 NAME = "tiny-mr"
 MR_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 PERCENTILES: dict[str, Any] = {"modality": "MR", "window": [0.5, 99.5], "window_unit": "percentile"}
-# Gain and offset of other scanners; those of integers need no rounding.
+# Gain and offset of other scanners; with those of type int the values stay integers.
 SCALES = [(4, 0), (1, 300), (0.001, 0.0), (0.37, 12.5), (2.5, -900.0)]
 
 
@@ -63,12 +63,12 @@ def phantom() -> Phantom:
 
 @pytest.fixture(scope="module")
 def scan(phantom: Phantom) -> Volume:
-    """Gray values as of an MR: none is negative, and air is dark."""
+    """Gray values like those of an MR: none is negative, and air is dark."""
     return Volume(np.clip(phantom.image + 200, 0, 1000).astype(np.int16), phantom.index_to_lps)
 
 
 def scaled(scan: Volume, gain: float, offset: float) -> Volume:
-    """Integers stay such."""
+    """The scan with another gain and offset; integers stay integers."""
     values = scan.array * np.asarray(gain) + np.asarray(offset)
     return Volume(values.astype(np.int16 if isinstance(gain, int) else np.float32), scan.index_to_lps)
 
@@ -92,13 +92,17 @@ class TestWindow:
         np.testing.assert_allclose(input_of(scan, model.description), expected, atol=1e-5)
 
     @pytest.mark.parametrize("offset", [(1.0, 0.0), (0.001, 77.0)])
-    def test_the_same_labels_come_out(self, model: Model, scan: Volume, offset: tuple[float, float]) -> None:
+    def test_the_labels_do_not_depend_on_gain_and_offset(
+        self, model: Model, scan: Volume, offset: tuple[float, float]
+    ) -> None:
         options = SegmentOptions(modality="MR")
-        usual, other = (segment(volume, model, options).labels for volume in (scan, scaled(scan, *offset)))
-        assert len(np.unique(usual)) > 2
-        assert np.mean(usual == other) > 0.999
+        expected, other = (segment(volume, model, options).labels for volume in (scan, scaled(scan, *offset)))
+        assert len(np.unique(expected)) > 2
+        assert np.mean(expected == other) > 0.999
 
-    def test_features_and_training_read_it_alike(self, model: Model, scan: Volume, tmp_path: Path) -> None:
+    def test_features_and_training_have_the_same_normalised_image(
+        self, model: Model, scan: Volume, tmp_path: Path
+    ) -> None:
         labels = Volume((scan.array > 300).astype(np.uint8), scan.index_to_lps)
         write_volume(labels, tmp_path / "labels.nii.gz")
         images = []
@@ -114,19 +118,21 @@ class TestWindow:
     def test_a_scan_of_one_value_is_refused_in_one_line(self, model: Model, scan: Volume, values: float) -> None:
         array = np.full(scan.array.shape, values, np.float32)
         array[0, 0, 0] = values + 5
-        with pytest.raises(DiffusionSegmentError, match="The scan shows nothing: from percentile") as told:
+        with pytest.raises(DiffusionSegmentError, match="The scan shows nothing: from percentile") as caught:
             segment(Volume(array, scan.index_to_lps), model, SegmentOptions(modality="MR", force=True))
-        assert told.value.code is ErrorCode.INPUT_VALUES
-        assert "\n" not in str(told.value)
+        assert caught.value.code is ErrorCode.INPUT_VALUES
+        assert "\n" not in str(caught.value)
 
-    def test_nan_is_refused_also_where_no_file_was_read(self, model: Model, scan: Volume) -> None:
+    def test_nan_is_refused_also_in_arrays(self, model: Model, scan: Volume) -> None:
         array = scan.array.astype(np.float32)
         array[3, 3, 3] = np.nan
-        with pytest.raises(DiffusionSegmentError, match="1 voxels that are NaN") as told:
+        with pytest.raises(DiffusionSegmentError, match="1 voxels that are NaN") as caught:
             segment(Volume(array, scan.index_to_lps), model, SegmentOptions(modality="MR"))
-        assert told.value.code is ErrorCode.INPUT_VALUES
+        assert caught.value.code is ErrorCode.INPUT_VALUES
 
-    def test_a_training_case_of_one_value_is_named(self, model: Model, scan: Volume, tmp_path: Path) -> None:
+    def test_a_training_case_of_one_value_is_reported_with_its_name(
+        self, model: Model, scan: Volume, tmp_path: Path
+    ) -> None:
         for name, value in (("image", 7), ("label", 1)):
             write_volume(Volume(np.full_like(scan.array, value), scan.index_to_lps), tmp_path / f"{name}.nii.gz")
         files = CaseFiles("p7", tmp_path / "image.nii.gz", tmp_path / "label.nii.gz")
@@ -143,7 +149,7 @@ class TestDescription:
             ("hippocampus-mr", "value", (0.0, 450.0)),
         ],
     )
-    def test_a_model_that_names_no_unit_sees_what_it_saw(
+    def test_the_input_of_models_without_a_window_unit_is_unchanged(
         self, scan: Volume, name: str, unit: str, window: tuple[float, float]
     ) -> None:
         description = read_description(find_model(name))
@@ -170,15 +176,17 @@ class TestDescription:
             ({"window": [0.5, float("nan")]}, "not a finite number"),
         ],
     )
-    def test_a_bad_window_is_refused_in_one_line(self, tmp_path: Path, described: dict[str, Any], words: str) -> None:
+    def test_an_invalid_window_is_refused_in_one_line(
+        self, tmp_path: Path, described: dict[str, Any], words: str
+    ) -> None:
         raw = json.loads((find_model("hippocampus-mr") / "model.json").read_text(encoding="utf-8"))
         (tmp_path / "model.json").write_text(json.dumps({**raw, **PERCENTILES, **described}), encoding="utf-8")
-        with pytest.raises(DiffusionSegmentError, match=words) as told:
+        with pytest.raises(DiffusionSegmentError, match=words) as caught:
             read_description(tmp_path)
-        assert told.value.code is ErrorCode.WEIGHTS_CORRUPT
-        assert "\n" not in str(told.value)
+        assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
+        assert "\n" not in str(caught.value)
 
-    def test_a_taught_model_keeps_the_window_of_its_base(self, model: Model) -> None:
+    def test_a_fine_tuned_model_keeps_the_window_of_its_base(self, model: Model) -> None:
         labels = label_entries({1: "cyst"}, model.description)
         folder = save_user_model("cysts", Probe(CHANNELS, 2), base=model.description, labels=labels, anatomy={})
         assert read_description(folder).window_unit == "percentile"
@@ -202,50 +210,52 @@ class TestModality:
             (ct, None, "These values are Hounsfield units .*: this is a CT. The model was trained on MR"),
             (clipped, None, "These values are Hounsfield units"),
         ):
-            with pytest.raises(DiffusionSegmentError, match=words) as told:
+            with pytest.raises(DiffusionSegmentError, match=words) as caught:
                 segment(volume, chosen, SegmentOptions(modality=stated))
-            assert told.value.code is ErrorCode.MODALITY
-            assert told.value.hint == "Choose a model for CT, if there is one."
+            assert caught.value.code is ErrorCode.MODALITY
+            assert caught.value.hint == "Choose a model for CT, if there is one."
 
     def test_a_ct_runs_if_forced(self, model: Model, phantom: Phantom) -> None:
         ct = Volume(phantom.image, phantom.index_to_lps)
         assert segment(ct, model, SegmentOptions(modality="CT", force=True)).labels.shape == ct.array.shape
 
-    def test_series_on_the_command_line(
+    def test_the_modality_of_a_series_is_checked_on_the_command_line(
         self, model: Model, scan: Volume, phantom: Phantom, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         unit: dict[str, Any] = {"RescaleIntercept": None, "RescaleSlope": None, "RescaleType": None}
-        stored = Volume(scan.array - 1024, scan.index_to_lps)  # `slices` adds as much to what it stores
+        stored = Volume(scan.array - 1024, scan.index_to_lps)  # `slices` adds 1024 to the stored values
         mr = write(slices(stored, Modality="MR", SOPClassUID=MR_IMAGE_STORAGE, **unit), tmp_path / "mr")
         ct = write(slices(Volume(np.clip(phantom.image, -1024, 3000), phantom.index_to_lps)), tmp_path / "ct")
         options = ["--model", NAME, "--device", "cpu", "--quiet"]
         assert main(["segment", str(mr), "-o", str(tmp_path / "out"), *options]) == 0
-        told = capfd.readouterr()
-        assert "(MR, " in told.out
-        assert not [word for word in ("HU", "CT", "Hounsfield") if word in told.out.replace(str(tmp_path), "").split()]
+        printed = capfd.readouterr()
+        assert "(MR, " in printed.out
+        assert not [
+            word for word in ("HU", "CT", "Hounsfield") if word in printed.out.replace(str(tmp_path), "").split()
+        ]
         assert main(["segment", str(ct), "-o", str(tmp_path / "none"), *options]) == 2
         assert capfd.readouterr().err.startswith("MODALITY: This is CT, but the model was trained on MR.")
 
 
 class TestTraining:
-    def test_patches_are_the_same_within_any_window(self, model: Model) -> None:
+    def test_patches_are_the_same_in_any_intensity_window(self, model: Model) -> None:
         window = model.description.nominal_window
-        found = []
-        for one in (window, WINDOW):
+        images = []
+        for intensity_window in (window, WINDOW):
             sampler = PatchSampler(
                 [TrainingSet([small_volume()])],
                 shape=PatchShape(SIDES, STRIDE),
-                window=one,
+                window=intensity_window,
                 augmentation=Augmentation(),
                 seed=4,
             )
-            found.append(torch.cat([sampler.patch(n).image for n in range(6)]))
+            images.append(torch.cat([sampler.patch(n).image for n in range(6)]))
         assert window == (-1.0, 1.0)
-        assert float(found[0].std()) > 0.1
-        torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=0)
+        assert float(images[0].std()) > 0.1
+        torch.testing.assert_close(images[0], images[1], atol=1e-3, rtol=0)
 
-    def test_what_is_known_of_tissues_in_hu_is_kept_from_mr(self, model: Model) -> None:
-        with pytest.raises(DiffusionSegmentError, match="works on HU") as told:
+    def test_augmentation_in_hu_is_refused_for_mr(self, model: Model) -> None:
+        with pytest.raises(DiffusionSegmentError, match="works on HU") as caught:
             PatchSampler(
                 [TrainingSet([small_volume()])],
                 shape=PatchShape(SIDES, STRIDE),
@@ -253,6 +263,6 @@ class TestTraining:
                 augmentation=replace(NO_AUGMENTATION, hospital=HospitalAugmentation()),
                 seed=0,
             )
-        assert told.value.code is ErrorCode.OPTION
+        assert caught.value.code is ErrorCode.OPTION
         with pytest.raises(DiffusionSegmentError, match="is for CT, tiny-mr for MR"):
             STUDIES["augmentations"].run([model.description.folder], [Path("none.nii.gz")], Path("none.json"))

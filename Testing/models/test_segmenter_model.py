@@ -1,4 +1,4 @@
-"""A model of the second generation, its grid finer than its trunk's, does all that a model does."""
+"""A model of the second generation, with a finer grid than its trunk, supports every operation of a model."""
 
 from __future__ import annotations
 
@@ -79,58 +79,60 @@ def session(model: Model, scan: Volume) -> Session:
 
 
 @pytest.fixture(scope="module")
-def usual(session: Session, model: Model) -> Segmentation:
+def reference(session: Session, model: Model) -> Segmentation:
     result = build_segmentation(session, model, bodypart=True)
     counts = np.bincount(result.labels.ravel(), minlength=CLASSES)
-    assert np.count_nonzero(counts > 50) >= 2, "a map of one label would compare as equal whatever happened"
+    assert np.count_nonzero(counts > 50) >= 2, "a map of one label would always compare as equal"
     return result
 
 
 class TestSegment:
-    def test_the_answer_lies_on_the_fine_grid(self, session: Session, model: Model) -> None:
+    def test_the_prediction_is_on_the_fine_grid(self, session: Session, model: Model) -> None:
         assert session.grid.spacing == (6.0, 6.0, 12.0)
         assert model.tile == TileShape((16, 32, 32), (1, 2, 2))
         pairs = session.prediction.pre.unfold(3, 2, 2)
         assert float((pairs[..., 0] - pairs[..., 1]).abs().max()) > 0.05, "voxels of one trunk voxel differ"
 
-    def test_all_maps_are_delivered(self, usual: Segmentation, scan: Volume) -> None:
-        assert usual.labels.shape == scan.array.shape
-        assert usual.bodypart is not None
-        assert usual.bodypart.shape == (*scan.array.shape, 3)
-        assert usual.uncertainty.max() > 0
-        assert not usual.mutual_information.any()
-        assert usual.regions.max() == len(usual.report["review"])
-        assert usual.report["provenance"]["samples"] == 0
-        json.dumps(usual.report, allow_nan=False)
+    def test_a_result_contains_all_maps(self, reference: Segmentation, scan: Volume) -> None:
+        assert reference.labels.shape == scan.array.shape
+        assert reference.bodypart is not None
+        assert reference.bodypart.shape == (*scan.array.shape, 3)
+        assert reference.uncertainty.max() > 0
+        assert not reference.mutual_information.any()
+        assert reference.regions.max() == len(reference.report["review"])
+        assert reference.report["provenance"]["samples"] == 0
+        json.dumps(reference.report, allow_nan=False)
 
     def test_body_coordinates_are_those_of_the_trunks_grid(self, session: Session, model: Model) -> None:
-        found = body_coordinates(session.image, model)
+        coordinates = body_coordinates(session.image, model)
         z, y, x = session.image.shape
         even = session.image[:, : y // 2 * 2, : x // 2 * 2]
         coarse = torch.nn.functional.avg_pool3d(even[None, None], (1, 2, 2))[0, 0]
         expected = whole_volume_coordinates(model.bodypart, coarse)
-        own = torch.nn.functional.avg_pool3d(found[:, :, : y // 2 * 2, : x // 2 * 2][None], (1, 2, 2))[0]
+        own = torch.nn.functional.avg_pool3d(coordinates[:, :, : y // 2 * 2, : x // 2 * 2][None], (1, 2, 2))[0]
         inner = (slice(None), slice(1, -1), slice(1, -1), slice(1, -1))
         assert float((own[inner] - expected[inner]).abs().mean()) < 0.1 * float(expected.std())
-        assert normalised(found).shape == (3, z, y, x)
+        assert normalised(coordinates).shape == (3, z, y, x)
 
-    def test_a_preview_and_a_region(self, model: Model, scan: Volume, usual: Segmentation) -> None:
-        seen: list[NDArray[np.uint8]] = []
+    def test_a_region_of_interest_limits_the_result_and_a_preview_is_sent(
+        self, model: Model, scan: Volume, reference: Segmentation
+    ) -> None:
+        previews: list[NDArray[np.uint8]] = []
         centre = scan.index_to_lps @ [*(n / 2 for n in scan.shape_ijk), 1.0]
         box = np.diag([60.0, 60.0, 60.0, 1.0])
         box[:3, 3] = centre[:3]
         options = replace(OPTIONS, region=tuple(box.ravel()))
-        found = build_segmentation(open_session(scan, model, options, preview=seen.append), model, bodypart=False)
-        assert seen[0].shape == scan.array.shape
-        assert 0 < np.count_nonzero(found.labels) < np.count_nonzero(usual.labels)
+        inside = build_segmentation(open_session(scan, model, options, preview=previews.append), model, bodypart=False)
+        assert previews[0].shape == scan.array.shape
+        assert 0 < np.count_nonzero(inside.labels) < np.count_nonzero(reference.labels)
 
-    def test_parts_say_what_the_whole_says(
-        self, model: Model, scan: Volume, usual: Segmentation, monkeypatch: pytest.MonkeyPatch
+    def test_a_scan_in_parts_gives_the_labels_of_the_whole_scan(
+        self, model: Model, scan: Volume, reference: Segmentation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        ways: list[int | None] = []
+        plans: list[int | None] = []
 
         def in_parts(size: Any, limit_gb: float | None) -> MemoryPlan:
-            ways.append(28)
+            plans.append(28)
             return MemoryPlan(28, True, 1)
 
         tall = np.concatenate([scan.array, scan.array[::-1]])
@@ -138,11 +140,11 @@ class TestSegment:
         whole = segment(long, model, OPTIONS).labels
         monkeypatch.setattr(segment_module, "choose_memory_plan", in_parts)
         parts = segment(long, model, OPTIONS).labels
-        assert ways == [28]
+        assert plans == [28]
         assert float(np.mean(parts == whole)) > 0.999
         assert np.count_nonzero(whole) > 1000
 
-    def test_the_prediction_of_memory_follows_the_tile(self, model: Model, session: Session) -> None:
+    def test_predicted_memory_is_proportional_to_the_tile(self, model: Model, session: Session) -> None:
         small = model.pre_segmenter.footprint(model.tile, torch.float32)
         large = model.pre_segmenter.footprint(TileShape.cube(64, (1, 2, 2)), torch.float32)
         assert large.pass_bytes == pytest.approx(64 * small.pass_bytes)
@@ -167,62 +169,66 @@ def oriented(volume: Volume, order: tuple[int, ...], flips: tuple[int, ...]) -> 
     return Volume(volume.array.transpose(order)[slices], volume.index_to_lps @ old_from_new), slices
 
 
-def test_all_48_orientations_of_one_scan_give_the_same_labels(model: Model, scan: Volume, usual: Segmentation) -> None:
-    least = 1.0
+def test_all_48_orientations_of_one_scan_give_the_same_labels(
+    model: Model, scan: Volume, reference: Segmentation
+) -> None:
+    agreement = 1.0
     for order, flips in ORIENTATIONS:
-        turned, slices = oriented(scan, order, flips)
-        labels = segment(turned, model, OPTIONS).labels[slices].transpose(np.argsort(order))
-        least = min(least, float(np.mean(labels == usual.labels)))
+        reoriented, slices = oriented(scan, order, flips)
+        labels = segment(reoriented, model, OPTIONS).labels[slices].transpose(np.argsort(order))
+        agreement = min(agreement, float(np.mean(labels == reference.labels)))
     assert len(ORIENTATIONS) == 48
-    assert least > 0.999
+    assert agreement > 0.999
 
 
 class TestCorrections:
     @pytest.fixture(scope="class")
     @staticmethod
-    def scribbles(usual: Segmentation) -> NDArray[np.uint8]:
+    def scribbles(reference: Segmentation) -> NDArray[np.uint8]:
         """A patch in the middle of the largest organ that gives it another label."""
-        organ = 1 + np.bincount(usual.labels.ravel())[1:].argmax()
-        places = np.argwhere(ndimage.binary_erosion(usual.labels == organ, iterations=1))
-        k, j, i = places[len(places) // 2]
-        scribbles = np.zeros_like(usual.labels)
+        organ = 1 + np.bincount(reference.labels.ravel())[1:].argmax()
+        positions = np.argwhere(ndimage.binary_erosion(reference.labels == organ, iterations=1))
+        k, j, i = positions[len(positions) // 2]
+        scribbles = np.zeros_like(reference.labels)
         scribbles[k, j - 1 : j + 2, i - 1 : i + 2] = 1 + 1 + organ % (CLASSES - 1)
         return scribbles
 
-    def test_marks_are_obeyed_and_reach_as_far_in_mm_along_each_axis(
-        self, model: Model, session: Session, usual: Segmentation, scribbles: NDArray[np.uint8], scan: Volume
+    def test_scribbles_have_an_effect_up_to_the_same_distance_in_mm_along_each_axis(
+        self, model: Model, session: Session, reference: Segmentation, scribbles: NDArray[np.uint8], scan: Volume
     ) -> None:
-        correction, after = correct(session, model, Corrections(labels=usual.labels, scribbles=scribbles))
-        whole = usual.labels.copy()
+        correction, after = correct(session, model, Corrections(labels=reference.labels, scribbles=scribbles))
+        whole = reference.labels.copy()
         whole[correction.box] = correction.labels
         assert (whole[scribbles > 0] == scribbles[scribbles > 0] - 1).all()
-        changed = np.argwhere(whole != usual.labels)
-        assert len(changed) > np.count_nonzero(scribbles), "voxels around the scribbles follow"
+        changed = np.argwhere(whole != reference.labels)
+        assert len(changed) > np.count_nonzero(scribbles), "voxels around the scribbles change too"
         distance = ndimage.distance_transform_cdt(scribbles == 0, metric="chessboard")
         assert distance[tuple(changed.T)].max() * 7.0 <= (REACH_VOXELS + 1) * 12.0
         assert after.corrected is not None
 
-    def test_the_image_tells_voxels_apart_that_share_a_trunk_voxel(self) -> None:
+    def test_scribbles_spread_by_intensity_within_a_trunk_voxel(self) -> None:
         pre = torch.full((2, 4, 8, 8), 0.0)
         pre[0] = 1.0
         image = torch.full((4, 8, 8), -0.8)
         image[:, :, ::2] = 0.8
         scribbles = torch.zeros((4, 8, 8), dtype=torch.uint8)
         scribbles[2, 4, 4] = 2
-        told = spread(pre, one_hot_scribbles(scribbles, 2), Descriptors(torch.ones(3, 4, 4, 4), image, (1, 2, 2)))
-        assert float(told[1, 2, 4, 2]) > 0.5
-        assert float(told[1, 2, 4, 3]) < 0.1
+        spreading = spread(pre, one_hot_scribbles(scribbles, 2), Descriptors(torch.ones(3, 4, 4, 4), image, (1, 2, 2)))
+        assert float(spreading[1, 2, 4, 2]) > 0.5
+        assert float(spreading[1, 2, 4, 3]) < 0.1
 
 
-def test_alternatives_hold_the_one_answer_there_is(session: Session, usual: Segmentation) -> None:
+def test_without_samples_there_is_one_alternative(session: Session, reference: Segmentation) -> None:
     labels, box = alternatives(session)
     assert len(labels) == 1
-    found, expected = labels[0] > 0, usual.labels[box] > 0
-    assert 2 * np.count_nonzero(found & expected) / (np.count_nonzero(found) + np.count_nonzero(expected)) > 0.9
+    predicted, expected = labels[0] > 0, reference.labels[box] > 0
+    assert 2 * np.count_nonzero(predicted & expected) / (np.count_nonzero(predicted) + np.count_nonzero(expected)) > 0.9
 
 
 class TestFeatures:
-    def test_similar_voxels_come_from_the_trunks_pyramid(self, model: Model, scan: Volume, phantom: Phantom) -> None:
+    def test_similarity_is_computed_from_the_features_of_the_trunk(
+        self, model: Model, scan: Volume, phantom: Phantom
+    ) -> None:
         descriptors = describe_scan(scan, model)
         assert [level.shape[0] for level in descriptors.levels] == CHANNELS
         assert descriptors.grid.spacing == (12.0, 12.0, 12.0)
@@ -230,18 +236,18 @@ class TestFeatures:
         k, j, i = (int(n) for n in voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))])
         x, y, z, _ = scan.index_to_lps @ (i, j, k, 1.0)
         point = (float(x), float(y), float(z))
-        found, on_grid = similarity_map(descriptors, point), similarity_on_grid(descriptors, point)
-        assert found.shape == scan.array.shape
-        assert found[k, j, i] > np.percentile(found[found > -1], 90)
+        similarity, on_grid = similarity_map(descriptors, point), similarity_on_grid(descriptors, point)
+        assert similarity.shape == scan.array.shape
+        assert similarity[k, j, i] > np.percentile(similarity[similarity > -1], 90)
         assert on_grid.array[voxel_at(on_grid, point)] > np.percentile(on_grid.array, 99)
 
-    def test_tiles_of_features_lie_on_whole_cells(self, model: Model, scan: Volume) -> None:
-        """Tiles of 20 trunk voxels would begin every 15 with a quarter's overlap, and cut cells of four."""
+    def test_tiles_of_features_start_at_multiples_of_the_coarsest_stride(self, model: Model, scan: Volume) -> None:
+        """With an overlap of a quarter, tiles of 20 trunk voxels would start at multiples of 15 instead of 4."""
         odd = replace(model, description=replace(model.description, tile=TileShape.cube(20, (1, 2, 2))))
-        found = scan_features(scan, odd)
-        z, y, x = found.image.shape
-        assert [tuple(level.shape[1:]) for level in found.levels] == [(z >> n, y >> n, x >> n) for n in range(3)]
-        assert all(torch.isfinite(level).all() for level in found.levels)
+        features = scan_features(scan, odd)
+        z, y, x = features.image.shape
+        assert [tuple(level.shape[1:]) for level in features.levels] == [(z >> n, y >> n, x >> n) for n in range(3)]
+        assert all(torch.isfinite(level).all() for level in features.levels)
 
     def test_features_of_a_noisy_scan_are_written_with_their_geometry(
         self, models: Path, model: Model, scan: Volume, tmp_path: Path
@@ -255,32 +261,34 @@ class TestFeatures:
         assert [level["spacing_mm"][0] for level in record["levels"]] == [12.0, 24.0, 48.0]
 
 
-class TestTeaching:
+class TestFineTuning:
     @pytest.fixture(scope="class")
     @staticmethod
     def case(scan: Volume, phantom: Phantom) -> LabelledVolume:
         return LabelledVolume(scan, np.asarray(phantom.labels))
 
-    def test_an_organ_is_learnt_on_trunk_features(self, model: Model, case: LabelledVolume, tmp_path: Path) -> None:
+    def test_a_probe_learns_an_organ_from_trunk_features(
+        self, model: Model, case: LabelledVolume, tmp_path: Path
+    ) -> None:
         budget = Budget(steps=240, minutes=5.0, learning_rate=1e-2, ema_decay=0.9)
         probe = fine_tune_probe([case], {LIVER: "liver"}, model, budget=budget, folder=tmp_path)
         assert isinstance(model.pre_segmenter, WholeSegmenter)
         description = replace(model.description, labels=model.description.labels[:1])
         probed = ProbedFeatures(model.pre_segmenter.trunk, probe)
-        found = segment(case.volume, replace(model, pre_segmenter=probed, description=description), OPTIONS)
-        inside, truth = found.labels > 0, case.labels == LIVER
+        result = segment(case.volume, replace(model, pre_segmenter=probed, description=description), OPTIONS)
+        inside, truth = result.labels > 0, case.labels == LIVER
         assert np.count_nonzero(inside & truth) > 0.7 * np.count_nonzero(inside)
         assert np.count_nonzero(inside & truth) > 0.05 * np.count_nonzero(truth)
 
-    def test_a_taught_model_shares_the_segmenter_and_travels_as_a_file(
+    def test_a_fine_tuned_model_shares_the_segmenter_and_can_be_exported(
         self, model: Model, case: LabelledVolume, tmp_path: Path
     ) -> None:
         base = load_model(NAME, "cpu", precision="float32")
         fine_tune_user_model([case], {LIVER: "my liver"}, base=base, name="fine-tuned", minutes=0.01)
-        taught = load_model("fine-tuned", "cpu", precision="float32")
-        assert set(taught.pre_segmenter.networks) == {"segmenter", "probe"}
-        assert taught.tile == model.tile
-        assert segment(case.volume, taught, OPTIONS).labels.shape == case.labels.shape
+        fine_tuned = load_model("fine-tuned", "cpu", precision="float32")
+        assert set(fine_tuned.pre_segmenter.networks) == {"segmenter", "probe"}
+        assert fine_tuned.tile == model.tile
+        assert segment(case.volume, fine_tuned, OPTIONS).labels.shape == case.labels.shape
         export_model("fine-tuned", tmp_path / "fine-tuned.zip")
         assert import_model(tmp_path / "fine-tuned.zip", replace=True) == "fine-tuned"
 
@@ -296,11 +304,11 @@ class TestTeaching:
         ({"labels": []}, "classes"),
     ],
 )
-def test_a_description_that_does_not_fit_its_network_is_refused_in_one_line(
+def test_a_manifest_that_does_not_fit_its_network_is_refused_in_one_line(
     tmp_path: Path, described: dict[str, Any], words: str
 ) -> None:
     folder = write_segmenter_model(tmp_path, **described)
-    with pytest.raises(DiffusionSegmentError, match=words) as told:
+    with pytest.raises(DiffusionSegmentError, match=words) as caught:
         load_model(str(folder), "cpu")
-    assert told.value.code is ErrorCode.WEIGHTS_CORRUPT
-    assert "\n" not in str(told.value)
+    assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Models of the user's own: where they lie, how they travel, and what is refused before anything is installed."""
+"""The user's own models: their folder, export and import, and what is refused before installation."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def exported(models: Path, tmp_path: Path) -> Path:
     return tmp_path / "mine.zip"
 
 
-def test_a_stored_model_is_found_listed_and_loaded(models: Path) -> None:
+def test_a_stored_model_is_listed_and_loaded(models: Path) -> None:
     assert save() == models / "mine"
     assert sorted(p.name for p in (models / "mine").iterdir()) == ["manifest.json", "model.json", "probe.safetensors"]
     assert find_model("mine") == models / "mine"
@@ -90,7 +90,7 @@ def test_a_model_shares_the_networks_of_a_bundled_one() -> None:
         (Unix, {"DIFFUSION_SEGMENT_MODELS": "chosen"}, "chosen"),
     ],
 )
-def test_the_folder_is_the_platforms(
+def test_the_folder_follows_the_conventions_of_the_platform(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     platform: type[PlatformDirsABC],
@@ -115,7 +115,7 @@ def test_a_user_without_a_home_has_a_temporary_folder(monkeypatch: pytest.Monkey
     assert user_models_folder() == home / ".local/share/DiffusionSegment/models"
 
 
-def test_without_platformdirs_only_bundled_models_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_platformdirs_only_bundled_models_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIFFUSION_SEGMENT_MODELS", raising=False)
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     assert model_folders() == (bundled_models_folder(),)
@@ -124,18 +124,18 @@ def test_without_platformdirs_only_bundled_models_are_looked_up(monkeypatch: pyt
     assert model_folders() == (bundled_models_folder(), Path("chosen"))
 
 
-def test_a_model_travels(exported: Path) -> None:
+def test_an_exported_model_is_imported_and_loaded(exported: Path) -> None:
     assert "mine" not in list_models()
     assert import_model(exported) == "mine"
     assert load_model("mine", "cpu").description.name == "mine"
 
 
-def test_a_model_travels_as_a_folder(tmp_path: Path) -> None:
+def test_a_copied_folder_is_imported(tmp_path: Path) -> None:
     shutil.move(save(), tmp_path / "copy")
     assert import_model(tmp_path / "copy") == "mine"
 
 
-def test_a_model_is_replaced_only_when_told(exported: Path, models: Path) -> None:
+def test_a_model_is_replaced_only_on_request(exported: Path, models: Path) -> None:
     save(weight=0.25)
     before = (models / "mine" / "probe.safetensors").read_bytes()
     with pytest.raises(DiffusionSegmentError, match="already"):
@@ -152,20 +152,20 @@ def test_a_model_is_replaced_only_when_told(exported: Path, models: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "..", "../up", "My Model", "a" * 41, "con", "-a", "a/b", "a\\b", "abdomen-ct"])
-def test_names_that_a_model_cannot_have(name: str, models: Path) -> None:
+def test_invalid_model_names_are_refused(name: str, models: Path) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         save(name)
     assert caught.value.code is ErrorCode.OPTION
     assert [p.name for p in models.iterdir()] == [BASE]
 
 
-def test_a_base_that_is_not_installed_cannot_be_shared(tmp_path: Path) -> None:
+def test_a_model_on_a_base_that_is_not_installed_is_refused(tmp_path: Path) -> None:
     base = read_description(install_base(tmp_path / "elsewhere"))
     with pytest.raises(DiffusionSegmentError, match="not installed"):
         save_user_model("mine", Probe(CHANNELS, 2, hidden=8), base=base, labels=[], anatomy={})
 
 
-def test_another_base_is_told_in_one_line(exported: Path, models: Path) -> None:
+def test_a_changed_or_missing_base_is_reported(exported: Path, models: Path) -> None:
     save()
     install_base(models, seed=1, version="2.0.0")
     with pytest.raises(
@@ -185,7 +185,7 @@ def test_another_base_is_told_in_one_line(exported: Path, models: Path) -> None:
     assert list(models.iterdir()) == []
 
 
-def test_a_base_whose_own_probe_alone_changed_still_serves(models: Path) -> None:
+def test_a_base_of_which_only_the_probe_changed_can_still_be_used(models: Path) -> None:
     save()
     raw = json.loads((models / BASE / "model.json").read_text(encoding="utf-8"))
     raw["version"], raw["networks"]["probe"]["sha256"] = "1.1.0", "0" * 64
@@ -198,26 +198,26 @@ def content_of(path: Path) -> dict[str, bytes]:
         return {name: file.read(name) for name in file.namelist()}
 
 
-def written(path: Path, content: dict[str, bytes]) -> None:
+def write_zip(path: Path, content: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in content.items():
             file.writestr(name, data)
 
 
-def resealed(content: dict[str, bytes], **changed: object) -> dict[str, bytes]:
-    """The content with a manifest whose sums are right and whose other entries are `changed`."""
+def with_checksums(content: dict[str, bytes], **changed: object) -> dict[str, bytes]:
+    """The content with correct checksums in its manifest, whose other entries are `changed`."""
     manifest = json.loads(content["manifest.json"])
     manifest["sha256"] = {n: hashlib.sha256(content[n]).hexdigest() for n in manifest["sha256"]}
     return {**content, "manifest.json": json.dumps({**manifest, **changed}).encode()}
 
 
-def described(content: dict[str, bytes], change: Callable[[dict], None]) -> dict[str, bytes]:
+def with_manifest(content: dict[str, bytes], change: Callable[[dict], None]) -> dict[str, bytes]:
     raw = json.loads(content["model.json"])
     change(raw)
-    return resealed({**content, "model.json": json.dumps(raw).encode()})
+    return with_checksums({**content, "model.json": json.dumps(raw).encode()})
 
 
-def bombed(content: dict[str, bytes]) -> dict[str, bytes]:
+def decompression_bomb(content: dict[str, bytes]) -> dict[str, bytes]:
     return {**content, "model.json": b" " * 2_000_000}
 
 
@@ -234,34 +234,40 @@ def outside_file(raw: dict) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
-    "a path that climbs out": (lambda c: {**c, "../evil.py": b"x"}, r"\.\./evil\.py"),
+    "a path outside the folder": (lambda c: {**c, "../evil.py": b"x"}, r"\.\./evil\.py"),
     "an absolute path": (lambda c: {**c, "/evil.py": b"x"}, "evil"),
-    "a file too many": (lambda c: {**c, "setup.py": b"x"}, "setup.py"),
-    "a file too few": (lambda c: {n: d for n, d in c.items() if n != "model.json"}, "once each"),
-    "a file that unpacks to too much": (bombed, "larger than"),
+    "an additional file": (lambda c: {**c, "setup.py": b"x"}, "setup.py"),
+    "a missing file": (lambda c: {n: d for n, d in c.items() if n != "model.json"}, "once each"),
+    "a file that decompresses to too much": (decompression_bomb, "larger than"),
     "changed weights": (lambda c: {**c, "probe.safetensors": c["probe.safetensors"][:-1] + b"\0"}, "was changed"),
-    "a changed description": (lambda c: {**c, "model.json": c["model.json"] + b" "}, "was changed"),
-    "a later format": (lambda c: resealed(c, format=3), "update the extension"),
-    "the format of a whole model": (lambda c: resealed(c, format=2), "not that of the whole model"),
-    "no manifest to speak of": (lambda c: {**c, "manifest.json": b"[1"}, "damaged"),
-    "sums of other files": (lambda c: resealed({**c, "manifest.json": b'{"sha256": {}}'}), "damaged"),
-    "a name that climbs out": (lambda c: resealed(c, name="../up"), "cannot be the name"),
-    "the name of a bundled model": (lambda c: resealed(c, name="abdomen-ct"), "of the extension"),
-    "a name unlike its description": (lambda c: resealed(c, name="other"), "not a fine-tuned model"),
-    "no base": (lambda c: described(c, lambda raw: raw.pop("base")), "not a fine-tuned model"),
-    "a probe that is not its own": (lambda c: described(c, shared_probe), "not a fine-tuned model"),
-    "weights outside the folder": (lambda c: described(c, outside_file), "damaged"),
-    "labels that do not fit": (lambda c: described(c, lambda raw: raw.update(labels=[])), "does not fit tiny-base"),
-    "a grid finer than any memory": (lambda c: described(c, lambda raw: raw.update(spacing_mm=[0.01] * 3)), "not fit"),
-    "a network larger than any memory": (lambda c: described(c, large_network), "does not fit tiny-base"),
-    "weights that are none": (lambda c: resealed({**c, "probe.safetensors": b"rubbish"}), "sha256 differs|not fit"),
+    "a changed model.json": (lambda c: {**c, "model.json": c["model.json"] + b" "}, "was changed"),
+    "a later format": (lambda c: with_checksums(c, format=3), "update the extension"),
+    "the format of a whole model": (lambda c: with_checksums(c, format=2), "not that of the whole model"),
+    "a manifest that is not JSON": (lambda c: {**c, "manifest.json": b"[1"}, "damaged"),
+    "a manifest without checksums": (lambda c: with_checksums({**c, "manifest.json": b'{"sha256": {}}'}), "damaged"),
+    "a name that is a path": (lambda c: with_checksums(c, name="../up"), "cannot be the name"),
+    "the name of a bundled model": (lambda c: with_checksums(c, name="abdomen-ct"), "of the extension"),
+    "a name other than in model.json": (lambda c: with_checksums(c, name="other"), "not a fine-tuned model"),
+    "no base": (lambda c: with_manifest(c, lambda raw: raw.pop("base")), "not a fine-tuned model"),
+    "a probe of another model": (lambda c: with_manifest(c, shared_probe), "not a fine-tuned model"),
+    "weights outside the folder": (lambda c: with_manifest(c, outside_file), "damaged"),
+    "labels that do not fit": (lambda c: with_manifest(c, lambda raw: raw.update(labels=[])), "does not fit tiny-base"),
+    "a grid that is too fine for any memory": (
+        lambda c: with_manifest(c, lambda raw: raw.update(spacing_mm=[0.01] * 3)),
+        "not fit",
+    ),
+    "a network that is too large for any memory": (lambda c: with_manifest(c, large_network), "does not fit tiny-base"),
+    "a file that contains no weights": (
+        lambda c: with_checksums({**c, "probe.safetensors": b"rubbish"}),
+        "sha256 differs|not fit",
+    ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_zip_that_is_refused_leaves_nothing(exported: Path, models: Path, tmp_path: Path, change: str) -> None:
+def test_a_refused_zip_installs_nothing(exported: Path, models: Path, tmp_path: Path, change: str) -> None:
     alter, words = CHANGES[change]
-    written(tmp_path / "bad.zip", alter(content_of(exported)))
+    write_zip(tmp_path / "bad.zip", alter(content_of(exported)))
     with pytest.raises(DiffusionSegmentError, match=words) as caught:
         import_model(tmp_path / "bad.zip")
     assert len(str(caught.value).splitlines()) == 1
@@ -269,7 +275,7 @@ def test_a_zip_that_is_refused_leaves_nothing(exported: Path, models: Path, tmp_
     assert not (tmp_path / "evil.py").exists()
 
 
-def test_links_and_doubles_in_a_zip(exported: Path, tmp_path: Path) -> None:
+def test_links_and_duplicate_entries_in_a_zip_are_refused(exported: Path, tmp_path: Path) -> None:
     content = content_of(exported)
     link = zipfile.ZipInfo("probe.safetensors")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -279,17 +285,17 @@ def test_links_and_doubles_in_a_zip(exported: Path, tmp_path: Path) -> None:
         file.writestr(link, "/etc/passwd")
     with pytest.raises(DiffusionSegmentError, match="is a link"):
         import_model(tmp_path / "link.zip")
-    with zipfile.ZipFile(tmp_path / "double.zip", "w") as file:
+    with zipfile.ZipFile(tmp_path / "duplicate.zip", "w") as file:
         for name in content:
             file.writestr(name, content[name])
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("model.json", content["model.json"])
     with pytest.raises(DiffusionSegmentError, match="once each"):
-        import_model(tmp_path / "double.zip")
+        import_model(tmp_path / "duplicate.zip")
 
 
-def test_a_header_that_lies_about_the_size_unpacks_no_more_than_allowed(exported: Path, tmp_path: Path) -> None:
-    written(tmp_path / "bomb.zip", bombed(content_of(exported)))
+def test_a_zip_header_with_a_wrong_size_is_refused(exported: Path, tmp_path: Path) -> None:
+    write_zip(tmp_path / "bomb.zip", decompression_bomb(content_of(exported)))
     data = (tmp_path / "bomb.zip").read_bytes().replace((2_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     (tmp_path / "bomb.zip").write_bytes(data)
     with pytest.raises(DiffusionSegmentError) as caught:
@@ -297,7 +303,7 @@ def test_a_header_that_lies_about_the_size_unpacks_no_more_than_allowed(exported
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE
 
 
-def test_what_is_no_model_at_all(exported: Path, tmp_path: Path) -> None:
+def test_files_that_are_not_models_are_refused(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no zip", encoding="utf-8")
     (tmp_path / "cut.zip").write_bytes(exported.read_bytes()[:-40])
     (tmp_path / "empty").mkdir()
@@ -310,7 +316,7 @@ def test_what_is_no_model_at_all(exported: Path, tmp_path: Path) -> None:
         import_model(tmp_path / "none.zip")
 
 
-def test_only_models_of_ones_own_that_are_whole_are_exported(models: Path, tmp_path: Path) -> None:
+def test_only_complete_user_models_are_exported(models: Path, tmp_path: Path) -> None:
     for name in ("abdomen-ct", "none", "../models/mine"):
         with pytest.raises(DiffusionSegmentError, match="of your own"):
             export_model(name, tmp_path / "out.zip")

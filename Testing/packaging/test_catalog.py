@@ -1,4 +1,4 @@
-"""What the extension catalog reads is complete, and says the same everywhere."""
+"""The entries for the extension catalog are complete and consistent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPTIONAL = {"build_dependencies", "build_subdirectory", "enabled", "scm_revision
 
 @pytest.fixture(scope="module")
 def cmake() -> dict[str, str]:
-    """The EXTENSION_* fields, found as the catalog's own check finds them: one call, one quoted string."""
+    """The EXTENSION_* fields, parsed like in the check of the catalog: one call, one quoted string."""
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     return {name.lower(): value for name, value in re.findall(r'set\(EXTENSION_(\w+) "([^"\n]*)"\)', text)}
 
@@ -39,7 +39,7 @@ def png_size(path: Path) -> tuple[int, int]:
     return struct.unpack(">II", head[16:24])
 
 
-def test_the_project_is_called_as_the_catalog_entry() -> None:
+def test_the_project_has_the_name_of_the_catalog_entry() -> None:
     names = re.findall(r"project\((\w+)\)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
     assert names == ["DiffusionSegment"]
     assert (ROOT / "docs" / f"{names[0]}.json").is_file()
@@ -48,7 +48,7 @@ def test_the_project_is_called_as_the_catalog_entry() -> None:
 @pytest.mark.parametrize(
     "field", ["homepage", "category", "contributors", "description", "iconurl", "screenshoturls", "depends"]
 )
-def test_s4ext_and_cmake_say_the_same(cmake: dict[str, str], s4ext: dict[str, str], field: str) -> None:
+def test_s4ext_and_cmake_agree(cmake: dict[str, str], s4ext: dict[str, str], field: str) -> None:
     assert s4ext[field] == cmake[field]
 
 
@@ -76,7 +76,7 @@ def test_description_is_plain_and_not_about_diffusion_mri(cmake: dict[str, str])
     assert "&" not in cmake["description"]
 
 
-def test_pictures_named_by_address_are_in_the_repository(cmake: dict[str, str]) -> None:
+def test_images_referenced_by_url_are_in_the_repository(cmake: dict[str, str]) -> None:
     addresses = [cmake["iconurl"], *cmake["screenshoturls"].split()]
     missing = [url for url in addresses if not (url.startswith(RAW) and (ROOT / url.removeprefix(RAW)).is_file())]
     assert missing == []

@@ -1,4 +1,4 @@
-"""The site of `make docs`: every package and module has its place, and links written for GitHub lead somewhere."""
+"""The site of `make docs`: every module has an API page, and links that were written for GitHub are adapted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_file_outside_the_site_is_linked_in_the_repository(pages: ModuleType) 
     assert pages.site_link("LICENSE.txt", "index.md") == pages.REPOSITORY + "LICENSE.txt"
 
 
-def test_a_link_to_nothing_is_left_for_the_build_to_report(pages: ModuleType) -> None:
+def test_a_broken_link_is_left_for_the_build_to_report(pages: ModuleType) -> None:
     assert pages.site_link("docs/GONE.md", "index.md") == "docs/GONE.md"
 
 

@@ -46,7 +46,7 @@ APART = {("evaluation", "training"), ("worker", "evaluation"), ("reporting", "tr
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:
-    """Full names of all that a file imports, also inside functions; names from a package count as its modules."""
+    """Full names of all imports of a file, also inside functions; names from a package count as its modules."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -116,7 +116,7 @@ def research_violations(root: Path) -> list[str]:
     )
 
 
-def circles(root: Path) -> list[list[str]]:
+def cycles(root: Path) -> list[list[str]]:
     """Groups of modules, of all packages, each of which imports itself through the others."""
     files = {path: names for package in (LIB, BACKEND, RESEARCH) for path, names in all_imports(root, package).items()}
     modules = {path.removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in files}
@@ -149,7 +149,7 @@ def test_slicer_side_imports_only_what_slicer_includes() -> None:
     assert lib_violations(MODULE) == []
 
 
-def test_backend_imports_no_slicer_and_keeps_the_order() -> None:
+def test_backend_imports_no_slicer_and_follows_the_order() -> None:
     assert backend_violations(MODULE) == []
 
 
@@ -157,15 +157,15 @@ def test_research_imports_no_slicer() -> None:
     assert research_violations(MODULE) == []
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    assert circles(MODULE) == []
+def test_there_are_no_import_cycles() -> None:
+    assert cycles(MODULE) == []
 
 
 def test_no_other_modules_are_at_the_top_of_the_backend() -> None:
     assert {path.name for path in (MODULE / BACKEND).glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
 
 
-def test_module_file_imports_nothing_heavy() -> None:
+def test_module_file_imports_no_large_package() -> None:
     names = {name.partition(".")[0] for name in imports(MODULE / "DiffusionSegment.py", ())}
     assert names.isdisjoint(HEAVY | {BACKEND})
 
@@ -178,14 +178,14 @@ def modules_of(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", [path for name in ("errors", "schema", "protocol") for path in modules_of(name)])
-def test_shared_modules_need_the_standard_library_alone(path: str) -> None:
+def test_shared_modules_need_only_the_standard_library(path: str) -> None:
     file = MODULE / BACKEND / path
     known = {*sys.stdlib_module_names, BACKEND, *({"numpy"} if path in WITH_NUMPY else ())}
     names = imports(file, file.relative_to(MODULE).parent.parts)
     assert {name for name in names if name.partition(".")[0] not in known} == set()
 
 
-def test_importing_what_slicer_shares_loads_no_torch() -> None:
+def test_importing_the_shared_modules_loads_no_torch() -> None:
     shared = [
         f"{BACKEND}.{path.removesuffix('.py').replace('/', '.')}"
         for name in ("errors", "schema", "protocol")
@@ -199,13 +199,13 @@ def test_importing_what_slicer_shares_loads_no_torch() -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [("from .b import x", "from .a import y"), ("from . import b", "def f():\n    from . import a")]
 )
-def test_the_rule_on_circles_sees_one(tmp_path: Path, one: str, other: str) -> None:
+def test_the_rule_on_import_cycles_detects_a_violation(tmp_path: Path, one: str, other: str) -> None:
     folder = tmp_path / BACKEND / "imaging"
     folder.mkdir(parents=True)
     (folder / "a.py").write_text(one)
     (folder / "b.py").write_text(other)
     (folder / "c.py").write_text("from . import a")
-    assert circles(tmp_path) == [[f"{BACKEND}.imaging.a", f"{BACKEND}.imaging.b"]]
+    assert cycles(tmp_path) == [[f"{BACKEND}.imaging.a", f"{BACKEND}.imaging.b"]]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_the_rule_on_circles_sees_one(tmp_path: Path, one: str, other: str) -> N
         (f"{RESEARCH}/studies/a.py", f"from {LIB}.scene import nodes"),
     ],
 )
-def test_the_rules_see_a_breach(tmp_path: Path, path: str, line: str) -> None:
+def test_each_rule_detects_its_violation(tmp_path: Path, path: str, line: str) -> None:
     file = tmp_path / path
     file.parent.mkdir(parents=True)
     file.write_text(line)

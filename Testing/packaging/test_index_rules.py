@@ -91,7 +91,7 @@ def test_the_repository_with_its_history_is_small_enough() -> None:
     assert history + files < MAX_BYTES
 
 
-def test_names_are_what_the_index_wants() -> None:
+def test_names_follow_the_rules_of_the_index() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     name = re.findall(r"project\(\s*(\w+)", text)[0]
     assert not name.startswith("Slicer")
@@ -99,12 +99,12 @@ def test_names_are_what_the_index_wants() -> None:
 
 
 @pytest.mark.parametrize("field", ["ICONURL", "SCREENSHOTURLS", "DESCRIPTION", "DEPENDS", "CATEGORY"])
-def test_a_field_stands_alone_on_its_line(field: str) -> None:
+def test_each_field_is_alone_on_its_line(field: str) -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert len(re.findall(rf'^set\(EXTENSION_{field} "[^"\n]+"\)$', text, re.MULTILINE)) == 1
 
 
-def test_every_picture_is_a_png_of_a_sensible_size() -> None:
+def test_every_image_is_a_png_below_3_mb() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     addresses = re.findall(r"https://raw\.githubusercontent\.com/\w+/\w+/main/([\w/.]+)", text)
     assert len(addresses) >= 2
@@ -113,7 +113,7 @@ def test_every_picture_is_a_png_of_a_sensible_size() -> None:
         assert (ROOT / address).stat().st_size < 3_000_000, address
 
 
-def test_the_tutorials_pictures_are_small_and_have_a_palette() -> None:
+def test_images_of_the_tutorial_are_small_and_have_a_palette() -> None:
     folder = ROOT / "Resources" / "Screenshots"
     pictures = [folder / "panel.png", *sorted((folder / "tutorial").glob("*.png"))]
     assert len(pictures) == 7
@@ -121,7 +121,7 @@ def test_the_tutorials_pictures_are_small_and_have_a_palette() -> None:
     assert [path.name for path in pictures if path.read_bytes()[25] != 3 or path.stat().st_size > 150_000] == []
 
 
-def test_every_picture_of_the_tutorial_is_in_the_readme(readme: str) -> None:
+def test_every_image_of_the_tutorial_is_in_the_readme(readme: str) -> None:
     shown = set(re.findall(r"\(Resources/Screenshots/tutorial/([^)]+)\)", section(readme, "Tutorial")))
     assert shown == {path.name for path in (ROOT / "Resources" / "Screenshots" / "tutorial").iterdir()}
 
@@ -130,16 +130,16 @@ def test_the_licence_has_a_standard_name() -> None:
     assert (ROOT / "LICENSE.txt").is_file()
 
 
-def test_the_extension_depends_on_what_its_code_asks_for() -> None:
+def test_the_extension_depends_on_pytorch_if_its_code_uses_it() -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     asks = any("PyTorchUtils" in imported(path) for path in slicer_files())
     assert asks == ('set(EXTENSION_DEPENDS "PyTorch")' in text)
 
 
-# What the reviewers ask.
+# Questions of the reviewers.
 
 
-def test_the_description_is_plain_sentences(readme: str) -> None:
+def test_the_description_has_short_sentences_without_unknown_abbreviations(readme: str) -> None:
     text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     description = re.findall(r'EXTENSION_DESCRIPTION "([^"]+)"', text)[0]
     assert description.endswith(".")
@@ -148,14 +148,14 @@ def test_the_description_is_plain_sentences(readme: str) -> None:
     assert max(len(sentence.split()) for sentence in re.split(r"[.;] ", description)) < 30
 
 
-def test_the_readme_begins_with_a_summary_and_shows_a_picture(readme: str) -> None:
+def test_the_readme_begins_with_a_summary_and_has_images(readme: str) -> None:
     assert re.match(r"# Diffusion Segment\n\nA 3D Slicer extension that \w+", readme)
     pictures = re.findall(r"!\[[^\]]{10,}\]\(([^)]+)\)", readme)
     assert len(pictures) >= 2
     assert all((ROOT / picture).is_file() for picture in pictures)
 
 
-def test_the_readme_says_what_each_module_does(readme: str) -> None:
+def test_the_readme_describes_each_module(readme: str) -> None:
     modules = [path.stem for path in MODULE.glob("*.py")]
     title = re.findall(r'parent\.title = _\("([^"]+)"\)', (MODULE / f"{modules[0]}.py").read_text(encoding="utf-8"))[0]
     assert len(modules) == 1
@@ -167,32 +167,32 @@ def test_the_readme_names_papers_and_how_to_cite(readme: str) -> None:
     assert "Please cite" in readme
 
 
-def test_the_readme_has_a_tutorial_on_data_that_anybody_has(readme: str) -> None:
+def test_the_readme_has_a_tutorial_on_public_sample_data(readme: str) -> None:
     tutorial = section(readme, "Tutorial")
     assert len(re.findall(r"^\d\. ", tutorial, re.MULTILINE)) >= 4
     assert "Sample Data" in tutorial
     assert "registerSampleData" in (MODULE / "DiffusionSegment.py").read_text(encoding="utf-8")
 
 
-def test_the_readme_names_the_licence_and_what_it_is_not_for(readme: str) -> None:
+def test_the_readme_names_the_licence_and_the_limits_of_use(readme: str) -> None:
     assert "Apache-2.0" in section(readme, "Licence")
     assert "not for diagnosis" in readme
 
 
-def test_no_code_speaks_to_the_network_by_itself() -> None:
+def test_no_code_uses_the_network() -> None:
     assert [path.name for path in python_files() if imported(path) & NETWORK] == []
 
 
-def test_the_only_addresses_that_are_fetched_are_those_of_sample_data() -> None:
+def test_only_sample_data_have_urls() -> None:
     files = [path.name for path in slicer_files() if re.search(r"https?://", path.read_text(encoding="utf-8"))]
     assert files == ["sample_data.py"]
 
 
-def test_no_programs_are_shipped() -> None:
+def test_no_executables_are_included() -> None:
     assert [path for path in MODULE.rglob("*") if path.suffix.lower() in PROGRAMS] == []
 
 
-def test_nothing_runs_when_a_file_is_imported() -> None:
+def test_no_statements_run_at_import() -> None:
     statements = [
         f"{path.relative_to(MODULE)}:{text}"
         for path in slicer_files()
@@ -209,7 +209,7 @@ def test_packages_are_installed_by_one_function_and_torch_by_its_extension() -> 
     assert "PyTorchUtils.PyTorchUtilsLogic().installTorch(" in text
 
 
-def test_the_readme_says_what_is_kept_on_disk_and_how_it_goes(readme: str) -> None:
+def test_the_readme_describes_the_files_on_disk_and_how_to_remove_them(readme: str) -> None:
     (paragraph,) = re.findall(r"What is kept on disk, and how to remove it: (.*?)\n\n", readme, re.DOTALL)
     folders = (MODULE / "DiffusionSegmentBackend" / "models" / "folders.py").read_text(encoding="utf-8")
     for folder in (".local/share", "%APPDATA%", "Library/Application Support"):
@@ -230,5 +230,5 @@ def test_the_readme_says_what_is_kept_on_disk_and_how_it_goes(readme: str) -> No
         "if True:\n    start()",
     ],
 )
-def test_the_rule_on_imports_sees_a_breach(line: str) -> None:
+def test_the_rule_on_imports_detects_a_violation(line: str) -> None:
     assert list(run_at_import(ast.parse(line))) != []

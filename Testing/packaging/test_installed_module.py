@@ -101,7 +101,7 @@ def state(modules: Path) -> dict[str, Any]:
     return json.loads(outcome.stdout.splitlines()[-1])
 
 
-def test_it_starts_from_installed_files_only(modules: Path, state: dict[str, Any]) -> None:
+def test_it_starts_with_installed_files_only(modules: Path, state: dict[str, Any]) -> None:
     assert len(state["files"]) > 20
     assert [name for name in state["files"] if not name.startswith(str(modules))] == []
 
@@ -112,7 +112,7 @@ def test_every_bundled_model_is_available_to_panel_and_worker(state: dict[str, A
     assert state["worker"] == bundled
 
 
-def test_opening_the_module_loads_nothing_heavy_and_starts_nothing(state: dict[str, Any]) -> None:
+def test_opening_the_module_loads_no_large_package_and_starts_no_process(state: dict[str, Any]) -> None:
     assert state["heavy"] == []
     assert not state["started"]
 

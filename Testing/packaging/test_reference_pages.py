@@ -97,7 +97,7 @@ def test_the_fields_of_a_volume_are_on_the_page() -> None:
     assert [line for line in rows(VolumeReference) if line not in PROTOCOL] == []
 
 
-def test_the_page_has_no_message_that_is_gone() -> None:
+def test_the_page_has_no_message_that_does_not_exist() -> None:
     known = {kind.__dict__.get("type", "") for kind in MESSAGES}
     assert set(re.findall(r"^### `(\w+)`$", PROTOCOL, re.MULTILINE)) <= known
 
@@ -125,30 +125,30 @@ def test_every_file_that_a_page_mentions_exists(page: Path) -> None:
     assert missing_files(page.read_text(encoding="utf-8")) == set()
 
 
-def test_a_file_that_does_not_exist_is_noticed() -> None:
+def test_a_missing_file_is_detected() -> None:
     text = "`pipeline/review.py`, `review.py`, `pipeline/reviews.py`, `Testing/packaging/test_imports.py`, `reviews.py`"
     assert missing_files(text) == {"pipeline/reviews.py", "reviews.py"}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The result of a run with everything that may be asked for, and that of a correction of it."""
+    """The result of a run with all optional outputs, and that of a correction of it."""
     from DiffusionSegmentBackend.imaging.volume import Volume
     from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
     from fixtures.tiny_model import coarse_phantom, write_tiny_model
 
     folder = tmp_path_factory.mktemp("results")
-    scan, marks = folder / "ct.nii.gz", folder / "marks.nii.gz"
+    scan, scribbles = folder / "ct.nii.gz", folder / "scribbles.nii.gz"
     write_volume(coarse_phantom(), scan)
     extras = ["--bodypart", "--alternatives", "--probabilities", "--keep-session"]
     model = ["--model", str(write_tiny_model(folder)), "--samples", "2", "--steps", "1", "--force", "--device", "cpu"]
     assert main(["segment", str(scan), "-o", str(folder / "run"), *model, *extras]) == 0
     labels = read_volume(folder / "run" / "segmentation.nii.gz")
-    marked = np.zeros_like(labels.array)
-    marked[10:12, 10:13, 10:13] = 2
-    write_volume(Volume(marked, labels.index_to_lps), marks)
+    array = np.zeros_like(labels.array)
+    array[10:12, 10:13, 10:13] = 2
+    write_volume(Volume(array, labels.index_to_lps), scribbles)
     corrected = folder / "corrected"
-    command = ["correct", str(folder / "run"), "--corrections", str(marks), "-o", str(corrected)]
+    command = ["correct", str(folder / "run"), "--corrections", str(scribbles), "-o", str(corrected)]
     assert main([*command, "--keep-session", "--alternatives"]) == 0
     return folder / "run", corrected
 
@@ -199,7 +199,7 @@ def test_the_session_file_is_on_the_page(results: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("command", ["features", "similar"])
-def test_every_key_of_what_else_is_written_is_on_the_page(
+def test_every_key_of_the_other_outputs_is_on_the_page(
     results: tuple[Path, Path], tmp_path: Path, command: str
 ) -> None:
     folder = results[0].parent

@@ -1,4 +1,4 @@
-"""The package, its changelog, its citation and the extension say the same version."""
+"""The package, its changelog and its citation have the same version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_the_version_is_a_semantic_one() -> None:
+def test_the_version_follows_semantic_versioning() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
 
 
@@ -38,14 +38,14 @@ def test_the_citation_names_this_version() -> None:
 
 
 def test_the_extension_names_no_other_version() -> None:
-    """Slicer's index asks for none; a field that is added has to agree."""
+    """The index of Slicer requires no version; a field that is added must agree."""
     stated = re.findall(r"project\([^)]*VERSION\s+([\d.]+)", read("CMakeLists.txt"))
     stated += re.findall(r'set\(EXTENSION_VERSION\s+"([^"]*)"', read("CMakeLists.txt"))
     stated += re.findall(r"^version (\S+)$", read("extension.s4ext"), re.MULTILINE)
     assert set(stated) <= {VERSION}
 
 
-def test_typed_packages_say_so() -> None:
+def test_typed_packages_have_a_py_typed_file() -> None:
     packages = {path.parent for path in (ROOT / "DiffusionSegment").glob("*/py.typed")}
     assert ROOT / "DiffusionSegment" / "DiffusionSegmentBackend" in packages
     assert '"*" = ["py.typed"]' in read("pyproject.toml")

@@ -32,7 +32,7 @@ def axialView(application: Application) -> Iterator[SliceView]:
 
 
 class PanelUser:
-    """Someone who clicks, waits and looks."""
+    """Drives the panel: clicks, waits for conditions and grabs widgets."""
 
     def __init__(self, application: Application) -> None:
         import DiffusionSegment as module
@@ -55,7 +55,7 @@ class PanelUser:
     def until(self, done: Callable[[], Any], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < end, f"waited in vain; the panel says: {self.ui.messageLabel.text}"
+            assert time.monotonic() < end, f"timed out; message of the panel: {self.ui.messageLabel.text}"
             self.application.process()
             time.sleep(0.005)
 

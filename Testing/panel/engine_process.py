@@ -1,8 +1,8 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
-The seed chooses a mishap: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow. 22 doubts
-two places, whose voxels it names, and of its two samples the second has no organ in the first of them. Of other
-requests, likeness falls with the distance to the point, and a taught model is a folder that lists its names.
+The seed chooses the behaviour: 13 is refused, 44 gives a report without volumes, 66 kills the worker, 99 is slow, 22
+gives two regions to review with their voxels, and of its two samples the second has no organ in the first region. For
+other requests, similarity falls with the distance to the point, and a fine-tuned model lists the names it was sent.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
-REFUSED, DOUBTFUL, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
-DOUBTED = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
+REFUSED, UNCERTAIN, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
+UNCERTAIN_BOXES = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
 
 
 def engine(request: Request, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     if isinstance(request, Similar):
-        return likeness(request, progress)
+        return similarity(request, progress)
     if isinstance(request, FineTune):
-        return taught(request, progress)
+        return fineTuned(request, progress)
     if not isinstance(request, Segment):
         return PipelineEngine()(request, progress, early)
     array = np.asarray(open_buffer(request.volume))
@@ -57,24 +57,24 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
         early(EngineAnswer(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
     refine(request.seed, progress)
     labels = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
-    if isinstance(request, Alternatives) and request.seed == DOUBTFUL:
+    if isinstance(request, Alternatives) and request.seed == UNCERTAIN:
         return samples(labels, geometry_of(request.volume))
-    doubt = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
+    uncertainty = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
     coordinates = np.stack(np.indices(array.shape)[::-1], axis=-1).astype(np.float32)
-    maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 10}
+    maps = {"labels": labels, "uncertainty": uncertainty, "mutual_information": uncertainty / 10}
     if request.bodypart:
         maps["bodypart"] = coordinates
-    if request.seed == DOUBTFUL:
+    if request.seed == UNCERTAIN:
         maps["regions"] = np.zeros(array.shape, np.uint8)
-        for number, place in enumerate(DOUBTED, start=1):
-            maps["regions"][place] = number
+        for number, box in enumerate(UNCERTAIN_BOXES, start=1):
+            maps["regions"][box] = number
     geometry = geometry_of(request.volume)
     reported = {"organs": [{"name": "spleen"}]} if request.seed == UNREADABLE else report(request)
     return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
 
 
 def refine(seed: int, progress: Callable[[str, int, int], None]) -> None:
-    """Some steps, with the mishap of the seed."""
+    """Some steps, with the failure of the seed."""
     steps = 500 if seed == SLOW else 4
     for step in range(steps):
         progress("refine", step, steps)
@@ -86,26 +86,26 @@ def refine(seed: int, progress: Callable[[str, int, int], None]) -> None:
 
 
 def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:
-    """The labels, and the labels without the first place in doubt."""
+    """The labels, and the labels without the organ in the first region to review."""
     without = labels.copy()
-    without[DOUBTED[0]] = 0
+    without[UNCERTAIN_BOXES[0]] = 0
     return EngineAnswer(Hypotheses, {"labels": Volume(np.stack([labels, without]), geometry)})
 
 
-def likeness(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:
+def similarity(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:
     """1 at the point, 0.1 less every 2 mm, on every second voxel."""
     for step in range(4):
         progress("features", step, 4)
         time.sleep(0.02)
     geometry = geometry_of(request.volume) @ np.diag([2.0, 2.0, 2.0, 1.0])
     shape = tuple(-(-n // 2) for n in request.volume.shape)
-    places = np.indices(shape)[::-1].reshape(3, -1)
-    lps = (geometry @ np.vstack([places, np.ones(places.shape[1])]))[:3]
+    positions = np.indices(shape)[::-1].reshape(3, -1)
+    lps = (geometry @ np.vstack([positions, np.ones(positions.shape[1])]))[:3]
     distance = np.linalg.norm(lps - np.array(request.point_lps)[:, None], axis=0).reshape(shape)
     return EngineAnswer(Similarity, {"similarity": Volume((1 - 0.05 * distance).astype(np.float32), geometry)})
 
 
-def taught(request: FineTune, progress: Callable[[str, int, int], None]) -> EngineAnswer:
+def fineTuned(request: FineTune, progress: Callable[[str, int, int], None]) -> EngineAnswer:
     """A folder with the bundled description and the names that were sent, of those labels that are drawn."""
     steps = 500 if request.name == "slow" else 4
     for step in range(steps):
@@ -138,11 +138,13 @@ def organ(
     }
 
 
-def doubt(organ: str, rival: str, centroid: list[float], volume: float) -> dict[str, Any]:
-    sentence = f"{organ.capitalize()} or {rival}? {volume} mL, about 38 % of these voxels are expected to be wrong."
+def uncertainRegion(organ: str, competingOrgan: str, centroid: list[float], volume: float) -> dict[str, Any]:
+    sentence = (
+        f"{organ.capitalize()} or {competingOrgan}? {volume} mL, about 38 % of these voxels are expected to be wrong."
+    )
     return {
         "organ": organ,
-        "rival": rival,
+        "competing_organ": competingOrgan,
         "centroid_lps_mm": centroid,
         "volume_ml": volume,
         "score": 1.6,
@@ -150,11 +152,13 @@ def doubt(organ: str, rival: str, centroid: list[float], volume: float) -> dict[
     }
 
 
-def doubts() -> list[dict[str, Any]]:
-    """The places in doubt, of a scan whose voxels are (-1, 1.5, 2) mm apart from the origin of LPS on."""
+def uncertainRegions(seed: int) -> list[dict[str, Any]]:
+    """The regions to review of a scan whose voxels are (-1, 1.5, 2) mm apart from the origin of LPS on."""
+    if seed != UNCERTAIN:
+        return [uncertainRegion("spleen", "stomach", [4.0, 8.0, 5.0], 4.1)]
     return [
-        doubt("spleen", "background", [-5.0, 5.25, 16.0], 0.1),
-        doubt("liver", "stomach", [-5.0, 5.25, 10.0], 0.1),
+        uncertainRegion("spleen", "background", [-5.0, 5.25, 16.0], 0.1),
+        uncertainRegion("liver", "stomach", [-5.0, 5.25, 10.0], 0.1),
     ]
 
 
@@ -165,7 +169,7 @@ def report(request: Segment) -> dict[str, Any]:
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
             organ("pancreas", "Pancreas", 11, 0.0, 0.0, 2.0, 0.0),
         ],
-        "review": doubts() if request.seed == DOUBTFUL else [doubt("spleen", "stomach", [4.0, 8.0, 5.0], 4.1)],
+        "review": uncertainRegions(request.seed),
         "warnings": [],
         "timings_s": {"total": 1.0},
         "provenance": {

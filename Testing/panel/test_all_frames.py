@@ -1,4 +1,4 @@
-"""All frames of a sequence: one segmentation sequence that plays in step; cancelled and failing frames are told."""
+"""All frames of a sequence: one segmentation sequence that plays in step; cancelled and failing frames are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRAMES = [(BRIGHT, "0", ["spleen"]), (MIDDLE, "2.5", ["liver"]), (BRIGHT, "5", [
 
 @pytest.fixture
 def player(user: PanelUser) -> Iterator[Any]:
-    """Slicer's own logic of sequences, which brings the chosen frame into the scene."""
+    """Slicer's sequences logic, which updates the proxy node to the chosen frame."""
     logic = slicer.vtkSlicerSequencesLogic()
     logic.SetMRMLApplicationLogic(user.application.host.logic)
     logic.SetMRMLScene(slicer.mrmlScene)
@@ -127,7 +127,7 @@ def test_each_frame_keeps_its_report_colours_and_codes(user: PanelUser, frames: 
     np.testing.assert_allclose(frame.GetSegmentation().GetSegment("liver").GetColor(), np.array((221, 130, 101)) / 255)
 
 
-def test_what_the_reader_sees_stays_while_other_frames_are_segmented(user: PanelUser, frames: FrameSource) -> None:
+def test_the_shown_frame_stays_while_other_frames_are_segmented(user: PanelUser, frames: FrameSource) -> None:
     frames.browser.SetSelectedItemNumber(1)
     startAll(user)
     waitForEnd(user)
@@ -135,7 +135,7 @@ def test_what_the_reader_sees_stays_while_other_frames_are_segmented(user: Panel
     assert user.segmentations() == [frames.browser.GetProxyNode(results()[0])]
 
 
-def test_the_panel_says_which_frame_it_is(user: PanelUser, frames: FrameSource) -> None:
+def test_the_panel_shows_the_frame_in_progress(user: PanelUser, frames: FrameSource) -> None:
     startAll(user)
     user.until(lambda: user.ui.messageLabel.text == "Frame 2 of 3 (time 2.5 s)")
     assert user.ui.segmentButton.text == "Cancel"
@@ -154,7 +154,7 @@ def test_cancel_keeps_the_finished_frames_and_says_so(user: PanelUser, frames: F
     assert [organs(made.GetNthDataNode(n)) for n in range(3)] == [["spleen"], [], []]
 
 
-def test_a_frame_without_a_result_shows_none(user: PanelUser, frames: FrameSource, player: Any) -> None:
+def test_a_frame_without_a_result_shows_no_organs(user: PanelUser, frames: FrameSource, player: Any) -> None:
     startAll(user)
     user.until(lambda: user.ui.messageLabel.text.startswith("Frame 2"))
     user.click(user.ui.segmentButton)
@@ -258,7 +258,7 @@ def test_frames_under_a_transform_are_shown_where_the_scan_lies(user: PanelUser,
     assert scan[0] <= organ[0] < organ[1] <= scan[1]
 
 
-def test_a_script_gets_the_sequence_and_hears_of_each_frame(frames: FrameSource, logic: Any) -> None:
+def test_a_script_gets_the_sequence_and_the_progress_of_each_frame(frames: FrameSource, logic: Any) -> None:
     caught: list[tuple[str, int, int]] = []
     outcome = logic.segmentSequence(frames.volume, progress=lambda *now: caught.append(now), samples=2)
     assert [now for now in caught if now[0] == "frame"] == [("frame", n, 3) for n in (1, 2, 3)]
@@ -267,7 +267,7 @@ def test_a_script_gets_the_sequence_and_hears_of_each_frame(frames: FrameSource,
     assert [organs(outcome.sequence.GetNthDataNode(n)) for n in range(3)] == [result for _, _, result in FRAMES]
 
 
-def test_what_a_callback_raises_ends_the_run_and_keeps_what_is_done(frames: FrameSource, logic: Any) -> None:
+def test_an_exception_of_a_callback_ends_the_run_and_keeps_finished_frames(frames: FrameSource, logic: Any) -> None:
     def stop(stage: str, done: int, _: int) -> None:
         if (stage, done) == ("frame", 2):
             raise ZeroDivisionError
@@ -278,12 +278,12 @@ def test_what_a_callback_raises_ends_the_run_and_keeps_what_is_done(frames: Fram
     assert logic.segmentSequence(frames.volume).done == [0, 1, 2]
 
 
-def test_a_volume_of_its_own_has_no_frames(user: PanelUser, logic: Any) -> None:
+def test_a_volume_outside_a_sequence_has_no_frames(user: PanelUser, logic: Any) -> None:
     with pytest.raises(DiffusionSegmentError, match="no frame of a sequence") as caught:
         logic.segmentSequence(user.addVolume())
     assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
-def test_a_script_hears_when_no_frame_succeeds(frames: FrameSource, logic: Any) -> None:
+def test_a_script_gets_an_error_when_no_frame_succeeds(frames: FrameSource, logic: Any) -> None:
     with pytest.raises(DiffusionSegmentError, match="This is MR"):
         logic.segmentSequence(frames.volume, seed=REFUSED)

@@ -1,4 +1,4 @@
-"""Every control of the panel is worked by a test that looks at what follows; those that no other file works, here."""
+"""Every control of the panel is operated by a test that checks its effect; those without a test elsewhere, here."""
 
 from __future__ import annotations
 
@@ -26,71 +26,71 @@ INTERACTIVE = {
     *("ctkSliderWidget", "ctkCollapsibleButton", "qMRMLNodeComboBox", "qMRMLSegmentEditorWidget"),
 }
 SECTIONS = (
-    *("resultButton", "overlayButton", "reviewButton", "editorButton", "similarButton", "teachSection"),
+    *("resultButton", "overlayButton", "reviewButton", "editorButton", "similarButton", "fineTuneSection"),
     *("reportSection", "advancedButton"),
 )
-# The test that works a control and looks at what follows, by the control's name.
-WORKED = {
+# The test that operates a control and checks its effect, by the name of the control.
+TESTS = {
     "inputSelector": ("test_panel", "test_an_empty_volume_is_refused_before_anything_starts"),
     "allFramesBox": ("test_all_frames", "test_every_frame_is_in_one_sequence_with_the_same_index"),
-    "regionSelector": ("test_panel_inputs", "test_the_box_chosen_is_sent_as_it_lies"),
-    "modelSearchEdit": ("test_panel_inputs", "test_enter_chooses_the_first_that_fits"),
-    "modelSelector": ("test_panel_inputs", "test_titles_are_listed_and_names_are_kept"),
+    "regionSelector": ("test_panel_inputs", "test_the_chosen_box_is_sent_with_its_position_and_size"),
+    "modelSearchEdit": ("test_panel_inputs", "test_enter_chooses_the_first_match"),
+    "modelSelector": ("test_panel_inputs", "test_titles_are_listed_and_names_are_stored"),
     "segmentButton": ("test_panel", "test_the_button_cancels_and_nothing_changes"),
-    "anonymousBox": ("test_scan_header", "test_patient_data_are_left_out_where_the_reader_asks_so"),
+    "anonymousBox": ("test_scan_header", "test_patient_data_are_hidden_on_request"),
     "detailsButton": ("test_panel_faults", "test_a_failure_shows_its_code_and_its_details_can_be_copied"),
-    "resultTable": ("test_every_control", "test_a_tick_taken_away_hides_the_organ_in_the_slice_view"),
-    "surfaceButton": ("test_panel", "test_show_in_3d_makes_surfaces"),
+    "resultTable": ("test_every_control", "test_unticking_an_organ_hides_it_in_the_slice_view"),
+    "surfaceButton": ("test_panel", "test_show_in_3d_creates_surfaces"),
     "overlaySelector": ("test_panel", "test_overlay_choice_opacity_and_threshold_change_the_slice_view"),
     "opacitySlider": ("test_panel", "test_overlay_choice_opacity_and_threshold_change_the_slice_view"),
     "thresholdSlider": ("test_panel", "test_overlay_choice_opacity_and_threshold_change_the_slice_view"),
     "regionTable": ("test_every_control", "test_a_click_on_a_row_goes_to_its_region"),
     "nextButton": ("test_every_control", "test_next_and_previous_move_the_slice_view"),
     "previousButton": ("test_every_control", "test_next_and_previous_move_the_slice_view"),
-    "acceptButton": ("test_every_control", "test_what_was_said_of_a_region_is_coloured_in_the_table"),
-    "flagButton": ("test_every_control", "test_what_was_said_of_a_region_is_coloured_in_the_table"),
+    "acceptButton": ("test_every_control", "test_the_state_of_a_region_is_coloured_in_the_table"),
+    "flagButton": ("test_every_control", "test_the_state_of_a_region_is_coloured_in_the_table"),
     "correctButton": ("test_every_control", "test_correct_opens_the_editor_on_the_regions_organ"),
     "editor": ("test_every_control", "test_correct_opens_the_editor_on_the_regions_organ"),
     "applyButton": ("test_review_loop", "test_a_correction_that_is_cancelled_loses_no_edit"),
-    "undoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_taken_back"),
-    "redoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_taken_back"),
+    "undoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
+    "redoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
     "alternativesButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
     "alternativePreviousButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
     "alternativeNextButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
-    "pickRegionButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_taken_back"),
+    "pickRegionButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
     "pickOrganButton": ("test_every_control", "test_a_sample_is_used_for_the_organ"),
-    "similarPointButton": ("test_similar_panel", "test_a_point_lights_up_what_is_alike"),
-    "similarSlider": ("test_similar_panel", "test_the_slider_is_the_threshold"),
+    "similarPointButton": ("test_similar_panel", "test_a_point_shows_the_similarity_map"),
+    "similarSlider": ("test_similar_panel", "test_the_slider_sets_the_threshold"),
     "similarSegmentButton": ("test_similar_panel", "test_a_segment_needs_no_result"),
-    "teachNameEdit": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
-    "teachMinutesBox": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
-    "teachButton": ("test_every_control", "test_a_name_and_minutes_make_a_model"),
+    "fineTuneNameEdit": ("test_every_control", "test_fine_tuning_with_name_and_minutes_adds_a_model"),
+    "fineTuneMinutesBox": ("test_every_control", "test_fine_tuning_with_name_and_minutes_adds_a_model"),
+    "fineTuneButton": ("test_every_control", "test_fine_tuning_with_name_and_minutes_adds_a_model"),
     "reportFileButton": ("test_report_panel", "test_a_report_is_written"),
-    "dicomButton": ("test_report_panel", "test_dicom_seg_refers_to_the_series_of_the_scan_alone"),
-    "previewBox": ("test_panel_run", "test_without_its_tick_there_is_none"),
-    "allOrgansButton": ("test_panel_inputs", "test_a_tick_taken_away_leaves_the_others"),
-    "noOrgansButton": ("test_panel_inputs", "test_ticks_are_what_is_asked_for"),
-    "organList": ("test_panel_inputs", "test_ticks_are_what_is_asked_for"),
-    "samplesBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
-    "stepsBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
-    "samplerSelector": ("test_panel_inputs", "test_sampler"),
-    "seedBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
-    "deviceSelector": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
-    "memoryBox": ("test_panel_inputs", "test_memory_limit"),
-    "policySelector": ("test_every_control", "test_a_new_result_meets_the_present_one_as_chosen"),
-    "bodypartBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
-    "forceBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_ticks"),
+    "dicomButton": ("test_report_panel", "test_dicom_seg_refers_only_to_the_series_of_the_scan"),
+    "previewBox": ("test_panel_run", "test_without_its_tick_there_is_no_preview"),
+    "allOrgansButton": ("test_panel_inputs", "test_unticking_an_organ_leaves_the_others"),
+    "noOrgansButton": ("test_panel_inputs", "test_ticked_organs_are_sent"),
+    "organList": ("test_panel_inputs", "test_ticked_organs_are_sent"),
+    "samplesBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
+    "stepsBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
+    "samplerSelector": ("test_panel_inputs", "test_the_sampler_is_sent"),
+    "seedBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
+    "deviceSelector": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
+    "memoryBox": ("test_panel_inputs", "test_the_memory_limit_is_sent"),
+    "policySelector": ("test_every_control", "test_a_new_result_is_merged_by_the_chosen_policy"),
+    "bodypartBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
+    "forceBox": ("test_panel_inputs", "test_samples_steps_seed_device_and_check_boxes_are_sent"),
     "selfTestButton": ("test_installation_panel", "test_the_self_test_shows_device_torch_driver_memory_and_speed"),
     "importButton": ("test_installation_panel", "test_a_zip_file_is_installed_outside_the_extension"),
     **dict.fromkeys(SECTIONS, ("test_every_control", "test_a_section_opens_and_closes")),
 }
-DOUBTFUL = 22
+UNCERTAIN = 22
 LIVER, SPLEEN = 6, 1
 GREEN, RED = (77, 191, 89), (230, 38, 51)
 
 
 def controls() -> set[str]:
-    """The names of all controls in the form; every other widget there only shows."""
+    """The names of all controls in the form; every other widget only displays."""
     widgets = ElementTree.parse(UI).iter("widget")
     return {widget.attrib["name"] for widget in widgets if widget.attrib["class"] in INTERACTIVE}
 
@@ -106,28 +106,28 @@ def source(file: str, test: str) -> str:
 
 
 def test_every_control_has_its_test() -> None:
-    assert controls() == WORKED.keys()
+    assert controls() == TESTS.keys()
 
 
-@pytest.mark.parametrize("control", sorted(WORKED))
-def test_the_test_works_the_control_and_asserts(control: str) -> None:
-    text = source(*WORKED[control])
+@pytest.mark.parametrize("control", sorted(TESTS))
+def test_the_test_operates_the_control_and_asserts(control: str) -> None:
+    text = source(*TESTS[control])
     assert re.search(rf"\.{control}\b", text) or control in SECTIONS
     assert re.search(r"^\s*(assert |np\.testing\.assert_)", text, re.MULTILINE)
 
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user's own models are; asked for before a worker starts."""
+    """The folder of the user's own models, set before a worker starts."""
     monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
 def reader(user: PanelUser) -> PanelUser:
-    """Someone with a result of two doubtful places, the first in the spleen, the second in the liver."""
+    """The panel with a result that has two regions to review, the first in the spleen, the second in the liver."""
     user.addVolume()
-    user.ui.seedBox.setValue(DOUBTFUL)
+    user.ui.seedBox.setValue(UNCERTAIN)
     user.segment()
     return user
 
@@ -142,7 +142,7 @@ def coloured(image: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 
 def height(view: SliceView) -> float:
-    """Where an axial view lies, mm upwards."""
+    """The superior coordinate of an axial view in mm."""
     return float(view.node.GetSliceToRAS().GetElement(2, 3))
 
 
@@ -152,8 +152,8 @@ def labels(user: PanelUser) -> np.ndarray:
 
 def press(user: PanelUser, table: Any, row: int) -> None:
     """Click into a row's last column, as with a mouse."""
-    place = table.visualItemRect(table.item(row, table.columnCount - 1)).center()
-    QtTest.QTest.mouseClick(table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, place)
+    position = table.visualItemRect(table.item(row, table.columnCount - 1)).center()
+    QtTest.QTest.mouseClick(table.viewport(), QtCore.Qt.LeftButton, QtCore.Qt.NoModifier, position)
     user.application.process()
 
 
@@ -173,7 +173,7 @@ def test_a_section_opens_and_closes(user: PanelUser, name: str) -> None:
     assert open_ is None or heights[0] < open_
 
 
-def test_a_tick_taken_away_hides_the_organ_in_the_slice_view(reader: PanelUser, axialView: SliceView) -> None:
+def test_unticking_an_organ_hides_it_in_the_slice_view(reader: PanelUser, axialView: SliceView) -> None:
     reader.ui.overlaySelector.setCurrentIndex(0)
     axialView.showAt((7.0, -8.0, 12.0), fieldOfView=40)
     before = axialView.grab()
@@ -202,7 +202,7 @@ def test_a_click_on_a_row_goes_to_its_region(reader: PanelUser, axialView: Slice
     assert height(axialView) == pytest.approx(16.0)
 
 
-def test_what_was_said_of_a_region_is_coloured_in_the_table(reader: PanelUser) -> None:
+def test_the_state_of_a_region_is_coloured_in_the_table(reader: PanelUser) -> None:
     table = reader.ui.regionTable
     reader.click(reader.ui.nextButton)
     assert coloured(reader.grab(table), GREEN) == coloured(reader.grab(table), RED) == 0
@@ -248,7 +248,7 @@ def test_samples_are_outlined_one_after_another(reader: PanelUser, axialView: Sl
     assert [node.GetName() for node in reader.segmentations()] == ["CT segmentation"]
 
 
-def test_a_sample_is_used_for_the_region_and_taken_back(reader: PanelUser) -> None:
+def test_a_sample_is_used_for_the_region_and_undone(reader: PanelUser) -> None:
     ui, before = reader.ui, labels(reader)
     alternatives(reader)
     reader.click(ui.alternativeNextButton)
@@ -273,13 +273,13 @@ def test_a_sample_is_used_for_the_organ(reader: PanelUser) -> None:
     assert not labels(reader)[changed].any()
 
 
-def test_a_name_and_minutes_make_a_model(models: Path, reader: PanelUser) -> None:
+def test_fine_tuning_with_name_and_minutes_adds_a_model(models: Path, reader: PanelUser) -> None:
     ui = reader.ui
-    ui.teachSection.collapsed = False
+    ui.fineTuneSection.collapsed = False
     reader.application.process()
-    QtTest.QTest.keyClicks(ui.teachNameEdit, "my-model")
-    ui.teachMinutesBox.setValue(4)
-    reader.click(ui.teachButton)
+    QtTest.QTest.keyClicks(ui.fineTuneNameEdit, "my-model")
+    ui.fineTuneMinutesBox.setValue(4)
+    reader.click(ui.fineTuneButton)
     reader.until(lambda: "Model saved" in ui.messageLabel.text)
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 4
     assert "my-model" in [ui.modelSelector.itemData(row) for row in range(ui.modelSelector.count)]
@@ -294,7 +294,7 @@ def test_a_name_and_minutes_make_a_model(models: Path, reader: PanelUser) -> Non
         ("New segmentation", 2, LIVER),
     ],
 )
-def test_a_new_result_meets_the_present_one_as_chosen(reader: PanelUser, chosen: str, nodes: int, value: int) -> None:
+def test_a_new_result_is_merged_by_the_chosen_policy(reader: PanelUser, chosen: str, nodes: int, value: int) -> None:
     """A voxel of the liver was made spleen, and the spleen is locked."""
     edited = labels(reader)
     edited[5, 4, 4] = SPLEEN

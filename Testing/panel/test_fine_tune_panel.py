@@ -22,22 +22,22 @@ MODEL = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" /
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user's own models go."""
+    """The folder of the user's own models."""
     monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path / "models"))
     return tmp_path / "models"
 
 
 @pytest.fixture
-def taught() -> list[str]:
+def addedModels() -> list[str]:
     return []
 
 
 @pytest.fixture
-def stub(application: Application, models: Path, taught: list[str]) -> Iterator[PanelStub]:
+def stub(application: Application, models: Path, addedModels: list[str]) -> Iterator[PanelStub]:
     created = PanelStub(application, ENGINE)
     from DiffusionSegmentLib.panel.fine_tune_panel import FineTunePanel
 
-    created.part = FineTunePanel(created.ui, created.client, created, taught.append)
+    created.part = FineTunePanel(created.ui, created.client, created, addedModels.append)
     yield created
     created.close()
 
@@ -59,45 +59,47 @@ def drawn(stub: PanelStub) -> slicer.vtkMRMLSegmentationNode:
 
 
 def name(stub: PanelStub, text: str) -> None:
-    stub.ui.teachNameEdit.text = text
+    stub.ui.fineTuneNameEdit.text = text
     stub.application.process()
 
 
-def test_the_button_says_what_is_missing(stub: PanelStub) -> None:
-    button = stub.ui.teachButton
+def test_the_disabled_button_shows_what_is_missing(stub: PanelStub) -> None:
+    button = stub.ui.fineTuneButton
     assert (button.enabled, button.toolTip) == (False, "Choose an input volume first.")
 
 
-def test_a_name_is_wanted(stub: PanelStub, drawn: Any) -> None:
-    button = stub.ui.teachButton
+def test_a_name_is_required(stub: PanelStub, drawn: Any) -> None:
+    button = stub.ui.fineTuneButton
     assert (button.enabled, button.toolTip) == (False, "Give the new model a name, such as my-model.")
     name(stub, " my-model ")
     assert button.enabled
 
 
-def test_the_new_model_is_listed_and_handed_on(stub: PanelStub, drawn: Any, models: Path, taught: list[str]) -> None:
+def test_the_new_model_is_listed_and_reported_to_the_panel(
+    stub: PanelStub, drawn: Any, models: Path, addedModels: list[str]
+) -> None:
     from DiffusionSegmentLib.scene.installed_models import installedModels
 
     name(stub, "my-model")
-    stub.parameters.teachMinutes = 3
-    stub.click(stub.ui.teachButton)
+    stub.parameters.fineTuneMinutes = 3
+    stub.click(stub.ui.fineTuneButton)
     assert stub.client.running
-    assert stub.ui.teachButton.toolTip == "A run is in progress."
+    assert stub.ui.fineTuneButton.toolTip == "A run is in progress."
     stub.rest()
-    assert taught == ["my-model"]
-    assert stub.said[-1].startswith("Model saved: my-model, trained on Spleen, Liver in 1 s")
+    assert addedModels == ["my-model"]
+    assert stub.messages[-1].startswith("Model saved: my-model, trained on Spleen, Liver in 1 s")
     assert [label.name for label in installedModels()["my-model"].labels] == ["Spleen", "Liver"]
     assert json.loads((models / "my-model" / "model.json").read_text(encoding="utf-8"))["minutes"] == 3
 
 
-def test_an_organ_on_the_desk_goes_by_the_models_name(stub: PanelStub, drawn: Any) -> None:
+def test_an_organ_of_the_shown_scan_keeps_the_label_name_of_the_model(stub: PanelStub, drawn: Any) -> None:
     from DiffusionSegmentLib.scene.installed_models import installedModels
     from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
     from DiffusionSegmentLib.scene.terminology import readModelDescription
 
     stub.scan = SegmentedScan(stub.parameters.inputVolume, drawn, readModelDescription(MODEL).labels)
     name(stub, "my-model")
-    stub.click(stub.ui.teachButton)
+    stub.click(stub.ui.fineTuneButton)
     stub.rest()
     assert [label.name for label in installedModels()["my-model"].labels] == ["spleen", "liver"]
 
@@ -107,24 +109,24 @@ def test_a_name_that_is_taken_is_refused_before_the_run(stub: PanelStub, drawn: 
     (models / "mine").mkdir(parents=True)
     (models / "mine" / "model.json").write_text((MODEL / "model.json").read_text(encoding="utf-8"), encoding="utf-8")
     name(stub, taken)
-    stub.click(stub.ui.teachButton)
-    assert stub.said == [f"OPTION: A model named '{taken}' already exists. Choose another name for the new model."]
+    stub.click(stub.ui.fineTuneButton)
+    assert stub.messages == [f"OPTION: A model named '{taken}' already exists. Choose another name for the new model."]
     assert not stub.client.running
 
 
-def test_cancel_leaves_no_model(stub: PanelStub, drawn: Any, models: Path, taught: list[str]) -> None:
+def test_cancel_leaves_no_model(stub: PanelStub, drawn: Any, models: Path, addedModels: list[str]) -> None:
     name(stub, "slow")
-    stub.click(stub.ui.teachButton)
+    stub.click(stub.ui.fineTuneButton)
     stub.until(lambda: stub.client.state.value == "Busy")
     stub.client.cancel()
     stub.rest()
-    assert stub.said == ["cancelled"]
-    assert taught == []
+    assert stub.messages == ["cancelled"]
+    assert addedModels == []
     assert not models.exists()
-    assert stub.ui.teachButton.enabled
+    assert stub.ui.fineTuneButton.enabled
 
 
-def test_segments_that_overlap_are_refused_in_words(stub: PanelStub, drawn: Any) -> None:
+def test_overlapping_segments_are_refused_with_a_message(stub: PanelStub, drawn: Any) -> None:
     from DiffusionSegmentLib.scene.layers import BINARY
     from DiffusionSegmentLib.scene.segmentation import orientedImage
 
@@ -135,6 +137,6 @@ def test_segments_that_overlap_are_refused_in_words(stub: PanelStub, drawn: Any)
     segment.AddRepresentation(BINARY, image)
     drawn.GetSegmentation().AddSegment(segment, "Cyst")
     name(stub, "my-model")
-    stub.click(stub.ui.teachButton)
-    assert stub.said[0].startswith("INPUT_VALUES: 'Liver' and 'Cyst' share 8 voxels.")
+    stub.click(stub.ui.fineTuneButton)
+    assert stub.messages[0].startswith("INPUT_VALUES: 'Liver' and 'Cyst' share 8 voxels.")
     assert not stub.client.running

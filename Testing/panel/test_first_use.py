@@ -1,4 +1,4 @@
-"""First use: nothing is installed unasked; what is asked is plain; what fails is told; afterwards nobody is asked."""
+"""First use: nothing is installed without consent; the dialog states packages and sizes; failures are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Computer:
-    """Packages by version, and installers that put them there, unless the network is down."""
+    """Installed packages by version, with installers that add to them, fail, or do nothing."""
 
     def __init__(self, **versions: str) -> None:
         self.versions: dict[str, str] = {item.name: item.minimum for item in REQUIREMENTS} | versions
@@ -62,19 +62,19 @@ class Computer:
         ensureInstalled(agree=agree, installers=self, versionOf=self.versionOf)
 
 
-def test_where_nothing_is_missing_nobody_is_asked() -> None:
+def test_no_dialog_when_nothing_is_missing() -> None:
     computer = Computer()
     computer.ensure(agree=lambda _: pytest.fail("asked"))
     assert computer.calls == []
 
 
-def test_torch_goes_to_its_extension_and_the_rest_to_pip() -> None:
+def test_torch_is_installed_by_its_extension_and_the_rest_by_pip() -> None:
     computer = Computer().without("torch", "monai", "tqdm")
     computer.ensure()
     assert computer.calls == [">=2.11,<2.14", ["monai>=1.5", "tqdm>=4.66"]]
 
 
-def test_a_refusal_installs_nothing_and_says_what_to_do() -> None:
+def test_declining_installs_nothing_and_gives_a_hint() -> None:
     computer = Computer().without("monai")
     with pytest.raises(DiffusionSegmentError) as caught:
         computer.ensure(agree=lambda _: False)
@@ -87,7 +87,7 @@ def test_a_refusal_installs_nothing_and_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     "failure", [subprocess.CalledProcessError(1, "pip"), OSError("no network"), RuntimeError("declined")]
 )
-def test_a_failed_installation_is_one_plain_line(failure: Exception) -> None:
+def test_a_failed_installation_gives_a_one_line_error(failure: Exception) -> None:
     computer = Computer().without("torch", "monai")
     computer.failure = failure
     with pytest.raises(DiffusionSegmentError, match="torch could not be installed") as caught:
@@ -130,21 +130,21 @@ def test_packages_are_looked_for_without_importing_them() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT / "DiffusionSegment", check=True)
 
 
-def test_the_list_is_that_of_the_command_line() -> None:
+def test_the_requirements_equal_those_of_the_command_line() -> None:
     tomllib = pytest.importorskip("tomllib")
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     assert [f"{item.name}{item.versions}" for item in REQUIREMENTS] == listed
     assert tuple(item.name for item in REQUIREMENTS) == self_test.PACKAGES
 
 
-def test_torch_without_its_extension_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pytorch_extension_is_reported_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(DiffusionSegmentError, match="extension PyTorch") as caught:
         SlicerInstallers().installTorch(">=2.11")
     assert "Extensions Manager" in caught.value.hint
 
 
-def test_the_extension_is_asked_for_torch_without_a_second_dialog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_extension_installs_torch_without_a_second_dialog(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     logic = types.SimpleNamespace(installTorch=lambda **options: calls.append(options))
     monkeypatch.setitem(sys.modules, "PyTorchUtils", types.SimpleNamespace(PyTorchUtilsLogic=lambda: logic))
@@ -152,7 +152,7 @@ def test_the_extension_is_asked_for_torch_without_a_second_dialog(monkeypatch: p
     assert calls == [{"askConfirmation": False, "torchVersionRequirement": ">=2.11"}]
 
 
-def test_packages_are_installed_by_slicers_own_way_old_or_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_are_installed_by_the_pip_function_of_old_and_new_slicer(monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer.util
 
     calls: list[Any] = []
@@ -167,7 +167,7 @@ def test_packages_are_installed_by_slicers_own_way_old_or_new(monkeypatch: pytes
 
 
 def answerWith(button: QtWidgets.QMessageBox.StandardButton, seen: list[str]) -> QtCore.QTimer:
-    """Someone who reads the dialog and clicks."""
+    """A timer that appends the texts of the open dialog to `seen` and clicks the button."""
 
     def click() -> None:
         box = QtWidgets.QApplication.activeModalWidget()
@@ -184,7 +184,7 @@ def answerWith(button: QtWidgets.QMessageBox.StandardButton, seen: list[str]) ->
 
 @pytest.fixture
 def missing(monkeypatch: pytest.MonkeyPatch) -> Computer:
-    """A computer without torch and monai, as the panel sees it."""
+    """A computer without torch and monai."""
     computer = Computer().without("torch", "monai")
     monkeypatch.setattr(installation, "find_spec", lambda name: None)
     monkeypatch.setattr(installation, "version", computer.versions.__getitem__)
@@ -203,7 +203,7 @@ def test_entering_the_module_asks_and_installs_nothing(user: PanelUser, missing:
     assert user.widget.logic.client.hello is None
 
 
-def test_the_first_click_asks_what_and_how_large_and_then_segments(user: PanelUser, missing: Computer) -> None:
+def test_the_first_click_asks_with_packages_and_sizes_and_then_segments(user: PanelUser, missing: Computer) -> None:
     user.addVolume()
     seen: list[str] = []
     timer = answerWith(QtWidgets.QMessageBox.Ok, seen)
@@ -218,7 +218,7 @@ def test_the_first_click_asks_what_and_how_large_and_then_segments(user: PanelUs
     assert len(user.segmentations()) == 1
 
 
-def test_who_declines_is_reported_and_the_panel_goes_on(user: PanelUser, missing: Computer) -> None:
+def test_declining_is_reported_and_the_panel_stays_usable(user: PanelUser, missing: Computer) -> None:
     user.addVolume()
     timer = answerWith(QtWidgets.QMessageBox.Cancel, [])
     user.click(user.ui.segmentButton)
@@ -230,9 +230,7 @@ def test_who_declines_is_reported_and_the_panel_goes_on(user: PanelUser, missing
     assert not user.ui.progressBar.visible
 
 
-def test_while_slicer_tests_itself_nobody_is_asked(
-    user: PanelUser, missing: Computer, application: Application
-) -> None:
+def test_no_dialog_while_slicer_runs_its_tests(user: PanelUser, missing: Computer, application: Application) -> None:
     user.addVolume()
     application.app.testing = True
     user.click(user.ui.segmentButton)

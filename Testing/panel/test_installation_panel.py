@@ -26,23 +26,23 @@ MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 
 
 class PanelContext:
-    """What the panel around would do: tell, and remember."""
+    """Context that records the messages of the panel."""
 
     parameters = None
     scan = result = None
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.begun: list[str] = []
 
     def guard(self, action: Callable[[], None]) -> None:
         try:
             action()
         except DiffusionSegmentError as error:
-            self.said.append(str(error))
+            self.messages.append(str(error))
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     def begin(self, text: str) -> None:
         self.begun.append(text)
@@ -53,8 +53,8 @@ class PanelContext:
     def reportChanged(self, report: dict[str, Any] | None) -> None: ...
 
 
-class Bench:
-    """The two buttons of the real .ui, and a worker that is warm for all tests."""
+class InstallationPanelHarness:
+    """The two buttons of the real .ui, and one worker process for all tests."""
 
     def __init__(self, application: Application) -> None:
         from DiffusionSegmentLib.panel.installation_panel import InstallationPanel
@@ -86,7 +86,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A place for models of the user's own, outside the extension's folder, with a base model."""
+    """A folder for the user's own models outside the extension's folder, with a base model."""
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFUSION_SEGMENT_MODELS", str(folder))
@@ -95,23 +95,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def bench(application: Application, models: Path) -> Iterator[Bench]:
-    created = Bench(application)
+def harness(application: Application, models: Path) -> Iterator[InstallationPanelHarness]:
+    created = InstallationPanelHarness(application)
     yield created
     created.client.close()
 
 
 @pytest.fixture
-def said(bench: Bench) -> list[str]:
-    bench.stub.said.clear()
-    bench.models.clear()
-    bench.chosen = ""
-    return bench.stub.said
+def messages(harness: InstallationPanelHarness) -> list[str]:
+    harness.stub.messages.clear()
+    harness.models.clear()
+    harness.chosen = ""
+    return harness.stub.messages
 
 
 @pytest.fixture(scope="module")
 def exported(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A taught model as it comes from a colleague, as a zip file and as a folder beside it; not installed."""
+    """An exported fine-tuned model as a zip file and as a folder beside it; not installed."""
     base = read_description(models / BASE)
     probe = Probe([8, 8, 16], 2, hidden=8)
     torch.nn.init.constant_(probe.head.weight, 0.5)
@@ -129,12 +129,14 @@ def nothingInstalled(models: Path) -> Path:
     return models
 
 
-def test_the_self_test_shows_device_torch_driver_memory_and_speed(bench: Bench, said: list[str]) -> None:
-    label = bench.ui.selfTestLabel
+def test_the_self_test_shows_device_torch_driver_memory_and_speed(
+    harness: InstallationPanelHarness, messages: list[str]
+) -> None:
+    label = harness.ui.selfTestLabel
     assert not label.isVisibleTo(label.parentWidget())
-    bench.click(bench.ui.selfTestButton)
+    harness.click(harness.ui.selfTestButton)
     lines = label.text.splitlines()
-    assert said == []
+    assert messages == []
     assert "billion operations per second" in lines[0]
     assert f"PyTorch {torch.__version__} for " in lines[1]
     assert "NVIDIA card" in lines[2]
@@ -143,70 +145,72 @@ def test_the_self_test_shows_device_torch_driver_memory_and_speed(bench: Bench, 
     assert label.isVisibleTo(label.parentWidget())
 
 
-def test_a_self_test_can_be_cancelled_like_any_run(bench: Bench, said: list[str]) -> None:
+def test_a_self_test_can_be_cancelled(harness: InstallationPanelHarness, messages: list[str]) -> None:
     def cancel(_: object) -> None:
-        bench.client.cancel()
+        harness.client.cancel()
 
-    bench.client.progress.connect(cancel)
-    bench.click(bench.ui.selfTestButton)
-    bench.client.progress.disconnect(cancel)
-    assert said == ["cancelled"]
+    harness.client.progress.connect(cancel)
+    harness.click(harness.ui.selfTestButton)
+    harness.client.progress.disconnect(cancel)
+    assert messages == ["cancelled"]
 
 
-def test_both_buttons_say_why_they_wait(bench: Bench, said: list[str]) -> None:
-    bench.ui.selfTestButton.click()
-    bench.panel.update()
-    assert not bench.ui.importButton.enabled
-    assert bench.ui.importButton.toolTip == "A run is in progress."
-    bench.wait()
-    bench.panel.update()
-    assert bench.ui.importButton.enabled
-    assert "manifest.json" in bench.ui.importButton.toolTip
+def test_both_disabled_buttons_show_the_reason(harness: InstallationPanelHarness, messages: list[str]) -> None:
+    harness.ui.selfTestButton.click()
+    harness.panel.update()
+    assert not harness.ui.importButton.enabled
+    assert harness.ui.importButton.toolTip == "A run is in progress."
+    harness.wait()
+    harness.panel.update()
+    assert harness.ui.importButton.enabled
+    assert "manifest.json" in harness.ui.importButton.toolTip
 
 
 def test_a_zip_file_is_installed_outside_the_extension(
-    bench: Bench, said: list[str], exported: Path, nothingInstalled: Path
+    harness: InstallationPanelHarness, messages: list[str], exported: Path, nothingInstalled: Path
 ) -> None:
-    bench.chosen = str(exported)
-    bench.click(bench.ui.importButton)
-    assert said == ["The model mine was installed."]
-    assert bench.models == ["mine"]
+    harness.chosen = str(exported)
+    harness.click(harness.ui.importButton)
+    assert messages == ["The model mine was installed."]
+    assert harness.models == ["mine"]
     assert (nothingInstalled / "mine" / "probe.safetensors").is_file()
     assert not (MODULE / "Resources" / "Models" / "mine").exists()
 
 
 def test_a_folder_is_chosen_by_its_manifest(
-    bench: Bench, said: list[str], exported: Path, nothingInstalled: Path
+    harness: InstallationPanelHarness, messages: list[str], exported: Path, nothingInstalled: Path
 ) -> None:
-    bench.chosen = str(exported.with_name("mine") / "manifest.json")
-    bench.click(bench.ui.importButton)
-    assert bench.models == ["mine"]
+    harness.chosen = str(exported.with_name("mine") / "manifest.json")
+    harness.click(harness.ui.importButton)
+    assert harness.models == ["mine"]
     assert (nothingInstalled / "mine" / "probe.safetensors").is_file()
 
 
-def test_a_changed_weight_is_refused_and_nothing_is_installed(
-    bench: Bench, said: list[str], exported: Path, nothingInstalled: Path, tmp_path: Path
+def test_changed_weights_are_refused_and_nothing_is_installed(
+    harness: InstallationPanelHarness, messages: list[str], exported: Path, nothingInstalled: Path, tmp_path: Path
 ) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(exported.with_name("mine"), changed)
     weights = bytearray((changed / "probe.safetensors").read_bytes())
     weights[-1] ^= 1
     (changed / "probe.safetensors").write_bytes(weights)
-    bench.chosen = str(changed / "manifest.json")
-    bench.click(bench.ui.importButton)
-    assert [text.partition(":")[0] for text in said] == ["WEIGHTS_CORRUPT"]
-    assert bench.models == []
+    harness.chosen = str(changed / "manifest.json")
+    harness.click(harness.ui.importButton)
+    assert [text.partition(":")[0] for text in messages] == ["WEIGHTS_CORRUPT"]
+    assert harness.models == []
     assert not (nothingInstalled / "mine").exists()
 
 
-def test_what_is_no_model_is_reported(bench: Bench, said: list[str], tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_reported(
+    harness: InstallationPanelHarness, messages: list[str], tmp_path: Path
+) -> None:
     (tmp_path / "notes.zip").write_text("no zip", encoding="utf-8")
-    bench.chosen = str(tmp_path / "notes.zip")
-    bench.click(bench.ui.importButton)
-    assert said[0].startswith("INPUT_UNREADABLE")
+    harness.chosen = str(tmp_path / "notes.zip")
+    harness.click(harness.ui.importButton)
+    assert messages[0].startswith("INPUT_UNREADABLE")
 
 
-def test_who_closes_the_file_dialog_changes_nothing(bench: Bench, said: list[str]) -> None:
-    begun = len(bench.stub.begun)
-    bench.click(bench.ui.importButton)
-    assert (said, bench.models, len(bench.stub.begun)) == ([], [], begun)
+def test_closing_the_file_dialog_changes_nothing(harness: InstallationPanelHarness, messages: list[str]) -> None:
+    begun = len(harness.stub.begun)
+    harness.click(harness.ui.importButton)
+    assert (messages, harness.models, len(harness.stub.begun)) == ([], [], begun)

@@ -34,7 +34,7 @@ def settle(user: PanelUser, width: int) -> None:
 
 
 def needed(table: Any, column: int) -> int:
-    """What the widest text of a column takes."""
+    """The width of the widest text of a column."""
     return int(table.sizeHintForColumn(column))
 
 
@@ -57,7 +57,7 @@ def test_organs_can_be_read_at_every_width(user: PanelUser, font: int, width: in
 
 
 @pytest.mark.parametrize("width", [350, 700])
-def test_where_to_look_can_be_read(user: PanelUser, font: int, width: int) -> None:
+def test_sentences_of_regions_can_be_read(user: PanelUser, font: int, width: int) -> None:
     user.addVolume()
     user.segment()
     settle(user, width)
@@ -66,7 +66,7 @@ def test_where_to_look_can_be_read(user: PanelUser, font: int, width: int) -> No
     assert lastRowIsWhole(table)
 
 
-def test_columns_go_when_the_panel_narrows_and_come_back(user: PanelUser) -> None:
+def test_columns_are_hidden_in_a_narrow_panel_and_shown_in_a_wide_one(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     table = user.ui.resultTable
@@ -79,7 +79,7 @@ def test_columns_go_when_the_panel_narrows_and_come_back(user: PanelUser) -> Non
     assert not table.isColumnHidden(INTERVAL)
 
 
-def test_a_section_that_was_closed_fits_when_it_opens(user: PanelUser) -> None:
+def test_the_table_fits_in_a_section_that_was_closed_during_the_run(user: PanelUser) -> None:
     user.addVolume()
     user.ui.resultButton.collapsed = True
     settle(user, 350)
@@ -102,7 +102,7 @@ def shownAndHidden() -> set[str]:
     return names
 
 
-def test_what_comes_and_goes_lies_in_no_form_layout() -> None:
+def test_widgets_with_changing_visibility_are_not_in_a_form_layout() -> None:
     """Qt 6.4 writes out of bounds when one row of a QFormLayout is shown while all are hidden."""
     forms = (item for item in ElementTree.parse(UI).iter("layout") if item.attrib["class"] == "QFormLayout")
     rows = {widget.attrib["name"] for form in forms for item in form for widget in item.findall("widget")}

@@ -1,9 +1,10 @@
-"""The module as Slicer opens it: base classes, form and scene; once through the panel; what comes and goes."""
+"""The module as Slicer opens it: base classes, form, Segment Editor, parameters; closing scenes and leaving."""
 
 from __future__ import annotations
 
 import importlib
 import unittest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def editorNode() -> Any:
 
 
 class TestOpening:
-    def test_once_through_the_panel(self, user: PanelUser) -> None:
-        """Segment, look, correct, accept, take back; `test_review_loop.py` applies corrections with the real model."""
+    def test_segment_correct_accept_undo_and_redo(self, user: PanelUser) -> None:
+        """Segment, review, correct, accept, undo; `test_review_loop.py` applies corrections with the real model."""
         ui = user.ui
         user.addVolume()
         user.segment()
@@ -44,7 +45,7 @@ class TestOpening:
         user.click(ui.redoButton)
         assert readLabels(user.widget.panel.scan).labels.any()
 
-    def test_a_script_can_make_the_widget_without_a_parent(self, application: Application) -> None:
+    def test_a_script_can_create_the_widget_without_a_parent(self, application: Application) -> None:
         """Slicer's base class then runs `setup` within its constructor, and shows the widget."""
         module = importlib.import_module("DiffusionSegment")
         application.clearScene()
@@ -54,7 +55,7 @@ class TestOpening:
         assert widget.panel is not None
         assert widget._parameterNode is not None
         slicer.mrmlScene.Clear(False)
-        assert widget._parameterNode is not None, "the scene closed, and the panel stayed without parameters"
+        assert widget._parameterNode is not None, "the panel has no parameters after the scene was closed"
         widget.cleanup()
         widget.parent.close()
 
@@ -62,7 +63,7 @@ class TestOpening:
         module = importlib.import_module("DiffusionSegment")
         assert isinstance(module.DiffusionSegmentTest(), unittest.TestCase)
 
-    def test_the_panel_ends_when_slicer_unloads_the_module(self, application: Application) -> None:
+    def test_unloading_the_module_removes_the_observers_of_the_panel(self, application: Application) -> None:
         application.clearScene()
         widget = application.openModule(importlib.import_module("DiffusionSegment"))
         slicer.app.moduleManager().unload("SomethingElse")
@@ -72,7 +73,7 @@ class TestOpening:
         slicer.app.moduleManager().unload("DiffusionSegment")
         widget.parent.close()
 
-    def test_label_maps_and_hidden_nodes_are_no_input(self, user: PanelUser) -> None:
+    def test_label_maps_and_hidden_nodes_are_not_offered_as_input(self, user: PanelUser) -> None:
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "Labels")
         hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Hidden")
         hidden.SetHideFromEditors(True)
@@ -107,7 +108,7 @@ class TestSegmentEditor:
         logic.SetSegmentationNode(segmentation)
         assert logic.GetSegmentationNode() is None
 
-    def test_a_result_is_what_the_editor_edits(self, user: PanelUser) -> None:
+    def test_the_editor_edits_the_result(self, user: PanelUser) -> None:
         volume = user.addVolume()
         user.segment()
         (segmentation,) = user.segmentations()
@@ -129,7 +130,7 @@ class TestSegmentEditor:
         assert user.ui.editor.currentSegmentID() == "spleen"
         assert user.ui.editor.mrmlSegmentEditorNode() is editorNode()
 
-    def test_leaving_the_module_puts_the_tool_away(self, user: PanelUser) -> None:
+    def test_leaving_the_module_deactivates_the_effect(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         editor = user.ui.editor
@@ -143,7 +144,7 @@ class TestSegmentEditor:
         assert editor._shortcuts
         assert editor.segmentationNode() is user.segmentations()[0]
 
-    def test_a_scene_that_closes_puts_the_tool_away(self, user: PanelUser) -> None:
+    def test_closing_the_scene_deactivates_the_effect(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         user.ui.editor.setActiveEffectByName("Paint")
@@ -152,7 +153,7 @@ class TestSegmentEditor:
 
 
 class TestParameters:
-    def test_widgets_let_go_of_a_parameter_node_that_was_replaced(self, user: PanelUser) -> None:
+    def test_widgets_are_disconnected_from_a_replaced_parameter_node(self, user: PanelUser) -> None:
         old = user.widget._parameterNode
         slicer.mrmlScene.RemoveNode(old.parameterNode)
         assert user.widget._parameterNode is not old
@@ -165,7 +166,7 @@ class TestParameters:
         slicer.mrmlScene.Clear(False)
         assert user.widget.logic.getParameterNode() is user.widget._parameterNode
 
-    def test_a_scene_that_closes_leaves_the_defaults(self, user: PanelUser) -> None:
+    def test_closing_the_scene_restores_the_defaults(self, user: PanelUser) -> None:
         user.addVolume()
         user.ui.samplesBox.setValue(7)
         slicer.mrmlScene.Clear(False)
@@ -175,3 +176,24 @@ class TestParameters:
         node = putVolume(slicer.mrmlScene, ramp(), "Next")
         user.ui.inputSelector.setCurrentNode(node)
         assert user.widget._parameterNode.inputVolume is node
+
+    def test_a_parameter_under_its_earlier_name_is_read(self, user: PanelUser) -> None:
+        logic = user.widget.logic
+        logic.getParameterNode().parameterNode.SetParameter("teachMinutes", "7")
+        assert logic.getParameterNode().fineTuneMinutes == 7
+        assert not logic.getParameterNode().parameterNode.HasParameter("teachMinutes")
+
+    def test_an_older_scene_keeps_its_fine_tuning_minutes(self, user: PanelUser, tmp_path: Path) -> None:
+        older = slicer.vtkMRMLScene()
+        node = user.widget.logic.createParameterNode()
+        node.SetParameter("teachMinutes", "7")
+        older.AddNode(node)
+        older.SetURL(str(tmp_path / "older.mrml"))
+        assert older.Commit()
+        slicer.mrmlScene.SetURL(str(tmp_path / "older.mrml"))
+        assert slicer.mrmlScene.Import()
+        assert user.widget._parameterNode.fineTuneMinutes == 7
+        assert user.ui.fineTuneMinutesBox.value == 7
+        user.ui.fineTuneMinutesBox.setValue(9)
+        user.widget._parameterNode.Modified()
+        assert user.widget.logic.getParameterNode().fineTuneMinutes == 9

@@ -1,4 +1,4 @@
-"""The panel from click to nodes: what is displayed, what the scene holds, what happens when things go wrong."""
+"""The panel from click to nodes: what is displayed, what the scene contains, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SLOW, REFUSED, KILLED = 99, 13, 66
 
 
-def test_nothing_heavy_is_imported_and_nothing_runs_on_entering() -> None:
+def test_entering_imports_no_torch_and_starts_no_worker() -> None:
     """In a process of its own, since other tests of this one import torch."""
     script = (
         "import sys; from pythonqt.slicer_application import Application; a = Application(); "
@@ -37,14 +37,14 @@ def test_nothing_heavy_is_imported_and_nothing_runs_on_entering() -> None:
     assert done.stdout.strip() == "Stopped []", done.stderr
 
 
-def test_without_input_the_button_says_why_it_is_disabled(user: PanelUser) -> None:
+def test_without_input_the_disabled_button_shows_the_reason(user: PanelUser) -> None:
     assert not user.ui.segmentButton.enabled
     assert user.ui.segmentButton.toolTip == "Choose an input volume first."
     user.addVolume()
     assert user.ui.segmentButton.enabled
 
 
-def test_a_click_puts_segments_and_overlay_into_the_scene(user: PanelUser) -> None:
+def test_a_click_adds_segments_and_overlay_to_the_scene(user: PanelUser) -> None:
     volume = user.addVolume()
     user.segment()
     (segmentation,) = user.segmentations()
@@ -54,7 +54,7 @@ def test_a_click_puts_segments_and_overlay_into_the_scene(user: PanelUser) -> No
     assert user.widget._parameterNode.segmentation is segmentation
 
 
-def test_the_table_shows_the_organs_that_were_found(user: PanelUser) -> None:
+def test_the_table_lists_the_segmented_organs(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     table = user.ui.resultTable
@@ -62,7 +62,7 @@ def test_the_table_shows_the_organs_that_were_found(user: PanelUser) -> None:
     assert texts == [["Spleen", "212", "180 to 240", "93 %"], ["Liver", "1512", "1400 to 1600", "97 %"]]
 
 
-def test_the_liver_row_carries_the_livers_colour_on_the_screen(user: PanelUser) -> None:
+def test_the_liver_row_is_drawn_in_the_colour_of_the_liver(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     user.application.process()
@@ -70,7 +70,7 @@ def test_the_liver_row_carries_the_livers_colour_on_the_screen(user: PanelUser) 
     assert (np.abs(pixels - (221, 130, 101)).max(axis=1) < 4).sum() > 60
 
 
-def test_message_and_progress_are_visible_when_they_should_be(user: PanelUser) -> None:
+def test_progress_is_visible_during_a_run_and_the_message_afterwards(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = SLOW
     assert not user.ui.progressBar.visible
@@ -105,7 +105,7 @@ def test_the_button_cancels_and_nothing_changes(user: PanelUser) -> None:
     assert nodeCount() == nodes
 
 
-def test_a_refusal_is_reported_in_the_panel_with_its_next_step(user: PanelUser) -> None:
+def test_a_refusal_is_reported_in_the_panel_with_a_hint(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = REFUSED
     user.segment()
@@ -150,7 +150,7 @@ def test_a_second_run_uses_the_nodes_of_the_first(user: PanelUser) -> None:
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
 
-def test_closing_the_scene_during_a_run_drops_the_result(user: PanelUser) -> None:
+def test_closing_the_scene_during_a_run_discards_the_result(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = SLOW
     user.click(user.ui.segmentButton)
@@ -212,7 +212,7 @@ def test_overlay_choice_opacity_and_threshold_change_the_slice_view(user: PanelU
     assert differing(view.grab(), transparent) > 100, "the legend stayed"
 
 
-def test_body_coordinates_are_offered_when_they_were_made(user: PanelUser) -> None:
+def test_body_coordinates_can_be_shown_when_they_were_computed(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     index = user.ui.overlaySelector.findText("Body: right to left")
@@ -226,7 +226,7 @@ def test_body_coordinates_are_offered_when_they_were_made(user: PanelUser) -> No
     assert composite is None or composite.GetForegroundVolumeID() == overlay.GetID()
 
 
-def test_show_in_3d_makes_surfaces(user: PanelUser) -> None:
+def test_show_in_3d_creates_surfaces(user: PanelUser) -> None:
     user.addVolume()
     assert not user.ui.surfaceButton.enabled
     user.segment()
@@ -235,7 +235,7 @@ def test_show_in_3d_makes_surfaces(user: PanelUser) -> None:
     assert segmentation.GetClosedSurfaceInternalRepresentation("liver").GetNumberOfPoints() > 10
 
 
-def test_leaving_ends_the_worker_process(user: PanelUser) -> None:
+def test_cleanup_ends_the_worker_process(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     pid = user.widget.logic.client.hello.pid
@@ -245,7 +245,7 @@ def test_leaving_ends_the_worker_process(user: PanelUser) -> None:
 
 
 @pytest.mark.slow
-def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) -> None:
+def test_the_bundled_model_segments_a_phantom_in_the_panel(user: PanelUser, tmp_path: Path) -> None:
     from DiffusionSegmentBackend.phantom.phantom import make_phantom
 
     phantom = make_phantom(seed=2, spacing_mm=(3.0, 3.0, 3.0))
@@ -268,7 +268,7 @@ def test_the_real_model_from_click_to_organs(user: PanelUser, tmp_path: Path) ->
     assert user.grab().std() > 10
 
 
-def test_the_model_box_lists_what_is_installed_and_follows_the_parameter_node(user: PanelUser) -> None:
+def test_the_model_box_lists_installed_models_and_follows_the_parameter_node(user: PanelUser) -> None:
     installed = sorted(path.parent.name for path in bundled_models_folder().glob("*/model.json"))
     selector = user.ui.modelSelector
     assert [selector.itemData(n) for n in range(selector.count)] == installed
@@ -291,7 +291,7 @@ def test_ticks_in_the_table_show_and_lock_an_organ(user: PanelUser) -> None:
     assert not isLocked(segmentation, "spleen")
 
 
-def test_the_table_tells_what_was_said_of_an_organ(user: PanelUser) -> None:
+def test_the_table_shows_the_review_state_of_an_organ(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     assert user.ui.resultTable.item(0, 4).text() == ""

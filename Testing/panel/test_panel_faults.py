@@ -1,4 +1,4 @@
-"""What must not happen in the panel: lost results, wrong pictures, a button that leads nowhere."""
+"""Faults that the panel must not have: lost results, overlays of another scan, buttons without effect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_second_scan_keeps_the_result_of_the_first(user: PanelUser) -> None:
     np.testing.assert_array_equal(kept, uncertainty)
 
 
-def test_a_failed_run_on_another_scan_leaves_the_slice_views_as_they_were(user: PanelUser) -> None:
+def test_a_failed_run_on_another_scan_leaves_the_slice_views_unchanged(user: PanelUser) -> None:
     composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     first = user.addVolume(name="First")
     user.segment()
@@ -55,7 +55,7 @@ def test_changing_a_setting_does_not_touch_the_slice_views(user: PanelUser) -> N
     assert composite.GetForegroundVolumeID() is None
 
 
-def test_a_removed_input_leaves_a_panel_that_still_works(user: PanelUser) -> None:
+def test_the_panel_works_after_the_input_was_removed(user: PanelUser) -> None:
     volume = user.addVolume()
     user.segment()
     slicer.mrmlScene.RemoveNode(volume)
@@ -66,7 +66,7 @@ def test_a_removed_input_leaves_a_panel_that_still_works(user: PanelUser) -> Non
     assert slicer.mrmlScene.GetFirstNodeByName("Other segmentation") is not None
 
 
-def test_a_removed_segmentation_has_no_surfaces_to_show(user: PanelUser) -> None:
+def test_removing_the_segmentation_disables_show_in_3d(user: PanelUser) -> None:
     user.addVolume()
     user.segment()
     slicer.mrmlScene.RemoveNode(user.segmentations()[0])
@@ -74,7 +74,7 @@ def test_a_removed_segmentation_has_no_surfaces_to_show(user: PanelUser) -> None
     assert not user.ui.surfaceButton.enabled
 
 
-def test_cancel_before_the_worker_has_started_gives_the_button_back_at_once(user: PanelUser) -> None:
+def test_cancelling_before_the_worker_has_started_takes_effect_at_once(user: PanelUser) -> None:
     user.addVolume()
     user.click(user.ui.segmentButton)
     if user.widget.logic.client.state.value != "Starting":
@@ -84,7 +84,7 @@ def test_cancel_before_the_worker_has_started_gives_the_button_back_at_once(user
     assert user.ui.messageLabel.text == "Cancelled. Nothing was changed."
 
 
-def test_an_unforeseen_fault_while_showing_the_result_is_reported(user: PanelUser) -> None:
+def test_an_unexpected_error_while_showing_the_result_is_reported(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.seed = UNREADABLE
     user.segment()
@@ -107,7 +107,7 @@ def test_a_failure_shows_its_code_and_its_details_can_be_copied(user: PanelUser)
     assert not user.ui.detailsButton.visible
 
 
-def test_a_scene_of_an_unknown_model_says_so(user: PanelUser) -> None:
+def test_a_scene_with_an_unknown_model_is_reported(user: PanelUser) -> None:
     user.addVolume()
     user.widget._parameterNode.model = "thorax-mr"
     assert not user.ui.segmentButton.enabled
@@ -121,12 +121,12 @@ def test_the_panel_fits_a_narrow_dock(user: PanelUser) -> None:
 
 
 def shown(widget: Any, name: str) -> Any:
-    """A property as Qt's meta-object has it, past every Python attribute."""
+    """The value of a property by Qt's meta-object, without Python attributes."""
     meta = widget.metaObject()
     return meta.property(meta.indexOfProperty(name)).read(widget)
 
 
-def test_the_table_takes_no_room_before_there_are_organs(user: PanelUser) -> None:
+def test_the_table_is_hidden_without_organs(user: PanelUser) -> None:
     user.addVolume()
     assert not shown(user.ui.resultTable, "visible")
     assert shown(user.ui.emptyLabel, "visible")
@@ -138,7 +138,7 @@ def test_the_table_takes_no_room_before_there_are_organs(user: PanelUser) -> Non
     assert not shown(user.ui.resultTable, "visible")
 
 
-def test_what_the_screenshot_shows(user: PanelUser, tmp_path: Path) -> None:
+def test_a_screenshot_shows_every_widget(user: PanelUser, tmp_path: Path) -> None:
     user.addVolume()
     user.segment()
     user.application.process()

@@ -1,4 +1,4 @@
-"""Every input of the panel, worked by its widget and checked by what the worker received."""
+"""Every input of the panel, set by its widget and checked in the request that the worker received."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ORGANS = 13
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the user's own models are."""
+    """The folder of the user's own models."""
     monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path))
     return tmp_path
 
@@ -59,12 +59,12 @@ def ticked(user: PanelUser) -> list[str]:
 
 
 class TestRegionOfInterest:
-    def test_without_one_the_whole_scan_is_segmented(self, user: PanelUser) -> None:
+    def test_without_a_region_the_whole_scan_is_segmented(self, user: PanelUser) -> None:
         user.addVolume()
         assert user.ui.regionSelector.currentText == "Whole scan"
         assert received(user)["region"] is None
 
-    def test_a_new_box_begins_around_the_scan_and_is_sent(self, user: PanelUser) -> None:
+    def test_a_new_box_encloses_the_scan_and_is_sent(self, user: PanelUser) -> None:
         volume = user.addVolume()
         node = user.ui.regionSelector.addNode()
         bounds = np.zeros(6)
@@ -73,7 +73,7 @@ class TestRegionOfInterest:
         np.testing.assert_allclose(np.abs(np.diag(sent)[:3]) * 2, bounds[1::2] - bounds[0::2])
         assert user.widget._parameterNode.regionOfInterest is node
 
-    def test_the_box_chosen_is_sent_as_it_lies(self, user: PanelUser) -> None:
+    def test_the_chosen_box_is_sent_with_its_position_and_size(self, user: PanelUser) -> None:
         user.addVolume()
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
         node.SetCenter(5.0, -4.0, 6.0)
@@ -93,7 +93,7 @@ class TestRegionOfInterest:
         assert not user.ui.progressBar.visible
         assert user.widget.logic.client.hello is None
 
-    def test_a_continued_run_sends_the_region_of_the_first_whatever_is_chosen_now(self, user: PanelUser) -> None:
+    def test_a_continued_run_sends_the_region_of_the_first_run(self, user: PanelUser) -> None:
         user.addVolume()
         node = user.ui.regionSelector.addNode()
         first = received(user)
@@ -107,7 +107,7 @@ class TestRegionOfInterest:
 
 
 class TestModel:
-    def test_titles_are_listed_and_names_are_kept(self, user: PanelUser) -> None:
+    def test_titles_are_listed_and_names_are_stored(self, user: PanelUser) -> None:
         selector = user.ui.modelSelector
         user.addVolume()
         selector.setCurrentIndex(listed(user).index("headneck-ct"))
@@ -126,26 +126,26 @@ class TestModel:
             ("", ["abdomen-ct", "headneck-ct", "hippocampus-mr"]),
         ],
     )
-    def test_words_shorten_the_list_to_what_fits(self, user: PanelUser, text: str, result: list[str]) -> None:
+    def test_a_search_filters_the_list_of_models(self, user: PanelUser, text: str, result: list[str]) -> None:
         search(user, text)
         assert [name for name in listed(user) if name in result] == result
         assert set(listed(user)) - set(result) <= {"abdomen-ct"}, "only the chosen model stays without fitting"
 
-    def test_the_choice_survives_a_search_that_does_not_fit_it(self, user: PanelUser) -> None:
+    def test_the_chosen_model_stays_during_a_search_without_it(self, user: PanelUser) -> None:
         user.addVolume()
         search(user, "hippocampus")
         assert user.widget._parameterNode.model == "abdomen-ct"
         assert user.ui.modelSelector.currentText == "Abdomen CT, 13 organs"
         assert received(user)["model"] == "abdomen-ct"
 
-    def test_enter_chooses_the_first_that_fits(self, user: PanelUser) -> None:
+    def test_enter_chooses_the_first_match(self, user: PanelUser) -> None:
         search(user, "hippocampus")
         QtTest.QTest.keyClick(user.ui.modelSearchEdit, QtCore.Qt.Key_Return)
         assert user.widget._parameterNode.model == "hippocampus-mr"
         search(user, "")
         assert user.ui.modelSelector.currentText == "Hippocampus MR, 2 parts"
 
-    def test_a_search_that_finds_nothing_says_so(self, user: PanelUser) -> None:
+    def test_a_search_without_a_match_is_reported(self, user: PanelUser) -> None:
         assert not user.ui.modelSearchLabel.visible
         search(user, "kneecap")
         assert user.ui.modelSearchLabel.visible
@@ -155,13 +155,13 @@ class TestModel:
         search(user, "")
         assert not user.ui.modelSearchLabel.visible
 
-    def test_choosing_in_a_shortened_list_chooses_what_is_read_there(self, user: PanelUser) -> None:
+    def test_a_choice_in_a_filtered_list_chooses_the_shown_model(self, user: PanelUser) -> None:
         search(user, "hippocampus")
         user.ui.modelSelector.setCurrentIndex(1)
         assert user.ui.modelSelector.currentText == "Hippocampus MR, 2 parts"
         assert user.widget._parameterNode.model == "hippocampus-mr"
 
-    def test_every_model_says_what_it_is_worth(self, user: PanelUser) -> None:
+    def test_the_tool_tip_of_a_model_states_training_data_licence_and_accuracy(self, user: PanelUser) -> None:
         selector, qt = user.ui.modelSelector, user.application.qt
         for row, name in enumerate(listed(user)):
             raw = json.loads((bundled_models_folder() / name / "model.json").read_text(encoding="utf-8"))
@@ -192,7 +192,7 @@ class TestModel:
         assert user.ui.modelSelector.currentText == "Head and neck CT, 7 organs (copy)"
         assert user.widget._parameterNode.model == "copy"
 
-    def test_a_model_that_is_not_installed_is_chosen_nowhere_and_stays_in_the_parameter(self, user: PanelUser) -> None:
+    def test_a_model_that_is_not_installed_is_not_selected_and_stays_in_the_parameter(self, user: PanelUser) -> None:
         user.widget._parameterNode.model = "thorax-mr"
         assert user.ui.modelSelector.currentIndex == -1
         search(user, "abdomen")
@@ -200,12 +200,12 @@ class TestModel:
 
 
 class TestOrgans:
-    def test_all_organs_of_the_model_are_ticked_and_none_is_named(self, user: PanelUser) -> None:
+    def test_by_default_all_organs_are_ticked_and_none_is_sent(self, user: PanelUser) -> None:
         user.addVolume()
         assert len(ticked(user)) == ORGANS
         assert received(user)["organs"] is None
 
-    def test_ticks_are_what_is_asked_for(self, user: PanelUser) -> None:
+    def test_ticked_organs_are_sent(self, user: PanelUser) -> None:
         user.addVolume()
         user.click(user.ui.noOrgansButton)
         tick(user, "Liver", on=True)
@@ -213,7 +213,7 @@ class TestOrgans:
         assert sorted(user.widget._parameterNode.organs) == ["liver", "spleen"]
         assert sorted(received(user)["organs"]) == ["liver", "spleen"]
 
-    def test_a_tick_taken_away_leaves_the_others(self, user: PanelUser) -> None:
+    def test_unticking_an_organ_leaves_the_others(self, user: PanelUser) -> None:
         user.addVolume()
         tick(user, "Liver", on=False)
         assert "liver" not in received(user)["organs"]
@@ -221,7 +221,7 @@ class TestOrgans:
         user.click(user.ui.allOrgansButton)
         assert received(user)["organs"] is None
 
-    def test_no_tick_at_all_disables_the_button_that_says_why(self, user: PanelUser) -> None:
+    def test_without_a_ticked_organ_the_disabled_button_shows_the_reason(self, user: PanelUser) -> None:
         user.addVolume()
         user.click(user.ui.noOrgansButton)
         assert ticked(user) == []
@@ -230,7 +230,7 @@ class TestOrgans:
         user.click(user.ui.allOrgansButton)
         assert user.ui.segmentButton.enabled
 
-    def test_the_list_follows_the_model_and_another_model_begins_with_all(self, user: PanelUser) -> None:
+    def test_another_model_lists_its_organs_all_ticked(self, user: PanelUser) -> None:
         user.addVolume()
         user.click(user.ui.noOrgansButton)
         tick(user, "Esophagus", on=True)
@@ -247,7 +247,7 @@ class TestOrgans:
 
 
 class TestAdvanced:
-    def test_what_nobody_touched_is_the_models_own(self, user: PanelUser) -> None:
+    def test_unchanged_options_are_those_of_the_model(self, user: PanelUser) -> None:
         user.addVolume()
         sent = received(user)
         own = {name: sent[name] for name in ("samples", "steps", "sampler", "memory_limit_gb")}
@@ -255,19 +255,19 @@ class TestAdvanced:
         assert sent["preview"] is True
 
     @pytest.mark.parametrize(("text", "sent"), [("DDIM", "ddim"), ("DDPM", "ddpm"), ("model default", None)])
-    def test_sampler(self, user: PanelUser, text: str, sent: str | None) -> None:
+    def test_the_sampler_is_sent(self, user: PanelUser, text: str, sent: str | None) -> None:
         user.addVolume()
         user.ui.samplerSelector.setCurrentIndex(user.ui.samplerSelector.findText(text))
         assert received(user)["sampler"] == sent
 
-    def test_memory_limit(self, user: PanelUser) -> None:
+    def test_the_memory_limit_is_sent(self, user: PanelUser) -> None:
         user.addVolume()
         assert user.ui.memoryBox.text == "none"
         user.ui.memoryBox.setValue(3.5)
         assert user.ui.memoryBox.text == "3.5 GB"
         assert received(user)["memory_limit_gb"] == 3.5
 
-    def test_samples_steps_seed_device_and_ticks(self, user: PanelUser) -> None:
+    def test_samples_steps_seed_device_and_check_boxes_are_sent(self, user: PanelUser) -> None:
         user.addVolume()
         user.ui.advancedButton.collapsed = False
         user.application.process()
@@ -281,7 +281,7 @@ class TestAdvanced:
         assert (sent["samples"], sent["steps"], sent["seed"], sent["device"]) == (3, 5, 7, "cpu")
         assert (sent["preview"], sent["bodypart"], sent["force"]) == (False, True, True)
 
-    def test_an_organ_without_its_tick_shows_its_box_in_a_dark_theme(self, user: PanelUser) -> None:
+    def test_an_unticked_box_is_visible_in_a_dark_theme(self, user: PanelUser) -> None:
         """A box without a tick is framed in another colour than that of the list."""
         from PySide6 import QtGui
 

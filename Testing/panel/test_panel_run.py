@@ -1,4 +1,4 @@
-"""What is seen while a run is under way: its stage, the time left, the preview; and that it goes when the run ends."""
+"""What the panel shows during a run: stage, time left and preview, which are removed when the run ends."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def names(user: PanelUser) -> list[str]:
     return [node.GetName() for node in user.segmentations()]
 
 
-def everything() -> list[str]:
-    """The scene's nodes, by class and name; its hierarchy is there for good from the first segmentation on."""
+def sceneNodes() -> list[str]:
+    """The scene's nodes, by class and name; without the subject hierarchy, which the first segmentation adds."""
     nodes = [slicer.mrmlScene.GetNthNode(n) for n in range(slicer.mrmlScene.GetNumberOfNodes())]
     kept = [node for node in nodes if not node.IsA("vtkMRMLSubjectHierarchyNode")]
     return sorted(f"{node.GetClassName()} {node.GetName()}" for node in kept)
@@ -49,13 +49,13 @@ class TestPreview:
         assert seen == [["CT preview"]]
         assert names(user) == ["CT segmentation"]
 
-    def test_it_shows_what_the_networks_said(self, user: PanelUser) -> None:
+    def test_it_shows_the_pre_segmentation(self, user: PanelUser) -> None:
         user.addVolume()
         node = startAndSeePreview(user)
         assert list(node.GetSegmentation().GetSegmentIDs()) == ["spleen"]
         assert node.GetDisplayNode().GetVisibility()
 
-    def test_without_its_tick_there_is_none(self, user: PanelUser) -> None:
+    def test_without_its_tick_there_is_no_preview(self, user: PanelUser) -> None:
         user.addVolume()
         user.ui.advancedButton.collapsed = False
         user.click(user.ui.previewBox)
@@ -66,11 +66,11 @@ class TestPreview:
 
     def test_cancelling_removes_it(self, user: PanelUser) -> None:
         user.addVolume()
-        nodes = everything()
+        nodes = sceneNodes()
         startAndSeePreview(user)
         user.click(user.ui.segmentButton)
         user.until(lambda: user.ui.segmentButton.text == "Segment")
-        assert everything() == nodes
+        assert sceneNodes() == nodes
 
     def test_a_refusal_and_a_crash_remove_it(self, user: PanelUser) -> None:
         user.addVolume()
@@ -89,7 +89,7 @@ class TestPreview:
         user.until(lambda: not user.widget.logic.client.running)
         assert names(user) == []
 
-    def test_the_result_before_is_not_touched_and_undo_goes_back_to_it(self, user: PanelUser) -> None:
+    def test_the_previous_result_is_unchanged_and_undo_restores_it(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         (result,) = user.segmentations()
@@ -134,7 +134,7 @@ class TestTimeLeft:
         user.click(user.ui.segmentButton)
         user.until(lambda: not user.ui.timeLabel.visible)
 
-    def test_a_second_run_is_known_from_its_first_unit(self, user: PanelUser) -> None:
+    def test_the_time_of_a_second_run_is_known_from_its_first_unit(self, user: PanelUser) -> None:
         user.addVolume()
         reported: list[str] = []
         user.widget.logic.client.progress.connect(lambda _: reported.append(user.ui.timeLabel.text))
@@ -147,7 +147,7 @@ class TestTimeLeft:
     @pytest.mark.parametrize(
         ("seconds", "text"), [(12.0, "5 of 10 · about 10 s left"), (300.0, "5 of 10 · about 5 min left")]
     )
-    def test_minutes_are_reported_where_there_are_some(self, user: PanelUser, seconds: float, text: str) -> None:
+    def test_long_times_are_shown_in_minutes(self, user: PanelUser, seconds: float, text: str) -> None:
         from DiffusionSegmentLib.panel.run_progress import RunProgress
         from DiffusionSegmentLib.panel.time_left import TimeLeft
 
@@ -171,7 +171,7 @@ class TestTimeLeft:
         assert user.ui.timeLabel.text == ""
 
 
-def test_every_disabled_button_says_why(user: PanelUser) -> None:
+def test_every_disabled_button_shows_the_reason(user: PanelUser) -> None:
     """In an empty scene, with a result, and during a run."""
 
     def silent() -> list[str]:

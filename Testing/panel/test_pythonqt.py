@@ -1,4 +1,4 @@
-"""The PythonQt stand-in fails where PythonQt would, or the other tests of the panel would prove little."""
+"""The PythonQt stand-in fails where PythonQt fails."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_enumerations_are_flat(qt: Any) -> None:
         _ = qt.Qt.AlignmentFlag.AlignRight
 
 
-def test_stand_ins_show_what_is_set(application: Application, tmp_path: Path) -> None:
+def test_stand_ins_show_the_value_that_was_set(application: Application, tmp_path: Path) -> None:
     path = tmp_path / "one.ui"
     path.write_text(
         '<ui version="4.0"><widget class="ctkSliderWidget" name="slider">'

@@ -16,57 +16,57 @@ def qt(application: Application) -> Any:
 
 
 class Listener:
-    """Remembers what it was told."""
+    """Records the calls of its methods."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
 
     def nothing(self) -> None:
-        self.told.append("nothing")
+        self.calls.append("nothing")
 
     def one(self, value: bool) -> None:
-        self.told.append(value)
+        self.calls.append(value)
 
     def default(self, force: str = "no") -> None:
-        self.told.append(force)
+        self.calls.append(force)
 
     def keyword(self, *, force: str = "no") -> None:
-        self.told.append(force)
+        self.calls.append(force)
 
     def everything(self, *values: Any) -> None:
-        self.told.append(values)
+        self.calls.append(values)
 
 
 @pytest.mark.parametrize(
-    ("handler", "told"),
+    ("handler", "call"),
     [("nothing", "nothing"), ("one", False), ("default", False), ("keyword", "no"), ("everything", (False,))],
 )
-def test_a_handler_gets_as_many_arguments_as_it_names_and_defaults_count(qt: Any, handler: str, told: Any) -> None:
+def test_a_handler_gets_as_many_arguments_as_it_has_parameters(qt: Any, handler: str, call: Any) -> None:
     listener, button = Listener(), qt.QPushButton()
     button.clicked.connect(getattr(listener, handler))
     button.click()
-    assert listener.told == [told]
+    assert listener.calls == [call]
 
 
-def test_what_is_no_plain_function_gets_every_argument(qt: Any) -> None:
-    told: list[Any] = []
+def test_a_callable_that_is_no_function_gets_every_argument(qt: Any) -> None:
+    calls: list[Any] = []
     button = qt.QPushButton()
-    button.clicked.connect(functools.partial(lambda *values: told.append(values), "given"))
-    button.clicked.connect(told.append)
+    button.clicked.connect(functools.partial(lambda *values: calls.append(values), "given"))
+    button.clicked.connect(calls.append)
     button.click()
-    assert told == [("given", False), False]
+    assert calls == [("given", False), False]
 
 
 def test_a_connection_holds_its_receiver(qt: Any) -> None:
-    button, told = qt.QPushButton(), []
+    button, calls = qt.QPushButton(), []
 
     class Receiver:
         def on(self) -> None:
-            told.append("called")
+            calls.append("called")
 
     button.clicked.connect(Receiver().on)
     button.click()
-    assert told == ["called"]
+    assert calls == ["called"]
 
 
 def test_a_receiver_can_be_disconnected(qt: Any) -> None:
@@ -74,7 +74,7 @@ def test_a_receiver_can_be_disconnected(qt: Any) -> None:
     button.clicked.connect(listener.nothing)
     button.clicked.disconnect(listener.nothing)
     button.click()
-    assert listener.told == []
+    assert listener.calls == []
 
 
 def test_a_signal_is_emitted_by_a_call_and_by_emit(qt: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_signal_is_emitted_by_a_call_and_by_emit(qt: Any) -> None:
     box.toggled.connect(listener.one)
     box.toggled(True)
     box.toggled.emit(False)
-    assert listener.told == [True, False]
+    assert listener.calls == [True, False]
 
 
 def test_none_as_a_text_shows_the_word(qt: Any) -> None:
@@ -107,17 +107,17 @@ def test_a_program_that_cannot_be_started_does_not_finish(application: Applicati
     process.finished.connect(listener.everything)
     process.errorOccurred.connect(listener.nothing)
     process.start("/nonexistent/program", [])
-    while not listener.told:
+    while not listener.calls:
         application.process()
-    assert listener.told == ["nothing"]
+    assert listener.calls == ["nothing"]
 
 
 @pytest.mark.parametrize("name", ["Signal", "Slot", "Property", "QInputDialog"])
-def test_what_must_not_be_used_is_not_there(qt: Any, name: str) -> None:
+def test_names_that_must_not_be_used_are_missing(qt: Any, name: str) -> None:
     assert not hasattr(qt, name)
 
 
-def test_a_class_is_an_instance_of_itself_alone(qt: Any) -> None:
+def test_isinstance_is_true_for_the_exact_class_only(qt: Any) -> None:
     button = qt.QPushButton()
     assert isinstance(button, qt.QPushButton)
     assert not isinstance(button, qt.QWidget)
@@ -136,7 +136,7 @@ def test_single_shots_are_refused_in_every_form(qt: Any) -> None:
 
 
 @pytest.mark.parametrize(("owner", "enumeration"), [("QImage", "Format"), ("QFont", "Weight"), ("QEvent", "Type")])
-def test_enumerations_of_what_is_no_widget_are_flat_too(qt: Any, owner: str, enumeration: str) -> None:
+def test_enumerations_of_classes_that_are_no_widgets_are_flat_too(qt: Any, owner: str, enumeration: str) -> None:
     scoped = getattr(getattr(qt, owner), enumeration)
     with pytest.raises(AttributeError, match="without"):
         _ = scoped.Anything

@@ -1,4 +1,4 @@
-"""Report and export in the panel: the worker writes the files, from what is on the screen now."""
+"""Report and export in the panel: the worker writes the files from the present segmentation and review."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LIVER, SPLEEN = 6, 1
 
 
 class Dialog:
-    """A reader who answers every dialog with `path`."""
+    """A file dialog that returns `path`."""
 
     def __init__(self) -> None:
         self.path = ""
@@ -76,7 +76,7 @@ def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
         organs.append({**organ, "volume_interval_ml": [volume - 0.2, volume + 0.2]})
     region = {
         "organ": "liver",
-        "rival": "background",
+        "competing_organ": "background",
         "centroid_lps_mm": [9.0, 12.0, 12.5],
         "volume_ml": 1.0,
         "score": 1.0,
@@ -89,14 +89,14 @@ def reported(labels: np.ndarray, voxelMl: float) -> dict[str, Any]:
 
 @pytest.fixture
 def shown(stub: PanelStub, body: Volume, labels: np.ndarray, tmp_path: Path) -> PanelStub:
-    """A result on the stub."""
+    """The stub with a result."""
     from DiffusionSegmentLib.scene.result import putResult
     from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
     from DiffusionSegmentLib.scene.terminology import readModelDescription
 
     ct = putVolume(slicer.mrmlScene, body, "CT of Somebody")
-    doubt = np.full(labels.shape, 0.25, np.float32)
-    maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt}
+    uncertainty = np.full(labels.shape, 0.25, np.float32)
+    maps = {"labels": labels, "uncertainty": uncertainty, "mutual_information": uncertainty}
     references = {name: write_buffer(tmp_path / f"{name}.raw", a, body.index_to_lps) for name, a in maps.items()}
     model = readModelDescription(MODEL)
     stub.result = putResult(
@@ -121,7 +121,7 @@ def series(shown: PanelStub, body: Volume, tmp_path: Path, monkeypatch: pytest.M
     return folder
 
 
-def test_without_a_result_the_buttons_say_why(stub: PanelStub) -> None:
+def test_without_a_result_the_disabled_buttons_show_the_reason(stub: PanelStub) -> None:
     for button in (stub.ui.reportFileButton, stub.ui.dicomButton):
         assert (button.enabled, button.toolTip) == (False, "There is no result to show yet.")
 
@@ -130,12 +130,12 @@ def test_a_report_is_written(shown: PanelStub, dialog: Dialog, tmp_path: Path) -
     dialog.path = str(tmp_path / "case.pdf")
     shown.click(shown.ui.reportFileButton)
     shown.rest()
-    assert shown.said == [f"Written to {dialog.path}."]
+    assert shown.messages == [f"Written to {dialog.path}."]
     assert (tmp_path / "case.pdf").read_bytes().startswith(b"%PDF")
     assert dialog.asked[0][:2] == ("Case report", "report.html")
 
 
-def test_the_report_tells_the_review_and_the_edits(
+def test_the_report_contains_review_and_edits(
     shown: PanelStub, dialog: Dialog, labels: np.ndarray, body: Volume, tmp_path: Path
 ) -> None:
     from DiffusionSegmentLib.scene.label_map import writeLabels
@@ -159,7 +159,7 @@ def test_the_report_tells_the_review_and_the_edits(
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_the_report_names_the_patient_unless_that_is_left_out(
+def test_the_report_names_the_patient_unless_anonymous(
     shown: PanelStub, dialog: Dialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anonymous: bool
 ) -> None:
     tags = {"0010,0010": "Roe^Jane", "0010,0020": "MRN 4711", "0008,0020": "20260301", "0008,103E": "Portal venous"}
@@ -175,34 +175,34 @@ def test_the_report_names_the_patient_unless_that_is_left_out(
         assert (words in page) is not anonymous
 
 
-def test_a_dialog_that_is_left_writes_nothing(shown: PanelStub) -> None:
+def test_closing_the_dialog_writes_nothing(shown: PanelStub) -> None:
     shown.click(shown.ui.reportFileButton)
     assert not shown.client.running
-    assert shown.said == []
+    assert shown.messages == []
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [("case.docx", "OPTION: case.docx is neither HTML nor PDF."), ("a file/case.html", "OUTPUT_UNWRITABLE: ")],
 )
-def test_a_file_that_cannot_be_is_reported(
+def test_a_file_that_cannot_be_written_is_reported(
     shown: PanelStub, dialog: Dialog, tmp_path: Path, name: str, words: str
 ) -> None:
     (tmp_path / "a file").write_text("not a folder", encoding="utf-8")
     dialog.path = str(tmp_path / name)
     shown.click(shown.ui.reportFileButton)
     shown.rest()
-    assert shown.said[0].startswith(words)
+    assert shown.messages[0].startswith(words)
     assert not Path(dialog.path).exists()
 
 
-def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
+def test_dicom_seg_refers_only_to_the_series_of_the_scan(
     shown: PanelStub, series: Path, dialog: Dialog, labels: np.ndarray, tmp_path: Path
 ) -> None:
     dialog.path = str(tmp_path / "seg.dcm")
     shown.click(shown.ui.dicomButton)
     shown.rest()
-    assert shown.said == [f"Written to {dialog.path}."]
+    assert shown.messages == [f"Written to {dialog.path}."]
     written = pydicom.dcmread(dialog.path)
     images = {pydicom.dcmread(file).SeriesInstanceUID for file in series.glob("[0-9]*.dcm")}
     assert {item.SeriesInstanceUID for item in written.ReferencedSeriesSequence} == images
@@ -218,16 +218,16 @@ def test_dicom_seg_refers_to_the_series_of_the_scan_alone(
 
 def test_a_scan_that_is_not_from_dicom_is_reported_before_any_dialog(shown: PanelStub, dialog: Dialog) -> None:
     shown.click(shown.ui.dicomButton)
-    assert "was not loaded from DICOM" in shown.said[0]
+    assert "was not loaded from DICOM" in shown.messages[0]
     assert dialog.asked == []
 
 
-def test_a_file_of_the_series_that_is_gone_is_reported(
+def test_a_missing_file_of_the_series_is_reported(
     shown: PanelStub, series: Path, dialog: Dialog, tmp_path: Path
 ) -> None:
     dialog.path = str(tmp_path / "seg.dcm")
     next(series.glob("[0-9]*.dcm")).unlink()
     shown.click(shown.ui.dicomButton)
     shown.rest()
-    assert shown.said[0].startswith("INPUT_MISSING: ")
+    assert shown.messages[0].startswith("INPUT_MISSING: ")
     assert not Path(dialog.path).exists()

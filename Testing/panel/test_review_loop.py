@@ -1,4 +1,4 @@
-"""A reader's whole way, with the real worker and the real model: segment, next, paint, apply, undo, save, go on."""
+"""The review with the real worker and the real model: segment, next, paint, apply, undo, save, load, apply again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def body() -> Volume:
 
 @pytest.fixture
 def reader(user: PanelUser, body: Volume, monkeypatch: pytest.MonkeyPatch) -> Iterator[PanelUser]:
-    """Someone with a segmented scan before them."""
+    """The panel with a segmented scan."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "DiffusionSegment"))
     user.useWorker(WORKER)
     user.ui.inputSelector.setCurrentNode(putVolume(slicer.mrmlScene, body, "CT"))
@@ -91,7 +91,7 @@ def _saveAndLoad(user: PanelUser, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_loop(reader: PanelUser, tmp_path: Path) -> None:
+def test_segment_review_correct_undo_save_and_correct_again(reader: PanelUser, tmp_path: Path) -> None:
     ui = reader.ui
     assert ui.regionTable.rowCount > 1
     assert ui.applyButton.enabled
@@ -117,8 +117,8 @@ def test_the_whole_loop(reader: PanelUser, tmp_path: Path) -> None:
     after = readLabels(_scan(reader)).labels.copy()
     assert (after[painted] == 0).all()
     assert np.count_nonzero(after != before) >= np.count_nonzero(painted)
-    doubt = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"))
-    assert doubt[painted & (before > 0)].max() == 0
+    uncertainty = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"))
+    assert uncertainty[painted & (before > 0)].max() == 0
     assert ReviewList(_scan(reader).segmentation).regions
 
     # Undo and redo by name.
@@ -129,7 +129,7 @@ def test_the_whole_loop(reader: PanelUser, tmp_path: Path) -> None:
     reader.click(ui.redoButton)
     assert np.array_equal(readLabels(_scan(reader)).labels, after)
 
-    # Save, load, go on: a second correction knows of the first.
+    # Save, load, correct again: a second correction knows of the first.
     _saveAndLoad(reader, tmp_path / "saved")
     assert ui.regionTable.rowCount > 0
     assert np.array_equal(readLabels(_scan(reader)).labels, after)
@@ -160,7 +160,7 @@ def test_alternatives_are_shown_and_used_for_an_organ(reader: PanelUser) -> None
     assert not [node for node in reader.segmentations() if node.GetName().startswith("Alternative")]
 
 
-def test_apply_without_edits_is_refused_in_words(reader: PanelUser) -> None:
+def test_apply_without_edits_is_refused_with_a_message(reader: PanelUser) -> None:
     reader.click(reader.ui.applyButton)
     assert "There are no corrections to apply." in reader.ui.messageLabel.text
     assert not reader.ui.progressBar.visible
@@ -168,12 +168,12 @@ def test_apply_without_edits_is_refused_in_words(reader: PanelUser) -> None:
 
 def test_a_correction_that_is_cancelled_loses_no_edit(reader: PanelUser) -> None:
     painted = _paint(reader, 0)
-    held: Any = readLabels(_scan(reader)).labels.copy()
+    expected: Any = readLabels(_scan(reader)).labels.copy()
     reader.click(reader.ui.applyButton)
     reader.click(reader.ui.segmentButton)
     _finish(reader)
-    assert np.array_equal(readLabels(_scan(reader)).labels, held)
-    assert (held[painted] == 0).all()
+    assert np.array_equal(readLabels(_scan(reader)).labels, expected)
+    assert (expected[painted] == 0).all()
     reader.click(reader.ui.applyButton)
     _finish(reader)
     assert reader.ui.messageLabel.text.startswith("Corrections applied")

@@ -1,4 +1,4 @@
-"""Sample data: a phantom with its picture and a public CT are offered; nothing is drawn before somebody asks."""
+"""Sample data: a phantom with its picture and a public CT are offered; nothing is computed before the click."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULE = Path(__file__).resolve().parents[2] / "DiffusionSegment"
 
 
 class SampleDataLogic:
-    """Slicer's registry, with its own names of what can be said of a source."""
+    """Slicer's registry of sample data, with the names of its parameters."""
 
     registered: list[dict[str, Any]] = []  # noqa: RUF012
 
@@ -53,8 +53,8 @@ def registered(application: Application, monkeypatch: pytest.MonkeyPatch) -> lis
     monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=SampleDataLogic))
     DiffusionSegment.DiffusionSegment(types.SimpleNamespace())
     assert SampleDataLogic.registered == []
-    application.app.tell("startupCompleted()")
-    application.app.forget()
+    application.app.emit("startupCompleted()")
+    application.app.disconnectAll()
     return SampleDataLogic.registered
 
 
@@ -74,7 +74,7 @@ def test_a_public_ct_is_offered_by_address_and_checksum(registered: list[dict[st
     assert source["uris"].endswith(f"/SHA256/{checksum}")
 
 
-def test_a_click_on_the_phantom_puts_a_ct_into_the_scene(user: PanelUser, registered: list[dict[str, Any]]) -> None:
+def test_a_click_on_the_phantom_adds_a_ct_to_the_scene(user: PanelUser, registered: list[dict[str, Any]]) -> None:
     (node,) = registered[0]["customDownloader"](None)
     assert node.GetScene() is slicer.mrmlScene
     hu = arrayFromVolume(node)
@@ -87,14 +87,14 @@ def test_a_click_on_the_phantom_puts_a_ct_into_the_scene(user: PanelUser, regist
     assert len(user.segmentations()) == 1
 
 
-def test_the_same_phantom_each_time(user: PanelUser) -> None:
+def test_the_phantom_is_reproducible(user: PanelUser) -> None:
     options: dict[str, Any] = {"spacingMm": (6.0, 6.0, 6.0), "sizeMm": (240.0, 180.0, 180.0)}
     first, second = (addPhantom(slicer.mrmlScene, **options) for _ in range(2))
     assert first is not second
     assert (arrayFromVolume(first) == arrayFromVolume(second)).all()
 
 
-def test_the_phantom_takes_no_torch_and_the_module_none_of_it() -> None:
+def test_the_phantom_needs_no_torch() -> None:
     code = (
         "import sys; from DiffusionSegmentBackend.phantom.phantom import make_phantom;"
         "make_phantom(seed=1, spacing_mm=(8.0, 8.0, 8.0)); sys.exit(bool({'torch', 'monai'} & sys.modules.keys()))"

@@ -1,4 +1,4 @@
-"""The line below the input volume says whose scan it is; it and the report leave that out where the reader asks so."""
+"""The line below the input volume names patient, study and series, unless patient data are hidden on request."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_a_scan_without_dicom_has_no_header(user: PanelUser, fromDicom: Any) -> 
     assert not user.ui.scanLabel.visible
 
 
-def test_patient_data_are_left_out_where_the_reader_asks_so(user: PanelUser, fromDicom: Any) -> None:
+def test_patient_data_are_hidden_on_request(user: PanelUser, fromDicom: Any) -> None:
     user.click(user.ui.anonymousBox)
     assert user.ui.scanLabel.text == ""
     user.click(user.ui.anonymousBox)
     assert user.ui.scanLabel.text == LINE
 
 
-def test_a_scene_that_closes_takes_the_header_along(user: PanelUser, fromDicom: Any) -> None:
+def test_closing_the_scene_clears_the_header(user: PanelUser, fromDicom: Any) -> None:
     slicer.mrmlScene.Clear(False)
     user.application.process()
     assert user.ui.scanLabel.text == ""

@@ -1,4 +1,4 @@
-"""The panel through Slicer's life: scenes that close and open, nodes that go, reload of the module, exit while busy."""
+"""The panel when scenes are closed and loaded, nodes removed, the module reloaded, or the application exits."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def finish(user: PanelUser) -> None:
     user.until(lambda: user.ui.segmentButton.text == "Segment")
 
 
-def gone(pid: int) -> bool:
+def hasExited(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status")
     return not status.exists() or "State:\tZ" in status.read_text()
 
 
 def useIO(scene: slicer.vtkMRMLScene, folder: Path) -> None:
-    """What a scene needs to read a bundle; the application has it."""
+    """Set the cache and data managers that a scene needs to read a bundle, as in the application."""
     folder.mkdir(exist_ok=True)
     cache = slicer.vtkCacheManager()
     cache.SetRemoteCacheDirectory(str(folder))
@@ -57,7 +57,7 @@ def useIO(scene: slicer.vtkMRMLScene, folder: Path) -> None:
 
 @pytest.fixture
 def otherScene(tmp_path: Path) -> str:
-    """A saved scene with a CT of its own, and the address of its file."""
+    """A saved scene with a CT of its own, and the path of its file."""
     host = HeadlessSlicer()
     volume = Volume(np.full((4, 5, 6), 7, np.int16), np.eye(4))
     node = putVolume(host.scene, volume, "Imported")
@@ -70,7 +70,7 @@ def otherScene(tmp_path: Path) -> str:
 
 
 class TestScenes:
-    def test_a_scene_that_is_loaded_during_a_run_leaves_the_run_alone(self, user: PanelUser, otherScene: str) -> None:
+    def test_loading_a_scene_does_not_disturb_a_run(self, user: PanelUser, otherScene: str) -> None:
         volume = user.addVolume()
         begin(user, seed=0)
         slicer.mrmlScene.SetURL(otherScene)
@@ -82,7 +82,7 @@ class TestScenes:
         assert segmentation.GetNodeReference("referenceImageGeometryRef") is volume
         assert arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")).shape == (10, 12, 15)
 
-    def test_a_scene_that_closes_in_any_state_leaves_a_panel_that_works(self, user: PanelUser) -> None:
+    def test_the_panel_works_after_closing_the_scene_in_any_state(self, user: PanelUser) -> None:
         user.addVolume()
         user.click(user.ui.segmentButton)
         slicer.mrmlScene.Clear(False)
@@ -110,7 +110,7 @@ class TestScenes:
         assert segmentation.GetScene() is other
         assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
-    def test_a_volume_that_shows_other_voxels_by_now_gets_no_result(self, user: PanelUser) -> None:
+    def test_a_volume_whose_voxels_changed_during_the_run_gets_no_result(self, user: PanelUser) -> None:
         volume = user.addVolume()
         begin(user, seed=0)
         slicer.util.updateVolumeFromArray(volume, np.zeros((10, 12, 15), np.int16))
@@ -120,7 +120,7 @@ class TestScenes:
 
 
 class TestRemovedNodes:
-    def test_without_an_overlay_the_rest_goes_on(self, user: PanelUser) -> None:
+    def test_the_panel_works_without_a_removed_overlay(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         slicer.mrmlScene.RemoveNode(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"))
@@ -130,7 +130,7 @@ class TestRemovedNodes:
         assert slicer.mrmlScene.GetFirstNodeByName("CT uncertainty") is not None
         assert len(user.segmentations()) == 1
 
-    def test_a_segmentation_removed_during_a_second_run_is_made_anew(self, user: PanelUser) -> None:
+    def test_a_segmentation_removed_during_a_second_run_is_created_again(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         begin(user, seed=0)
@@ -140,7 +140,7 @@ class TestRemovedNodes:
         assert len(user.segmentations()) == 1
         assert user.ui.resultTable.rowCount == 2
 
-    def test_hidden_maps_that_are_gone_are_reported_when_they_are_needed(self, user: PanelUser) -> None:
+    def test_removed_hidden_maps_are_reported_when_needed(self, user: PanelUser) -> None:
         user.addVolume()
         user.segment()
         for node in nodesOfClass(slicer.mrmlScene, "vtkMRMLLabelMapVolumeNode"):
@@ -151,7 +151,7 @@ class TestRemovedNodes:
         user.click(user.ui.applyButton)
         assert "There are no corrections" in user.ui.messageLabel.text
 
-    def test_without_its_region_of_interest_a_run_takes_the_whole_scan(self, user: PanelUser) -> None:
+    def test_without_its_removed_region_of_interest_the_whole_scan_is_segmented(self, user: PanelUser) -> None:
         user.addVolume()
         box = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
         user.widget._parameterNode.regionOfInterest = box
@@ -160,7 +160,7 @@ class TestRemovedNodes:
         assert len(user.segmentations()) == 1
 
     @pytest.mark.parametrize("busy", [False, True])
-    def test_without_its_parameter_node_the_panel_takes_a_new_one(self, user: PanelUser, busy: bool) -> None:
+    def test_a_removed_parameter_node_is_replaced(self, user: PanelUser, busy: bool) -> None:
         volume = user.addVolume()
         if busy:
             begin(user, seed=0)
@@ -177,7 +177,7 @@ class TestRemovedNodes:
 class TestReload:
     @pytest.fixture
     def reload(self, user: PanelUser) -> Callable[[], None]:
-        """What Slicer's Reload does: end the panel, import the module again, set a new panel up."""
+        """Slicer's Reload: clean up the panel, import the module again, set up a new panel."""
 
         def run() -> None:
             user.widget.cleanup()
@@ -192,7 +192,7 @@ class TestReload:
 
         return run
 
-    def test_the_result_in_the_scene_is_found_again(self, user: PanelUser, reload: Callable[[], None]) -> None:
+    def test_a_reloaded_panel_shows_the_result_in_the_scene(self, user: PanelUser, reload: Callable[[], None]) -> None:
         volume = user.addVolume()
         user.segment()
         reload()
@@ -201,32 +201,32 @@ class TestReload:
         user.click(user.ui.nextButton)
         assert user.ui.regionTable.rowCount == 1
         user.segment()
-        assert len(user.segmentations()) == 1, "the result before was not found"
+        assert len(user.segmentations()) == 1, "the previous result was not used"
 
-    def test_the_old_panel_hears_no_more(self, user: PanelUser, reload: Callable[[], None]) -> None:
+    def test_the_old_panel_receives_no_events(self, user: PanelUser, reload: Callable[[], None]) -> None:
         volume = user.addVolume()
         user.segment()
         point = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Point")
         point.SetNodeReferenceID(POINT_ROLE, volume.GetID())
         user.widget.panel.update()
-        old, heard = user.widget, []
+        old, received = user.widget, []
         reload()
-        old.panel.onNodeRemoved = old.panel.setParameters = lambda *_: heard.append("scene")
-        old.panel.onParametersChanged = lambda: heard.append("parameters")
-        old.panel.similar.onPointMoved = lambda *_: heard.append("point")
+        old.panel.onNodeRemoved = old.panel.setParameters = lambda *_: received.append("scene")
+        old.panel.onParametersChanged = lambda: received.append("parameters")
+        old.panel.similar.onPointMoved = lambda *_: received.append("point")
         assert old.panel.similar._point is None
         user.widget._parameterNode.samples = 3
         point.AddControlPoint(vtk.vtkVector3d(1, 2, 3))
         slicer.mrmlScene.Clear(False)
-        assert heard == []
+        assert received == []
 
-    def test_no_worker_is_left_when_it_was_busy(self, user: PanelUser, reload: Callable[[], None]) -> None:
+    def test_reloading_ends_a_busy_worker(self, user: PanelUser, reload: Callable[[], None]) -> None:
         user.addVolume()
         begin(user)
         client = user.widget.logic.client
         pid, folder = client.hello.pid, client._folder
         reload()
-        assert gone(pid)
+        assert hasExited(pid)
         assert not folder.exists()
         assert user.ui.segmentButton.text == "Segment"
         assert user.segmentations() == []
@@ -235,7 +235,7 @@ class TestReload:
         assert len(user.segmentations()) == 1
 
 
-def test_the_application_can_leave_while_busy(user: PanelUser) -> None:
+def test_the_application_can_exit_during_a_run(user: PanelUser) -> None:
     user.addVolume()
     begin(user)
     client = user.widget.logic.client
@@ -243,7 +243,7 @@ def test_the_application_can_leave_while_busy(user: PanelUser) -> None:
     began = time.monotonic()
     user.widget.cleanup()
     assert time.monotonic() - began < EXIT_SECONDS
-    assert gone(pid)
+    assert hasExited(pid)
     assert not folder.exists()
 
 
@@ -278,12 +278,12 @@ class TestBundle:
         user.segment()
         return user
 
-    def test_result_review_and_settings_are_as_before(self, segmented: PanelUser, again: Callable[[], None]) -> None:
+    def test_result_review_and_settings_are_restored(self, segmented: PanelUser, again: Callable[[], None]) -> None:
         user = segmented
         user.widget._parameterNode.opacity = 0.35
         user.click(user.ui.nextButton)
         user.click(user.ui.acceptButton)
-        doubt = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")).copy()
+        uncertainty = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")).copy()
         again()
         parameters = user.widget._parameterNode
         (segmentation,) = user.segmentations()
@@ -293,10 +293,10 @@ class TestBundle:
         assert ReviewList(segmentation).regions[0].state is RegionState.ACCEPTED
         assert user.ui.resultTable.rowCount == 2
         loaded = slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")
-        np.testing.assert_allclose(arrayFromVolume(loaded), doubt, atol=1e-6)
+        np.testing.assert_allclose(arrayFromVolume(loaded), uncertainty, atol=1e-6)
         assert user.widget.panel.result.overlays
 
-    def test_edits_are_still_known_from_what_was_delivered(
+    def test_edits_after_loading_are_differences_to_the_result(
         self, segmented: PanelUser, again: Callable[[], None]
     ) -> None:
         user = segmented
@@ -320,7 +320,7 @@ class TestBundle:
         assert len(segmented.segmentations()) == 1
 
 
-def test_dark_and_light_need_no_colours_of_our_own() -> None:
+def test_the_panel_sets_no_colours_of_its_own() -> None:
     """Slicer's palette decides; a style sheet or a fixed text colour would be unreadable in one of the two."""
     module = Path(importlib.import_module("DiffusionSegment").__file__ or "").parent
     files: list[Any] = [*(module / "Resources" / "UI").glob("*.ui"), *(module / "DiffusionSegmentLib").rglob("*.py")]

@@ -1,4 +1,4 @@
-"""Scripts: three lines give a segmentation, a run can be watched and cancelled, and every failure is one plain line."""
+"""Scripts: segment with one call, follow and cancel a run, and get a one-line error for every failure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def names(segmentation: Any) -> list[str]:
     return [segments.GetNthSegmentID(n) for n in range(segments.GetNumberOfSegments())]
 
 
-def test_one_call_puts_a_segmentation_into_the_scene(user: PanelUser, logic: Any, volume: Any) -> None:
+def test_one_call_adds_a_segmentation_to_the_scene(user: PanelUser, logic: Any, volume: Any) -> None:
     segmentation = logic.segment(volume)
     assert names(segmentation) == ["spleen", "liver"]
     assert user.segmentations() == [segmentation]
@@ -58,7 +58,7 @@ def test_progress_is_reported_while_waiting(logic: Any, volume: Any) -> None:
     assert ("refine", 3, 4) in caught
 
 
-def test_qt_lives_on_while_a_script_waits(user: PanelUser, logic: Any, volume: Any) -> None:
+def test_qt_events_are_processed_while_a_script_waits(user: PanelUser, logic: Any, volume: Any) -> None:
     ticks: list[int] = []
     timer = user.application.qt.QTimer()
     timer.timeout.connect(lambda: ticks.append(1))
@@ -68,7 +68,7 @@ def test_qt_lives_on_while_a_script_waits(user: PanelUser, logic: Any, volume: A
     assert len(ticks) > 3
 
 
-def test_a_run_can_be_watched_and_waited_for_later(logic: Any, volume: Any) -> None:
+def test_an_asynchronous_run_reports_its_progress_and_can_be_awaited(logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume, seed=3)
     assert not run.done
     assert run.progress is None
@@ -88,12 +88,12 @@ def test_a_cancelled_run_changes_nothing(user: PanelUser, logic: Any, volume: An
     assert names(logic.segment(volume)) == ["spleen", "liver"]
 
 
-def test_every_call_makes_nodes_of_its_own(user: PanelUser, logic: Any, volume: Any) -> None:
+def test_every_call_creates_new_nodes(user: PanelUser, logic: Any, volume: Any) -> None:
     assert logic.segment(volume) is not logic.segment(volume)
     assert len(user.segmentations()) == 2
 
 
-def test_a_script_and_the_panel_do_not_wait_for_each_other(user: PanelUser, logic: Any, volume: Any) -> None:
+def test_a_script_and_the_panel_run_independently(user: PanelUser, logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume, seed=SLOW)
     user.segment()
     assert "2 organs" in user.ui.messageLabel.text
@@ -105,7 +105,7 @@ def test_a_script_and_the_panel_do_not_wait_for_each_other(user: PanelUser, logi
 
 
 @pytest.mark.parametrize(("seed", "code"), [(REFUSED, ErrorCode.MODALITY), (KILLED, ErrorCode.WORKER_DIED)])
-def test_what_goes_wrong_in_the_worker_is_raised(logic: Any, volume: Any, seed: int, code: ErrorCode) -> None:
+def test_an_error_in_the_worker_is_raised(logic: Any, volume: Any, seed: int, code: ErrorCode) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         logic.segment(volume, seed=seed)
     assert caught.value.code is code
@@ -116,7 +116,7 @@ def test_what_goes_wrong_in_the_worker_is_raised(logic: Any, volume: Any, seed: 
     ("options", "code"),
     [({"model": "no-model"}, ErrorCode.MODEL_UNKNOWN), ({"quality": "best"}, ErrorCode.OPTION)],
 )
-def test_what_cannot_work_is_refused_before_a_worker_starts(
+def test_invalid_options_are_refused_before_a_worker_starts(
     logic: Any, volume: Any, options: dict[str, Any], code: ErrorCode
 ) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
@@ -133,7 +133,7 @@ def test_an_empty_volume_is_refused(logic: Any) -> None:
     assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
-def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
+def test_a_second_run_at_the_same_time_is_refused(logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume, seed=SLOW)
     with pytest.raises(DiffusionSegmentError, match="in progress"):
         logic.segment(volume)
@@ -142,14 +142,14 @@ def test_one_run_at_a_time(logic: Any, volume: Any) -> None:
         run.wait()
 
 
-def test_a_volume_that_left_the_scene_meanwhile_is_reported(logic: Any, volume: Any) -> None:
+def test_a_volume_removed_during_the_run_is_reported(logic: Any, volume: Any) -> None:
     run = logic.segmentAsync(volume)
     slicer.mrmlScene.RemoveNode(volume)
     with pytest.raises(DiffusionSegmentError, match="no longer in the scene"):
         run.wait()
 
 
-def test_what_a_progress_callback_raises_ends_the_run_and_reaches_the_script(logic: Any, volume: Any) -> None:
+def test_an_exception_of_a_progress_callback_ends_the_run_and_is_raised(logic: Any, volume: Any) -> None:
     def stop(*_: object) -> None:
         raise ZeroDivisionError
 

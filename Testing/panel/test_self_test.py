@@ -1,4 +1,4 @@
-"""What ctest runs inside Slicer, run here: the main job with the real worker and the bundled model."""
+"""The self-test that ctest runs inside Slicer: a segmentation with the real worker and the bundled model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FILE = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Testing" / "P
 
 
 @pytest.mark.slow
-def test_reload_and_test_does_the_main_job(user: PanelUser) -> None:
+def test_reload_and_test_segments_the_phantom(user: PanelUser) -> None:
     user.module.DiffusionSegmentTest().runTest()
     assert slicer.mrmlScene.GetFirstNodeByName("Phantom") is not None
     assert len(user.segmentations()) == 1
 
 
-def test_without_packages_it_passes_when_the_refusal_is_plain(user: PanelUser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_packages_it_passes_when_the_run_is_refused(user: PanelUser, monkeypatch: pytest.MonkeyPatch) -> None:
     from DiffusionSegmentLib import installation, scripting, self_test
 
     missing = installation.InstallationPlan(installation.REQUIREMENTS[:1])
@@ -38,6 +38,6 @@ def test_without_packages_it_passes_when_the_refusal_is_plain(user: PanelUser, m
         self_test.runSelfTest()
 
 
-def test_the_file_that_ctest_runs_holds_that_test() -> None:
+def test_the_file_of_ctest_contains_that_test() -> None:
     case = runpy.run_path(str(FILE))["DiffusionSegmentSelfTest"]
     assert [name for name in vars(case) if name.startswith("test_")] == ["test_main_job"]

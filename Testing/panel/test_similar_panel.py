@@ -1,4 +1,4 @@
-"""Similar voxels in the panel: place a point, see what is alike, drag, set the threshold, make a segment."""
+"""Similar voxels in the panel: set a point, show the similarity map, drag, set the threshold, make a segment."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def segments(stub: PanelStub) -> list[str]:
     return [result.GetSegment(name).GetName() for name in result.GetSegmentIDs()] if result is not None else []
 
 
-def test_without_a_scan_the_buttons_say_why(stub: PanelStub) -> None:
+def test_without_a_scan_the_disabled_buttons_show_the_reason(stub: PanelStub) -> None:
     assert not stub.ui.similarPointButton.enabled
     assert stub.ui.similarSegmentButton.toolTip == "Choose an input volume first."
 
 
-def test_without_a_point_there_is_nothing_to_make(stub: PanelStub, ct: Any) -> None:
+def test_without_a_point_no_segment_can_be_made(stub: PanelStub, ct: Any) -> None:
     assert stub.ui.similarPointButton.enabled
     assert not stub.ui.similarSegmentButton.enabled
     assert stub.ui.similarSegmentButton.toolTip == "Place a point first."
 
 
-def test_a_point_lights_up_what_is_alike(stub: PanelStub, ct: Any) -> None:
+def test_a_point_shows_the_similarity_map(stub: PanelStub, ct: Any) -> None:
     composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
     put(stub, 10.0, -9.0, 16.0)
     shown = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID())
     assert shown.GetName() == "CT similarity"
-    assert stub.said == []
+    assert stub.messages == []
     values = slicer.util.arrayFromVolume(shown)
     k, j, i = np.unravel_index(values.argmax(), values.shape)
     matrix = vtk.vtkMatrix4x4()
@@ -87,35 +87,35 @@ def test_a_point_lights_up_what_is_alike(stub: PanelStub, ct: Any) -> None:
     assert "at least 0.60" in stub.ui.similarLabel.text
 
 
-def test_while_the_point_is_dragged_the_last_place_alone_is_asked_for(stub: PanelStub, ct: Any) -> None:
+def test_dragging_the_point_requests_only_its_last_position(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
-    asked = stub.begun
+    requests = stub.begun
     for step in range(30):
         point().SetNthControlPointPositionWorld(0, 10.0 + 0.1 * step, -9.0, 16.0)
         stub.application.process()
     stub.rest()
-    assert asked < stub.begun <= asked + 2
+    assert requests < stub.begun <= requests + 2
     assert stub.answers
     values = slicer.util.arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT similarity"))
-    place = np.array([10.0 + 2.9, -9.0, 16.0])
-    expected = 1 - 0.05 * np.linalg.norm(place - (12.0, -9.0, 16.0))
+    position = np.array([10.0 + 2.9, -9.0, 16.0])
+    expected = 1 - 0.05 * np.linalg.norm(position - (12.0, -9.0, 16.0))
     assert values[4, 3, 6] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_point_that_is_moved_during_another_run_is_asked_for_afterwards(stub: PanelStub, ct: Any) -> None:
+def test_a_point_moved_during_another_run_is_requested_afterwards(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
-    asked = stub.begun
+    requests = stub.begun
     array = slicer.util.arrayFromVolume(ct)
     stub.client.segment(array, np.eye(4), seed=1)
     stub.part.onAnswer = lambda answer: None
     point().SetNthControlPointPositionWorld(0, 12.0, -9.0, 16.0)
     stub.application.process()
-    assert stub.begun == asked, "asked while the worker was busy"
+    assert stub.begun == requests, "a request was sent while the worker was busy"
     del stub.part.onAnswer
-    stub.until(lambda: stub.begun == asked + 1)
+    stub.until(lambda: stub.begun == requests + 1)
 
 
-def test_the_slider_is_the_threshold(stub: PanelStub, ct: Any) -> None:
+def test_the_slider_sets_the_threshold(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
     stub.ui.similarSlider.value = 0.9
     display = slicer.mrmlScene.GetFirstNodeByName("CT similarity").GetDisplayNode()
@@ -127,7 +127,7 @@ def test_a_segment_needs_no_result(stub: PanelStub, ct: Any, recorded: list[Any]
     put(stub, 10.0, -9.0, 16.0)
     stub.click(stub.ui.similarSegmentButton)
     assert segments(stub) == ["Similar region 1"]
-    assert stub.said[-1].startswith("Similar region 1: ")
+    assert stub.messages[-1].startswith("Similar region 1: ")
     stub.click(stub.ui.similarSegmentButton)
     assert segments(stub) == ["Similar region 1", "Similar region 2"]
     assert recorded == [], "there is no history without a result"
@@ -146,23 +146,23 @@ def test_a_segment_beside_a_result_can_be_undone(stub: PanelStub, ct: Any, recor
     assert segments(stub) == ["Similar region 1"]
 
 
-def test_what_is_not_alike_is_reported(stub: PanelStub, ct: Any) -> None:
+def test_a_point_outside_the_analysed_region_is_reported(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
     point().SetNthControlPointPositionWorld(0, 900.0, -9.0, 16.0)
     stub.click(stub.ui.similarSegmentButton)
-    assert stub.said[-1].startswith("OPTION: The point lies outside the region that was analysed.")
+    assert stub.messages[-1].startswith("OPTION: The point lies outside the region that was analysed.")
     assert segments(stub) == []
 
 
-def test_a_cancelled_question_is_not_asked_again(stub: PanelStub, ct: Any) -> None:
+def test_a_cancelled_request_is_not_repeated(stub: PanelStub, ct: Any) -> None:
     put(stub, 10.0, -9.0, 16.0)
     point().SetNthControlPointPositionWorld(0, 12.0, -9.0, 16.0)
     stub.until(lambda: stub.client.running)
-    asked = stub.begun
+    requests = stub.begun
     stub.client.cancel()
     stub.rest()
-    assert stub.said == ["cancelled"]
-    assert stub.begun == asked
+    assert stub.messages == ["cancelled"]
+    assert stub.begun == requests
 
 
 def test_an_answer_for_a_scan_that_was_removed_shows_nothing(stub: PanelStub, ct: Any) -> None:
@@ -171,5 +171,5 @@ def test_an_answer_for_a_scan_that_was_removed_shows_nothing(stub: PanelStub, ct
     stub.until(lambda: stub.client.running)
     slicer.mrmlScene.RemoveNode(ct)
     stub.rest()
-    assert stub.said == ["INPUT_MISSING: The input volume is no longer in the scene. Choose another."]
+    assert stub.messages == ["INPUT_MISSING: The input volume is no longer in the scene. Choose another."]
     assert slicer.mrmlScene.GetFirstNodeByName("CT similarity") is None

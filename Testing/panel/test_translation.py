@@ -21,7 +21,7 @@ SCENE = PANEL.parent / "scene"
 # Files of the scene that translate a text.
 SCENE_TEXTS = [path for path in sorted(SCENE.glob("*.py")) if "import tr as _" in path.read_text(encoding="utf-8")]
 FILES = [*sorted(PANEL.glob("*.py")), *SCENE_TEXTS]
-# Attributes and functions by which words reach the screen.
+# Attributes and functions that show a text.
 SHOWING = {
     *("text", "toolTip", "windowTitle", "placeholderText", "informativeText", "title", "statusTip"),
     *("say", "begin", "addItem", "setText", "setToolTip", "setHorizontalHeaderLabels", "QTableWidgetItem", "QLabel"),
@@ -128,16 +128,16 @@ def test_functions_of_the_scene_that_translate_leave_no_text_untranslated(path: 
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_figures_and_names_are_put_in_after_the_translation(path: Path) -> None:
+def test_values_are_inserted_after_the_translation(path: Path) -> None:
     assert notWhole(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_what_is_put_in_has_a_name_so_that_translators_can_reorder(path: Path) -> None:
+def test_placeholders_have_names(path: Path) -> None:
     assert [text for text in translations(path) if not all(placeholders(text))] == []
 
 
-def test_every_text_is_filled_in_with_what_it_names() -> None:
+def test_every_text_is_formatted_with_its_placeholders() -> None:
     constants = {
         node.target.id: placeholders(str(ast.literal_eval(node.value.args[0])))
         for node in ast.parse(WORDING.read_text(encoding="utf-8")).body
@@ -162,7 +162,7 @@ def test_every_text_is_filled_in_with_what_it_names() -> None:
         'item = qt.QTableWidgetItem("mL")',
     ],
 )
-def test_a_forgotten_translation_is_found(source: str) -> None:
+def test_a_missing_translation_is_detected(source: str) -> None:
     assert len(untranslated(source)) >= 1
 
 
@@ -172,17 +172,17 @@ def test_a_forgotten_translation_is_found(source: str) -> None:
         '"""What this file is for."""',
         'button.text = _("Segment")',
         'stub.say(_("{} organs").format(count))',
-        'told.get("model", "")',
+        'report.get("model", "")',
         'report["organs"]',
         'text = f"⚠ {message:.0f} [{code}]"',
         'return chosen + ".html"',
     ],
 )
-def test_what_nobody_reads_may_stay(source: str) -> None:
+def test_texts_that_are_not_shown_need_no_translation(source: str) -> None:
     assert untranslated(source) == []
 
 
-def test_a_sentence_with_its_figures_in_it_is_found() -> None:
+def test_a_translation_of_a_formatted_text_is_detected() -> None:
     assert notWhole('_(f"{count} organs")')
     assert notWhole('_("{} organs".format(count))')
     assert not notWhole('_("{} organs").format(count)')
@@ -219,8 +219,8 @@ widget.cleanup()
 
 
 @pytest.fixture(scope="module")
-def abroad() -> dict[str, list[str]]:
-    """What a panel says in a language that puts «» around every word, and what it saves."""
+def translated() -> dict[str, list[str]]:
+    """Texts of a panel in a language that puts «» around every text, and the values that it saves."""
     folders = [str(ROOT / "DiffusionSegment"), str(ROOT / "Testing")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUTF8": "1"}
     done = subprocess.run(
@@ -230,21 +230,21 @@ def abroad() -> dict[str, list[str]]:
     return dict(json.loads(done.stdout))
 
 
-def test_in_another_language_no_button_and_no_label_is_left_in_english(abroad: dict[str, list[str]]) -> None:
+def test_in_another_language_every_button_and_label_is_translated(translated: dict[str, list[str]]) -> None:
     """Texts of the .ui file apart, which Qt translates by itself."""
     form = (ROOT / "DiffusionSegment" / "Resources" / "UI" / "DiffusionSegment.ui").read_text(encoding="utf-8")
-    own = [text for text in abroad["seen"] if LETTER.search(text) and f"<string>{text}</string>" not in form]
+    own = [text for text in translated["seen"] if LETTER.search(text) and f"<string>{text}</string>" not in form]
     assert len(own) > 10
     assert [text for text in own if not text.startswith("«")] == []
 
 
 @pytest.mark.parametrize(("kind", "count"), [("choices", 10), ("shown", 15)])
 def test_kinds_policies_states_steps_and_legends_are_translated(
-    abroad: dict[str, list[str]], kind: str, count: int
+    translated: dict[str, list[str]], kind: str, count: int
 ) -> None:
-    assert len(abroad[kind]) == count
-    assert [text for text in abroad[kind] if not text.startswith("«")] == []
+    assert len(translated[kind]) == count
+    assert [text for text in translated[kind] if not text.startswith("«")] == []
 
 
-def test_what_is_saved_is_the_same_in_every_language(abroad: dict[str, list[str]]) -> None:
-    assert abroad["saved"] == ["MUTUAL_INFORMATION", "RESPECT_LOCKED"]
+def test_saved_values_do_not_depend_on_the_language(translated: dict[str, list[str]]) -> None:
+    assert translated["saved"] == ["MUTUAL_INFORMATION", "RESPECT_LOCKED"]

@@ -1,4 +1,4 @@
-"""One click and what follows it open one session in the real engine: the panel sends back what the report has told."""
+"""A click and the requests after it open one session in the real engine: the panel sends the options of the report."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Clicks:
         return self.engine(request, lambda *_: None, lambda _: None)
 
     def click(self, **options: Any) -> None:
-        """What *Segment* sends."""
+        """Send what *Segment* sends."""
         defaults = {"samples": None, "steps": None, "sampler": None, "organs": None, "region": None, "force": False}
         self.labels = self.send(Segment, model=NAME, **{**defaults, **options})
         self.provenance = self.labels.values["report"]["provenance"]
 
     def follow(self, kind: type[Request], monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-        """What a button sends that goes on with the result."""
+        """Send what a button sends that continues with the result."""
         from DiffusionSegmentLib.panel import panel_context
         from DiffusionSegmentLib.scene import run_options
 
@@ -70,11 +70,11 @@ class Clicks:
         maps = None
         if kind is Correct:
             labels = np.array(self.labels.maps["labels"].array)
-            marks = np.zeros_like(labels)
+            scribbles = np.zeros_like(labels)
             # Another stroke each time.
             k, j, i = np.unravel_index(labels.size // 2 + self.opened, labels.shape)
-            marks[k, j, i] = 2
-            maps, options = {"labels": labels, "scribbles": marks}, {**options, "locked": ()}
+            scribbles[k, j, i] = 2
+            maps, options = {"labels": labels, "scribbles": scribbles}, {**options, "locked": ()}
         self.send(kind, maps, **options)
 
 
@@ -86,24 +86,24 @@ def clicks(application: Application, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return Clicks(tmp_path / "buffers", monkeypatch)
 
 
-EVERYTHING = {"samples": 2, "steps": 2, "seed": 7, "sampler": "ddpm", "organs": ("spleen",), "memory_limit_gb": 4.0}
+ALL_OPTIONS = {"samples": 2, "steps": 2, "seed": 7, "sampler": "ddpm", "organs": ("spleen",), "memory_limit_gb": 4.0}
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["the model's own options", "every option chosen"])
 def test_a_click_and_five_requests_open_one_session(
     clicks: Clicks, monkeypatch: pytest.MonkeyPatch, chosen: bool
 ) -> None:
-    clicks.click(**({**EVERYTHING, "region": clicks.box} if chosen else {}))
+    clicks.click(**({**ALL_OPTIONS, "region": clicks.box} if chosen else {}))
     for kind in (Correct, Alternatives, Correct, Alternatives, Correct):
         clicks.follow(kind, monkeypatch)
     assert clicks.opened == 1
 
 
-def test_each_changed_option_opens_another_and_so_does_another_scan(
+def test_each_changed_option_and_another_scan_open_another_session(
     clicks: Clicks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clicks.click()
-    for name, value in {**EVERYTHING, "region": clicks.box}.items():
+    for name, value in {**ALL_OPTIONS, "region": clicks.box}.items():
         before = clicks.opened
         clicks.follow(Alternatives, monkeypatch, **{name: value})
         assert clicks.opened == before + (name != "memory_limit_gb"), name

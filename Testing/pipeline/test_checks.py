@@ -1,4 +1,4 @@
-"""The anatomy check: what is accepted, what comes with a warning, what is refused, and how its limits are set."""
+"""The anatomy check: verdicts accept, warn and refuse, their messages, and how its limits are computed."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def limited(description: ModelDescription, **limits: Any) -> ModelDescription:
     return replace(description, anatomy=replace(description.anatomy, **limits))
 
 
-def labels_at_their_places(description: ModelDescription, *, swap: bool = False) -> torch.Tensor:
-    """Balls of 12 mm radius at a fifth more than each organ's usual place, z, y, x on the model's grid."""
+def labels_at_usual_positions(description: ModelDescription, *, swap: bool = False) -> torch.Tensor:
+    """Balls of 12 mm radius at 1.2 times each organ's usual position, z, y, x on the model's grid."""
     labels = torch.zeros(110, 90, 110, dtype=torch.uint8)
     z, y, x = (torch.arange(n, dtype=torch.float32) for n in labels.shape)
     for label in description.labels:
@@ -58,31 +58,31 @@ def labels_at_their_places(description: ModelDescription, *, swap: bool = False)
     return labels
 
 
-def test_organs_at_their_places_have_a_small_layout_and_swapped_sides_a_large_one(bundled: ModelDescription) -> None:
-    usual = organ_layout_mm(labels_at_their_places(bundled), bundled)
-    swapped = organ_layout_mm(labels_at_their_places(bundled, swap=True), bundled)
+def test_the_layout_is_small_at_usual_positions_and_large_for_swapped_sides(bundled: ModelDescription) -> None:
+    usual = organ_layout_mm(labels_at_usual_positions(bundled), bundled)
+    swapped = organ_layout_mm(labels_at_usual_positions(bundled, swap=True), bundled)
     assert usual is not None
     assert swapped is not None
     assert usual < 6
     assert swapped > 40
 
 
-def test_layout_does_not_depend_on_where_and_how_large_the_patient_is() -> None:
-    places = [(0.0, 0.0, 0.0), (100.0, 0.0, 40.0), (0.0, 80.0, -60.0), (-90.0, 30.0, 50.0)]
-    moved = [(0.9 * x + 500, 0.9 * y - 30, 0.9 * z + 7) for x, y, z in places]
-    assert layout_mm(moved, places) < 1
-    assert layout_mm([moved[1], moved[0], moved[3], moved[2]], places) > 30
+def test_layout_does_not_depend_on_position_and_size_of_the_patient() -> None:
+    positions = [(0.0, 0.0, 0.0), (100.0, 0.0, 40.0), (0.0, 80.0, -60.0), (-90.0, 30.0, 50.0)]
+    moved = [(0.9 * x + 500, 0.9 * y - 30, 0.9 * z + 7) for x, y, z in positions]
+    assert layout_mm(moved, positions) < 1
+    assert layout_mm([moved[1], moved[0], moved[3], moved[2]], positions) > 30
 
 
 def test_few_or_small_organs_have_no_layout(bundled: ModelDescription) -> None:
-    labels = labels_at_their_places(bundled)
+    labels = labels_at_usual_positions(bundled)
     assert organ_layout_mm(labels * (labels <= 3), bundled) is None
     assert organ_layout_mm(labels * (torch.rand(labels.shape) < 0.01), bundled) is None
-    places_unknown = replace(bundled, labels=tuple(replace(label, body_mm=None) for label in bundled.labels))
-    assert organ_layout_mm(labels, places_unknown) is None
+    without_positions = replace(bundled, labels=tuple(replace(label, body_mm=None) for label in bundled.labels))
+    assert organ_layout_mm(labels, without_positions) is None
 
 
-def test_share_in_reach_counts_tissue_alone() -> None:
+def test_share_in_reach_counts_tissue_only() -> None:
     image, coordinates = torch.zeros(20, 4, 4), torch.zeros(3, 20, 4, 4)
     image[10:] = -1.0
     coordinates[2] = 400
@@ -95,7 +95,7 @@ def test_share_in_reach_counts_tissue_alone() -> None:
 @pytest.mark.parametrize(
     ("share", "verdict"), [(0.5, Verdict.ACCEPT), (0.35, Verdict.WARN), (0.2, Verdict.REFUSE), (None, Verdict.ACCEPT)]
 )
-def test_the_heights_of_the_body_decide_three_ways(
+def test_the_share_in_reach_gives_one_of_three_verdicts(
     share: float | None, verdict: Verdict, bundled: ModelDescription
 ) -> None:
     description = limited(bundled, usual_share_in_reach=0.4, min_share_in_reach=0.3)
@@ -118,7 +118,7 @@ def test_the_heights_of_the_body_decide_three_ways(
         (OrganMeasures(2000, 0.70, None), Verdict.REFUSE),
     ],
 )
-def test_layout_decides_and_confidence_only_where_there_is_none(
+def test_layout_decides_and_confidence_only_without_a_layout(
     measures: OrganMeasures, verdict: Verdict, bundled: ModelDescription
 ) -> None:
     description = limited(bundled, usual_layout_mm=20.0, max_layout_mm=30.0, min_confidence=0.87, min_organ_ml=50.0)
@@ -135,7 +135,7 @@ def test_layout_decides_and_confidence_only_where_there_is_none(
         (OrganMeasures(2000, 0.95, 45.0), 0.8, ErrorCode.BODY_PART_MISMATCH, "shows another part of the body"),
     ],
 )
-def test_a_refusal_tells_another_part_of_the_body_from_an_unusual_appearance(
+def test_a_refusal_distinguishes_another_body_part_from_an_unusual_appearance(
     measures: OrganMeasures, share: float | None, code: ErrorCode, words: str, bundled: ModelDescription
 ) -> None:
     limits = {"usual_layout_mm": 20.0, "max_layout_mm": 30.0, "min_confidence": 0.87, "usual_share_in_reach": 0.4}
@@ -156,13 +156,13 @@ def test_a_scan_of_the_right_part_with_an_unusual_appearance_is_segmented_with_a
     assert result.labels.any()
 
 
-def test_without_limits_of_the_layout_confidence_decides_as_before(bundled: ModelDescription) -> None:
+def test_confidence_decides_without_limits_of_the_layout(bundled: ModelDescription) -> None:
     description = limited(bundled, usual_layout_mm=None, max_layout_mm=None, min_confidence=0.87)
     assert judge_organs(OrganMeasures(2000, 0.9, 90.0), description).verdict is Verdict.ACCEPT
     assert judge_organs(OrganMeasures(2000, 0.8, 10.0), description).verdict is Verdict.REFUSE
 
 
-def test_a_refusal_is_raised_in_plain_words_and_overruled_as_a_warning() -> None:
+def test_a_refusal_is_an_error_and_with_force_a_warning() -> None:
     refusal = Finding(Verdict.REFUSE, "It shows a foot.")
     with pytest.raises(DiffusionSegmentError, match="It shows a foot") as caught:
         enforce(refusal, force=False)
@@ -175,14 +175,14 @@ def test_a_refusal_is_raised_in_plain_words_and_overruled_as_a_warning() -> None
     assert enforce(Finding(Verdict.ACCEPT), force=False) == []
 
 
-def test_an_unusual_scan_comes_with_a_warning_in_its_report(model: Model, phantom_ct: Volume) -> None:
+def test_an_unusual_scan_gives_a_warning_in_the_report(model: Model, phantom_ct: Volume) -> None:
     unusual = replace(model, description=limited(model.description, usual_layout_mm=0.1, max_layout_mm=1000.0))
     warnings = segment(phantom_ct, unusual, FAST).report["warnings"]
     assert any("Unusual anatomy" in text for text in warnings)
     assert not any("--" in text for text in warnings)
 
 
-def test_a_forced_run_says_that_it_would_have_been_refused(model: Model, phantom_ct: Volume) -> None:
+def test_a_forced_run_warns_that_it_would_have_been_refused(model: Model, phantom_ct: Volume) -> None:
     never = replace(model, description=limited(model.description, max_layout_mm=0.1))
     with pytest.raises(DiffusionSegmentError, match="not arranged like the organs"):
         segment(phantom_ct, never, FAST)
@@ -208,7 +208,7 @@ def test_a_phantom_of_an_abdomen_is_not_refused(model: Model, phantom_ct: Volume
     assert segment(phantom_ct, model, FAST).report["organs"]
 
 
-def test_the_command_line_adds_how_to_overrule_a_refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_adds_force_as_the_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     water = np.full((40, 60, 60), -1000, dtype=np.int16)
     water[10:30, 20:40, 20:40] = 0
     write_volume(Volume(water, np.diag([3.0, 3.0, 3.0, 1.0])), tmp_path / "water.nii.gz")
@@ -235,7 +235,7 @@ SCANS = [
 ]
 
 
-def test_limits_come_from_training_scans_alone() -> None:
+def test_limits_are_computed_from_training_scans_only() -> None:
     limits = limits_of(SCANS)
     assert limits == {
         "usual_share_in_reach": 0.5,
@@ -247,7 +247,7 @@ def test_limits_come_from_training_scans_alone() -> None:
     assert limits_of([one for one in SCANS if one.scan.sets_limits]) == limits
 
 
-def test_the_study_counts_verdicts_a_group(bundled: ModelDescription) -> None:
+def test_the_study_counts_verdicts_per_group(bundled: ModelDescription) -> None:
     description = limited(bundled, **limits_of(SCANS))
     own, other, rule = anatomy_rows(SCANS, description)
     assert [own.numbers[key] for key in ("scans", "accepted", "with a warning", "refused")] == [3, 2, 1, 0]
@@ -255,24 +255,24 @@ def test_the_study_counts_verdicts_a_group(bundled: ModelDescription) -> None:
     assert rule.numbers == limits_of(SCANS)
 
 
-def test_measures_are_kept_and_not_formed_again(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_are_cached_in_a_file(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = list(phantoms())[:1]
     first = measure_all(model, scans, tmp_path)
-    kept = json.loads((tmp_path / "anatomy.json").read_text(encoding="utf-8"))
-    assert list(kept) == ["phantoms of water and noise/water"]
+    cached = json.loads((tmp_path / "anatomy.json").read_text(encoding="utf-8"))
+    assert list(cached) == ["phantoms of water and noise/water"]
     monkeypatch.setattr(anatomy, "measure", lambda *_args, **_more: pytest.fail("measured again"))
     assert measure_all(model, scans, tmp_path) == first
 
 
-def test_a_scan_named_as_other_is_left_out_of_its_folder(tmp_path: Path, phantom_ct: Volume) -> None:
+def test_a_scan_given_as_other_is_not_an_own_scan(tmp_path: Path, phantom_ct: Volume) -> None:
     for name in ("abdomen", "chest"):
         write_volume(phantom_ct, tmp_path / f"{name}.nii.gz")
-    found = scans_of([tmp_path], [tmp_path / "chest.nii.gz"])
-    assert [(one.name, one.own) for one in found if isinstance(one.source, Path)] == [
+    scans = scans_of([tmp_path], [tmp_path / "chest.nii.gz"])
+    assert [(one.name, one.own) for one in scans if isinstance(one.source, Path)] == [
         ("abdomen", True),
         ("chest", False),
     ]
-    assert not any(one.sets_limits for one in found)
+    assert not any(one.sets_limits for one in scans)
 
 
 def test_organs_are_measured_on_the_models_grid(bundled: ModelDescription) -> None:

@@ -1,4 +1,4 @@
-"""Islands: small pieces of an organ go to the background, a little doubt stays, and readers' own pieces are kept."""
+"""Islands: small pieces of an organ become background and stay uncertain; pieces with scribbles are kept."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def labels_with_islands() -> NDArray[np.uint8]:
 
 
 def probabilities_of(labels: NDArray[np.uint8], *, sure: float = 0.7) -> Tensor:
-    """Three classes; what is not `sure` is shared by the two others."""
+    """Three classes: `sure` for the label of a voxel, the rest in equal shares for the two others."""
     hot = np.moveaxis(np.eye(3, dtype=np.float32)[labels], -1, 0)
     return torch.from_numpy(sure * hot + (1 - sure) / 2 * (1 - hot))
 
 
-def test_a_piece_much_smaller_than_the_organs_largest_is_an_island() -> None:
+def test_a_piece_smaller_than_the_share_of_the_largest_is_an_island() -> None:
     labels = labels_with_islands()
-    found = find_islands(labels, smallest_piece=0.2)
-    assert np.argwhere(found).tolist() == [[7, 7, 7]]
-    found = find_islands(labels, smallest_piece=0.3)
-    assert np.argwhere(found).tolist() == [[4, 4, 4], [4, 4, 5], [7, 7, 7]]
-    assert set(found[found > 0]) == {1}
+    islands = find_islands(labels, smallest_piece=0.2)
+    assert np.argwhere(islands).tolist() == [[7, 7, 7]]
+    islands = find_islands(labels, smallest_piece=0.3)
+    assert np.argwhere(islands).tolist() == [[4, 4, 4], [4, 4, 5], [7, 7, 7]]
+    assert set(islands[islands > 0]) == {1}
 
 
 def test_pieces_that_touch_at_a_corner_are_one() -> None:
@@ -57,7 +57,7 @@ def test_pieces_that_touch_at_a_corner_are_one() -> None:
     assert not find_islands(labels, smallest_piece=1.0).any()
 
 
-def test_an_island_is_background_with_a_tenth_of_doubt() -> None:
+def test_an_island_becomes_background_and_keeps_a_tenth_of_the_probability() -> None:
     probabilities = probabilities_of(labels_with_islands())
     before = probabilities.clone()
     remove_islands(probabilities, smallest_piece=0.2)
@@ -66,24 +66,24 @@ def test_an_island_is_background_with_a_tenth_of_doubt() -> None:
     assert torch.equal(probabilities, before)
 
 
-def test_islands_are_told_piece_by_piece() -> None:
+def test_islands_are_returned_and_listed_by_piece() -> None:
     labels = labels_with_islands()
-    found = remove_islands(probabilities_of(labels), smallest_piece=0.3)
-    assert np.array_equal(found, find_islands(labels, smallest_piece=0.3))
-    assert [(value, voxels.tolist()) for value, voxels in pieces_of(found)] == [
+    islands = remove_islands(probabilities_of(labels), smallest_piece=0.3)
+    assert np.array_equal(islands, find_islands(labels, smallest_piece=0.3))
+    assert [(value, voxels.tolist()) for value, voxels in pieces_of(islands)] == [
         (1, [[4, 4, 4], [4, 4, 5]]),
         (1, [[7, 7, 7]]),
     ]
 
 
-def test_no_share_means_no_islands() -> None:
+def test_a_share_of_zero_gives_no_islands() -> None:
     probabilities = probabilities_of(labels_with_islands())
     before = probabilities.clone()
     remove_islands(probabilities, smallest_piece=0.0)
     assert torch.equal(probabilities, before)
 
 
-def test_what_a_reader_marked_as_the_organ_is_no_island() -> None:
+def test_a_piece_with_a_scribble_of_its_label_is_not_an_island() -> None:
     labels = labels_with_islands()
     scribbles = torch.zeros(labels.shape, dtype=torch.uint8)
     scribbles[4, 4, 4] = 1 + 1
@@ -94,7 +94,7 @@ def test_what_a_reader_marked_as_the_organ_is_no_island() -> None:
     assert int(probabilities.argmax(dim=0)[7, 7, 7]) == 0
 
 
-def test_nothing_changes_where_it_may_not() -> None:
+def test_only_voxels_inside_the_mask_change() -> None:
     probabilities = probabilities_of(labels_with_islands())
     within = torch.zeros(8, 8, 8, dtype=torch.bool)
     within[4] = True
@@ -105,7 +105,7 @@ def test_nothing_changes_where_it_may_not() -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(arrays(np.uint8, (6, 7, 5), elements=st.integers(0, 2)), st.floats(0.01, 1.0), st.floats(0.4, 0.99))
-def test_probabilities_stay_whole_and_every_organ_keeps_its_largest_piece(
+def test_probabilities_sum_to_one_and_every_organ_keeps_its_largest_piece(
     labels: NDArray[np.uint8], share: float, sure: float
 ) -> None:
     probabilities = probabilities_of(labels, sure=sure)
@@ -129,21 +129,21 @@ def pieces(labels: NDArray[np.uint8]) -> int:
     return sum(ndimage.label(labels == v, structure=np.ones((3, 3, 3)))[1] for v in np.unique(labels[labels > 0]))
 
 
-def test_preview_and_result_hold_no_islands_but_alternatives_do(model: Model, phantom_ct: Volume) -> None:
+def test_preview_and_result_have_no_islands_but_alternatives_do(model: Model, phantom_ct: Volume) -> None:
     previews: list[NDArray[np.uint8]] = []
-    found = {}
+    sessions = {}
     for share in (0.0, 1.0):
         one = with_smallest_piece(model, share)
-        found[share] = open_session(phantom_ct, one, OPTIONS, preview=previews.append)
-    whole, cleaned = (found[share].prediction.ensemble.argmax(dim=0).byte().numpy() for share in (0.0, 1.0))
+        sessions[share] = open_session(phantom_ct, one, OPTIONS, preview=previews.append)
+    whole, cleaned = (sessions[share].prediction.ensemble.argmax(dim=0).byte().numpy() for share in (0.0, 1.0))
     assert find_islands(whole, smallest_piece=1.0).any()
     assert not find_islands(cleaned, smallest_piece=1.0).any()
     assert pieces(previews[1]) < pieces(previews[0])
-    assert torch.equal(found[0.0].prediction.sample_labels[0], found[1.0].prediction.sample_labels[0])
-    assert torch.equal(found[0.0].prediction.pre, found[1.0].prediction.pre)
+    assert torch.equal(sessions[0.0].prediction.sample_labels[0], sessions[1.0].prediction.sample_labels[0])
+    assert torch.equal(sessions[0.0].prediction.pre, sessions[1.0].prediction.pre)
 
 
-def test_the_report_says_what_was_taken_out(model: Model, phantom_ct: Volume) -> None:
+def test_the_report_lists_removed_islands(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     session = open_session(phantom_ct, strict, OPTIONS)
     report = build_segmentation(session, strict, bodypart=False).report
@@ -154,13 +154,13 @@ def test_the_report_says_what_was_taken_out(model: Model, phantom_ct: Volume) ->
         value = model.description.label_named(organ["name"]).value
         assert organ["volume_ml"] == pytest.approx(np.count_nonzero(islands == value) * voxel_ml, abs=0.01)
         assert organ["pieces"] == ndimage.label(islands == value, structure=np.ones((3, 3, 3)))[1]
-        told = any(f"{organ['title'].lower()} {organ['volume_ml']:.1f} mL" in text for text in report["warnings"])
-        assert told == (organ["volume_ml"] >= 1)
+        warned = any(f"{organ['title'].lower()} {organ['volume_ml']:.1f} mL" in text for text in report["warnings"])
+        assert warned == (organ["volume_ml"] >= 1)
     loose = with_smallest_piece(model, 0.0)
     assert build_segmentation(open_session(phantom_ct, loose, OPTIONS), loose, bodypart=False).report["taken_out"] == []
 
 
-def test_a_piece_that_a_reader_brings_back_is_no_longer_taken_out(model: Model, phantom_ct: Volume) -> None:
+def test_a_piece_restored_by_a_correction_is_no_longer_listed(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     session = open_session(phantom_ct, strict, OPTIONS)
     first = build_segmentation(session, strict, bodypart=False)
@@ -177,7 +177,7 @@ def test_a_piece_that_a_reader_brings_back_is_no_longer_taken_out(model: Model, 
     assert after.get(name, 0) == before[name] - 1
 
 
-def test_a_correction_beside_an_island_does_not_bring_it_back(model: Model, phantom_ct: Volume) -> None:
+def test_a_correction_beside_an_island_does_not_restore_it(model: Model, phantom_ct: Volume) -> None:
     strict = with_smallest_piece(model, 1.0)
     raw = open_session(phantom_ct, with_smallest_piece(model, 0.0), OPTIONS)
     session = open_session(phantom_ct, strict, OPTIONS)
@@ -198,7 +198,7 @@ def test_a_correction_beside_an_island_does_not_bring_it_back(model: Model, phan
     assert not find_islands(now, smallest_piece=1.0, held=held).any()
 
 
-def test_a_taught_model_keeps_every_piece(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fine_tuned_model_keeps_every_piece(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path))
     assert model.description.defaults.smallest_piece == 0.2
     label = {"value": 1, "name": "metastasis", "title": "Metastasis"}

@@ -1,4 +1,4 @@
-"""Memory is predicted before a run and obeyed; a lack of it ends in words or in a narrower way, never in a kill."""
+"""Memory is predicted before a run and limited: too little memory gives a run in parts or an error message."""
 
 from __future__ import annotations
 
@@ -55,40 +55,42 @@ from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_se
 
 torch.set_num_threads(1)
 scan, model = benchmark_scan(80, seed=0, in_plane=384), load_model("abdomen-ct", "cpu")
-most, done = [0], threading.Event()
+peak, done = [0], threading.Event()
 
 def watch():
     while not done.wait(0.01):
-        most[0] = max(most[0], resident_bytes())
+        peak[0] = max(peak[0], resident_bytes())
 
 threading.Thread(target=watch, daemon=True).start()
 session = open_session(scan, model, SegmentOptions(samples=1, steps=1, force=True))
 build_segmentation(session, model, bodypart=False)
 done.set()
-print(json.dumps([session.memory_plan.bytes, most[0]]))
+print(json.dumps([session.memory_plan.bytes, peak[0]]))
 """
 
 
-@pytest.mark.parametrize(("depth", "most"), [(64, None), (267, 160), (300, 112), (667, 112), (113, 112), (200, 64)])
-def test_parts_cover_every_slice_once_and_see_what_lies_around(depth: int, most: int | None) -> None:
-    parts = parts_of(depth, most, TileShape.cube(64))
+@pytest.mark.parametrize(
+    ("depth", "max_slices"), [(64, None), (267, 160), (300, 112), (667, 112), (113, 112), (200, 64)]
+)
+def test_parts_cover_every_slice_once_and_have_context(depth: int, max_slices: int | None) -> None:
+    parts = parts_of(depth, max_slices, TileShape.cube(64))
     covered = np.concatenate([np.arange(depth)[part.core] for part in parts])
     assert covered.tolist() == list(range(depth))
     for part in parts:
         assert part.input.stop - part.input.start >= 64
-        assert part.input.stop - part.input.start <= max(most or depth, 112) + 63
+        assert part.input.stop - part.input.start <= max(max_slices or depth, 112) + 63
         assert part.input.start <= max(0, part.core.start - 16)
         assert part.input.stop >= min(depth, part.core.stop + 16)
-    rows = {place[0].start for place in Tiling((depth, 64, 64), (64, 64, 64)).tiles}
+    rows = {tile[0].start for tile in Tiling((depth, 64, 64), (64, 64, 64)).tiles}
     inner = {
-        part.input.start + place[0].start
+        part.input.start + tile[0].start
         for part in parts
-        for place in Tiling((part.input.stop - part.input.start, 64, 64), (64, 64, 64)).tiles
+        for tile in Tiling((part.input.stop - part.input.start, 64, 64), (64, 64, 64)).tiles
     }
     assert inner == rows
 
 
-def test_a_run_in_parts_and_on_disk_says_the_same(
+def test_a_run_in_parts_and_on_disk_gives_the_same_result(
     model: Model, phantom_ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     middle = phantom_ct.array[:, 20:84, 30:94]
@@ -101,7 +103,7 @@ def test_a_run_in_parts_and_on_disk_says_the_same(
     parts = build_segmentation(session, model, bodypart=False, folder=tmp_path)
     organs = whole.labels > 0
     assert float(np.mean(parts.labels[organs] == whole.labels[organs])) > 0.999
-    # In half precision a voxel may fall on the other side of an island's edge, which changes its doubt by a step.
+    # In half precision a voxel may fall on the other side of an island's edge, which changes its uncertainty.
     assert float(np.mean(np.abs(parts.uncertainty - whole.uncertainty) > 0.01)) < 1e-4
     assert isinstance(parts.uncertainty, np.memmap)
     assert list(tmp_path.iterdir()) == []
@@ -109,16 +111,16 @@ def test_a_run_in_parts_and_on_disk_says_the_same(
     assert not any("parts" in warning for warning in whole.report["warnings"])
 
 
-def test_the_narrower_the_way_the_less_it_takes() -> None:
+def test_smaller_parts_and_maps_on_disk_need_less_memory() -> None:
     needs = [
-        needed_bytes(SIZE, max_slices=most, on_disk=disk)
-        for most, disk in ((None, False), (None, True), (160, True), (112, True))
+        needed_bytes(SIZE, max_slices=max_slices, on_disk=disk)
+        for max_slices, disk in ((None, False), (None, True), (160, True), (112, True))
     ]
     assert needs == sorted(needs, reverse=True)
     assert len(set(needs)) == len(needs)
 
 
-def test_the_quickest_way_within_the_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_plan_within_the_limit_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "resident_bytes", lambda: 800_000_000)
     assert choose_memory_plan(SIZE, limit_gb=8.0).max_slices is None
     assert not choose_memory_plan(SIZE, limit_gb=8.0).on_disk
@@ -126,14 +128,16 @@ def test_the_quickest_way_within_the_limit_is_taken(monkeypatch: pytest.MonkeyPa
         None, True, needed_bytes(SIZE, max_slices=None, on_disk=True)
     )
     assert choose_memory_plan(SIZE, limit_gb=1.9).max_slices in memory._PART_DEPTHS
-    with pytest.raises(DiffusionSegmentError, match=r"needs \d\.\d GB of memory, but only 1\.0 GB may be used") as told:
+    with pytest.raises(
+        DiffusionSegmentError, match=r"needs \d\.\d GB of memory, but only 1\.0 GB may be used"
+    ) as caught:
         choose_memory_plan(SIZE, limit_gb=1.0)
-    assert told.value.code is ErrorCode.OUT_OF_MEMORY
+    assert caught.value.code is ErrorCode.OUT_OF_MEMORY
     with pytest.raises(DiffusionSegmentError, match="is too low"):
         choose_memory_plan(SIZE, limit_gb=0.0)
 
 
-def test_without_a_limit_the_systems_own_room_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_limit_available_memory_is_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 10**8)
     with pytest.raises(DiffusionSegmentError, match="region of interest"):
         choose_memory_plan(SIZE, limit_gb=None)
@@ -142,7 +146,7 @@ def test_without_a_limit_the_systems_own_room_counts(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-def test_the_prediction_holds_within_a_fifth() -> None:
+def test_the_predicted_peak_is_within_20_percent_of_the_measured_one() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(DiffusionSegmentBackend.__file__).parents[1])}
     command = [sys.executable, "-c", MEASURED]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
@@ -150,7 +154,7 @@ def test_the_prediction_holds_within_a_fifth() -> None:
     assert predicted == pytest.approx(measured, rel=0.2)
 
 
-def test_a_map_on_disk_is_zeros_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_map_on_disk_is_initially_zero_and_leaves_no_file(tmp_path: Path) -> None:
     array = on_disk(tmp_path)((3, 4), np.float32)
     assert not array.any()
     array[1, 2] = 5
@@ -159,39 +163,39 @@ def test_a_map_on_disk_is_zeros_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "seen", "words"),
+    ("failures", "expected", "words"),
     [
         (0, [(None, "cuda")], ""),
         (1, [(None, "cuda"), (112, "cuda")], "in parts"),
         (2, [(None, "cuda"), (112, "cuda"), (None, "cpu")], "processor"),
     ],
 )
-def test_a_card_with_too_little_memory_gets_parts_then_the_processor_runs(
-    model: Model, failures: int, seen: list[tuple[int | None, str]], words: str
+def test_a_gpu_out_of_memory_falls_back_to_parts_then_to_the_cpu(
+    model: Model, failures: int, expected: list[tuple[int | None, str]], words: str
 ) -> None:
     tried = []
 
-    def run(on: Model, most: int | None) -> str:
-        tried.append((most, on.device.type))
+    def run(on: Model, max_slices: int | None) -> str:
+        tried.append((max_slices, on.device.type))
         if len(tried) <= failures:
             raise torch.OutOfMemoryError
-        return "answer"
+        return "result"
 
-    answer, notice = with_fallback(replace(model, device=torch.device("cuda")), None, run)
-    assert (answer, tried) == ("answer", seen)
+    result, notice = with_fallback(replace(model, device=torch.device("cuda")), None, run)
+    assert (result, tried) == ("result", expected)
     assert words in notice
     assert bool(notice) == bool(failures)
 
 
-def test_a_processor_has_nothing_to_fall_back_to(model: Model) -> None:
-    def run(on: Model, most: int | None) -> str:
+def test_the_cpu_has_no_fallback(model: Model) -> None:
+    def run(on: Model, max_slices: int | None) -> str:
         raise torch.OutOfMemoryError
 
     with pytest.raises(torch.OutOfMemoryError):
         with_fallback(model, None, run)
 
 
-def test_a_container_leaves_the_least_room_of_its_groups_and_its_cache(tmp_path: Path) -> None:
+def test_available_memory_is_the_minimum_over_cgroups_including_cache(tmp_path: Path) -> None:
     root, own = tmp_path / "cgroup", tmp_path / "own"
     own.write_text("0::/machine/unit\n", encoding="utf-8")
     for folder, limit, used, cached in (("machine", "9000", 1000, 0), ("machine/unit", "4000", 3500, 2000)):

@@ -1,4 +1,4 @@
-"""Starting the samples from a label map of any source."""
+"""Sampling from a given label map instead of the pre-segmentation."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def phantom() -> Phantom:
 
 def one_tile(array: np.ndarray, phantom: Phantom) -> Volume:
     """The middle of the phantom, no larger than the pipeline's tile."""
-    places = tuple(slice(n // 2 - 18, n // 2 + 18) for n in array.shape)
+    box = tuple(slice(n // 2 - 18, n // 2 + 18) for n in array.shape)
     matrix = phantom.index_to_lps.copy()
-    matrix[:3, 3] += matrix[:3, :3] @ [s.start for s in reversed(places)]
-    return Volume(np.ascontiguousarray(array[places]), matrix)
+    matrix[:3, 3] += matrix[:3, :3] @ [s.start for s in reversed(box)]
+    return Volume(np.ascontiguousarray(array[box]), matrix)
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +45,14 @@ def truth(phantom: Phantom) -> Volume:
     return one_tile(phantom.labels, phantom)
 
 
-def test_samples_follow_the_label_map_they_are_given(model: Model, scan: Volume, truth: Volume) -> None:
+def test_samples_start_from_the_given_label_map(model: Model, scan: Volume, truth: Volume) -> None:
     def overlap(labels: np.ndarray | None) -> float:
         options = SegmentOptions(samples=1, steps=1, abar_start=0.9, presegmentation=labels, force=True)
-        found = segment(scan, model, options).labels
+        predicted = segment(scan, model, options).labels
         return (
             2
-            * np.count_nonzero((found == truth.array) & (truth.array > 0))
-            / (np.count_nonzero(found) + np.count_nonzero(truth.array))
+            * np.count_nonzero((predicted == truth.array) & (truth.array > 0))
+            / (np.count_nonzero(predicted) + np.count_nonzero(truth.array))
         )
 
     assert overlap(truth.array) > overlap(None)
@@ -81,22 +81,22 @@ def test_a_label_map_that_does_not_fit_is_refused(model: Model, scan: Volume, tr
     assert not (tmp_path / "out").exists()
 
 
-def test_confidence_is_over_organs_alone() -> None:
+def test_confidence_is_over_organs_only() -> None:
     p = torch.tensor([[0.9, 0.2], [0.1, 0.8]])[:, :, None, None]
     assert organ_confidence(p) == pytest.approx(0.8)
     assert organ_confidence(torch.tensor([[0.9], [0.1]])[:, :, None, None]) == 0.0
 
 
-def test_every_step_gives_an_estimate_and_sees_the_one_before() -> None:
+def test_every_step_gives_an_estimate_and_receives_the_previous_one() -> None:
     plan = SamplingPlan(schedule="cosine", sampler="ddim", steps=3, abar_start=0.2, seed=0)
-    seen = []
+    received = []
 
     def predict(x_t: torch.Tensor, _: float, previous: torch.Tensor | None) -> torch.Tensor:
-        seen.append(previous)
-        return torch.full_like(x_t, 0.1 * len(seen))
+        received.append(previous)
+        return torch.full_like(x_t, 0.1 * len(received))
 
     pre = torch.full((2, 4, 4, 4), 0.5)
     estimates = list(sample_steps(pre, predict, plan, noise=lambda step: torch.full_like(pre, float(step))))
     assert [round(float(e.mean()), 3) for e in estimates] == [0.1, 0.2, 0.3]
-    assert seen[0] is None
-    assert all(torch.equal(a, b) for a, b in zip(seen[1:], estimates, strict=False))
+    assert received[0] is None
+    assert all(torch.equal(a, b) for a, b in zip(received[1:], estimates, strict=False))

@@ -1,4 +1,4 @@
-"""The command line on a hospital's DICOM folder and on labelled CT, where such data is on the machine."""
+"""The pipeline on a DICOM folder and labelled CT scans, if such data is on the machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ pytestmark = [
 ]
 
 
-def test_a_dicom_folder_from_a_hospital_within_time_and_memory(tmp_path: Path) -> None:
-    """The time is that of a machine with other work, one core at least; docs/PERFORMANCE.md has that of a quiet one."""
+def test_a_clinical_dicom_folder_within_time_and_memory(tmp_path: Path) -> None:
+    """The limit is for one core of a busy machine; docs/PERFORMANCE.md has the time of an idle one."""
     assert DATA is not None
     scan = DATA / "unlabelled_ct" / "crlm_ct_1004_dicom"
     command = [sys.executable, str(ENTRY), "segment", str(scan), "-o", str(tmp_path / "out"), "--device", "cpu"]
@@ -48,25 +48,25 @@ def test_a_head_is_refused_by_the_abdomen_model(model: Model) -> None:
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
 
 
-def test_the_bundled_model_finds_the_large_organs_of_a_validation_case(model: Model) -> None:
+def test_the_bundled_model_segments_the_large_organs_of_a_validation_case(model: Model) -> None:
     assert DATA is not None
     volume = read_volume(DATA / "abdomen_ct" / "images" / "case_03.nii.gz")
     truth = read_volume(DATA / "abdomen_ct" / "labels" / "case_03.nii.gz").array
     labels = segment(volume, model, SegmentOptions(samples=1, steps=1)).labels
-    for value, least in ((6, 0.85), (1, 0.75), (8, 0.6)):
+    for value, min_dice in ((6, 0.85), (1, 0.75), (8, 0.6)):
         overlap = 2 * np.count_nonzero((labels == value) & (truth == value))
-        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > least
+        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > min_dice
 
 
-def test_the_neck_model_takes_a_neck_and_refuses_an_abdomen() -> None:
+def test_the_neck_model_segments_a_neck_and_refuses_an_abdomen() -> None:
     assert DATA is not None
     neck = load_model("headneck-ct", "cpu")
     volume = read_volume(DATA / "headneck_ct" / "images" / "pt_201.nii.gz")
     truth = read_volume(DATA / "headneck_ct" / "labels" / "pt_201.nii.gz").array
     labels = segment(volume, neck, SegmentOptions(samples=1, steps=1)).labels
-    for value, least in ((1, 0.5), (7, 0.6)):
+    for value, min_dice in ((1, 0.5), (7, 0.6)):
         overlap = 2 * np.count_nonzero((labels == value) & (truth == value))
-        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > least
+        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > min_dice
     with pytest.raises(DiffusionSegmentError, match="only 0 % of it lies") as caught:
         segment(read_volume(DATA / "abdomen_ct" / "images" / "case_03.nii.gz"), neck, SegmentOptions())
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH

@@ -1,4 +1,4 @@
-"""A region of interest bounds what is segmented; a preview comes before the samples."""
+"""A region of interest limits the segmentation; a preview is sent before sampling."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from numpy.typing import NDArray
 LIVER = 6
 
 
-def place_of(volume: Volume, voxels: NDArray) -> NDArray[np.float64]:
+def lps_of(volume: Volume, voxels: NDArray) -> NDArray[np.float64]:
     """LPS mm of voxels (N, 3) given as k, j, i."""
     return voxels[:, ::-1] @ volume.index_to_lps[:3, :3].T + volume.index_to_lps[:3, 3]
 
 
-def test_nothing_lies_outside_the_region_and_inside_all_is_as_without(model: Model, phantom_ct: Volume) -> None:
-    seen: list[NDArray[np.uint8]] = []
+def test_labels_are_inside_the_region_and_there_as_without_a_region(model: Model, phantom_ct: Volume) -> None:
+    previews: list[NDArray[np.uint8]] = []
     options = SegmentOptions(samples=1, steps=1, force=True)
-    whole = build_segmentation(open_session(phantom_ct, model, options, preview=seen.append), model, bodypart=False)
-    centre = place_of(phantom_ct, np.argwhere(whole.labels == LIVER)).mean(axis=0)
+    whole = build_segmentation(open_session(phantom_ct, model, options, preview=previews.append), model, bodypart=False)
+    centre = lps_of(phantom_ct, np.argwhere(whole.labels == LIVER)).mean(axis=0)
     region = box_region(*(edge for c in centre for edge in (c - 40, c + 40)))
     chosen = SegmentOptions(samples=1, steps=1, region=region)
-    session = open_session(phantom_ct, model, chosen, preview=seen.append)
-    found = build_segmentation(session, model, bodypart=False)
-    for labels in (found.labels, seen[1]):
-        distance = np.abs(place_of(phantom_ct, np.argwhere(labels > 0)) - centre)
+    session = open_session(phantom_ct, model, chosen, preview=previews.append)
+    result = build_segmentation(session, model, bodypart=False)
+    for labels in (result.labels, previews[1]):
+        distance = np.abs(lps_of(phantom_ct, np.argwhere(labels > 0)) - centre)
         assert distance.max() <= 40 + 3.0  # a voxel of the grid
         assert distance.max() > 30
-    organs = found.labels > 0
-    assert float(np.mean(found.labels[organs] == whole.labels[organs])) > 0.9
-    assert found.uncertainty[whole.labels == 0][:1000].max(initial=0) <= 1
-    assert found.report["provenance"]["region"] == list(region)
-    assert "in the region of interest" in " ".join(found.report["warnings"])
-    assert seen[0].shape == seen[1].shape == phantom_ct.array.shape
-    assert float(np.mean(seen[0] == whole.labels)) > 0.95
+    organs = result.labels > 0
+    assert float(np.mean(result.labels[organs] == whole.labels[organs])) > 0.9
+    assert result.uncertainty[whole.labels == 0][:1000].max(initial=0) <= 1
+    assert result.report["provenance"]["region"] == list(region)
+    assert "in the region of interest" in " ".join(result.report["warnings"])
+    assert previews[0].shape == previews[1].shape == phantom_ct.array.shape
+    assert float(np.mean(previews[0] == whole.labels)) > 0.95
 
 
-def test_a_turned_box_holds_what_lies_in_it() -> None:
+def test_an_oblique_box_contains_the_voxels_inside_it() -> None:
     grid = model_grid(Volume(np.zeros((20, 20, 20), np.int16), np.diag([3.0, 3.0, 3.0, 1.0])), spacing=(3.0, 3.0, 3.0))
     half = math.sqrt(0.5)
     turned = np.array([[half, -half, 0, 30.0], [half, half, 0, 30.0], [0, 0, 1, 30.0], [0, 0, 0, 1.0]])
@@ -60,7 +60,7 @@ def test_a_turned_box_holds_what_lies_in_it() -> None:
     assert not bool(mask[14, 10, 10])
 
 
-def test_the_networks_see_a_tile_and_some_context_wherever_the_region_lies() -> None:
+def test_the_networks_get_a_whole_tile_and_context_around_any_region() -> None:
     mask = torch.zeros(100, 80, 90, dtype=torch.bool)
     mask[98:, 2:4, 40:50] = True
     box = box_for(mask, (slice(0, 100), slice(10, 70), slice(0, 90)), tile=TileShape.cube(64))
@@ -80,9 +80,9 @@ def test_the_networks_see_a_tile_and_some_context_wherever_the_region_lies() -> 
         (box_region(9000, 9010, 0, 10, 0, 10), ErrorCode.GEOMETRY, "outside the scan"),
     ],
 )
-def test_a_region_of_no_use_is_refused(
+def test_an_empty_region_or_one_outside_the_scan_is_refused(
     model: Model, phantom_ct: Volume, region: tuple[float, ...], code: ErrorCode, words: str
 ) -> None:
-    with pytest.raises(DiffusionSegmentError, match=words) as told:
+    with pytest.raises(DiffusionSegmentError, match=words) as caught:
         open_session(phantom_ct, model, SegmentOptions(region=region))
-    assert told.value.code is code
+    assert caught.value.code is code

@@ -1,4 +1,4 @@
-"""The pipeline on a phantom, with the bundled weights: geometry, repeatability, uncertainty, cancel, refusals."""
+"""The pipeline on a phantom with the bundled weights: geometry, reproducibility, uncertainty, cancel, errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ from DiffusionSegmentBackend.pipeline.uncertainty import SampleStatistics, entro
 FAST = SegmentOptions(samples=2, steps=1, seed=5)
 
 
-@pytest.fixture(scope="module")
-def result(model: Model, phantom_ct: Volume) -> Segmentation:
-    return segment(phantom_ct, model, SegmentOptions(samples=2, steps=1, seed=5, bodypart=True))
-
-
 def test_maps_have_the_scans_geometry_and_ranges(result: Segmentation, phantom_ct: Volume) -> None:
     shape = phantom_ct.array.shape
     assert result.labels.shape == result.uncertainty.shape == result.mutual_information.shape == shape
@@ -36,7 +31,7 @@ def test_maps_have_the_scans_geometry_and_ranges(result: Segmentation, phantom_c
     assert result.bodypart.shape == (*shape, 3)
 
 
-def test_organs_lie_on_their_own_side(result: Segmentation, phantom_ct: Volume) -> None:
+def test_organs_are_on_the_correct_side(result: Segmentation, phantom_ct: Volume) -> None:
     def left(value: int) -> float:
         k, j, i = np.argwhere(result.labels == value).mean(axis=0)
         return float((phantom_ct.index_to_lps @ (i, j, k, 1))[0])
@@ -53,7 +48,7 @@ def test_body_coordinates_rise_along_each_axis(result: Segmentation, phantom_ct:
         assert np.corrcoef(result.bodypart[body][:, axis], position)[0, 1] > 0.8
 
 
-def test_doubt_is_higher_where_organs_meet(result: Segmentation) -> None:
+def test_uncertainty_is_higher_at_boundaries_of_organs(result: Segmentation) -> None:
     edge = np.zeros(result.labels.shape, dtype=bool)
     for axis in range(3):
         edge |= np.roll(result.labels, 1, axis) != result.labels
@@ -61,7 +56,7 @@ def test_doubt_is_higher_where_organs_meet(result: Segmentation) -> None:
     assert result.uncertainty[edge].mean() > 2 * result.uncertainty[inside].mean()
 
 
-def test_report_holds_what_a_reader_needs(result: Segmentation, phantom_ct: Volume) -> None:
+def test_the_report_has_organs_regions_provenance_and_timings(result: Segmentation, phantom_ct: Volume) -> None:
     report = result.report
     assert [organ["value"] for organ in report["organs"]] == list(range(1, 14))
     for organ in report["organs"]:
@@ -76,14 +71,9 @@ def test_report_holds_what_a_reader_needs(result: Segmentation, phantom_ct: Volu
     assert set(report["timings_s"]) == {"prepare", "bodypart", "features", "refine", "restore", "total"}
 
 
-def test_review_regions_point_at_uncertain_voxels(result: Segmentation, phantom_ct: Volume) -> None:
-    typical = np.median(result.uncertainty[result.labels > 0])
-    for region in result.report["review"][:5]:
-        i, j, k = np.round(np.linalg.solve(phantom_ct.index_to_lps, [*region["centroid_lps_mm"], 1])[:3]).astype(int)
-        assert result.uncertainty[k, j, i] > typical
-
-
-def test_same_seed_same_bits_other_seed_other_samples(result: Segmentation, model: Model, phantom_ct: Volume) -> None:
+def test_a_seed_reproduces_the_result_bitwise_and_another_gives_other_samples(
+    result: Segmentation, model: Model, phantom_ct: Volume
+) -> None:
     again = segment(phantom_ct, model, FAST)
     np.testing.assert_array_equal(again.labels, result.labels)
     np.testing.assert_array_equal(again.uncertainty, result.uncertainty)
@@ -91,7 +81,9 @@ def test_same_seed_same_bits_other_seed_other_samples(result: Segmentation, mode
     assert not np.array_equal(other.mutual_information, result.mutual_information)
 
 
-def test_orientation_of_the_file_does_not_matter(result: Segmentation, model: Model, phantom_ct: Volume) -> None:
+def test_the_result_does_not_depend_on_the_axes_of_the_file(
+    result: Segmentation, model: Model, phantom_ct: Volume
+) -> None:
     """The same scan stored with its slices as columns, top first."""
     last = phantom_ct.array.shape[0] - 1
     old_from_new = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [-1, 0, 0, last], [0, 0, 0, 1.0]])
@@ -100,13 +92,13 @@ def test_orientation_of_the_file_does_not_matter(result: Segmentation, model: Mo
     np.testing.assert_array_equal(labels, result.labels.transpose(1, 2, 0)[:, :, ::-1])
 
 
-def test_only_the_organs_asked_for(model: Model, phantom_ct: Volume) -> None:
-    got = segment(phantom_ct, model, SegmentOptions(samples=1, steps=1, organs=("liver", "spleen")))
-    assert set(np.unique(got.labels)) <= {0, 1, 6}
-    assert [organ["name"] for organ in got.report["organs"]] == ["spleen", "liver"]
+def test_only_requested_organs_are_segmented(model: Model, phantom_ct: Volume) -> None:
+    segmentation = segment(phantom_ct, model, SegmentOptions(samples=1, steps=1, organs=("liver", "spleen")))
+    assert set(np.unique(segmentation.labels)) <= {0, 1, 6}
+    assert [organ["name"] for organ in segmentation.report["organs"]] == ["spleen", "liver"]
 
 
-def test_cancel_is_obeyed_at_the_next_tile(model: Model, phantom_ct: Volume) -> None:
+def test_a_run_is_cancelled_at_the_next_tile(model: Model, phantom_ct: Volume) -> None:
     calls = []
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -157,24 +149,24 @@ def test_a_scan_without_organs_is_refused(model: Model) -> None:
 
 
 class TestTiling:
-    def test_blending_a_function_of_place_gives_it_back(self) -> None:
+    def test_blending_tiles_of_a_field_gives_the_field(self) -> None:
         field = torch.randn(2, 70, 81, 64)
         tiling = Tiling((70, 81, 64), (64, 64, 64))
-        blended = tiling.blend(lambda _, place: field[(slice(None), *place)], channels=2)
+        blended = tiling.blend(lambda _, tile: field[(slice(None), *tile)], channels=2)
         torch.testing.assert_close(blended, field, rtol=1e-4, atol=1e-5)
 
     def test_every_voxel_is_covered(self) -> None:
         tiling = Tiling((130, 64, 65), (64, 64, 64))
-        ones = tiling.blend(lambda index, place: torch.ones(1, 64, 64, 64), channels=1)
+        ones = tiling.blend(lambda index, tile: torch.ones(1, 64, 64, 64), channels=1)
         torch.testing.assert_close(ones, torch.ones_like(ones))
 
 
 class TestUncertainty:
-    def test_entropy_runs_from_certain_to_equal(self) -> None:
+    def test_entropy_is_0_for_one_class_and_1_for_equal_classes(self) -> None:
         assert float(entropy(torch.tensor([[1.0], [0.0], [0.0]]))) == 0
         assert float(entropy(torch.full((3, 1), 1 / 3))) == pytest.approx(1)
 
-    def test_mutual_information_is_what_samples_disagree_about(self) -> None:
+    def test_mutual_information_is_the_disagreement_of_samples(self) -> None:
         agree, disagree = (SampleStatistics.empty(2, (1, 1, 1)) for _ in range(2))
         for n in range(2):
             agree.add(torch.full((2, 1, 1, 1), 0.5))
@@ -182,12 +174,12 @@ class TestUncertainty:
         assert float(agree.mutual_information) == pytest.approx(0, abs=1e-6)
         assert float(disagree.mutual_information) == pytest.approx(1)
 
-    def test_volume_interval_holds_the_level_sets(self) -> None:
+    def test_the_volume_interval_is_between_two_level_sets(self) -> None:
         probability = np.array([1.0, 0.96, 0.5, 0.06, 0.01])
         assert volume_interval_ml(probability, 2.0) == (4.0, 8.0)
 
 
-def test_restore_puts_a_block_back_where_it_was() -> None:
+def test_restore_keeps_the_position_of_a_block() -> None:
     labels = np.zeros((20, 40, 40), dtype=np.uint8)
     labels[5:15, 10:30, 10:30] = 1
     volume = Volume(labels, np.diag([1.5, 1.5, 3.0, 1.0]))
@@ -199,14 +191,14 @@ def test_restore_puts_a_block_back_where_it_was() -> None:
     np.testing.assert_allclose(np.argwhere(restored).mean(axis=0), np.argwhere(labels).mean(axis=0), atol=0.05)
 
 
-def test_body_box_leaves_the_air_out() -> None:
+def test_body_box_excludes_air() -> None:
     image = torch.full((50, 100, 100), -1.0)
     image[10:40, 30:70, 20:80] = 0.2
     box = body_box(image, min_shape=(16, 16, 16))
     assert [(s.start, s.stop) for s in box] == [(10, 40), (30, 70), (20, 80)]
 
 
-def test_body_box_keeps_a_spinal_cord_that_was_left_alone_in_masked_slices() -> None:
+def test_body_box_includes_a_spinal_cord_alone_in_masked_slices() -> None:
     image = torch.full((50, 100, 100), -1.0)
     image[20:40, 30:70, 20:80] = 0.2
     image[4:20, 60:63, 49:52] = 0.1

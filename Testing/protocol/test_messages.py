@@ -1,4 +1,4 @@
-"""A message is what its class declares, or it is refused before anything is done with it."""
+"""Messages have the fields and types of their class, or decoding refuses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VOLUME = VolumeReference(path="v.raw", shape=(2, 3, 4), dtype="int16", ijk_to_lp
 SIMILAR = Similar(id="1", output_folder="out", volume=VOLUME, point_lps=(1.0, -2.0, 3.0))
 
 
-def test_a_message_comes_back_as_it_was() -> None:
+def test_a_message_is_unchanged_by_encoding_and_decoding() -> None:
     assert decode(encode(SIMILAR)) == SIMILAR
     assert buffers_of(SIMILAR) == [VOLUME]
     assert buffers_of(Ping(id="1")) == []
@@ -42,7 +42,7 @@ def test_a_value_of_another_type_is_refused(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "line", ["", "[]", "null", "{", '{"type": "ping", "id": NaN}', '{"type": "ping", "id": 1e999}']
 )
-def test_a_line_that_is_no_message_is_refused(line: str) -> None:
+def test_a_line_without_a_message_is_refused(line: str) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         decode(line)
     assert caught.value.code is ErrorCode.PROTOCOL

@@ -1,4 +1,4 @@
-"""How long the panel makes a reader wait: `python -m pythonqt.click_times [--ct path]`, with the real worker and model.
+"""Waiting times of the panel: `python -m pythonqt.click_times [--ct path]`, with the real worker and model.
 
 Without a CT the phantom is segmented. Each correction paints a stroke of background into the largest organ.
 """
@@ -26,14 +26,14 @@ _STROKE = (3, 7, 7)
 
 
 def seconds(action: Callable[[], None]) -> float:
-    """How long an action takes."""
+    """Seconds that an action takes."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
 
 
 class Reader:
-    """Someone who segments, and then corrects twice."""
+    """Drives the panel: segments, then corrects twice."""
 
     def __init__(self, scan: Volume, folder: Path) -> None:
         self._photographer = Photographer(folder, worker=REAL_WORKER)

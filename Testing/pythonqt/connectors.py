@@ -1,4 +1,4 @@
-"""How a parameter is shown in a widget and read from it: those connectors of Slicer's that we use."""
+"""How a parameter is shown in a widget and read from it: the connectors of Slicer that the panel needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Connector:
         self.signal.connect(self._receiver)
 
     def disconnect(self) -> None:
-        """Call nobody any more."""
+        """Disconnect the receiver."""
         if self._receiver is not None:
             self.signal.disconnect(self._receiver)
             self._receiver = None
@@ -66,7 +66,7 @@ def _numberConnector(widget: Any, validators: Sequence[Any]) -> Connector:
 
 
 def _enumConnector(widget: Any, kind: type[enum.Enum]) -> Connector:
-    """The box is filled anew with the members' labels."""
+    """The box is filled with the members' labels."""
     members = list(kind)
     widget.clear()
     for member in members:

@@ -41,7 +41,7 @@ class ScriptedLoadableModule:
         return str(Path(self.parent.path).parent / "Resources" / name)
 
     def runTest(self, msec: int = 100, **options: Any) -> None:
-        """What *Reload and Test* runs: the test class of the module, by its name."""
+        """Run by *Reload and Test*: the test class of the module, by its name."""
         case = getattr(sys.modules[type(self).__module__], f"{self.moduleName}Test")()
         case.messageDelay = msec
         case.runTest(**options)
@@ -70,10 +70,10 @@ class ScriptedLoadableModuleWidget:
         """Nothing to prepare: the developer's section is not modelled."""
 
     def cleanup(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
     def resourcePath(self, name: str) -> str:
-        """A file below the module's Resources, from where the application has found the module."""
+        """A file below the module's Resources, in the folder from which the application loaded the module."""
         return str(Path(slicer.util.modulePath(self.moduleName)).parent / "Resources" / name)
 
     def _onModuleAboutToBeUnloaded(self, moduleName: str) -> None:
@@ -92,11 +92,11 @@ class ScriptedLoadableModuleLogic:
         self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
-        """The module's one parameter node in the scene; made when there is none."""
+        """The module's one parameter node in the scene; created when there is none."""
         node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
         if node is None:
             return slicer.mrmlScene.AddNode(self.createParameterNode())
-        # Closing a scene resets the node and may take the attribute away.
+        # Closing a scene resets the node and may remove the attribute.
         if node.GetAttribute("ModuleName") != self.moduleName:
             node.SetAttribute("ModuleName", self.moduleName)
         return node

@@ -1,4 +1,4 @@
-"""A desk of a few lines, for tests of one part of the panel: the real .ui, parameters and worker client around it."""
+"""A minimal panel for tests of one of its parts, with the real .ui, parameters and worker client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UI = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources" / "U
 
 
 class PanelStub:
-    """What a part sees of the panel, and someone who clicks and waits; `engine` is the worker's command."""
+    """The context of a part of the panel, with methods that click and wait; `engine` is the worker's command."""
 
     def __init__(self, application: Application, engine: list[str]) -> None:
         from DiffusionSegmentLib.parameters import connectWidgets, parametersOf
@@ -36,7 +36,7 @@ class PanelStub:
         self.scan: Any = None
         self.result: Any = None
         self.part: Any = None
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.begun = 0
         self.answers: list[Any] = []
         self.client.stateChanged.connect(lambda _: self.update())
@@ -54,10 +54,10 @@ class PanelStub:
         try:
             action()
         except DiffusionSegmentError as error:
-            self.said.append(f"{error.code.value}: {error.message} {error.hint}")
+            self.messages.append(f"{error.code.value}: {error.message} {error.hint}")
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     def begin(self, text: str) -> None:
         self.begun += 1
@@ -67,13 +67,13 @@ class PanelStub:
             self.part.update()
 
     def regionChanged(self) -> None:
-        """Nobody listens."""
+        """Not observed."""
 
     def organStatesChanged(self) -> None:
-        """Nobody listens."""
+        """Not observed."""
 
     def reportChanged(self, report: dict[str, Any] | None) -> None:
-        """Nobody listens."""
+        """Not observed."""
 
     def _onFinished(self, answer: Any) -> None:
         self.answers.append(answer)
@@ -82,7 +82,7 @@ class PanelStub:
         self.update()
 
     def _onEnd(self, words: str) -> None:
-        self.said.append(words)
+        self.messages.append(words)
         if hasattr(self.part, "forgetRequest"):
             self.part.forgetRequest()
         self.update()
@@ -92,15 +92,15 @@ class PanelStub:
         self.application.process()
 
     def until(self, done: Callable[[], Any], seconds: float = 20.0) -> None:
-        """Let the application live until something has come true."""
+        """Process events until a condition is true."""
         end = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < end, f"waited in vain; said so far: {self.said}"
+            assert time.monotonic() < end, f"timed out; messages so far: {self.messages}"
             self.application.process()
             time.sleep(0.005)
 
     def rest(self) -> None:
-        """Until nothing is under way, nor about to be: a timer of 0 ms may fire a moment later than its start."""
+        """Wait until no request is running or about to start: a timer of 0 ms may fire a moment after its start."""
         for _ in range(3):
             self.until(lambda: not self.client.running)
             time.sleep(0.01)

@@ -2,13 +2,13 @@
 
 What the real one does and a simpler one would not:
 - values are cached, node references too, and read again only when the node says that it was modified. A scene that is
-  imported fills a singleton before the nodes that it refers to exist, and nothing tells the cache when they come;
+  imported fills a singleton before the nodes that it refers to exist, and the cache is not notified of them;
 - a parameter that the node does not have (a scene was closed, an older scene was loaded) gets its default when read;
 - types are checked on writing: an int is no bool, a float may be an int, a node must be of its class or None;
-- a list is no `list`: it can be changed in place, which writes it, but not added to another;
+- a list is no `list`: it can be changed item by item, which writes it, but not added to another;
 - `connectGui` returns nothing that could disconnect its widgets again; `connectParametersToGui` returns a tag;
 - every modification writes all values into all connected widgets, and a widget's range comes from the annotation;
-- widgets are told by their exact class, and a combo box of texts needs a fixed list of choices.
+- widgets are distinguished by their exact class, and a combo box of texts needs a fixed list of choices.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class _Parameter:
 
 
 class _Cached:
-    """One parameter of one node: its last value, read again when the node was modified by somebody else."""
+    """One parameter of one node: its last value, read again when the node was modified from elsewhere."""
 
     def __init__(self, parameter: _Parameter, node: Any) -> None:
         self._parameter, self._node = parameter, node
@@ -148,7 +148,7 @@ class _Cached:
     def write(self, value: Any) -> None:
         self._writing = True
         try:
-            # The value is read back before any observer hears of it.
+            # The value is read back before any observer is called.
             with slicer.util.NodeModify(self._node):
                 self._parameter.write(self._node, value)
                 self.value = self._parameter.read(self._node)
@@ -157,7 +157,7 @@ class _Cached:
 
 
 class _Wrapper:
-    """What every class that `parameterNodeWrapper` has decorated can do."""
+    """Base of every class that `parameterNodeWrapper` decorates."""
 
     _parameters: typing.ClassVar[dict[str, _Parameter]]
 
@@ -173,7 +173,7 @@ class _Wrapper:
         return self.parameterNode.StartModify()
 
     def EndModify(self, wasModifying: Any) -> None:
-        """Tell of the modifications that were collected."""
+        """Send one event for the modifications that were collected."""
         self.parameterNode.EndModify(wasModifying)
 
     def AddObserver(self, event: Any, receiver: Any, priority: float = 0.0) -> int:
@@ -181,11 +181,11 @@ class _Wrapper:
         return int(self.parameterNode.AddObserver(event, receiver, priority))
 
     def RemoveObserver(self, tag: int) -> None:
-        """Observe the node no longer."""
+        """Stop observing the node."""
         self.parameterNode.RemoveObserver(tag)
 
     def Modified(self) -> None:
-        """Tell all observers, the cache among them."""
+        """Notify all observers, the cache among them."""
         self.parameterNode.Modified()
 
     def connectGui(self, ui: Any) -> None:
@@ -208,7 +208,7 @@ class _Wrapper:
         return self._nextTag
 
     def disconnectGui(self, tag: int | None) -> None:
-        """Let go of the widgets of a tag; a tag that is not known, such as None, is passed over in silence."""
+        """Disconnect the widgets of a tag; an unknown tag, such as None, is ignored."""
         for connector in self._connected.pop(typing.cast(int, tag), {}).values():
             connector.disconnect()
 
@@ -254,7 +254,7 @@ def _property(name: str) -> property:
 
 
 def _first(kind: Any) -> Any:
-    """The value of a parameter whose class gives none."""
+    """The default of a parameter whose class gives none."""
     if kind == list[str]:
         return []
     if issubclass(kind, slicer.vtkMRMLNode):

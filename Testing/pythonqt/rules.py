@@ -1,6 +1,6 @@
-"""What our Qt code must not contain, because PythonQt differs from PySide6 there: found by reading, not by running.
+"""What the Qt code must not contain, because PythonQt differs from PySide6 there: checked in the source code.
 
-The stand-in fails on the same things where a test runs over them; the rules see the lines that no test runs over, too.
+The stand-in fails for the same reasons in lines that a test runs; the rules also cover lines that no test runs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import ast
 import re
 from collections.abc import Callable, Container, Iterator
 
-# Arguments of the signals that our code listens to, the longest overload.
+# Arguments of the signals that the code connects to, the longest overload.
 SIGNALS = {
     **dict.fromkeys(("timeout", "editingFinished", "returnPressed", "readyRead", "activated", "started"), 0),
     **dict.fromkeys(("readyReadStandardOutput", "readyReadStandardError", "itemSelectionChanged"), 0),
@@ -20,7 +20,7 @@ SIGNALS = {
     "rangeChanged": 2,
     "sectionResized": 3,
 }
-# Properties whose names nothing else in our code has; many others, such as `text`, are methods of other classes.
+# Properties whose names nothing else in the code has; many others, such as `text`, are methods of other classes.
 PROPERTIES = {
     *("enabled", "visible", "toolTip", "checked", "currentIndex", "currentText", "maximum", "minimum", "collapsed"),
     *("windowTitle", "placeholderText", "objectName", "rowCount", "columnCount", "wordWrap"),
@@ -34,10 +34,10 @@ Rule = Callable[[ast.Module], Iterator[tuple[int, str]]]
 
 
 def violations(source: str) -> list[str]:
-    """All breaches of the rules in a file, as "line: what is wrong"."""
+    """All violations of the rules in a file, as "line: what is wrong"."""
     tree = ast.parse(source)
-    found = {(line, text) for rule in RULES for line, text in rule(tree)}
-    return [f"{line}: {text}" for line, text in sorted(found)]
+    breaches = {(line, text) for rule in RULES for line, text in rule(tree)}
+    return [f"{line}: {text}" for line, text in sorted(breaches)]
 
 
 def trueProperty(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -106,7 +106,7 @@ def conversions(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def kept(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """What works on after the function has ended must be kept in an object, or returned to somebody who does."""
+    """What works on after the function has ended must be kept in an object, or returned to the caller."""
     returned = {ast.unparse(node.value) for node in ast.walk(tree) if isinstance(node, ast.Return) and node.value}
     for node in ast.walk(tree):
         value = node.value if isinstance(node, (ast.Assign, ast.Expr, ast.AnnAssign)) else None

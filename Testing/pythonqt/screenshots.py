@@ -90,7 +90,7 @@ class Photographer:
 
     def _takeWidths(self) -> None:
         """The tables in docks of every width and with every size of font."""
-        sections = (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton)
+        sections = (self.ui.similarButton, self.ui.fineTuneSection, self.ui.reportSection, self.ui.advancedButton)
         for section in sections:
             section.collapsed = True
         font = QtWidgets.QApplication.font()
@@ -133,7 +133,7 @@ class Photographer:
         self.take("6-review")
         self.ui.modelSearchEdit.setText("parotid")
         self.ui.organList.item(1).setCheckState(QtCore.Qt.Unchecked)
-        for section in (self.ui.similarButton, self.ui.teachSection, self.ui.reportSection, self.ui.advancedButton):
+        for section in (self.ui.similarButton, self.ui.fineTuneSection, self.ui.reportSection, self.ui.advancedButton):
             section.collapsed = False
         self.take("7-everything")
         self._takeWidths()

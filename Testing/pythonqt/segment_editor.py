@@ -1,10 +1,10 @@
 """Stand-in for qMRMLSegmentEditorWidget around the real vtkSlicerSegmentEditorLogic of slicer-core.
 
-The real widget hands its selections to that logic and keeps them in a vtkMRMLSegmentEditorNode. Until it has been
-given one it refuses every selection; a scene that closes with its singletons takes the node away. Which segment is
-chosen when a segmentation is set, and what is left of a selection whose node has gone, is the real logic's answer. It
-installs its keyboard shortcuts and observes the views until it is told to leave them alone, and an active effect goes
-on taking the mouse's clicks in the views while another module is open.
+The real widget passes its selections to that logic and keeps them in a vtkMRMLSegmentEditorNode. Until it has been
+given one it refuses every selection; closing a scene with its singletons removes the node. Which segment is
+chosen when a segmentation is set, and what is left of a selection whose node was removed, is decided by the real logic.
+The widget has its keyboard shortcuts and observes the views until they are removed by a call, and an active effect
+still receives mouse clicks in the views while another module is open.
 Not modelled: the effects themselves, the table of segments, masking.
 """
 
@@ -84,17 +84,17 @@ class qMRMLSegmentEditorWidget(PythonQtObject, QtWidgets.QWidget):
         return True
 
     def setActiveEffectByName(self, name: str) -> None:
-        """Take up a tool; it observes the views."""
+        """Activate an effect; it observes the views."""
         self._effect = name
         self._views = True
 
     def setActiveEffect(self, effect: None) -> None:
-        """Put the tool away; the stand-in has no effect to take up as an object."""
+        """Deactivate the effect; the stand-in has no objects of effects."""
         assert effect is None
         self._effect = ""
 
     def activeEffectName(self) -> str:
-        """The tool in use, "" for none. Not the real widget's name: `activeEffect()` returns an object there."""
+        """The active effect, "" for none. Not the real widget's name: `activeEffect()` returns an object there."""
         return self._effect
 
     def installKeyboardShortcuts(self) -> None:
@@ -102,13 +102,13 @@ class qMRMLSegmentEditorWidget(PythonQtObject, QtWidgets.QWidget):
         self._shortcuts = True
 
     def uninstallKeyboardShortcuts(self) -> None:
-        """Give the keys back."""
+        """Remove the shortcuts."""
         self._shortcuts = False
 
     def removeViewObservations(self) -> None:
-        """Leave the views alone."""
+        """Stop observing the views."""
         self._views = False
 
     def updateWidgetFromMRML(self) -> None:
-        """Show what node and scene say."""
+        """Update from node and scene."""
         self._accepts()

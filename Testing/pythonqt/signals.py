@@ -1,4 +1,4 @@
-"""Qt signals as PythonQt has them: who is connected gets as many arguments as its code names, and is kept alive."""
+"""Qt signals as PythonQt has them: a receiver gets as many arguments as its code names, and is kept alive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PythonQtSignal:
         self._connections = _get(owner, "__dict__").setdefault(f"_connections_{name}", [])
 
     def connect(self, receiver: Callable[..., Any]) -> None:
-        """Call `receiver` with what PythonQt would give it."""
+        """Call `receiver` with the arguments that PythonQt would pass."""
         slot = _slot(receiver, self._count)
         self._connections.append((receiver, slot))
         self._signal.connect(slot)
@@ -40,7 +40,7 @@ class PythonQtSignal:
 
 
 def argumentsFor(receiver: Callable[..., Any], count: int) -> int:
-    """How many of `count` arguments PythonQt hands over.
+    """How many of `count` arguments PythonQt passes.
 
     A function gets as many as it names, arguments with a default included; anything else, and *args, gets all.
     """

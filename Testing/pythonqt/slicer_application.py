@@ -65,16 +65,16 @@ class Application:
         scene = self.host.scene
         scene.Clear(False)
         count = scene.GetNumberOfNodesByClass("vtkMRMLScriptedModuleNode")
-        # Listed before the first goes: an open panel puts a new one in the place of its own.
+        # Listed before the first is removed: an open panel replaces its own by a new one.
         for node in [scene.GetNthNodeByClass(n, "vtkMRMLScriptedModuleNode") for n in range(count)]:
             scene.RemoveNode(node)
-        # A test may have cleared the singletons as well; the application puts its own back.
+        # A test may have cleared the singletons as well; the application adds its own again.
         for node in (self.host.logic.GetSelectionNode(), self.host.logic.GetInteractionNode()):
             if node.GetScene() is None:
                 scene.AddNode(node)
 
     def process(self) -> None:
-        """Let Qt deliver what is waiting."""
+        """Process pending events."""
         self.qapplication.processEvents()
 
 
@@ -119,28 +119,28 @@ class ModuleWidget(qMRMLWidget):
 
 
 class ModuleManager:
-    """What tells a panel that its module is unloaded."""
+    """Notifies a panel when its module is unloaded."""
 
     def __init__(self) -> None:
         self._receivers: list[Callable[[str], None]] = []
 
     def connect(self, signature: str, receiver: Callable[[str], None]) -> None:
-        """Tell `receiver`, too."""
+        """Call `receiver` when a module is unloaded."""
         assert signature == "moduleAboutToBeUnloaded(QString)", signature
         self._receivers.append(receiver)
 
     def disconnect(self, signature: str, receiver: Callable[[str], None]) -> None:
-        """Tell `receiver` no more."""
+        """Stop calling `receiver`."""
         self._receivers.remove(receiver)
 
     def unload(self, name: str) -> None:
-        """What Slicer does when it closes, and before it reloads a module."""
+        """As Slicer does at exit, and before it reloads a module."""
         for receiver in list(self._receivers):
             receiver(name)
 
 
 class SlicerApp:
-    """What scripted modules ask of `slicer.app`; `testing` is Slicer's --testing."""
+    """The part of `slicer.app` that scripted modules use; `testing` is Slicer's --testing."""
 
     def __init__(self, qapplication: QtCore.QCoreApplication) -> None:
         self.testing = False
@@ -152,13 +152,13 @@ class SlicerApp:
         """In Slicer a signal that does not exist only prints; here it fails."""
         self._receivers[signature].append(receiver)
 
-    def tell(self, signature: str) -> None:
-        """Slicer reaches this point of its life."""
+    def emit(self, signature: str) -> None:
+        """Call the receivers of a signal."""
         for receiver in self._receivers[signature]:
             receiver()
 
-    def forget(self) -> None:
-        """A module that was only made for a test is gone."""
+    def disconnectAll(self) -> None:
+        """Remove the receivers of a module that was only created for a test."""
         for receivers in self._receivers.values():
             receivers.clear()
 
@@ -167,11 +167,11 @@ class SlicerApp:
         return self._modules
 
     def testingEnabled(self) -> bool:
-        """Whether nobody is there to answer a dialog."""
+        """Whether Slicer runs its tests, so that no dialog is shown."""
         return self.testing
 
     def processEvents(self) -> None:
-        """Let Qt deliver what is waiting."""
+        """Process pending events."""
         self._qapplication.processEvents()
 
 

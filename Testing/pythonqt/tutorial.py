@@ -1,7 +1,7 @@
 """The pictures of the tutorial in README, and that of the panel: `make tutorial`.
 
 The real panel, worker and model on the phantom of *Sample Data*, with Slicer's own views beside it. Two runs on one
-machine differ in the seconds that the panel tells, and in nothing else.
+machine differ only in the seconds that the panel shows.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _FIELD_MM = 400.0
 _GAP = 6
 _PANEL_WIDTH = 520
 _GREYS = (86, 64, 43, 32)
-_COLOURS, _LEAST_COLOUR = 120, 24
-_MOST_BYTES = 150_000
+_COLOURS, _MIN_SATURATION = 120, 24
+_MAX_BYTES = 150_000
 _PAPER = (239, 239, 239)
 _REPORT_DOTS_PER_INCH = 85
-# No day of printing, so that the picture is the same tomorrow.
+# A fixed date, so that the picture is reproducible.
 _DATE = datetime.date(2026, 1, 1)
 _SECTIONS = ("resultButton", "overlayButton", "reviewButton", "editorButton", "advancedButton")
 _REGION_SIZE_MM = (300.0, 240.0, 250.0)
@@ -55,7 +55,7 @@ _PHANTOM_MM = (360.0, 270.0, 330.0)
 
 
 class Tutorial:
-    """One reader's way through the panel, photographed at each of its stations."""
+    """Operates the panel step by step and saves a picture of each step."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class Tutorial:
         self._take("1-load")
 
     def _choose(self) -> None:
-        """A region of interest, and what the model search finds."""
+        """A region of interest, and the matches of the model search."""
         region = self._ui.regionSelector.addNode()
         self._photographer.panel.onRegionAdded()
         region.SetSize(*_REGION_SIZE_MM)
@@ -128,9 +128,9 @@ class Tutorial:
         stroke = tuple(
             slice(max(round(n) - r, 0), round(n) + r + 1) for n, r in zip(index[2::-1], _STROKE, strict=True)
         )
-        found = np.zeros(labels.shape, bool)
-        found[stroke] = np.count_nonzero(truth == organ) > _LARGE_VOXELS
-        return found & (truth == organ) & (labels != organ)
+        missed = np.zeros(labels.shape, bool)
+        missed[stroke] = np.count_nonzero(truth == organ) > _LARGE_VOXELS
+        return missed & (truth == organ) & (labels != organ)
 
     def _correct(self) -> None:
         """Paint what was missed of the region's organ, as Segment Editor's brush does, and apply."""
@@ -218,15 +218,15 @@ def _save(picture: Image.Image, path: Path) -> None:
     """
     for greys in _GREYS:
         picture.quantize(palette=_palette(picture, greys), dither=Image.Dither.NONE).save(path, optimize=True)
-        if path.stat().st_size <= _MOST_BYTES:
+        if path.stat().st_size <= _MAX_BYTES:
             return
-    raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MOST_BYTES}.")
+    raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {_MAX_BYTES}.")
 
 
 def _palette(picture: Image.Image, greys: int) -> Image.Image:
     """Greys at even steps, and colours chosen among what is no grey: else the CT would take them all."""
     pixels = np.asarray(picture).reshape(-1, 3)
-    colourful = pixels[np.ptp(pixels, axis=1) > _LEAST_COLOUR]
+    colourful = pixels[np.ptp(pixels, axis=1) > _MIN_SATURATION]
     values = [round(level) for level in np.linspace(0, 255, greys) for _ in range(3)]
     if len(colourful):
         chosen = Image.fromarray(colourful[None]).quantize(_COLOURS, dither=Image.Dither.NONE).getpalette()

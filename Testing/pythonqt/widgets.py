@@ -37,7 +37,7 @@ class ctkCollapsibleButton(PythonQtObject, QtWidgets.QWidget):
         self._hiddenHere: list[QtWidgets.QWidget] = []
 
     def event(self, event: QtCore.QEvent) -> bool:
-        """Keep room for the header; hide children that arrive while collapsed."""
+        """Reserve space for the header; hide children that arrive while collapsed."""
         if event.type() in (QtCore.QEvent.Resize, QtCore.QEvent.LayoutRequest, QtCore.QEvent.Show):
             self._header.setGeometry(0, 0, self.size.width(), 24)
             layout = self.layout()

@@ -1,1 +1,1 @@
-"""Property tests, fuzzing and faults: what a stranger sends and what a computer does must end in words."""
+"""Property tests, fuzzing and fault injection: invalid input and system faults must end in an error message."""

@@ -119,8 +119,8 @@ def check_by_hand(volume: Volume, folder: Path) -> None:
             unknown -= 1
             continue
         demand(near, f"no header has a slice at the position of slice {k}")
-        demand(any(_same_plane(s, matrix) for s in near), f"slice {k} has other steps than its header says")
-        demand(any(_same_values(s, values) for s in near), f"slice {k} has other values than its header says")
+        demand(any(_same_plane(s, matrix) for s in near), f"slice {k} has other steps than in its header")
+        demand(any(_same_values(s, values) for s in near), f"slice {k} has other values than in its header")
     demand(len(by_hand) <= len(volume.array) or volume.notes, "a slice was dropped without a note")
 
 

@@ -45,7 +45,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Endured:
-    """Actions by kind, footprints after a warm-up and at the end, and what the closed client left over (`left`)."""
+    """Actions by kind, footprints after a warm-up and at the end, and what is left after the client closed (`left`)."""
 
     done: dict[str, int]
     seconds: float

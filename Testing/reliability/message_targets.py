@@ -174,7 +174,7 @@ class MessageTarget:
 class CorrectionTarget:
     """A result folder with a report and a label map of corrections, one of them damaged."""
 
-    allowed = frozenset({"models", "result", "scan.nii.gz", "marks.nii.gz", "out"})
+    allowed = frozenset({"models", "result", "scan.nii.gz", "scribbles.nii.gz", "out"})
 
     def __init__(self, sandbox: Path) -> None:
         os.environ[USER_MODELS_VARIABLE] = str(sandbox / "models")
@@ -184,17 +184,17 @@ class CorrectionTarget:
         write_volume(scan, sandbox / "scan.nii.gz")
         segmentation.report["provenance"]["input"] = str(sandbox / "scan.nii.gz")
         write_result(segmentation, scan.index_to_lps, sandbox / "result")
-        marks = np.zeros(scan.array.shape, np.uint8)
-        marks[3:5, 4:6, 5:8] = 2
-        write_volume(Volume(marks, scan.index_to_lps), sandbox / "marks.nii.gz")
+        scribbles = np.zeros(scan.array.shape, np.uint8)
+        scribbles[3:5, 4:6, 5:8] = 2
+        write_volume(Volume(scribbles, scan.index_to_lps), sandbox / "scribbles.nii.gz")
         self._whole = {f"result/{n}": (sandbox / "result" / n).read_bytes() for n in (REPORT, SEGMENTATION)}
-        self._whole["marks.nii.gz"] = (sandbox / "marks.nii.gz").read_bytes()
+        self._whole["scribbles.nii.gz"] = (sandbox / "scribbles.nii.gz").read_bytes()
         self._report = segmentation.report
 
     def make(self, rng: Random) -> Content:
         """All files, one of them damaged, and sometimes corrections of an earlier run."""
         chosen = rng.choice((*self._whole, f"result/{CORRECTIONS}"))
-        data = self._whole.get(chosen, self._whole["marks.nii.gz"])
+        data = self._whole.get(chosen, self._whole["scribbles.nii.gz"])
         if chosen.endswith(REPORT):
             report = {**self._report, "provenance": damaged_json(rng, self._report["provenance"])}
             damage = json.dumps(report).encode() if rng.random() < 0.7 else damaged_text(rng, self._report)
@@ -208,7 +208,7 @@ class CorrectionTarget:
         progress = cancelling_progress(_ignored, content)
         try:
             correct_folder(
-                result, self._sandbox / "marks.nii.gz", output, CorrectOptions(device="cpu"), progress=progress
+                result, self._sandbox / "scribbles.nii.gz", output, CorrectOptions(device="cpu"), progress=progress
             )
         except Cancelled:
             demand(not output.exists(), "a cancelled correction left a folder")

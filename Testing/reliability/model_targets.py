@@ -1,4 +1,4 @@
-"""Models as strangers give them away: model.json, weights, and zip files."""
+"""Fuzz targets of models from unknown sources: model.json, weights, and zip files."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ZipTarget:
         """One zip file."""
         if rng.random() < 0.35:
             return {"given/model.zip": damaged(rng, self._zip, head=rng.choice((100, len(self._zip))))}
-        return {"given/model.zip": _zipped(rng, _resealed(rng, self._damaged_parts(rng)))}
+        return {"given/model.zip": _zipped(rng, _with_checksums(rng, self._damaged_parts(rng)))}
 
     def _damaged_parts(self, rng: Random) -> dict[str, bytes]:
         parts = dict(self._parts)
@@ -122,11 +122,11 @@ class ZipTarget:
         demand(installed == {"model.json", "manifest.json", "probe.safetensors"}, f"{installed} was installed")
         load_model(name, "cpu")
         shutil.rmtree(folder)
-        demand({p.name for p in self._models.iterdir()} == {"tiny"}, "something else is in the folder of models")
+        demand({p.name for p in self._models.iterdir()} == {"tiny"}, "other files are in the folder of models")
 
 
 class WholeZipTarget(ZipTarget):
-    """A zip file with a whole trained model, damaged in the same way."""
+    """A zip file with a whole trained model and the same kinds of damage."""
 
     def __init__(self, sandbox: Path) -> None:
         self._models = sandbox / "models"
@@ -147,11 +147,11 @@ class WholeZipTarget(ZipTarget):
         demand(installed == set(self._parts), f"{installed} was installed")
         plan_of(SegmentOptions(samples=1, steps=1), load_model(name, "cpu"))
         shutil.rmtree(self._models / name)
-        demand(list(self._models.iterdir()) == [], "something else is in the folder of models")
+        demand(list(self._models.iterdir()) == [], "other files are in the folder of models")
 
 
-def _resealed(rng: Random, parts: dict[str, bytes]) -> dict[str, bytes]:
-    """Usually with correct checksums in the manifest, because otherwise these alone would stop every change."""
+def _with_checksums(rng: Random, parts: dict[str, bytes]) -> dict[str, bytes]:
+    """Usually with correct checksums in the manifest, because otherwise every change would fail on its checksum."""
     if rng.random() < 0.2:
         return parts
     try:

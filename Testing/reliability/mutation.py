@@ -109,11 +109,11 @@ def _noise(rng: Rng, data: bytes, at: int) -> bytes:
 
 def _number(rng: Rng, data: bytes, at: int) -> bytes:
     """A number that is written in letters becomes another."""
-    found = _NUMBER.search(data, at, at + 2000)
-    if found is None:
+    match = _NUMBER.search(data, at, at + 2000)
+    if match is None:
         return _extreme(rng, data, at)
     word = rng.choice((str(rng.choice(_INTEGERS)), repr(rng.choice(_REALS)), rng.choice(_WORDS)))
-    return data[: found.start()] + word.encode() + data[found.end() :]
+    return data[: match.start()] + word.encode() + data[match.end() :]
 
 
 _BYTE_MUTATIONS: tuple[Callable[[Rng, bytes, int], bytes], ...] = (
@@ -122,25 +122,25 @@ _BYTE_MUTATIONS: tuple[Callable[[Rng, bytes, int], bytes], ...] = (
 
 
 def damaged_json(rng: Rng, value: Any) -> Any:
-    """A copy of a JSON value in which one to three places were replaced, removed, doubled or renamed."""
+    """A copy of a JSON value in which one to three values were replaced, removed, doubled or renamed."""
     value = copy.deepcopy(value)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        places = list(_places(value))
-        if not places:
+        entries = list(_entries(value))
+        if not entries:
             return _value(rng)
-        holder, key = rng.choice(places)
-        _strike(rng, holder, key)
+        holder, key = rng.choice(entries)
+        _damage_entry(rng, holder, key)
     return value
 
 
-def _places(value: Any) -> Any:
+def _entries(value: Any) -> Any:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in items:
         yield value, key
-        yield from _places(part)
+        yield from _entries(part)
 
 
-def _strike(rng: Rng, holder: Any, key: Any) -> None:
+def _damage_entry(rng: Rng, holder: Any, key: Any) -> None:
     chance = rng.random()
     if chance < 0.6:
         holder[key] = _value(rng)

@@ -44,7 +44,7 @@ def test_the_shares_sum_to_one() -> None:
     assert sum(SHARES.values()) == pytest.approx(1)
 
 
-def test_the_same_seed_gives_the_same_inputs_and_another_gives_others() -> None:
+def test_inputs_depend_only_on_the_seed() -> None:
     data = bytes(range(256)) * 8
     inputs = [[damaged(Random(f"{seed} {n}"), data, head=300) for n in range(50)] for seed in (1, 1, 2)]
     assert inputs[0] == inputs[1] != inputs[2]
@@ -81,13 +81,13 @@ def stray(sandbox: Path) -> None:
     (sandbox / "stray").touch()
 
 
-def climber(sandbox: Path) -> None:
-    (sandbox.parent / "climbed").touch()
+def escape(sandbox: Path) -> None:
+    (sandbox.parent / "escaped").touch()
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [(bug, "a bug"), (two_lines, "one plain line"), (stray, "stray"), (climber, "climbed")],
+    [(bug, "a bug"), (two_lines, "one plain line"), (stray, "stray"), (escape, "escaped")],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_each_fault_is_detected(tmp_path: Path, fault: Callable[[Path], None], words: str) -> None:
@@ -136,7 +136,7 @@ def test_the_command_counts_and_stores(tmp_path: Path, capsys: pytest.CaptureFix
     assert "20 tried" in capsys.readouterr().out
 
 
-def test_counts_keep_the_slowest_and_the_largest() -> None:
+def test_counts_contain_the_maximum_time_and_memory() -> None:
     counts = Counts()
     counts.add({"number": 0, "kind": "refused", "reason": "OPTION", "peak_kb": 2048}, 0.5)
     counts.add({"number": 1, "kind": "failed", "reason": "why"}, 0.1)
@@ -147,7 +147,7 @@ def test_counts_keep_the_slowest_and_the_largest() -> None:
     assert content_of(Faulty(Path()), "nifti", 1, 1) == {"input": b""}
 
 
-# Findings of the fuzzing.
+# Regression tests of faults that fuzzing detected.
 
 
 def replaced(path: Path, old: bytes, new: bytes) -> Path:
@@ -186,7 +186,7 @@ def test_headers_that_crash_itk_are_refused(tmp_path: Path, suffix: str, old: by
     assert modality_of(path) is None
 
 
-def test_a_picture_is_not_a_scan(tmp_path: Path) -> None:
+def test_a_png_is_refused_as_a_scan(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     with pytest.raises(DiffusionSegmentError, match="is a picture"):
         read_volume(tmp_path / "scan.png")
@@ -198,14 +198,14 @@ def test_voxels_larger_than_a_patient_are_refused(matrix: np.ndarray) -> None:
         check_geometry(matrix)
 
 
-def test_a_position_beyond_float32_is_refused_also_for_writing(tmp_path: Path) -> None:
+def test_a_position_beyond_float32_is_refused_when_writing(tmp_path: Path) -> None:
     far = np.eye(4)
     far[:3, 3] = 1e9
     with pytest.raises(DiffusionSegmentError, match="kilometre"):
         write_volume(Volume(np.zeros((3, 3, 3), np.uint8), far), tmp_path / "far.nii")
 
 
-def test_a_scan_of_many_metres_is_refused_before_memory_is_allocated() -> None:
+def test_a_scan_that_is_too_large_is_refused_before_memory_is_allocated() -> None:
     long = Volume(np.zeros((50, 50, 50), np.uint8), np.diag([400.0, 400.0, 400.0, 1.0]))
     with pytest.raises(DiffusionSegmentError, match="Crop the scan"):
         model_grid(long, spacing=(3.0, 3.0, 3.0))
@@ -222,13 +222,13 @@ def test_a_scan_smaller_than_the_networks_stride_gets_coordinates(side: int) -> 
     assert torch.isfinite(coordinates).all()
 
 
-def described(folder: Path, **changed: Any) -> None:
+def change_manifest(folder: Path, **changed: Any) -> None:
     path = folder / "model.json"
     raw = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**raw, **changed}), encoding="utf-8")
 
 
-DESCRIPTIONS: list[dict[str, Any]] = [
+MANIFESTS: list[dict[str, Any]] = [
     {"defaults": {"samples": {}}},
     {"defaults": {"steps": "2"}},
     {"defaults": {"abar_start": float("nan")}},
@@ -246,10 +246,10 @@ DESCRIPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changed", DESCRIPTIONS, ids=range(len(DESCRIPTIONS)))
-def test_descriptions_of_other_types_are_refused_when_they_are_read(tmp_path: Path, changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changed", MANIFESTS, ids=range(len(MANIFESTS)))
+def test_manifests_with_values_of_other_types_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
     folder = write_tiny_model(tmp_path)
-    described(folder, **changed)
+    change_manifest(folder, **changed)
     with pytest.raises(DiffusionSegmentError) as caught:
         read_description(folder)
     assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
@@ -262,13 +262,13 @@ def test_an_architecture_that_does_not_match_the_weights_allocates_no_memory(
     folder = write_tiny_model(tmp_path)
     raw = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     raw["networks"]["refiner"]["architecture"]["feature_channels"] = channels
-    described(folder, networks=raw["networks"])
+    change_manifest(folder, networks=raw["networks"])
     with pytest.raises(DiffusionSegmentError) as caught:
         load_model(str(folder), "cpu")
     assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
 
 
-def test_weights_that_hold_nan_are_refused(tmp_path: Path) -> None:
+def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
     folder = write_tiny_model(tmp_path)
     probe = load_network(read_description(folder), "probe")
     probe.head.bias.data[1] = float("nan")  # type: ignore[union-attr, operator, index]
@@ -278,7 +278,7 @@ def test_weights_that_hold_nan_are_refused(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.WEIGHTS_CORRUPT
 
 
-def test_impossible_file_names_are_unknown_models_in_a_printable_message() -> None:
+def test_invalid_file_names_are_reported_as_unknown_models() -> None:
     for name in ("a" * 5000, "\0", "\u202e\x7f"):
         with pytest.raises(DiffusionSegmentError, match="There is no model") as caught:
             find_model(name)
@@ -308,7 +308,7 @@ MESSAGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changed", MESSAGES, ids=range(len(MESSAGES)))
-def test_messages_with_values_of_other_types_are_not_understood(changed: dict[str, Any]) -> None:
+def test_messages_with_values_of_other_types_are_refused(changed: dict[str, Any]) -> None:
     decode(json.dumps(SEGMENT))
     with pytest.raises(DiffusionSegmentError, match="not understood") as caught:
         decode(json.dumps({**SEGMENT, **changed}))

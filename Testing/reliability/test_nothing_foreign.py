@@ -34,10 +34,10 @@ NETWORK = {
     "telnetlib",
 }
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
-RUNNING = {"eval", "exec", "compile", "__import__"}
+CODE_EXECUTION = {"eval", "exec", "compile", "__import__"}
 
 
-def breaches(path: Path) -> Iterator[str]:
+def violations(path: Path) -> Iterator[str]:
     """Where a file could load a pickle, run text as code, or use a network."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -47,13 +47,13 @@ def breaches(path: Path) -> Iterator[str]:
             names = [(node.module or "").partition(".")[0]] if node.module != "urllib.parse" else []
         yield from (f"imports {name}" for name in names if name in NETWORK | UNPICKLING)
         if isinstance(node, ast.Call):
-            yield from _careless(node)
+            yield from _unsafe_call(node)
 
 
-def _careless(call: ast.Call) -> Iterator[str]:
+def _unsafe_call(call: ast.Call) -> Iterator[str]:
     arguments = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     called = ast.unparse(call.func)
-    if called in RUNNING:
+    if called in CODE_EXECUTION:
         yield f"calls {called}"
     if called == "torch.load" and arguments.get("weights_only") is not True:
         yield "torch.load without weights_only=True"
@@ -62,20 +62,22 @@ def _careless(call: ast.Call) -> Iterator[str]:
 
 
 def test_the_source_has_no_pickle_no_eval_and_no_network() -> None:
-    breaches_of = {path.relative_to(MODULE).as_posix(): list(breaches(path)) for path in sorted(MODULE.rglob("*.py"))}
-    assert len(breaches_of) > 100
-    assert {path: lines for path, lines in breaches_of.items() if lines} == {}
+    violations_of = {
+        path.relative_to(MODULE).as_posix(): list(violations(path)) for path in sorted(MODULE.rglob("*.py"))
+    }
+    assert len(violations_of) > 100
+    assert {path: lines for path, lines in violations_of.items() if lines} == {}
 
 
-def test_the_check_of_the_source_detects_a_breach(tmp_path: Path) -> None:
+def test_the_check_of_the_source_detects_violations(tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("import pickle, socket\nfrom urllib import request\ntorch.load(p)\nnp.load(p)\nexec(t)\n")
-    assert len(list(breaches(file))) == 6
+    assert len(list(violations(file))) == 6
     file.write_text("torch.load(p, weights_only=True)\nnp.load(p, allow_pickle=False)\nmodel.eval()\nre.compile(t)\n")
-    assert list(breaches(file)) == []
+    assert list(violations(file)) == []
 
 
-class Evil:
+class MaliciousObject:
     """An object whose unpickling has a side effect."""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,7 +88,7 @@ def test_a_pickle_instead_of_weights_is_not_loaded(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     folder = write_tiny_model(tmp_path / "models")
     weights = folder / "probe.safetensors"
-    weights.write_bytes(pickle.dumps(Evil()))
+    weights.write_bytes(pickle.dumps(MaliciousObject()))
     raw = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     raw["networks"]["probe"]["sha256"] = sha256_of(weights)
     (folder / "model.json").write_text(json.dumps(raw), encoding="utf-8")

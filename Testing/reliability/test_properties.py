@@ -1,4 +1,4 @@
-"""Properties of every scan: geometry is restored, any volume gives a valid result, independent of everything else."""
+"""Properties of every scan: geometry is restored, and any volume gives a valid result that depends only on the seed."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def scan() -> Volume:
 
 
 @pytest.fixture(scope="module")
-def usual(model: Model, scan: Volume) -> Segmentation:
+def reference(model: Model, scan: Volume) -> Segmentation:
     result = segment(scan, model, OPTIONS)
     counts = np.bincount(result.labels.ravel(), minlength=CLASSES)
-    assert np.count_nonzero(counts > 50) >= 2, "a map of one label would compare as equal whatever happened"
+    assert np.count_nonzero(counts > 50) >= 2, "a map of one label would always compare as equal"
     return result
 
 
@@ -123,10 +123,12 @@ def dice(first: NDArray, second: NDArray) -> float:
 @settings(max_examples=60, deadline=None)
 @given(volume=volumes())
 def test_canonical_axes_and_back_is_the_identity(volume: Volume) -> None:
-    turned, order = canonical(volume)
-    np.testing.assert_array_equal(order.undo(turned.array), volume.array)
+    reoriented, order = canonical(volume)
+    np.testing.assert_array_equal(order.undo(reoriented.array), volume.array)
     corner = np.array([0, 0, 0, 1.0])
-    corners = [turned.index_to_lps @ (i, j, k, 1) for i, j, k in product(*[(0, n - 1) for n in turned.shape_ijk])]
+    corners = [
+        reoriented.index_to_lps @ (i, j, k, 1) for i, j, k in product(*[(0, n - 1) for n in reoriented.shape_ijk])
+    ]
     assert min(np.linalg.norm(point - volume.index_to_lps @ corner) for point in corners) < 1e-6
 
 
@@ -143,20 +145,18 @@ def test_a_volume_is_read_back_from_disk_with_its_geometry(tmp_path: Path, suffi
 
 @settings(max_examples=40, deadline=None)
 @given(volume=volumes(), value=st.floats(-1000, 3000))
-def test_one_value_everywhere_stays_that_value_there_and_back(volume: Volume, value: float) -> None:
+def test_a_constant_scan_is_constant_after_resampling_in_both_directions(volume: Volume, value: float) -> None:
     even = Volume(np.full(volume.array.shape, value, np.float32), volume.index_to_lps)
     grid = model_grid(even, spacing=SPACING_MM)
-    there = grid.to_grid(even.array)
-    back = restore_map(there, (0, 0, 0), grid, outside=None)
-    assert back.shape == even.array.shape
-    np.testing.assert_allclose(back, value, rtol=1e-4, atol=1e-2)
+    on_grid = grid.to_grid(even.array)
+    restored = restore_map(on_grid, (0, 0, 0), grid, outside=None)
+    assert restored.shape == even.array.shape
+    np.testing.assert_allclose(restored, value, rtol=1e-4, atol=1e-2)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(volume=volumes())
-def test_any_volume_in_gives_a_valid_volume_out_in_the_same_geometry(
-    model: Model, tmp_path: Path, volume: Volume
-) -> None:
+def test_any_scan_gives_a_valid_result_in_the_same_geometry(model: Model, tmp_path: Path, volume: Volume) -> None:
     result = segment(volume, model, OPTIONS)
     assert result.labels.shape == volume.array.shape
     assert result.labels.dtype == np.uint8
@@ -186,19 +186,21 @@ def oriented(volume: Volume, order: tuple[int, ...], flips: tuple[bool, ...]) ->
     return Volume(volume.array.transpose(order)[slices], volume.index_to_lps @ old_from_new), slices
 
 
-def test_all_48_orientations_of_one_scan_give_the_same_labels(model: Model, scan: Volume, usual: Segmentation) -> None:
+def test_all_48_orientations_of_one_scan_give_the_same_labels(
+    model: Model, scan: Volume, reference: Segmentation
+) -> None:
     scores = {}
     for order, flips in ORIENTATIONS:
-        turned, slices = oriented(scan, order, flips)
-        labels = segment(turned, model, OPTIONS).labels
-        scores[order, flips] = dice(labels[slices].transpose(np.argsort(order)), usual.labels)
+        reoriented, slices = oriented(scan, order, flips)
+        labels = segment(reoriented, model, OPTIONS).labels
+        scores[order, flips] = dice(labels[slices].transpose(np.argsort(order)), reference.labels)
     assert len(scores) == 48
     assert {orientation: value for orientation, value in scores.items() if value < MIN_DICE} == {}
 
 
 @pytest.mark.slow
-def test_the_size_of_the_tiles_matters_little_to_a_trained_model() -> None:
-    """Group norm sees another neighbourhood in another tile, so 0.99 is not reached; no user can choose the size."""
+def test_the_result_of_a_trained_model_hardly_depends_on_the_tile_size() -> None:
+    """Group norm depends on the voxels of a tile, so 0.99 is not reached; the size is no user option."""
     phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
     scan, trained = Volume(phantom.image, phantom.index_to_lps), load_model("abdomen-ct", "cpu")
     labels = {}
@@ -208,16 +210,18 @@ def test_the_size_of_the_tiles_matters_little_to_a_trained_model() -> None:
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_does_not_matter(model: Model, scan: Volume, usual: Segmentation) -> None:
+def test_the_result_does_not_depend_on_the_number_of_threads(
+    model: Model, scan: Volume, reference: Segmentation
+) -> None:
     for number in (1, 2, 3):
         torch.set_num_threads(number)
-        assert dice(segment(scan, model, OPTIONS).labels, usual.labels) >= MIN_DICE
+        assert dice(segment(scan, model, OPTIONS).labels, reference.labels) >= MIN_DICE
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_does_not_matter_to_a_trained_model_in_bfloat16() -> None:
-    """On half a tile: a processor without instructions for bfloat16 emulates it, and takes long."""
+def test_the_result_in_bfloat16_does_not_depend_on_the_number_of_threads() -> None:
+    """With a tile of half the size, because processors without bfloat16 instructions emulate it slowly."""
     phantom = make_phantom(seed=3, spacing_mm=(3.0, 3.0, 3.0))
     middle = tuple(slice((n - TILE // 2) // 2, (n + TILE // 2) // 2) for n in phantom.image.shape)
     image = torch.from_numpy(windowed(phantom.image[middle], (-125.0, 275.0)))[None, None]
@@ -233,7 +237,7 @@ def test_the_number_of_threads_does_not_matter_to_a_trained_model_in_bfloat16() 
         assert dice(maps[0] == label, maps[1] == label) >= MIN_DICE
 
 
-def test_the_same_seed_gives_the_same_bits(model: Model, scan: Volume) -> None:
+def test_the_same_seed_gives_bitwise_equal_maps(model: Model, scan: Volume) -> None:
     options = replace(OPTIONS, samples=2, sampler="ddpm", seed=11)
     first, second = (segment(scan, model, options) for _ in range(2))
     for name in ("labels", "uncertainty", "mutual_information", "regions"):

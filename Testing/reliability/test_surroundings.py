@@ -65,11 +65,11 @@ def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(folder:
         pytest.skip("this checkout lies in a folder that another user cannot read")
     report = folder / "report.pdf"
     notebook = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-    odd = {"prefix": user, "environment": notebook, "without": ("HOME", "USER", "LOGNAME")}
-    ended = run(segment(folder, folder / "other user"), **odd)  # type: ignore[arg-type]
+    options = {"prefix": user, "environment": notebook, "without": ("HOME", "USER", "LOGNAME")}
+    ended = run(segment(folder, folder / "other user"), **options)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
     call: list[str | bytes | Path] = ["report", folder / "other user", "--scan", folder / "scan.nii", "-o", report]
-    ended = run(call, **odd)  # type: ignore[arg-type]
+    ended = run(call, **options)  # type: ignore[arg-type]
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert report.read_bytes().startswith(b"%PDF")
 
@@ -79,7 +79,7 @@ def test_a_user_without_passwd_entry_and_home_in_a_notebooks_environment(folder:
     ("shell", "status"),
     [(">&- 2>&-", 0), ("2>&1 | true", 0)],
 )
-def test_closed_or_unread_streams_lose_no_result(folder: Path, shell: str, status: int) -> None:
+def test_the_result_is_written_with_closed_or_unread_streams(folder: Path, shell: str, status: int) -> None:
     output = folder / f"streams {abs(hash(shell))}"
     ended = run(segment(folder, output), shell=shell)
     assert ended.returncode == status
@@ -126,7 +126,7 @@ def test_names_as_long_as_a_file_system_allows(folder: Path) -> None:
     assert ended.stderr.startswith(b"INPUT_UNREADABLE")
 
 
-def odd_spacing(folder: Path) -> Path:
+def unusual_header(folder: Path) -> Path:
     """A header about which nibabel and ITK print warnings."""
     image = nibabel.load(folder / "scan.nii")
     image.header["pixdim"][1:4] = 1
@@ -135,11 +135,11 @@ def odd_spacing(folder: Path) -> Path:
     data[252:254] = b"\0\0"
     data[70:72] = (4).to_bytes(2, "little")
     data[72:74] = (99).to_bytes(2, "little")
-    (folder / "odd.nii").write_bytes(bytes(data))
-    return folder / "odd.nii"
+    (folder / "unusual.nii").write_bytes(bytes(data))
+    return folder / "unusual.nii"
 
 
-@pytest.mark.parametrize("make", [odd_spacing])
+@pytest.mark.parametrize("make", [unusual_header])
 def test_libraries_print_nothing_unless_verbose(folder: Path, make: Callable[[Path], Path]) -> None:
     scan = make(folder)
     ended = run(["--threads", "1", *segment(folder, folder / "quiet", scan)])

@@ -67,7 +67,7 @@ def cancelling(session: Session) -> int:
 
 
 def failed(session: Session) -> int:
-    """Killed while it starts, so that only the state of the client is left."""
+    """The worker is killed while it starts; there is no process afterwards."""
     pid = starting(session)
     os.kill(pid, signal.SIGKILL)
     session.until(lambda: session.client.state is WorkerState.FAILED)
@@ -130,7 +130,7 @@ def test_two_workers_at_once_do_not_interfere(openSession: Open) -> None:
 
 
 def test_a_lost_device_is_reported_and_the_next_run_has_a_new_process(session: Session) -> None:
-    """After such an error the process cannot use the device any more."""
+    """After such an error the process can no longer use the device."""
     session.segment(organs=("device lost",))
     error = session.first("failed")
     assert error.code is ErrorCode.NO_DEVICE
@@ -143,7 +143,7 @@ def test_a_lost_device_is_reported_and_the_next_run_has_a_new_process(session: S
     assert session.pid != pid
 
 
-def test_an_id_like_a_wildcard_removes_no_buffers_of_others(session: Session, tmp_path: Path) -> None:
+def test_a_request_id_with_a_wildcard_removes_no_other_buffers(session: Session, tmp_path: Path) -> None:
     other = tmp_path / "7-labels.raw"
     other.write_bytes(b"of another run")
     session.client._newRequest = lambda: ("*", tmp_path)  # type: ignore[method-assign]
@@ -152,7 +152,9 @@ def test_an_id_like_a_wildcard_removes_no_buffers_of_others(session: Session, tm
     assert other.exists()
 
 
-def test_a_clock_that_jumps_does_not_end_or_delay_a_worker(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jumps_of_the_system_clock_do_not_end_or_delay_a_worker(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session.segment(steps=10)
     day = 86400.0
     jumps = iter([day, -day, 400 * day] * 1000)

@@ -111,7 +111,7 @@ def test_a_full_disk_at_any_byte_is_reported_and_leaves_nothing(
     write(output)
 
 
-def test_a_full_disk_spares_an_older_result(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_an_earlier_result(tmp_path: Path) -> None:
     write_result(result(0.5), GEOMETRY, tmp_path / "result")
     before = {path.name: path.read_bytes() for path in (tmp_path / "result").iterdir()}
     with limited_file_size(2000), pytest.raises(DiffusionSegmentError, match="disk is full"):
@@ -119,7 +119,7 @@ def test_a_full_disk_spares_an_older_result(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "result").iterdir()} == before
 
 
-def write_where_it_vanishes(disk: Path, *, late: bool) -> None:
+def write_while_the_folder_is_removed(disk: Path, *, late: bool) -> None:
     """Write two files into a staged folder whose parent is removed before or after the second."""
     with staged_folder(disk / "result") as staging:
         (staging / "report.json").write_text("{}", encoding="utf-8")
@@ -132,7 +132,7 @@ def write_where_it_vanishes(disk: Path, *, late: bool) -> None:
 @pytest.mark.parametrize("late", [False, True])
 def test_an_output_folder_removed_during_writing_is_reported(tmp_path: Path, late: bool) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
-        write_where_it_vanishes(tmp_path / "disk", late=late)
+        write_while_the_folder_is_removed(tmp_path / "disk", late=late)
     assert caught.value.code is ErrorCode.OUTPUT_UNWRITABLE
     assert not (tmp_path / "disk").exists()
 
@@ -155,7 +155,7 @@ def test_a_model_folder_with_a_missing_file_is_refused(models: Path) -> None:
     assert caught.value.code is ErrorCode.WEIGHTS_MISSING
 
 
-def together(actions: list[Callable[[], object]]) -> list[BaseException]:
+def run_concurrently(actions: list[Callable[[], object]]) -> list[BaseException]:
     """The exceptions of actions that are started at once."""
     raised: list[BaseException] = []
     gate = threading.Barrier(len(actions))
@@ -175,30 +175,30 @@ def together(actions: list[Callable[[], object]]) -> list[BaseException]:
     return raised
 
 
-def test_concurrent_writers_leave_a_whole_result(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_a_complete_result(tmp_path: Path) -> None:
     for _ in range(5):
-        errors = together([lambda: write_result(result(), GEOMETRY, tmp_path / "result")] * 3)
+        errors = run_concurrently([lambda: write_result(result(), GEOMETRY, tmp_path / "result")] * 3)
         assert all(isinstance(error, DiffusionSegmentError) for error in errors)
         assert len(list((tmp_path / "result").iterdir())) == 5
         json.loads((tmp_path / "result" / "report.json").read_text(encoding="utf-8"))
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_concurrent_imports_leave_a_whole_model(tmp_path: Path, models: Path) -> None:
+def test_concurrent_imports_leave_a_complete_model(tmp_path: Path, models: Path) -> None:
     save(tmp_path / "output")
     export_model("mine", tmp_path / "mine.zip")
     for _ in range(20):
-        errors = together([lambda: import_model(tmp_path / "mine.zip", replace=True)] * 6)
+        errors = run_concurrently([lambda: import_model(tmp_path / "mine.zip", replace=True)] * 6)
         assert all(isinstance(error, DiffusionSegmentError) for error in errors)
         assert load_model("mine", "cpu").description.name == "mine"
         assert len(list((models / "mine").iterdir())) == 3
     assert sorted(path.name for path in models.iterdir()) == ["mine", NAME]
 
 
-def test_concurrent_exports_leave_a_whole_file(tmp_path: Path) -> None:
+def test_concurrent_exports_leave_a_complete_file(tmp_path: Path) -> None:
     save(tmp_path / "output")
     for _ in range(20):
-        errors = together([lambda: export_model("mine", tmp_path / "mine.zip")] * 6)
+        errors = run_concurrently([lambda: export_model("mine", tmp_path / "mine.zip")] * 6)
         assert errors == []
         assert import_model(tmp_path / "mine.zip", replace=True) == "mine"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -34,7 +34,7 @@ def finished(scan: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def result(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the result folder of the test's own."""
+    """A copy of the result folder for one test."""
     return Path(shutil.copytree(finished, tmp_path / "result"))
 
 
@@ -47,7 +47,7 @@ def scan_file(scan: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_files_only() -> Iterator[Callable[[], None]]:
-    """Let no file grow beyond 20,000 bytes from the call on: the system answers as on a full disk."""
+    """A call limits files to 20,000 bytes; writing more fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

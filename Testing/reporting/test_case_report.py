@@ -1,4 +1,4 @@
-"""The case report of a real result: what stands in it, in HTML and PDF, and what is refused."""
+"""The case report of a real result: its content in HTML and PDF, and the input that is refused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HOSTILE = "<img src=x onerror=alert(1)> & $\\frac{$ \"q\" 'q'.nii.gz"
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, table rows as lists of words, and all text."""
+    """The content of a page: tags with their attributes, table rows as lists of words, and all text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -108,20 +108,20 @@ def test_the_table_holds_every_organ_with_its_numbers(written: Callable[..., Pag
         assert row == [organ["title"], volume, f"{low:.1f} to {high:.1f}", confidence, "not reviewed"]
 
 
-def test_an_organ_not_found_says_so(written: Callable[..., Page], result: Path) -> None:
+def test_an_absent_organ_has_neither_volume_nor_confidence(written: Callable[..., Page], result: Path) -> None:
     change(result, lambda report: report["organs"][3].update(volume_ml=0.0, confidence=0.0))
     assert written(result).rows[4][:2] == ["Gallbladder", "not found"]
     assert written(result).rows[4][3] == "-"
 
 
-def test_organs_have_the_colours_of_their_model_told_apart(written: Callable[..., Page]) -> None:
+def test_organs_have_distinct_colours_from_their_model(written: Callable[..., Page]) -> None:
     labels = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))["labels"]
     styles = [attributes["style"] for tag, attributes in written().tags if attributes.get("class") == "swatch"]
     colours = distinct_colours([tuple(label["colour"]) for label in labels])
     assert styles == [f"background: rgb({', '.join(map(str, colour))})" for colour in colours]
 
 
-def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[..., Page], result: Path) -> None:
+def test_model_date_warnings_provenance_and_caution_are_shown(written: Callable[..., Page], result: Path) -> None:
     change(result, lambda report: report.update(warnings=["At the edge of the scan: liver."]))
     page = written(result)
     provenance = json.loads((result / REPORT).read_text(encoding="utf-8"))["provenance"]
@@ -139,7 +139,7 @@ def test_model_date_warnings_provenance_and_caution_are_told(written: Callable[.
         assert name in page.words
 
 
-def test_organs_and_region_of_the_run_are_told_in_words(written: Callable[..., Page], result: Path) -> None:
+def test_organs_and_region_of_the_run_are_shown_as_text(written: Callable[..., Page], result: Path) -> None:
     box = [-150.0, 0, 0, -2.0, 0, -120.0, 0, -3.0, 0, 0, 125.0, -64.0, 0, 0, 0, 1.0]
     change(result, lambda report: report["provenance"].update(organs=["liver", "spleen"], region=box))
     page = written(result)
@@ -164,14 +164,14 @@ def test_the_four_worst_regions_are_shown_with_their_sentences(written: Callable
         assert 0.001 < colourful.mean() < 0.8
 
 
-def test_a_result_without_doubt_says_so(written: Callable[..., Page], result: Path) -> None:
+def test_a_result_without_regions_to_review_is_reported_as_such(written: Callable[..., Page], result: Path) -> None:
     change(result, lambda report: report.update(review=[]))
     page = written(result)
     assert page.pictures() == []
     assert "names no region to review" in page.words
 
 
-def test_a_hostile_name_or_sentence_stays_text(written: Callable[..., Page], result: Path, tmp_path: Path) -> None:
+def test_html_in_names_and_sentences_is_escaped(written: Callable[..., Page], result: Path, tmp_path: Path) -> None:
     scan = tmp_path / HOSTILE
     shutil.copy(result / SEGMENTATION, scan)
     change(result, lambda report: report["review"][0].update(sentence="<script>alert(2)</script>"))
@@ -184,7 +184,7 @@ def test_a_hostile_name_or_sentence_stays_text(written: Callable[..., Page], res
     assert (tmp_path / "report.pdf").stat().st_size > 10_000
 
 
-def test_the_page_needs_nothing_from_outside(finished: Path, scan: Volume) -> None:
+def test_the_page_has_no_external_resources(finished: Path, scan: Volume) -> None:
     text = html_page(content(finished, scan))
     without_pictures = re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
     assert "http://" not in without_pictures
@@ -192,8 +192,8 @@ def test_the_page_needs_nothing_from_outside(finished: Path, scan: Volume) -> No
     assert "url(" not in without_pictures
 
 
-def test_before_and_after_stand_side_by_side(written: Callable[..., Page], finished: Path, result: Path) -> None:
-    """The corrected result has no liver any more and no doubt: what was asked about is still shown."""
+def test_before_and_after_are_side_by_side(written: Callable[..., Page], finished: Path, result: Path) -> None:
+    """The corrected result has no liver and no regions to review: those of the result before are shown."""
 
     def corrected(report: dict[str, Any]) -> None:
         report["organs"][5].update(volume_ml=1234.5, volume_interval_ml=[1234.5, 1234.5])
@@ -253,7 +253,7 @@ def test_a_review_can_be_required(written: Callable[..., Page], finished: Path, 
         (["liver"], ErrorCode.INPUT_UNREADABLE, "not a review"),
     ],
 )
-def test_a_review_that_does_not_fit_is_refused(
+def test_an_invalid_review_is_refused(
     written: Callable[..., Page], tmp_path: Path, review: object, code: ErrorCode, word: str
 ) -> None:
     with pytest.raises(DiffusionSegmentError, match=word) as caught:
@@ -262,7 +262,7 @@ def test_a_review_that_does_not_fit_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_a_review_that_is_missing_or_no_json(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_review_is_refused(tmp_path: Path) -> None:
     (tmp_path / "review.json").write_text("{", encoding="utf-8")
     for name, code in (("none.json", ErrorCode.INPUT_MISSING), ("review.json", ErrorCode.INPUT_UNREADABLE)):
         with pytest.raises(DiffusionSegmentError) as caught:
@@ -271,7 +271,7 @@ def test_a_review_that_is_missing_or_no_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [REPORT, SEGMENTATION, UNCERTAINTY])
-def test_an_unfinished_result_is_refused_in_words(written: Callable[..., Page], result: Path, name: str) -> None:
+def test_an_unfinished_result_is_refused(written: Callable[..., Page], result: Path, name: str) -> None:
     (result / name).unlink()
     with pytest.raises(DiffusionSegmentError, match=f"not a finished result: it holds no {name}") as caught:
         written(result)
@@ -324,7 +324,7 @@ def test_without_the_model_titles_stay_and_colours_differ(written: Callable[...,
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.pdf"])
-def test_a_full_disk_leaves_the_older_report(
+def test_a_full_disk_keeps_the_older_report(
     finished: Path, scan_file: Path, tmp_path: Path, small_files_only: Callable[[], None], name: str
 ) -> None:
     (tmp_path / name).write_text("older", encoding="utf-8")
@@ -344,7 +344,7 @@ class TestCommand:
             assert self.run("report", finished, "--scan", scan_file, "-o", tmp_path / name) == 0
             assert (tmp_path / name).is_file()
 
-    def test_refusals_are_one_line_and_leave_the_older_report(
+    def test_errors_are_one_line_and_keep_the_older_report(
         self, finished: Path, scan_file: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "report.html").write_text("older", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Organs are told apart by colour: clearly on a report; in Slicer, standard colours are moved only where needed."""
+"""Colours of organs can be distinguished: clearly on a report; in Slicer, standard colours are mostly kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from DiffusionSegmentBackend.reporting.colours import MIN_DISTANCE, RGB, cie_lab
 
 RESOURCES = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Resources"
 DESCRIPTIONS = [*sorted(RESOURCES.glob("Models/*/model.json")), *sorted(RESOURCES.glob("Manifests/*.json"))]
-# CIE Lab distance below which two segments cannot be told apart in a slice view, at half opacity; 2.3 is just
+# CIE Lab distance below which two segments cannot be distinguished in a slice view, at half opacity; 2.3 is just
 # noticeable for large fields side by side.
 INDISTINGUISHABLE = 8.0
 
@@ -39,18 +39,18 @@ def test_lab_is_that_of_the_standard(rgb: RGB, lab: tuple[float, float, float]) 
 
 
 @pytest.mark.parametrize("path", DESCRIPTIONS, ids=lambda path: path.relative_to(RESOURCES).as_posix())
-def test_no_two_organs_of_a_model_look_alike(path: Path) -> None:
+def test_any_two_organs_of_a_model_have_distinct_colours(path: Path) -> None:
     standard = standard_colours(path)
     assert nearest_pair(standard) >= INDISTINGUISHABLE, "segments in Slicer"
     assert nearest_pair(distinct_colours(standard)) >= MIN_DISTANCE, "outlines and swatches of a report"
 
 
-def test_colours_that_differ_enough_stay_as_they_are() -> None:
+def test_colours_that_differ_enough_are_kept() -> None:
     colours: list[RGB] = [(157, 108, 162), (0, 151, 206), (244, 214, 49)]
     assert distinct_colours(colours) == colours
 
 
-def test_the_first_of_two_alike_stays_and_the_second_moves_to_a_neighbour() -> None:
+def test_the_first_of_two_similar_colours_is_kept_and_the_second_changes_slightly() -> None:
     first, second = distinct_colours([(221, 130, 101), (216, 132, 105)])
     assert first == (221, 130, 101)
     assert MIN_DISTANCE <= np.linalg.norm(cie_lab(first) - cie_lab(second)) < 1.5 * MIN_DISTANCE

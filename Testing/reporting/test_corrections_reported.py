@@ -1,4 +1,4 @@
-"""Corrected organs are marked as such, for whoever reads the report or the DICOM SEG."""
+"""Corrected organs are named as such in the report and in the DICOM SEG."""
 
 from __future__ import annotations
 
@@ -49,24 +49,24 @@ def content(folder: Path, scan: Volume) -> CaseReport:
     return case_report(read_case(folder), scan, scan_name="ct.nii.gz", date=DATE)
 
 
-def test_the_table_marks_the_organs_that_were_corrected_and_no_others(result: Path, scan: Volume) -> None:
+def test_the_table_has_volume_changes_of_corrected_organs_only(result: Path, scan: Volume) -> None:
     first = correction(change_of("liver", 12.3, 0.4), change_of("spleen", 0.0, 2.0))
     second = correction(change_of("liver", 1.0, 0.0))
     report = content(with_corrections(result, first, second), scan)
-    marked = {row.title: row.corrected for row in report.rows if row.corrected}
-    assert marked == {"Liver": "+13.3 -0.4 mL", "Spleen": "-2.0 mL"}
+    corrected = {row.title: row.corrected for row in report.rows if row.corrected}
+    assert corrected == {"Liver": "+13.3 -0.4 mL", "Spleen": "-2.0 mL"}
 
 
-def test_each_correction_is_told_with_its_time(result: Path, scan: Volume) -> None:
-    marks = correction(change_of("liver", 12.3, 0.4))
+def test_each_correction_is_listed_with_its_time(result: Path, scan: Volume) -> None:
+    scribbled = correction(change_of("liver", 12.3, 0.4))
     edits = correction(change_of("spleen", 0.02, 0.0), kind="edits", time="2026-05-03T11:02:00+02:00")
-    assert content(with_corrections(result, marks, edits), scan).corrections == (
+    assert content(with_corrections(result, scribbled, edits), scan).corrections == (
         "2026-05-03 09:30 UTC: 40 voxels marked, 512 labels changed: liver +12.3 -0.4 mL.",
         "2026-05-03 11:02 +0200: drawn by hand, 512 labels changed: spleen < 0.1 mL.",
     )
 
 
-def test_of_many_corrections_the_latest_are_told_and_the_rest_counted(result: Path, scan: Volume) -> None:
+def test_of_many_corrections_the_latest_are_listed_and_the_others_counted(result: Path, scan: Volume) -> None:
     organs = [change_of(name, volume, 0.0) for volume, name in enumerate(("a", "b", "c", "d", "e", "f", "g"), start=1)]
     lines = content(with_corrections(result, *[correction(*organs)] * 7), scan).corrections
     assert lines[0] == "3 earlier corrections."
@@ -74,7 +74,7 @@ def test_of_many_corrections_the_latest_are_told_and_the_rest_counted(result: Pa
     assert lines[-1].endswith(": g +7.0 mL; f +6.0 mL; e +5.0 mL; d +4.0 mL; c +3.0 mL; 2 more.")
 
 
-def test_both_pages_show_them(result: Path, scan: Volume) -> None:
+def test_html_and_pdf_show_corrections(result: Path, scan: Volume) -> None:
     report = content(with_corrections(result, correction(change_of("liver", 12.3, 0.4))), scan)
     drawn = [text.get_text() for text in pdf_figure(report).texts]
     for words in ("corrected +12.3 -0.4 mL", "2026-05-03 09:30 UTC: 40 voxels marked"):
@@ -94,7 +94,9 @@ def test_dicom_seg_calls_corrected_organs_semiautomatic(result: Path, scan: Volu
     assert set(types.values()) == {"AUTOMATIC"}
 
 
-def test_so_does_what_the_panel_exports(result: Path, scan: Volume, tmp_path: Path) -> None:
+def test_the_export_of_the_panel_calls_corrected_organs_semiautomatic(
+    result: Path, scan: Volume, tmp_path: Path
+) -> None:
     case = read_case(with_corrections(result, correction(change_of("spleen", 1.0, 0.0), kind="edits")))
     series = write_series(tmp_path / "series", scan)
     maps = {"volume": scan.array, "labels": case.labels.array, "uncertainty": case.uncertainty.array}

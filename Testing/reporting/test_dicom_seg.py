@@ -1,4 +1,4 @@
-"""DICOM SEG there and back: every organ keeps its voxels, name, code and colour, however the series was stored."""
+"""DICOM SEG written and read: every organ keeps voxels, name, code and colour in any orientation of the series."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TURNS = {
 
 
 def write_series(folder: Path, volume: Volume, *, without: tuple[str, ...] = ()) -> Path:
-    """A CT series with one file a slice, file names and instance numbers in no order; `without` leaves tags out."""
+    """A CT series with one file a slice, file names and instance numbers in random order; `without` leaves tags out."""
     folder.mkdir()
     names = list(range(len(volume.array)))
     random.Random(0).shuffle(names)
@@ -68,7 +68,7 @@ def write_series(folder: Path, volume: Volume, *, without: tuple[str, ...] = ())
 
 
 def turned(volume: Volume, turn: str) -> Volume:
-    """The volume with its axes in another order, lying otherwise in space; right-handed, as DICOM stacks slices."""
+    """The volume with its axes in another order and direction; right-handed, as DICOM stacks slices."""
     rotation, axes = TURNS[turn]
     matrix = np.eye(4)
     matrix[:3, :3] = rotation @ volume.index_to_lps[:3, axes]
@@ -99,7 +99,7 @@ def relabel(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_there_and_back_in_any_orientation(
+def test_labels_are_unchanged_in_any_orientation(
     stored: Callable[..., Path], result: Path, tmp_path: Path, turn: str
 ) -> None:
     series = stored(turn)
@@ -119,9 +119,9 @@ def test_every_organ_keeps_its_name_code_side_and_colour(
 ) -> None:
     write_dicom_seg(result, tmp_path / "seg.dcm", scan=stored())
     labels = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))["labels"]
-    found = set(np.unique(read_volume(result / SEGMENTATION).array)) - {0}
+    present = set(np.unique(read_volume(result / SEGMENTATION).array)) - {0}
     segmentation = segread(tmp_path / "seg.dcm")
-    expected = [label for label in labels if label["value"] in found]
+    expected = [label for label in labels if label["value"] in present]
     assert segmentation.number_of_segments == len(expected) > 8
     for number, label in enumerate(expected, start=1):
         segment = segmentation.get_segment_description(number)
@@ -140,7 +140,7 @@ def concept(term: dict[str, str]) -> CodedConcept:
     return CodedConcept(term["value"], term["scheme"], term["meaning"])
 
 
-def test_only_organs_found_become_segments(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+def test_only_organs_with_voxels_become_segments(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
     series = stored()
     relabel(result, lambda labels: np.where(np.isin(labels, (6, 8)), labels, 0))
     write_dicom_seg(result, tmp_path / "seg.dcm", scan=series)
@@ -150,7 +150,7 @@ def test_only_organs_found_become_segments(stored: Callable[..., Path], result: 
     np.testing.assert_array_equal(labels, read_volume(result / SEGMENTATION).array)
 
 
-def test_one_organ_alone(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+def test_a_single_organ(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
     """A single segment's number is stored once for all frames."""
     series = stored()
     relabel(result, lambda labels: np.where(labels == 6, 6, 0))
@@ -159,7 +159,9 @@ def test_one_organ_alone(stored: Callable[..., Path], result: Path, tmp_path: Pa
     np.testing.assert_array_equal(labels, read_volume(result / SEGMENTATION).array)
 
 
-def test_each_frame_names_the_image_that_it_lies_on(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+def test_each_frame_references_the_image_at_its_position(
+    stored: Callable[..., Path], result: Path, tmp_path: Path
+) -> None:
     series = stored()
     images = {image.SOPInstanceUID: image for image in map(pydicom.dcmread, series.iterdir())}
     write_dicom_seg(result, tmp_path / "seg.dcm", scan=series)
@@ -190,7 +192,7 @@ def test_the_algorithm_is_named_as_in_the_provenance(stored: Callable[..., Path]
         assert provenance["sha256"] in algorithm.AlgorithmParameters
 
 
-def test_tracking_uids_stay_from_export_to_export(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+def test_repeated_exports_have_equal_tracking_uids(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
     series = stored()
     for name in ("first.dcm", "second.dcm"):
         write_dicom_seg(result, tmp_path / name, scan=series)
@@ -201,7 +203,7 @@ def test_tracking_uids_stay_from_export_to_export(stored: Callable[..., Path], r
     assert len({pydicom.dcmread(tmp_path / name).SOPInstanceUID for name in ("first.dcm", "second.dcm")}) == 2
 
 
-def test_an_old_series_without_what_may_be_empty_is_welcome(
+def test_a_series_without_optional_attributes_is_accepted(
     stored: Callable[..., Path], result: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_dicom_seg(result, tmp_path / "seg.dcm", scan=stored(without=("PatientName", "PatientID", "SliceThickness")))
@@ -222,7 +224,7 @@ def no_dicom_inside(series: Path, result: Path) -> Path:
 
 
 def a_slice_short(series: Path, result: Path) -> Path:
-    """The topmost slice goes, so that the distances stay even."""
+    """Without its topmost slice the series is still evenly spaced."""
     top = max(series.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
     top.unlink()
     return series
@@ -246,7 +248,7 @@ def no_frame_of_reference(series: Path, result: Path) -> Path:
     return series
 
 
-def nothing_found(series: Path, result: Path) -> Path:
+def no_organs(series: Path, result: Path) -> Path:
     relabel(result, np.zeros_like)
     return series
 
@@ -275,25 +277,25 @@ BAD = [
     (a_slice_short, ErrorCode.GEOMETRY, "differ in geometry"),
     (multi_frame, ErrorCode.INPUT_UNREADABLE, "3 frames without a position"),
     (no_frame_of_reference, ErrorCode.INPUT_UNREADABLE, "lacks FrameOfReferenceUID"),
-    (nothing_found, ErrorCode.INPUT_VALUES, "empty"),
+    (no_organs, ErrorCode.INPUT_VALUES, "empty"),
     (a_label_without_name, ErrorCode.INPUT_VALUES, "label 77"),
     (an_unfinished_result, ErrorCode.INPUT_MISSING, "not a finished result"),
     (another_model, ErrorCode.MODEL_UNKNOWN, "not installed"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "code", "words"), BAD, ids=[spoil.__name__ for spoil, _, _ in BAD])
-def test_bad_input_gets_one_clear_line_and_the_older_file_stays(
+@pytest.mark.parametrize(("corrupt", "code", "words"), BAD, ids=[corrupt.__name__ for corrupt, _, _ in BAD])
+def test_invalid_input_gives_a_one_line_error_and_keeps_the_older_file(
     stored: Callable[..., Path],
     result: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    spoil: Callable[[Path, Path], Path],
+    corrupt: Callable[[Path, Path], Path],
     code: ErrorCode,
     words: str,
 ) -> None:
     (tmp_path / "seg.dcm").write_text("older", encoding="utf-8")
-    scan = spoil(stored(), result)
+    scan = corrupt(stored(), result)
     status = main(["export-dicom", str(result), "--scan", str(scan), "-o", str(tmp_path / "seg.dcm")])
     assert status == (3 if code is ErrorCode.MODEL_UNKNOWN else 2)
     out, err = capfd.readouterr()
@@ -305,7 +307,7 @@ def test_bad_input_gets_one_clear_line_and_the_older_file_stays(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_a_full_disk_leaves_the_older_file(
+def test_a_full_disk_keeps_the_older_file(
     stored: Callable[..., Path], result: Path, tmp_path: Path, small_files_only: Callable[[], None]
 ) -> None:
     series = stored()
@@ -317,7 +319,7 @@ def test_a_full_disk_leaves_the_older_file(
 
 
 @pytest.mark.skipif(DATA is None, reason="no real data on this machine; the written series stands in")
-def test_a_hospital_series_is_referred_to_slice_by_slice(
+def test_a_clinical_series_is_referenced_slice_by_slice(
     result: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert DATA is not None

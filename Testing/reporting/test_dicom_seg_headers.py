@@ -1,4 +1,4 @@
-"""DICOM SEG of series with headers as hospitals and anonymisers write them: exported, or refused in one line."""
+"""DICOM SEG of series with headers as hospitals and anonymisers write them: exported, or a one-line error."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ VALUES = {"spleen": 1, "aorta": 8}
 
 
 @pytest.fixture(autouse=True)
-def write_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the tests write what the standard forbids."""
+def no_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the validation of pydicom, so that tests can write invalid values."""
     monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
     monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE)
 
@@ -71,7 +71,7 @@ def referenced_series(path: Path) -> str:
 
 
 def exported(scan: Path, tmp_path: Path, **options: Any) -> Dataset:
-    """The DICOM SEG of a series, once it was seen that its labels are those of the result."""
+    """The DICOM SEG of a series, after a check that its labels are those of the result."""
     volume = read_volume(scan, series=options.get("series"))
     write_dicom_seg(result_of(volume, tmp_path / "result"), tmp_path / "seg.dcm", scan=scan, **options)
     labels = labels_on_scan(tmp_path / "seg.dcm", scan, VALUES, series=options.get("series"))
@@ -109,7 +109,7 @@ ODD = [
 
 
 @pytest.mark.parametrize(("name", "value"), ODD, ids=[f"{name} {value[:20]}" for name, value in ODD])
-def test_what_the_standard_forbids_is_left_empty_with_a_note(
+def test_invalid_attributes_are_left_empty_with_a_note(
     tmp_path: Path, name: str, value: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = slices(small_ct())
@@ -117,8 +117,8 @@ def test_what_the_standard_forbids_is_left_empty_with_a_note(
         kind = dictionary_VR(name)
         image.add_new(name, "PN" if kind == "PN" else "LO", value)
         image[name].VR = kind
-    found = exported(write(images, tmp_path / "series"), tmp_path)
-    assert not str(found.get(name, ""))
+    segmentation = exported(write(images, tmp_path / "series"), tmp_path)
+    assert not str(segmentation.get(name, ""))
     out, err = capfd.readouterr()
     assert f"Note: Left empty, because the scan's header has there what DICOM does not allow: {name}." in out
     assert value not in out
@@ -145,14 +145,14 @@ KEPT = [
 
 
 @pytest.mark.parametrize(("name", "value", "expected"), KEPT)
-def test_what_may_be_kept_or_left_out_needs_no_note(
+def test_valid_and_optional_attributes_give_no_note(
     tmp_path: Path, name: str, value: str | None, expected: str | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    found = exported(write(slices(small_ct(), **{name: value}), tmp_path / "series"), tmp_path)
+    segmentation = exported(write(slices(small_ct(), **{name: value}), tmp_path / "series"), tmp_path)
     if name == "SliceThickness":
-        assert found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+        assert segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
     elif expected is not None:
-        assert str(found.get(name) or "") == expected
+        assert str(segmentation.get(name) or "") == expected
     assert "Note" not in capfd.readouterr().out
 
 
@@ -172,9 +172,9 @@ NAMES = [
 @pytest.mark.parametrize(("characters", "name"), NAMES, ids=[f"{c}" for c, _ in NAMES])
 def test_a_name_in_any_character_set_is_kept(tmp_path: Path, characters: str | list[str], name: str) -> None:
     images = slices(small_ct(), SpecificCharacterSet=characters, PatientName=name)
-    found = exported(write(images, tmp_path / "series"), tmp_path)
-    assert str(found.PatientName) == name
-    assert found.SpecificCharacterSet == "ISO_IR 192"
+    segmentation = exported(write(images, tmp_path / "series"), tmp_path)
+    assert str(segmentation.PatientName) == name
+    assert segmentation.SpecificCharacterSet == "ISO_IR 192"
 
 
 def test_a_chinese_name_is_kept_without_its_escape_sequences(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "words"), REFUSED, ids=[f"{n} {w}" for n, _, w in REFUSED])
-def test_images_that_cannot_be_referred_to_are_refused_in_one_line(
+def test_images_that_cannot_be_referenced_give_a_one_line_error(
     tmp_path: Path, name: str, value: Any, words: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     series = write(slices(small_ct(), **{name: value}), tmp_path / "series")
@@ -237,7 +237,7 @@ def tilt(images: list[Dataset]) -> None:
 
 
 @pytest.mark.parametrize("change", [noisy_orientation, long_decimals, rounded_positions, tilt])
-def test_any_place_that_can_be_read_can_be_exported(tmp_path: Path, change: Callable[[list[Dataset]], None]) -> None:
+def test_any_geometry_that_can_be_read_can_be_exported(tmp_path: Path, change: Callable[[list[Dataset]], None]) -> None:
     images = slices(small_ct())
     change(images)
     series = write(images, tmp_path / "series")
@@ -255,12 +255,12 @@ def test_any_place_that_can_be_read_can_be_exported(tmp_path: Path, change: Call
 
 
 @pytest.mark.parametrize("order", [range(8), range(7, -1, -1), (3, 0, 7, 5, 1, 2, 6, 4)], ids=["up", "down", "mixed"])
-def test_each_frame_of_a_multi_frame_scan_is_named(tmp_path: Path, order: list[int]) -> None:
+def test_each_frame_of_a_multi_frame_scan_is_referenced(tmp_path: Path, order: list[int]) -> None:
     images = slices(small_ct())
     file = save(multi_frame([images[n] for n in order]), tmp_path / "enhanced.dcm")
-    found = exported(file, tmp_path)
+    segmentation = exported(file, tmp_path)
     scan = pydicom.dcmread(file)
-    for frame in found.PerFrameFunctionalGroupsSequence:
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
         named = frame.DerivationImageSequence[0].SourceImageSequence[0]
         assert named.ReferencedSOPInstanceUID == scan.SOPInstanceUID
         source = scan.PerFrameFunctionalGroupsSequence[int(named.ReferencedFrameNumber) - 1]
@@ -269,12 +269,12 @@ def test_each_frame_of_a_multi_frame_scan_is_named(tmp_path: Path, order: list[i
         )
 
 
-def test_one_time_point_of_a_multi_frame_scan_names_its_own_frames(tmp_path: Path) -> None:
+def test_one_time_point_of_a_multi_frame_scan_references_its_own_frames(tmp_path: Path) -> None:
     frames = slices(small_ct(), TemporalPositionIndex=1) + slices(small_ct(), TemporalPositionIndex=2)
-    found = exported(save(multi_frame(frames), tmp_path / "enhanced.dcm"), tmp_path, series=f"{ROOT}2#2")
+    segmentation = exported(save(multi_frame(frames), tmp_path / "enhanced.dcm"), tmp_path, series=f"{ROOT}2#2")
     numbers = {
         int(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
-        for frame in found.PerFrameFunctionalGroupsSequence
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
     }
     assert numbers == set(range(10, 17))
 
@@ -287,8 +287,8 @@ def test_a_series_in_several_multi_frame_files_is_refused(tmp_path: Path) -> Non
     assert caught.value.code is ErrorCode.INPUT_SHAPE
 
 
-def test_the_series_of_the_result_is_referred_to(tmp_path: Path) -> None:
-    """Two series and an older export lie in one folder; the report knows which one was segmented."""
+def test_the_series_of_the_result_is_referenced(tmp_path: Path) -> None:
+    """Two series and an older export are in one folder; the report names the segmented series."""
     volume = small_ct()
     series = tmp_path / "series"
     write(slices(volume, "3"), series, "a{}.dcm")

@@ -1,4 +1,4 @@
-"""Patient, study and series: on the report that a reader asks for, and nowhere else; left out of an anonymous one."""
+"""Patient, study and series are on the case report and in no other output; an anonymous report has none of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN = ("Dr Roe, Jane", "MRN 4711", "2026-03-01", "Abdomen <portal venous>")
 
 @pytest.fixture
 def series(scan: Volume, tmp_path: Path) -> Path:
-    """A series with the patient's name in its folder's, as exports have it."""
+    """A series in a folder that is named after the patient, as in exports."""
     folder = write_series(tmp_path / "ROE_JANE", scan)
     for file in folder.iterdir():
         image = pydicom.dcmread(file)
@@ -78,7 +78,7 @@ def test_an_anonymous_report_names_none_of_them(page: Callable[..., Page], serie
     assert "Liver" in words
 
 
-def test_nothing_of_the_patient_is_written_into_the_result(series: Path, tmp_path: Path) -> None:
+def test_no_patient_data_is_written_into_the_result(series: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     run = ["segment", str(series), "-o", str(folder), "--samples", "1", "--steps", "1", "--device", "cpu"]
     assert main(run) == 0
@@ -87,7 +87,7 @@ def test_nothing_of_the_patient_is_written_into_the_result(series: Path, tmp_pat
         assert secret not in written.replace(str(series), "")
 
 
-def test_the_pdf_has_the_same_lines(finished: Path, scan: Volume) -> None:
+def test_the_pdf_has_patient_and_study_date(finished: Path, scan: Volume) -> None:
     report = case_report(
         read_case(finished), scan, scan_name="ct", date=DATE, examination=Examination(*SHOWN[:3], "x" * 200)
     )
@@ -108,28 +108,28 @@ def test_the_pdf_has_the_same_lines(finished: Path, scan: Volume) -> None:
         ("", ""),
     ],
 )
-def test_a_name_is_shown_as_it_is_read(value: str, shown: str) -> None:
+def test_a_person_name_is_formatted_for_reading(value: str, shown: str) -> None:
     assert person_name(value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [("20260504", "2026-05-04"), ("1997.04.22", "1997-04-22"), ("unknown", "unknown"), ("", "")]
 )
-def test_a_date_is_an_iso_date(value: str, shown: str) -> None:
+def test_a_date_is_shown_as_an_iso_date(value: str, shown: str) -> None:
     assert iso_date(value) == shown
 
 
 @pytest.mark.parametrize("values", [{}, {"patient_name": 7}, {"patient_id": None, "other": "x"}])
-def test_what_a_header_does_not_say_is_empty(values: dict[str, Any]) -> None:
+def test_missing_attributes_are_empty(values: dict[str, Any]) -> None:
     assert Examination.of_dicom(values) == Examination()
 
 
-def test_letters_that_turn_or_break_a_line_are_not_shown() -> None:
+def test_control_and_direction_characters_are_replaced() -> None:
     shown = Examination.of_dicom({"patient_name": "Doe\u202e^Jo\nhn", "series_description": "a\x1b[31mb"})
     assert shown == Examination(patient_name="Doe?, Jo hn", series_description="a?[31mb")
 
 
-def test_a_file_without_a_header_says_nothing(tmp_path: Path) -> None:
+def test_a_file_without_a_header_gives_an_empty_examination(tmp_path: Path) -> None:
     (tmp_path / "noise.dcm").write_bytes(bytes(range(256)) * 4)
     assert read_examination(tmp_path / "noise.dcm") == Examination()
     assert read_examination(tmp_path / "nowhere.dcm") == Examination()

@@ -1,4 +1,4 @@
-"""Names in any script reach the PDF: in a font of this computer that has the letters, else as boxes, which is told."""
+"""Names in any script in the PDF: in an installed font that has the letters, else as boxes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LETTERS = "日本"
 
 @pytest.fixture
 def foreign_font(tmp_path: Path) -> Iterator[None]:
-    """A font of two letters among those of the computer."""
+    """An installed font of two letters."""
     builder = FontBuilder(1000, isTTF=True)
     names = [".notdef", "a1", "a2"]
     builder.setupGlyphOrder(names)
@@ -49,7 +49,7 @@ def foreign_font(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def no_other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A computer with matplotlib's own fonts alone."""
+    """Only the fonts of matplotlib are installed."""
     own = [entry for entry in font_manager.fontManager.ttflist if entry.name.startswith(("DejaVu", "Last Resort"))]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     fonts._fonts_for.cache_clear()
@@ -58,15 +58,13 @@ def no_other_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_other_fonts", "foreign_font")
-def test_a_font_of_the_computer_is_taken_for_the_letters_it_has() -> None:
+def test_an_installed_font_is_used_for_the_letters_it_has() -> None:
     assert fonts.families_for(f"CT {LETTERS}") == [fonts.DEFAULT_FAMILY, FAMILY]
     assert fonts.shown(f"CT {LETTERS}") == f"CT {LETTERS}"
 
 
 @pytest.mark.usefixtures("no_other_fonts")
-def test_letters_that_no_font_has_become_boxes_and_nothing_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_letters_without_a_font_become_boxes_without_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = f"CT {LETTERS} Łódź Ω \udcff"
     assert fonts.shown(name) == f"CT {2 * fonts.MISSING} Łódź Ω {fonts.MISSING}"
     figure = Figure()
@@ -79,5 +77,5 @@ def test_letters_that_no_font_has_become_boxes_and_nothing_is_warned_of(
     assert caplog.records == []
 
 
-def test_plain_names_ask_for_no_other_font() -> None:
+def test_latin_names_need_no_other_font() -> None:
     assert fonts.families_for("CT 1004 $x$") == [fonts.DEFAULT_FAMILY]

@@ -1,4 +1,4 @@
-"""An MR from its series to report and DICOM SEG: nothing speaks of CT or HU, and the SEG refers to MR images."""
+"""An MR from its series to report and DICOM SEG: no text names CT or HU, and the SEG references MR images."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def result(series: Path, models: Path, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
-def test_the_dicom_seg_refers_to_the_mr_images(
+def test_the_dicom_seg_references_the_mr_images(
     result: Path, series: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export-dicom", str(result), "--scan", str(series), "-o", str(tmp_path / "seg.dcm")]) == 0
-    told = capfd.readouterr()
-    assert told.err == ""
-    assert not NOT_OF_MR.search(told.out.replace(str(tmp_path), ""))
+    output = capfd.readouterr()
+    assert output.err == ""
+    assert not NOT_OF_MR.search(output.out.replace(str(tmp_path), ""))
     file = pydicom.dcmread(tmp_path / "seg.dcm")
     assert (file.Modality, file.SegmentationType) == ("SEG", "BINARY")
-    (referred,) = file.ReferencedSeriesSequence
-    assert referred.SeriesInstanceUID == f"{ROOT}7"
-    assert {image.ReferencedSOPClassUID for image in referred.ReferencedInstanceSequence} == {MRImageStorage}
+    (referenced,) = file.ReferencedSeriesSequence
+    assert referenced.SeriesInstanceUID == f"{ROOT}7"
+    assert {image.ReferencedSOPClassUID for image in referenced.ReferencedInstanceSequence} == {MRImageStorage}
     values = {label["name"]: label["value"] for label in LABELS}
     labels = read_volume(result / SEGMENTATION).array
     np.testing.assert_array_equal(labels_on_scan(tmp_path / "seg.dcm", series, values), labels)
@@ -89,7 +89,7 @@ def test_the_dicom_seg_refers_to_the_mr_images(
         assert np.abs(np.array(colour) - label["colour"]).max() <= 1
 
 
-def test_the_report_speaks_of_mr(result: Path, series: Path, tmp_path: Path) -> None:
+def test_the_report_names_mr_and_neither_ct_nor_hu(result: Path, series: Path, tmp_path: Path) -> None:
     for name in ("report.html", "report.pdf"):
         write_case_report(result, tmp_path / name, scan=series, header=ReportHeader(date=DATE))
     page = re.sub(r"data:[^\"')]+|<style>.*?</style>", "", (tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -100,10 +100,10 @@ def test_the_report_speaks_of_mr(result: Path, series: Path, tmp_path: Path) -> 
     assert report.window == "MR, 1st to 99th percentile"
 
 
-def test_without_the_model_the_values_tell_ct_from_mr(
+def test_without_the_model_ct_and_mr_are_distinguished_by_values(
     result: Path, series: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A value or two below zero, as filters leave them, do not make an MR a CT."""
+    """A few values below zero, as after filtering, do not make an MR a CT."""
     monkeypatch.setenv("DIFFUSION_SEGMENT_MODELS", str(tmp_path))
     scan, case = read_volume(series), read_case(result)
     assert case.model is None
@@ -114,7 +114,7 @@ def test_without_the_model_the_values_tell_ct_from_mr(
         assert report.window.startswith(words)
 
 
-def test_gray_values_of_any_scale_are_shown_from_black_to_white(result: Path, series: Path) -> None:
+def test_the_window_follows_the_scale_of_gray_values(result: Path, series: Path) -> None:
     scan, case = read_volume(series), read_case(result)
     centre = case.regions[0].centroid_lps_mm
     for gain in (1.0, 1e-4):

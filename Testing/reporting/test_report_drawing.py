@@ -1,4 +1,4 @@
-"""What is drawn: the plane through a region as a radiologist looks at it, and the PDF of one A4 page."""
+"""Drawings of a report: the axial plane of a region in radiological orientation, and the PDF of one A4 page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATE = datetime.date(2026, 5, 4)
 
 
 class TestView:
-    def test_the_cross_lies_on_the_voxel_and_left_is_right(self, finished: Path, scan: Volume) -> None:
+    def test_the_cross_is_at_the_voxel_in_radiological_orientation(self, finished: Path, scan: Volume) -> None:
         case = read_case(finished)
         k, j, i = (int(v) for v in np.argwhere(case.labels.array == 6)[5000])
         x, y, z, _ = scan.index_to_lps @ (i, j, k, 1)
@@ -46,7 +46,7 @@ class TestView:
         np.testing.assert_array_equal(plain.scan, other.scan)
         np.testing.assert_allclose(plain.centre_mm, other.centre_mm)
 
-    def test_mr_takes_its_window_from_its_values(self, finished: Path, scan: Volume) -> None:
+    def test_the_window_of_mr_is_that_of_its_values(self, finished: Path, scan: Volume) -> None:
         case = read_case(finished)
         centre = case.regions[0].centroid_lps_mm
         plain = axial_view(scan, case.labels, case.uncertainty, centre_lps_mm=centre)
@@ -66,9 +66,7 @@ class TestPdf:
         np.testing.assert_allclose([float(v) for v in box[1].split()], [0, 0, 595.28, 841.89], atol=0.01)
 
     @pytest.mark.parametrize("pair", [False, True])
-    def test_it_has_the_words_of_the_html_and_none_leaves_the_page(
-        self, finished: Path, scan: Volume, pair: bool
-    ) -> None:
+    def test_it_has_the_text_of_the_html_inside_the_page(self, finished: Path, scan: Volume, pair: bool) -> None:
         case = read_case(finished)
         report = case_report(case, scan, scan_name="ct.nii.gz", date=DATE, before=case if pair else None)
         figure = pdf_figure(report)

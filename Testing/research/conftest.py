@@ -1,4 +1,4 @@
-"""A tiny untrained model with every network, in a folder as an installed one lies there."""
+"""A tiny untrained model with every network, in a folder like that of an installed model."""
 
 from __future__ import annotations
 

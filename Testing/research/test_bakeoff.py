@@ -50,7 +50,7 @@ def result_of(*values: float | None, arm: bakeoff.Arm = FINE_LOSS) -> ArmResult:
     return ArmResult(arm, scores_of(*values), scores_of(*values))
 
 
-def test_a_change_is_kept_for_a_mean_gain_in_most_cases() -> None:
+def test_a_change_is_kept_for_a_mean_gain_in_the_majority_of_cases() -> None:
     control = result_of(*[0.5] * 7)
     assert keeps(result_of(*[0.51] * 7), control)
     assert not keeps(result_of(*[0.506] * 7), control)
@@ -65,7 +65,7 @@ def test_gains_are_paired_over_common_cases_and_organs() -> None:
     assert mean_dice(scores_of(0.6, 0.8, None)) == pytest.approx(0.7)
 
 
-def test_of_equals_the_cheaper_arm_wins() -> None:
+def test_of_two_equal_arms_the_cheaper_is_better() -> None:
     cheap, expensive = result_of(*[0.5] * 7), result_of(*[0.505] * 7, arm=FINE_PATH)
     assert better([cheap, expensive]).arm is FINE_LOSS
     assert better([cheap, result_of(*[0.52] * 7, arm=FINE_PATH)]).arm is FINE_PATH

@@ -1,4 +1,4 @@
-"""From the command to the page: tiny networks on a tiny scan, real files at both ends."""
+"""The benchmark from the command to the page, with tiny networks on a tiny scan."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def result(options: BenchmarkOptions, tmp_path_factory: pytest.TempPathFactory) 
     return path
 
 
-def test_our_rows_hold_every_stage_and_count_every_pass(model_folder: Path) -> None:
+def test_our_rows_have_every_stage_and_count_every_pass(model_folder: Path) -> None:
     volume = benchmark_scan(20, seed=0, in_plane=SMALL)
     rows, click = our_rows(volume, lambda: load_model(str(model_folder), "cpu"), [(2, 1), (1, 1)], seed=0, start_s=50.0)
     tiles = len(click.tiling.tiles)

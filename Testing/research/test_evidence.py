@@ -1,4 +1,4 @@
-"""The evidence page: numbers worked out by hand, bad result files named, and never half a page."""
+"""The evidence page: numbers computed by hand, invalid result files named, and no partial page."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def cells(table: str) -> list[list[str]]:
 
 def column(table: str, header: str) -> list[str]:
     lines = cells(table)
-    at = lines[0].index(header)
-    return [line[at] for line in lines[2:]]
+    index = lines[0].index(header)
+    return [line[index] for line in lines[2:]]
 
 
 def test_a_picture_is_shown_with_its_caption(tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_a_picture_is_shown_with_its_caption(tmp_path: Path) -> None:
     assert "![A scan before.](results/features/one%20two.png)\n\n*A scan before.*" in page
 
 
-def test_a_picture_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_picture_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, changed(pictures=[{"file": "gone.png", "caption": "A scan."}]))
     with pytest.raises(DiffusionSegmentError, match="does not lie beside") as caught:
         read_result(path)
     assert caught.value.code is ErrorCode.INPUT_VALUES
 
 
-def test_the_table_shows_what_was_worked_out_by_hand(tmp_path: Path) -> None:
+def test_the_table_has_the_values_computed_by_hand(tmp_path: Path) -> None:
     table = result_table(read_result(write(tmp_path, RESULT)))
     assert column(table, "row") == ["plain", "better"]
     assert column(table, "cases") == ["3", "3"]
@@ -152,7 +152,7 @@ def test_five_cases_have_a_p(tmp_path: Path) -> None:
     assert column(table, "difference to plain [95 % interval]")[1].startswith("+3.0 [+")
 
 
-def test_like_is_compared_with_like(tmp_path: Path) -> None:
+def test_a_difference_is_over_common_cases(tmp_path: Path) -> None:
     result = changed(groups={})
     result["rows"][1]["dice"] = {"case_00": {"liver": 0.8}, "case_09": {"liver": 0.1}}
     table = result_table(read_result(write(tmp_path, result)))
@@ -201,7 +201,7 @@ def test_points_have_one_decimal_and_no_negative_zero() -> None:
     assert points(float("nan")) == "–"
 
 
-def test_cells_cannot_break_a_table() -> None:
+def test_cells_of_a_table_are_escaped() -> None:
     assert markdown_table(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
 
 
@@ -222,7 +222,7 @@ def test_a_missing_key_is_named_with_its_file(tmp_path: Path, key: str) -> None:
         ({"rows": []}, "at least one row"),
         ({"rows": [{"name": "a", "numbers": {"s": True}}]}, '"s" must be a number'),
         ({"rows": [{"name": "a", "dice": {"c": {"liver": 67.8}}}]}, r"rows\[0\], dice, c: .*67.8"),
-        ({"reference": "nobody"}, "nobody"),
+        ({"reference": "absent-row"}, "absent-row"),
         ({"groups": {"big": ["livr"]}}, "livr"),
         ({"plot": {**RESULT["plot"], "y": "seconds"}}, "seconds"),
         ({"plot": {"x_label": "t", "log_x": True, "y": "dice"}}, 'plot: "y_label" is missing'),
@@ -285,7 +285,7 @@ def test_the_page_holds_every_part_in_order(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "docs").rglob("*")) == ["EVIDENCE.md", "evidence", "frozen.png"]
 
 
-def test_the_plot_is_a_picture_of_the_promised_size(tmp_path: Path) -> None:
+def test_the_plot_has_the_expected_size(tmp_path: Path) -> None:
     write(tmp_path, RESULT)
     write_evidence(tmp_path, tmp_path / "EVIDENCE.md")
     picture = matplotlib.image.imread(tmp_path / "evidence" / "frozen.png")
@@ -312,7 +312,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ['{"kind": "evidence"}', '{"kind": '])
-def test_a_bad_file_leaves_everything_as_it_was(tmp_path: Path, bad: str) -> None:
+def test_an_invalid_file_leaves_the_page_unchanged(tmp_path: Path, bad: str) -> None:
     results, page = tmp_path / "results", tmp_path / "docs" / "EVIDENCE.md"
     write(results, RESULT)
     write_evidence(results, page)

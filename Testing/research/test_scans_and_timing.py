@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 SMALL = 48
 
 
-def test_a_scan_has_the_size_asked_for_over_the_same_field() -> None:
+def test_a_scan_has_the_requested_size_and_a_fixed_field_of_view() -> None:
     scan = benchmark_scan(20, seed=0, in_plane=SMALL)
     assert scan.array.shape == (20, SMALL, SMALL)
     assert scan.array.dtype == np.int16
@@ -25,13 +25,13 @@ def test_a_scan_has_the_size_asked_for_over_the_same_field() -> None:
     assert -1024 <= scan.array.min() <= scan.array.max() <= 3071
 
 
-def test_a_seed_gives_its_scan_again_and_another_one_another() -> None:
+def test_a_scan_is_reproduced_by_its_seed() -> None:
     first, again, other = (benchmark_scan(8, seed=seed, in_plane=SMALL).array for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_a_scan_longer_than_the_phantom_goes_on_with_its_mirror_image() -> None:
+def test_a_scan_longer_than_the_phantom_is_continued_by_its_mirror_image() -> None:
     array = benchmark_scan(110, seed=0, in_plane=SMALL).array
     assert np.array_equal(array[100:], array[99:89:-1])
 
@@ -51,7 +51,7 @@ def test_measure_returns_the_result_and_its_time() -> None:
     run = measure(lambda: time.sleep(0.1) or "done", CPU)  # type: ignore[func-returns-value]
     assert run.value == "done"
     assert 0.1 <= run.seconds < 1
-    # Who sleeps takes no processor time.
+    # Sleeping takes no processor time.
     assert run.processor_s < 0.05
     assert run.device_mb is None
     assert run.load == load_average()

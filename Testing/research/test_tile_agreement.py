@@ -57,13 +57,13 @@ def test_dice_in_overlaps_counts_voxels_of_the_overlap_alone() -> None:
     )
 
 
-def test_a_scan_of_one_tile_has_no_neighbours() -> None:
+def test_a_scan_of_one_tile_has_no_agreement_and_no_seam() -> None:
     alone = Tiling((16, 16, 32), (16, 16, 32))
     assert np.isnan(dice_in_overlaps(alone, [np.ones((16, 16, 32), np.uint8)]))
     assert np.isnan(seam_ratio(alone, np.ones((16, 16, 32), np.uint8)))
 
 
-def test_blending_is_gradual_over_most_of_the_overlap() -> None:
+def test_blending_is_gradual_over_the_overlap() -> None:
     """Ten to ninety percent of the weight over ten voxels or more; a sharper blending shows as a straight edge."""
     tiling = Tiling((64, 64, 112), (64, 64, 64))
     (first, second) = tiling.tiles
@@ -94,7 +94,7 @@ def test_a_norm_of_each_voxel_is_that_of_its_channels() -> None:
     )
 
 
-def test_another_norm_is_refused() -> None:
+def test_an_unknown_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="group, voxel"):
         norm_layer("batch", 8, groups=8)
 

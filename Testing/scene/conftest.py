@@ -70,10 +70,15 @@ def ct(scene: slicer.vtkMRMLScene, oblique: Volume) -> slicer.vtkMRMLScalarVolum
 
 @pytest.fixture
 def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
-    doubt = np.zeros(labels.shape, np.float32)
-    doubt[:, 10:, :] = 0.5
+    uncertainty = np.zeros(labels.shape, np.float32)
+    uncertainty[:, 10:, :] = 0.5
     coordinates = np.stack(np.indices(labels.shape)[::-1], axis=-1).astype(np.float32)
-    maps = {"labels": labels, "uncertainty": doubt, "mutual_information": doubt / 5, "bodypart": coordinates}
+    maps = {
+        "labels": labels,
+        "uncertainty": uncertainty,
+        "mutual_information": uncertainty / 5,
+        "bodypart": coordinates,
+    }
     references = {n: write_buffer(tmp_path / f"{n}.raw", a, oblique.index_to_lps) for n, a in maps.items()}
     return Result(id="1", report={"provenance": {"model": "abdomen-ct", "seed": 4, "sha256": "abc"}}, **references)
 
@@ -81,15 +86,15 @@ def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
 SAMPLES_START = (4, 5, 3)
 
 
-def region(organ: str, rival: str, lps: np.ndarray, *, score: float = 1.0) -> dict[str, Any]:
+def region(organ: str, competingOrgan: str, lps: np.ndarray, *, score: float = 1.0) -> dict[str, Any]:
     """One entry of report["review"]."""
     return {
         "organ": organ,
-        "rival": rival,
+        "competing_organ": competingOrgan,
         "centroid_lps_mm": [float(value) for value in lps],
         "volume_ml": 2.5,
         "score": score,
-        "sentence": f"{organ} or {rival}?",
+        "sentence": f"{organ} or {competingOrgan}?",
     }
 
 
@@ -122,7 +127,7 @@ def regions(labels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def samples(labels: np.ndarray) -> np.ndarray:
-    """Three samples of a box around the organs: as delivered, liver grown over the gap, liver gone."""
+    """Three samples of a box around the organs: as in the result, liver grown over the gap, liver removed."""
     k, j, i = SAMPLES_START
     box = labels[k:18, j:16, i:26]
     grown = labels.copy()
@@ -140,9 +145,9 @@ def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, obliqu
 
 @pytest.fixture
 def hypotheses(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Hypotheses:
-    place = oblique.index_to_lps.copy()
-    place[:3, 3] = lpsOf(oblique, SAMPLES_START)
-    return Hypotheses(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, place))
+    geometry = oblique.index_to_lps.copy()
+    geometry[:3, 3] = lpsOf(oblique, SAMPLES_START)
+    return Hypotheses(id="2", labels=write_buffer(tmp_path / "hypotheses.raw", samples, geometry))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The model's samples: an outline to look at, and a choice that touches nothing else."""
+"""Alternatives of a result: outlines of samples, and picking one for a region or an organ."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ def inRegion(scan: SegmentedScan, shown: SceneResult) -> AlternativeTarget:
 
 
 class TestKeeping:
-    def test_samples_and_their_place_come_with_the_result(self, alternatives: SampleMaps, samples: np.ndarray) -> None:
+    def test_samples_and_their_box_are_kept(self, alternatives: SampleMaps, samples: np.ndarray) -> None:
         assert len(alternatives) == 3
         assert alternatives.box == Box((4, 5, 3), (18, 16, 26))
         for kept, sample in zip(alternatives.samples, samples, strict=True):
             np.testing.assert_array_equal(kept.unpack(), sample)
 
     @pytest.mark.parametrize(
-        ("place", "message"), [(None, "another geometry"), ((10.0, 10.0, 10.0, 1.0), "beyond the scan")]
+        ("origin", "message"), [(None, "another geometry"), ((10.0, 10.0, 10.0, 1.0), "beyond the scan")]
     )
-    def test_samples_that_do_not_lie_in_the_scan_are_refused(
-        self, scan: SegmentedScan, samples: np.ndarray, oblique: Volume, tmp_path: Path, place: Any, message: str
+    def test_samples_outside_the_grid_of_the_scan_are_refused(
+        self, scan: SegmentedScan, samples: np.ndarray, oblique: Volume, tmp_path: Path, origin: Any, message: str
     ) -> None:
         matrix = oblique.index_to_lps.copy()
-        matrix[:3, 3] = (oblique.index_to_lps @ place)[:3] if place else 0.0
+        matrix[:3, 3] = (oblique.index_to_lps @ origin)[:3] if origin else 0.0
         odd = write_buffer(tmp_path / "odd.raw", samples, matrix)
         with pytest.raises(DiffusionSegmentError, match=message) as caught:
             keepAlternatives(scan, Hypotheses(id="2", labels=odd))
         assert caught.value.code is ErrorCode.GEOMETRY
 
-    def test_samples_of_a_deleted_scan_are_dropped(
+    def test_samples_of_a_deleted_scan_are_refused(
         self, scene: Scene, scan: SegmentedScan, hypotheses: Hypotheses
     ) -> None:
         scene.RemoveNode(scan.input)
@@ -75,7 +75,7 @@ class TestKeeping:
 
 
 class TestPicking:
-    def test_for_a_region_its_voxels_alone_change(
+    def test_picking_for_a_region_changes_only_its_voxels(
         self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, labels: np.ndarray
     ) -> None:
         box = pickAlternative(scan, alternatives, GROWN, inRegion)
@@ -85,7 +85,7 @@ class TestPicking:
         assert box is not None
         assert GAP.contains(box)
 
-    def test_for_an_organ_its_voxels_alone_change(
+    def test_picking_for_an_organ_changes_only_its_voxels(
         self, scan: SegmentedScan, alternatives: SampleMaps, labels: np.ndarray
     ) -> None:
         pickAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
@@ -95,15 +95,13 @@ class TestPicking:
         grown[GAP.slices] = True
         np.testing.assert_array_equal(now == LIVER, ((labels == LIVER) | grown) & (labels != SPLEEN))
 
-    def test_an_organ_that_the_sample_lacks_goes(
+    def test_an_organ_that_the_sample_lacks_is_removed(
         self, scan: SegmentedScan, alternatives: SampleMaps, labels: np.ndarray
     ) -> None:
         pickAlternative(scan, alternatives, GONE, AlternativeTarget(organ=LIVER))
         np.testing.assert_array_equal(readLabels(scan).labels, np.where(labels == LIVER, 0, labels))
 
-    def test_the_choice_that_is_there_already_changes_nothing(
-        self, scan: SegmentedScan, alternatives: SampleMaps
-    ) -> None:
+    def test_picking_the_present_labels_changes_nothing(self, scan: SegmentedScan, alternatives: SampleMaps) -> None:
         assert pickAlternative(scan, alternatives, 0, AlternativeTarget(organ=LIVER)) is None
 
     @pytest.mark.parametrize("locked", ["liver", "spleen"])
@@ -125,8 +123,8 @@ class TestPicking:
         self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget
     ) -> None:
         pickAlternative(scan, alternatives, GROWN, inRegion)
-        marks = findCorrections(scan).scribbles
-        assert set(np.unique(marks)) == {0, LIVER + 1}
+        scribbles = findCorrections(scan).scribbles
+        assert set(np.unique(scribbles)) == {0, LIVER + 1}
 
     @pytest.mark.parametrize("number", [-1, 3])
     def test_a_sample_that_does_not_exist_is_refused(
@@ -143,7 +141,7 @@ class TestPicking:
 
 
 class TestLooking:
-    def test_the_outline_shows_what_picking_would_give_and_changes_nothing(
+    def test_the_outline_shows_the_labels_after_picking_and_changes_nothing(
         self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, labels: np.ndarray, model: Any
     ) -> None:
         preview = showAlternative(scan, alternatives, GROWN, inRegion)
@@ -154,11 +152,13 @@ class TestLooking:
         assert preview.GetName() == "Alternative 2 of 3"
         assert not preview.GetDisplayNode().GetVisibility2DFill()
 
-    def test_for_an_organ_it_shows_that_organ_alone(self, scan: SegmentedScan, alternatives: SampleMaps) -> None:
+    def test_the_outline_for_an_organ_shows_only_that_organ(
+        self, scan: SegmentedScan, alternatives: SampleMaps
+    ) -> None:
         preview = showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
         assert preview.GetSegmentation().GetSegmentIDs() == ("liver",)
 
-    def test_flipping_uses_one_node_that_is_never_saved(
+    def test_all_alternatives_use_one_node_that_is_not_saved(
         self, scene: Scene, scan: SegmentedScan, alternatives: SampleMaps, saveAndLoad: Any
     ) -> None:
         first = showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
@@ -168,7 +168,7 @@ class TestLooking:
         saveAndLoad()
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
-    def test_hiding_removes_it_and_its_display(
+    def test_hiding_removes_the_outline_and_its_display(
         self, scene: Scene, scan: SegmentedScan, alternatives: SampleMaps
     ) -> None:
         showAlternative(scan, alternatives, GROWN, AlternativeTarget(organ=LIVER))
@@ -177,7 +177,7 @@ class TestLooking:
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
         assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationDisplayNode") == 1
 
-    def test_edits_of_the_reader_are_seen_in_it(
+    def test_the_outline_contains_edits(
         self, scan: SegmentedScan, alternatives: SampleMaps, inRegion: AlternativeTarget, model: Any
     ) -> None:
         box = Box((5, 6, 4), (6, 7, 5))

@@ -1,4 +1,4 @@
-"""What a report is told of a reviewed result: the labels as they are now, the reader's words, the series behind it."""
+"""The record of a reviewed result for the case report: present labels, review states, files of the series."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reviewed(reviewed: Result) -> Result:
     return replace(reviewed, report={**reviewed.report, "organs": ORGANS})
 
 
-def test_labels_are_those_on_the_screen(scan: SegmentedScan, shown: SceneResult, labels: np.ndarray) -> None:
+def test_labels_are_the_present_ones(scan: SegmentedScan, shown: SceneResult, labels: np.ndarray) -> None:
     painted = np.where(labels == 6, 1, labels).astype(np.uint8)
     writeLabels(scan, painted)
     record = readCaseRecord(scan, shown)
@@ -39,7 +39,7 @@ def test_labels_are_those_on_the_screen(scan: SegmentedScan, shown: SceneResult,
     assert [organ["name"] for organ in record.report["organs"]] == ["liver", "spleen", "pancreas"]
 
 
-def test_the_reports_points_keep_their_place_and_the_files_theirs(
+def test_a_transform_after_the_run_does_not_change_the_geometry_of_the_record(
     scene: slicer.vtkMRMLScene, scan: SegmentedScan, shown: SceneResult, oblique: Volume
 ) -> None:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
@@ -68,7 +68,7 @@ def test_a_segmentation_of_unknown_origin_has_no_report(scan: SegmentedScan, sho
         readCaseRecord(scan, shown)
 
 
-def test_the_review_is_reported_as_the_report_reads_it(scan: SegmentedScan) -> None:
+def test_the_review_record_has_the_schema_of_the_report(scan: SegmentedScan) -> None:
     review = ReviewList(scan.segmentation)
     review.select(0)
     review.accept()
@@ -86,7 +86,7 @@ def test_the_review_is_reported_as_the_report_reads_it(scan: SegmentedScan) -> N
     }
 
 
-def test_an_organ_that_nobody_looked_at_is_not_named(scan: SegmentedScan) -> None:
+def test_an_organ_without_review_is_not_recorded(scan: SegmentedScan) -> None:
     assert reviewRecord(scan).organs == {}
 
 
@@ -99,7 +99,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return files
 
 
-def test_the_series_is_found_through_slicers_database(
+def test_the_files_of_the_series_come_from_slicers_database(
     ct: slicer.vtkMRMLScalarVolumeNode, database: dict[str, str]
 ) -> None:
     database.update({"1.2": "/data/b.dcm", "1.1": "/data/a.dcm"})

@@ -1,4 +1,4 @@
-"""What the reader changed stays in the report that the segmentation keeps: applied, only drawn, undone, merged."""
+"""Records of corrections in the report that the segmentation keeps: applied, not applied, undone, merged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import REPORT_ATTRIBUTE, SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
 
-from .test_corrections import ANSWER, LIVER, MARKED, SPLEEN, answerOf, paint
+from .test_corrections import ANSWER, LIVER, SCRIBBLED, SPLEEN, answerOf, paint
 
 __all__ = ["answerOf"]
 
@@ -44,14 +44,14 @@ def apply(
     applyCorrected(scan, answerOf(arriving), sent, shown)
 
 
-def test_an_applied_correction_counts_what_was_drawn_and_what_the_model_added(
+def test_an_applied_correction_counts_drawn_and_changed_voxels(
     scan: SegmentedScan, shown: SceneResult, labels: np.ndarray, oblique: Volume, answerOf: Callable[..., Corrected]
 ) -> None:
-    apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
+    apply(scan, shown, answerOf, lambda: paint(scan, SCRIBBLED, LIVER))
     now = readLabels(scan).labels
     (record,) = keptCorrections(scan.segmentation)
     assert record.kind is CorrectionKind.MARKS
-    assert record.marked_voxels == np.count_nonzero(labels[MARKED.slices] != LIVER)
+    assert record.marked_voxels == np.count_nonzero(labels[SCRIBBLED.slices] != LIVER)
     assert record.changed_voxels == np.count_nonzero(now != labels) == record.marked_voxels + 1
     liver = next(organ for organ in record.organs if organ.name == "liver")
     gained = np.count_nonzero((now == LIVER) & (labels != LIVER))
@@ -65,18 +65,18 @@ def test_a_chain_of_corrections_is_kept_with_the_scene(
     answerOf: Callable[..., Corrected],
     saveAndLoad: Callable[[], SegmentedScan],
 ) -> None:
-    apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
-    apply(scan, shown, answerOf, lambda: paint(scan, MARKED, SPLEEN))
+    apply(scan, shown, answerOf, lambda: paint(scan, SCRIBBLED, LIVER))
+    apply(scan, shown, answerOf, lambda: paint(scan, SCRIBBLED, SPLEEN))
     first, second = keptCorrections(saveAndLoad().segmentation)
     assert {organ.name for organ in first.organs} == {"liver"}
     assert {organ.name: organ.lost_voxels > 0 for organ in second.organs} == {"liver": True, "spleen": False}
 
 
-def test_undo_takes_the_record_back_and_redo_gives_it_again(
+def test_undo_removes_the_record_and_redo_restores_it(
     scan: SegmentedScan, shown: SceneResult, answerOf: Callable[..., Corrected]
 ) -> None:
     history, before = History(), snapshot(scan)
-    apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
+    apply(scan, shown, answerOf, lambda: paint(scan, SCRIBBLED, LIVER))
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
     history.undo(scan)
     assert keptCorrections(scan.segmentation) == ()
@@ -84,16 +84,16 @@ def test_undo_takes_the_record_back_and_redo_gives_it_again(
     assert len(keptCorrections(scan.segmentation)) == 1
 
 
-def test_report_and_export_are_reported_what_was_drawn_but_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
+def test_report_and_export_contain_edits_that_were_not_applied(scan: SegmentedScan, shown: SceneResult) -> None:
     assert "corrections" not in readCaseRecord(scan, shown).report
-    paint(scan, MARKED, SPLEEN)
+    paint(scan, SCRIBBLED, SPLEEN)
     (entry,) = readCaseRecord(scan, shown).report["corrections"]
     assert entry["kind"] == "edits"
     assert {organ["name"] for organ in entry["organs"]} >= {"spleen"}
     assert keptCorrections(scan.segmentation) == (), "only applying keeps it"
 
 
-def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
+def test_a_new_run_keeps_the_record_of_locked_organs(
     scene: slicer.vtkMRMLScene,
     scan: SegmentedScan,
     shown: SceneResult,
@@ -101,7 +101,7 @@ def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
     model: ModelDescription,
     answerOf: Callable[..., Corrected],
 ) -> None:
-    apply(scan, shown, answerOf, lambda: paint(scan, MARKED, LIVER))
+    apply(scan, shown, answerOf, lambda: paint(scan, SCRIBBLED, LIVER))
     setLocked(scan.segmentation, "liver", True)
     putResult(scene, replace(reviewed), scan.input, model, previous=shown, policy=MergePolicy.RESPECT_LOCKED)
     (record,) = keptCorrections(scan.segmentation)
@@ -112,7 +112,7 @@ def test_a_new_run_keeps_the_record_of_organs_that_it_leaves(
 
 def test_a_damaged_record_is_reported(scan: SegmentedScan, shown: SceneResult) -> None:
     scan.segmentation.SetAttribute(REPORT_ATTRIBUTE, '{"organs": [{"name": "liver"}], "corrections": [{"time": 3}]}')
-    paint(scan, MARKED, SPLEEN)
+    paint(scan, SCRIBBLED, SPLEEN)
     with pytest.raises(DiffusionSegmentError, match="are damaged") as caught:
         readCaseRecord(scan, shown)
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE

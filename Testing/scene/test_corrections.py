@@ -1,4 +1,4 @@
-"""The reader's edits as marks, the model's answer, and that no edit is ever lost."""
+"""The reader's edits as scribbles, the corrected labels, and that no edit is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from slicer.util import arrayFromVolume
 Scene = slicer.vtkMRMLScene
 LIVER, SPLEEN = 6, 1
 ANSWER = Box((2, 4, 2), (14, 18, 20))
-MARKED = Box((6, 14, 4), (10, 16, 8))
+SCRIBBLED = Box((6, 14, 4), (10, 16, 8))
 
 
 def paint(scan: SegmentedScan, box: Box, value: int) -> None:
@@ -41,15 +41,15 @@ def paint(scan: SegmentedScan, box: Box, value: int) -> None:
 @pytest.fixture
 def answerOf(tmp_path: Path, oblique: Volume, report: dict[str, Any]) -> Callable[..., Corrected]:
     def make(labels: np.ndarray, *, box: Box = ANSWER, shift: float = 0.0) -> Corrected:
-        place = oblique.index_to_lps.copy()
-        place[:3, 3] = (oblique.index_to_lps @ (*box.start[::-1], 1.0))[:3] + shift
-        doubt = np.full(labels.shape, 0.25, np.float32)
+        geometry = oblique.index_to_lps.copy()
+        geometry[:3, 3] = (oblique.index_to_lps @ (*box.start[::-1], 1.0))[:3] + shift
+        uncertainty = np.full(labels.shape, 0.25, np.float32)
         numbers = np.full(oblique.array.shape, 2, np.uint8)
         return Corrected(
             id="3",
-            labels=write_buffer(tmp_path / "answer.raw", labels, place),
-            uncertainty=write_buffer(tmp_path / "doubt.raw", doubt, place),
-            mutual_information=write_buffer(tmp_path / "information.raw", doubt / 5, place),
+            labels=write_buffer(tmp_path / "answer.raw", labels, geometry),
+            uncertainty=write_buffer(tmp_path / "answer-uncertainty.raw", uncertainty, geometry),
+            mutual_information=write_buffer(tmp_path / "information.raw", uncertainty / 5, geometry),
             report={**report, "review": report["review"][1:]},
             regions=write_buffer(tmp_path / "numbers.raw", numbers, oblique.index_to_lps),
         )
@@ -58,7 +58,9 @@ def answerOf(tmp_path: Path, oblique: Volume, report: dict[str, Any]) -> Callabl
 
 
 class TestFinding:
-    def test_painted_and_erased_voxels_are_marks_of_their_label(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_painted_and_erased_voxels_become_scribbles_of_their_label(
+        self, scan: SegmentedScan, labels: np.ndarray
+    ) -> None:
         paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
         paint(scan, Box((8, 6, 16), (9, 8, 18)), 0)
         matches = findCorrections(scan)
@@ -78,7 +80,7 @@ class TestFinding:
         setLocked(scan.segmentation, "spleen", True)
         assert findCorrections(scan).locked == (SPLEEN,)
 
-    def test_edits_are_found_after_save_and_load(
+    def test_edits_are_detected_after_save_and_load(
         self, scan: SegmentedScan, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         paint(scan, Box((0, 0, 0), (2, 2, 2)), LIVER)
@@ -86,7 +88,7 @@ class TestFinding:
         loaded = saveAndLoad()
         np.testing.assert_array_equal(findCorrections(loaded).scribbles, before)
 
-    def test_the_copy_is_hidden_and_leaves_with_its_segmentation(
+    def test_the_copy_is_hidden_and_removed_with_its_segmentation(
         self, scene: Scene, scan: SegmentedScan, reviewed: Any, model: ModelDescription
     ) -> None:
         copy = scan.segmentation.GetNodeReference(RESULT_LABELS_ROLE)
@@ -97,12 +99,12 @@ class TestFinding:
         putResult(scene, reviewed, scan.input, model)
         assert scene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 1
 
-    def test_no_edit_is_reported(self, scan: SegmentedScan) -> None:
+    def test_a_result_without_edits_is_reported(self, scan: SegmentedScan) -> None:
         with pytest.raises(DiffusionSegmentError, match="no corrections") as caught:
             findCorrections(scan)
         assert caught.value.hint
 
-    def test_two_organs_on_one_voxel_are_refused_and_kept(self, scan: SegmentedScan) -> None:
+    def test_two_organs_in_one_voxel_are_refused_and_kept(self, scan: SegmentedScan) -> None:
         segmentation = scan.segmentation.GetSegmentation()
         segmentation.SeparateSegmentLabelmap("liver")
         both = segmentation.GetSegment("liver").GetRepresentation("Binary labelmap")
@@ -127,7 +129,7 @@ class TestFinding:
         with pytest.raises(DiffusionSegmentError, match="from another volume"):
             findCorrections(SegmentedScan(other, scan.segmentation, model.labels))
 
-    def test_a_segmentation_from_elsewhere_is_refused(
+    def test_a_segmentation_that_is_no_result_is_refused(
         self, scene: Scene, scan: SegmentedScan, model: ModelDescription
     ) -> None:
         own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
@@ -144,10 +146,10 @@ class TestFinding:
 class TestApplying:
     @pytest.fixture
     def sent(self, scan: SegmentedScan) -> Corrections:
-        paint(scan, MARKED, LIVER)
+        paint(scan, SCRIBBLED, LIVER)
         return findCorrections(scan)
 
-    def test_the_answer_replaces_its_box_alone(
+    def test_the_corrected_labels_replace_only_their_box(
         self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         arriving = np.full(ANSWER.shape, SPLEEN, np.uint8)
@@ -158,16 +160,16 @@ class TestApplying:
         assert applied.box == ANSWER
         assert applied.keptVoxels == 0
 
-    def test_uncertainty_report_and_regions_follow(
+    def test_uncertainty_report_and_regions_are_updated(
         self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         ReviewList(scan.segmentation).flag(1)
         before = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
         applied = applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
-        doubt = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])
-        assert (doubt[ANSWER.slices] == 0.25).all()
-        doubt[ANSWER.slices] = before[ANSWER.slices]
-        np.testing.assert_array_equal(doubt, before)
+        uncertainty = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])
+        assert (uncertainty[ANSWER.slices] == 0.25).all()
+        uncertainty[ANSWER.slices] = before[ANSWER.slices]
+        np.testing.assert_array_equal(uncertainty, before)
         assert [region.state for region in ReviewList(scan.segmentation).regions] == [
             RegionState.FLAGGED,
             RegionState.OPEN,
@@ -175,14 +177,14 @@ class TestApplying:
         assert applied.result.regions is not None
         assert (applied.result.regions.unpack() == 2).all()
 
-    def test_applied_corrections_are_no_corrections_any_more(
+    def test_applied_corrections_are_not_detected_again(
         self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
         with pytest.raises(DiffusionSegmentError, match="no corrections"):
             findCorrections(scan)
 
-    def test_marks_stay_in_force_until_the_reader_thinks_otherwise(
+    def test_scribbles_stay_in_force_until_they_are_painted_over(
         self,
         scan: SegmentedScan,
         shown: SceneResult,
@@ -194,13 +196,13 @@ class TestApplying:
         changed = Box((6, 14, 4), (7, 15, 5))
         paint(scan, changed, SPLEEN)
         expected = np.zeros_like(sent.scribbles)
-        expected[MARKED.slices] = LIVER + 1
+        expected[SCRIBBLED.slices] = LIVER + 1
         expected[changed.slices] = SPLEEN + 1
         matches = findCorrections(saveAndLoad())
         np.testing.assert_array_equal(matches.scribbles, expected)
         assert matches.count == 1
 
-    def test_a_new_result_forgets_the_marks(
+    def test_a_new_result_clears_the_scribbles(
         self,
         scan: SegmentedScan,
         shown: SceneResult,
@@ -213,7 +215,7 @@ class TestApplying:
         putResult(scan.scene, reviewed, scan.input, model, previous=shown)
         assert not appliedScribbles(scan).any()
 
-    def test_edits_during_the_run_win_and_are_found_next_time(
+    def test_edits_during_the_run_are_kept_and_sent_next_time(
         self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         inside, outside = Box((3, 5, 3), (5, 6, 6)), Box((17, 20, 20), (19, 22, 22))
@@ -224,10 +226,10 @@ class TestApplying:
         assert (now[inside.slices] == LIVER).all()
         assert (now[outside.slices] == LIVER).all()
         assert applied.keptVoxels == 6
-        marks = findCorrections(scan).scribbles
+        scribbles = findCorrections(scan).scribbles
         expected = sent.scribbles.copy()
         expected[inside.slices] = expected[outside.slices] = LIVER + 1
-        np.testing.assert_array_equal(marks, expected)
+        np.testing.assert_array_equal(scribbles, expected)
 
     def test_locked_organs_neither_shrink_nor_grow(
         self,
@@ -243,7 +245,7 @@ class TestApplying:
             np.testing.assert_array_equal(readLabels(scan).labels == SPLEEN, labels == SPLEEN)
 
     @pytest.mark.parametrize("trouble", ["shifted", "too large", "deleted", "no report"])
-    def test_an_answer_that_does_not_fit_changes_nothing(
+    def test_an_invalid_answer_changes_nothing(
         self,
         scene: Scene,
         scan: SegmentedScan,
@@ -267,7 +269,7 @@ class TestApplying:
             np.testing.assert_array_equal(readLabels(scan).labels, sent.labels)
             assert findCorrections(scan).count == 32
 
-    def test_a_deleted_overlay_is_no_hindrance(
+    def test_a_deleted_overlay_does_not_prevent_a_correction(
         self,
         scene: Scene,
         scan: SegmentedScan,

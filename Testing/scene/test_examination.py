@@ -1,4 +1,4 @@
-"""Whose scan it is: from the tree of patients and studies, else from Slicer's DICOM database, else nothing."""
+"""Patient and study of a scan: from the subject hierarchy, else from Slicer's DICOM database, else empty."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def study(scene: slicer.vtkMRMLScene, ct: Ct) -> Callable[..., None]:
     return put
 
 
-def test_the_tree_tells_patient_and_study(ct: Ct, study: Callable[..., None]) -> None:
+def test_patient_and_study_come_from_the_subject_hierarchy(ct: Ct, study: Callable[..., None]) -> None:
     study(PatientName="Roe^Jane", PatientID="MRN 4711", StudyDate="20260301")
     assert examinationOf(ct) == Examination("Roe, Jane", "MRN 4711", "2026-03-01", "")
 
 
-def test_what_the_tree_lacks_is_read_from_the_database(
+def test_attributes_missing_in_the_hierarchy_come_from_the_database(
     ct: Ct, study: Callable[..., None], database: dict[str, str]
 ) -> None:
     study(PatientName="Doe^John")
     assert examinationOf(ct) == Examination("Doe, John", "MRN 4711", "2026-03-01", "Portal venous")
 
 
-def test_a_database_that_lacks_the_images_says_nothing(ct: Ct, database: dict[str, str]) -> None:
+def test_a_database_without_the_images_gives_no_attributes(ct: Ct, database: dict[str, str]) -> None:
     ct.SetAttribute("DICOM.instanceUIDs", "9.9")
     assert examinationOf(ct) == Examination()
 

@@ -1,4 +1,4 @@
-"""Undo and redo by name: the step goes back, what the reader did since stays."""
+"""Undo and redo by name: the step is undone, what the reader did since is kept."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def paint(scan: SegmentedScan, box: Box, value: int) -> None:
 
 
 def correct(history: History, scan: SegmentedScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
-    """What applying corrections does to the nodes: labels, delivered copy, uncertainty, report."""
-    doubt = shown.overlays[OverlayKind.UNCERTAINTY]
-    before = snapshot(scan).withMaps([doubt], BOX)
+    """What applying corrections does to the nodes: labels, copy of the result, uncertainty, report."""
+    uncertainty = shown.overlays[OverlayKind.UNCERTAINTY]
+    before = snapshot(scan).withMaps([uncertainty], BOX)
     paint(scan, BOX, SPLEEN)
     storeResultLabels(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
     storeScribbles(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)
-    arrayFromVolume(doubt)[BOX.slices] = 0.125
+    arrayFromVolume(uncertainty)[BOX.slices] = 0.125
     ReviewList(scan.segmentation).replaceReport({**report, "review": report["review"][1:]})
     history.record(StepName.APPLY_CORRECTIONS, scan, before)
     return before.labels
@@ -58,21 +58,21 @@ def test_steps_are_reported_by_name(history: History, scan: SegmentedScan, shown
     assert history.redoText == "Redo Apply corrections"
 
 
-def test_undo_brings_back_everything_that_the_step_changed(
+def test_undo_restores_everything_that_the_step_changed(
     history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
-    doubt = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
+    uncertainty = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
     before = correct(history, scan, shown, report)
     history.undo(scan)
     np.testing.assert_array_equal(readLabels(scan).labels, before)
-    np.testing.assert_array_equal(arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]), doubt)
+    np.testing.assert_array_equal(arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]), uncertainty)
     assert len(ReviewList(scan.segmentation).regions) == 3
     assert not appliedScribbles(scan).any()
     with pytest.raises(DiffusionSegmentError, match="no corrections"):
         findCorrections(scan)
 
 
-def test_redo_does_it_again(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
+def test_redo_repeats_the_step(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     correct(history, scan, shown, report)
     after = readLabels(scan).labels
     history.undo(scan)
@@ -83,7 +83,7 @@ def test_redo_does_it_again(history: History, scan: SegmentedScan, shown: SceneR
     assert (arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])[BOX.slices] == 0.125).all()
 
 
-def test_edits_since_the_step_stay_inside_and_outside_its_box(
+def test_edits_since_the_step_are_kept_inside_and_outside_its_box(
     history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     before = correct(history, scan, shown, report)
@@ -100,7 +100,7 @@ def test_edits_since_the_step_stay_inside_and_outside_its_box(
     np.testing.assert_array_equal(readLabels(scan).labels, expected)
 
 
-def test_what_was_said_of_a_region_since_stays(
+def test_review_states_set_since_the_step_are_kept(
     history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     ReviewList(scan.segmentation).accept(0)
@@ -111,7 +111,7 @@ def test_what_was_said_of_a_region_since_stays(
     assert states == [RegionState.ACCEPTED, RegionState.OPEN, RegionState.FLAGGED]
 
 
-def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, scan: SegmentedScan) -> None:
+def test_redo_restores_the_review_states_of_the_step(history: History, scan: SegmentedScan) -> None:
     history.record(StepName.SEGMENT, scan, emptySnapshot(scan))
     ReviewList(scan.segmentation).accept(2)
     history.undo(scan)
@@ -119,7 +119,7 @@ def test_redo_brings_back_what_was_said_of_the_steps_regions(history: History, s
     assert ReviewList(scan.segmentation).regions[2].state is RegionState.ACCEPTED
 
 
-def test_the_organs_status_goes_back_too(
+def test_undo_restores_the_segment_status(
     history: History, scan: SegmentedScan, shown: SceneResult, report: Any
 ) -> None:
     logic = slicer.vtkSlicerSegmentationsModuleLogic
@@ -155,7 +155,7 @@ def test_picking_can_be_undone(
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
 
-def test_many_levels_go_back_in_turn(history: History, scan: SegmentedScan) -> None:
+def test_many_steps_are_undone_and_redone_in_turn(history: History, scan: SegmentedScan) -> None:
     states = [readLabels(scan).labels]
     for n in range(12):
         before = snapshot(scan)
@@ -172,21 +172,21 @@ def test_many_levels_go_back_in_turn(history: History, scan: SegmentedScan) -> N
     assert history.redo(scan) is None
 
 
-def test_the_oldest_step_is_forgotten_beyond_the_levels(scan: SegmentedScan) -> None:
+def test_the_oldest_step_beyond_the_levels_is_discarded(scan: SegmentedScan) -> None:
     history = History(levels=3)
     for _ in range(5):
         history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
     assert [history.undo(scan) for _ in range(4)][-2:] == [StepName.SIMILAR_REGION, None]
 
 
-def test_a_new_step_ends_what_could_be_redone(history: History, scan: SegmentedScan) -> None:
+def test_a_new_step_clears_redo(history: History, scan: SegmentedScan) -> None:
     history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
     history.undo(scan)
     history.record(StepName.PICK_ALTERNATIVE, scan, snapshot(scan))
     assert history.redoText is None
 
 
-def test_a_step_is_small(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
+def test_a_step_needs_little_memory(history: History, scan: SegmentedScan, shown: SceneResult, report: Any) -> None:
     correct(history, scan, shown, report)
     assert 0 < history.bytes < 4000
 
@@ -214,7 +214,7 @@ def test_undo_reaches_the_last_slices_of_a_scan(history: History, scan: Segmente
     np.testing.assert_array_equal(readLabels(scan).labels, before.labels)
 
 
-def test_labels_are_the_models_whatever_values_the_node_keeps_them_in(scan: SegmentedScan) -> None:
+def test_label_values_of_the_node_are_mapped_to_those_of_the_model(scan: SegmentedScan) -> None:
     (layer,) = layersOf(scan)
     expected = readLabels(scan).labels.copy()
     np.testing.assert_array_equal(readLabels(scan, shared=True).labels, expected)

@@ -33,7 +33,7 @@ def scan(
 
 
 def drawUser(scan: SegmentedScan, mask: np.ndarray, name: str = "tumour") -> None:
-    """A segment of the reader's, drawn as Segment Editor does: into the shared layer where nothing is in the way."""
+    """A segment of the reader's, drawn as Segment Editor does: into the shared layer where it overlaps nothing."""
     scan.segmentation.GetSegmentation().AddEmptySegment(name, name)
     drawAs(scan, name, mask)
 
@@ -62,10 +62,10 @@ def userVoxels(scan: SegmentedScan, name: str = "tumour") -> np.ndarray:
 
 
 class TestReading:
-    def test_what_was_put_is_read(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_labels_that_were_put_are_read(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_a_box_gives_its_part(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_a_box_gives_its_part_of_the_labels(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((6, 3, 2), (10, 20, 18))
         np.testing.assert_array_equal(readLabels(scan, box=box).labels, labels[box.slices])
 
@@ -88,7 +88,7 @@ class TestReading:
         assert segmentation.GetSegment("liver").GetRepresentation(BINARY).GetNumberOfPoints() < labels.size
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_the_layers_values_need_not_be_the_models(
+    def test_label_values_of_layers_may_differ_from_those_of_the_model(
         self, scan: SegmentedScan, labels: np.ndarray, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         scan.segmentation.SetName("CT segmentation")
@@ -145,7 +145,7 @@ class TestWriting:
         expected[box.slices] = SPLEEN
         np.testing.assert_array_equal(readLabels(scan).labels, expected)
 
-    def test_the_node_tells_of_it_once(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_the_node_sends_one_event(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         scan.segmentation.GetSegmentation().SeparateSegmentLabelmap("liver")
         reported: list[str] = []
         event = slicer.vtkSegmentation.SourceRepresentationModified
@@ -154,13 +154,13 @@ class TestWriting:
         writeLabels(scan, np.zeros(box.shape, np.uint8), box=box)
         assert reported == ["changed"]
 
-    def test_nothing_is_reported_of_equal_labels(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_equal_labels_send_no_event(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         reported: list[str] = []
         scan.segmentation.AddObserver(vtk.vtkCommand.AnyEvent, lambda *_: reported.append("changed"))
         writeLabels(scan, labels)
         assert reported == []
 
-    def test_organs_that_appear_get_the_models_terminology(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_new_organs_get_the_terminology_of_the_model(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         box = Box((0, 0, 0), (3, 3, 3))
         writeLabels(scan, np.full(box.shape, STOMACH, np.uint8), box=box)
         stomach = scan.segmentation.GetSegmentation().GetSegment("stomach")
@@ -170,7 +170,7 @@ class TestWriting:
         assert "Stomach" in str(value)
         assert np.count_nonzero(readLabels(scan).labels == STOMACH) == 27
 
-    def test_organs_that_vanish_stay_as_empty_segments(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_removed_organs_stay_as_empty_segments(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         writeLabels(scan, np.where(labels == LIVER, 0, labels).astype(np.uint8))
         assert scan.segmentation.GetSegmentation().GetSegment("liver") is not None
         assert not (readLabels(scan).labels == LIVER).any()
@@ -186,7 +186,7 @@ class TestWriting:
         np.testing.assert_array_equal(userVoxels(scan), mask)
         assert (readLabels(scan).labels[box.slices] == LIVER).all()
 
-    def test_clearing_around_it_keeps_it_too(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_clearing_all_labels_keeps_a_segment_of_the_reader(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         mask = np.zeros(labels.shape, bool)
         mask[4:14, 2:4, 2:20] = True
         drawUser(scan, mask)
@@ -205,7 +205,7 @@ class TestWriting:
         writeLabels(scan, labels)
         np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
-    def test_surfaces_follow(self, scan: SegmentedScan, labels: np.ndarray) -> None:
+    def test_surfaces_are_updated(self, scan: SegmentedScan, labels: np.ndarray) -> None:
         showSurfaces(scan.segmentation)
         before = scan.segmentation.GetClosedSurfaceInternalRepresentation("liver").GetBounds()
         box = Box((12, 6, 4), (18, 14, 12))
@@ -245,7 +245,7 @@ class TestBox:
         assert boxAround(mask) == Box((1, 2, 3), (4, 5, 4))
         assert boxAround(np.zeros((2, 2, 2), bool)) is None
 
-    def test_a_crop_is_found_by_its_matrix(self, oblique: Volume) -> None:
+    def test_the_box_of_a_crop_follows_from_its_matrix(self, oblique: Volume) -> None:
         crop = oblique.index_to_lps.copy()
         crop[:3, 3] = (oblique.index_to_lps @ (3, 5, 2, 1))[:3]
         assert boxOfGrid((4, 6, 8), crop, oblique.index_to_lps, what="It") == Box((2, 5, 3), (6, 11, 11))

@@ -1,4 +1,4 @@
-"""What an arriving result does to the segmentation that is there."""
+"""Merging a new result with the present segmentation."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class TestLabels:
 
 
 class TestLock:
-    def test_it_is_set_lifted_and_saved(self, scan: SegmentedScan, saveAndLoad: Callable[[], SegmentedScan]) -> None:
+    def test_a_lock_is_set_removed_and_saved(
+        self, scan: SegmentedScan, saveAndLoad: Callable[[], SegmentedScan]
+    ) -> None:
         setLocked(scan.segmentation, "liver", True)
         setLocked(scan.segmentation, "spleen", True)
         setLocked(scan.segmentation, "spleen", False)
@@ -101,7 +103,7 @@ class TestArrival:
     def arrive(scan: SegmentedScan, second: Any, shown: SceneResult, policy: MergePolicy, model: Any) -> SceneResult:
         return putResult(scan.scene, second, scan.input, model, previous=shown, policy=policy)
 
-    def test_a_new_segmentation_leaves_the_old_one_alone(
+    def test_a_new_segmentation_leaves_the_old_one_unchanged(
         self, scan: SegmentedScan, second: Any, shown: SceneResult, labels: np.ndarray, model: ModelDescription
     ) -> None:
         put = self.arrive(scan, second, shown, MergePolicy.NEW, model)
@@ -118,7 +120,7 @@ class TestArrival:
         assert not now[10:].any()
         np.testing.assert_array_equal(userSegmentMask(scan), tumour)
 
-    def test_filling_keeps_every_voxel_that_is_drawn(
+    def test_filling_keeps_every_labelled_voxel(
         self,
         scan: SegmentedScan,
         second: Any,
@@ -145,7 +147,7 @@ class TestArrival:
         assert lockedValues(scan) == (LIVER,)
 
     @pytest.mark.parametrize("policy", list(MergePolicy))
-    def test_what_stands_afterwards_is_no_correction(
+    def test_merged_labels_are_not_detected_as_corrections(
         self, scan: SegmentedScan, second: Any, shown: SceneResult, policy: MergePolicy, model: ModelDescription
     ) -> None:
         writeLabels(scan, np.full((1, 2, 3), LIVER, np.uint8), box=Box((19, 0, 0), (20, 2, 3)))

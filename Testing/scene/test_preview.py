@@ -1,4 +1,4 @@
-"""A preview in the scene: beside the input, apart from the result, gone without a trace, never saved."""
+"""A preview in the scene: with the geometry of the input, apart from the result, removed completely, never saved."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def message(labels: np.ndarray, oblique: Volume, tmp_path: Path) -> Preview:
 
 
 def nodes(scene: slicer.vtkMRMLScene) -> list[str]:
-    """All nodes but the hierarchy, which is there for good from the first segmentation on."""
+    """All nodes but the subject hierarchy, which the first segmentation adds."""
     present = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
     return sorted(node.GetID() for node in present if not node.IsA("vtkMRMLSubjectHierarchyNode"))
 
 
-def test_the_preview_outlives_its_file_and_lies_where_the_scan_lies(
+def test_the_preview_stays_valid_without_its_file_and_has_the_geometry_of_the_scan(
     message: Preview, ct: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription, labels: np.ndarray
 ) -> None:
     node = showPreview(message, ct, model)
@@ -41,7 +41,7 @@ def test_the_preview_outlives_its_file_and_lies_where_the_scan_lies(
     assert node.GetDisplayNode().GetOpacity() < 1.0
 
 
-def test_it_is_removed_with_all_that_came_with_it(
+def test_removal_leaves_no_nodes(
     scene: slicer.vtkMRMLScene, message: Preview, ct: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription
 ) -> None:
     before = nodes(scene)
@@ -52,7 +52,7 @@ def test_it_is_removed_with_all_that_came_with_it(
     removePreview(scene)
 
 
-def test_the_preview_of_a_scan_that_has_gone_is_removed_too(
+def test_the_preview_of_a_removed_scan_is_removed_too(
     scene: slicer.vtkMRMLScene, message: Preview, ct: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription
 ) -> None:
     showPreview(message, ct, model)
@@ -68,13 +68,13 @@ def test_result_and_own_segmentations_are_not_touched(
     model: ModelDescription,
     shown: SceneResult,
 ) -> None:
-    delivered = readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels
+    expected = readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels
     time = shown.segmentation.GetSegmentation().GetMTime()
     assert showPreview(message, ct, model) is not shown.segmentation
     removePreview(scene)
     assert shown.segmentation.GetScene() is scene
     assert shown.segmentation.GetSegmentation().GetMTime() == time
-    np.testing.assert_array_equal(readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels, delivered)
+    np.testing.assert_array_equal(readLabels(SegmentedScan(ct, shown.segmentation, model.labels)).labels, expected)
 
 
 def test_a_scene_is_saved_without_it(
@@ -85,7 +85,7 @@ def test_a_scene_is_saved_without_it(
     assert not node.GetDisplayNode().GetSaveWithScene()
 
 
-def test_a_preview_of_another_size_is_refused_and_the_one_before_stays(
+def test_a_preview_of_another_size_is_refused_and_the_previous_one_stays(
     scene: slicer.vtkMRMLScene,
     message: Preview,
     ct: slicer.vtkMRMLScalarVolumeNode,
@@ -101,7 +101,7 @@ def test_a_preview_of_another_size_is_refused_and_the_one_before_stays(
     assert nodes(scene) == before
 
 
-def test_a_preview_for_a_scan_that_has_gone_is_refused(
+def test_a_preview_for_a_removed_scan_is_refused(
     scene: slicer.vtkMRMLScene, message: Preview, ct: slicer.vtkMRMLScalarVolumeNode, model: ModelDescription
 ) -> None:
     scene.RemoveNode(ct)
@@ -111,7 +111,7 @@ def test_a_preview_for_a_scan_that_has_gone_is_refused(
 
 
 @pytest.mark.parametrize("kind", STYLES)
-def test_the_legend_of_every_overlay_says_its_unit(
+def test_the_legend_of_every_overlay_states_its_unit(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode, shown: SceneResult, kind: OverlayKind
 ) -> None:
     scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")

@@ -36,7 +36,7 @@ def matrixOf(node: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeN
 
 
 def turn(node: slicer.vtkMRMLMarkupsROINode, degrees: float) -> np.ndarray:
-    """Turn a box around its own middle, as its handles do; the rotation."""
+    """Rotate a box around its own middle, as its handles do; returns the rotation."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("xyz", (degrees, 20, 10), degrees=True).as_matrix()
     matrix[:3, 3] = node.GetCenter()
@@ -51,7 +51,7 @@ def under(node: slicer.vtkMRMLTransformableNode, matrix: np.ndarray) -> None:
     node.SetAndObserveTransformNodeID(transform.GetID())
 
 
-def test_the_cube_becomes_the_box_in_lps_millimetres(
+def test_the_matrix_maps_the_cube_to_the_box_in_lps_mm(
     box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     expected = LPS @ np.diag([6.0, 4.0, 10.0, 1.0])
@@ -59,13 +59,15 @@ def test_the_cube_becomes_the_box_in_lps_millimetres(
     np.testing.assert_allclose(matrixOf(box, ct), expected, atol=1e-9)
 
 
-def test_a_turned_box_stays_turned(box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
+def test_a_rotated_box_keeps_its_rotation(
+    box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode
+) -> None:
     rotation = turn(box, 35.0)
     np.testing.assert_allclose(matrixOf(box, ct)[:3, :3], LPS[:3, :3] @ rotation * (6.0, 4.0, 10.0), atol=1e-9)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_point_is_inside_for_the_matrix_where_it_is_for_slicer(
+def test_the_matrix_and_slicer_agree_about_points_inside(
     box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode, *, turned: bool
 ) -> None:
     """Slicer's own answer, under a parent transform that turns and moves."""
@@ -82,7 +84,9 @@ def test_a_point_is_inside_for_the_matrix_where_it_is_for_slicer(
     assert 10 < sum(ours) < 200
 
 
-def test_a_box_that_was_never_placed_is_refused(scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
+def test_a_box_without_control_points_is_refused(
+    scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
+) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Box")
     with pytest.raises(DiffusionSegmentError, match="Box is empty") as caught:
         regionOfInterest(node, ct)
@@ -108,7 +112,7 @@ def test_a_box_beside_the_scan_is_refused(
     assert caught.value.code is ErrorCode.OPTION
 
 
-def test_a_box_that_the_parent_transform_of_the_scan_left_behind_is_refused(
+def test_a_box_outside_a_transformed_scan_is_refused(
     box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     away = np.eye(4)
@@ -120,7 +124,7 @@ def test_a_box_that_the_parent_transform_of_the_scan_left_behind_is_refused(
     regionOfInterest(box, ct)
 
 
-def test_two_boxes_that_only_their_bounds_share_do_not_touch(
+def test_a_box_that_only_overlaps_the_bounds_of_the_scan_is_refused(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     """The scan is oblique: a small box in a corner of its bounds lies outside it."""
@@ -138,7 +142,7 @@ def test_two_boxes_that_only_their_bounds_share_do_not_touch(
     assert refused == 8
 
 
-def test_a_box_under_a_warping_transform_is_refused(
+def test_a_box_under_a_non_linear_transform_is_refused(
     box: slicer.vtkMRMLMarkupsROINode, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     warp = box.GetScene().AddNewNodeByClass("vtkMRMLTransformNode", "Warp")
@@ -155,7 +159,7 @@ def test_a_box_under_a_warping_transform_is_refused(
     assert caught.value.code is ErrorCode.GEOMETRY
 
 
-def test_a_new_box_begins_around_the_whole_scan_and_a_placed_one_stays(
+def test_a_new_box_encloses_the_scan_and_a_present_one_is_kept(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     node = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "New")

@@ -30,13 +30,13 @@ def moved(item: dict[str, Any], millimetres: float) -> dict[str, Any]:
     return {**item, "centroid_lps_mm": [x + millimetres, y, z]}
 
 
-def test_regions_come_as_the_report_ranks_them_and_all_are_open(review: ReviewList) -> None:
+def test_regions_have_the_order_of_the_report_and_are_open(review: ReviewList) -> None:
     assert [region.organ for region in review.regions] == ["liver", "spleen", "spleen"]
     assert {region.state for region in review.regions} == {RegionState.OPEN}
     assert review.current is None
 
 
-def test_next_and_previous_go_round_and_skip_none(review: ReviewList) -> None:
+def test_next_and_previous_visit_all_regions_and_wrap_around(review: ReviewList) -> None:
     review.accept(1)
     assert [region.number for region in (review.next(), review.next(), review.next(), review.next()) if region] == [
         0,
@@ -69,7 +69,7 @@ def test_a_region_that_does_not_exist_is_refused(review: ReviewList) -> None:
             act(-1)
 
 
-def test_a_state_concerns_the_current_region_unless_another_is_named(review: ReviewList) -> None:
+def test_a_state_is_set_for_the_current_or_the_given_region(review: ReviewList) -> None:
     assert review.accept() is None
     review.next()
     review.accept()
@@ -97,7 +97,7 @@ class TestSegmentStatus:
         assert status(scan, "liver") == Logic.Completed
         assert status(scan, "spleen") == Logic.InProgress
 
-    def test_a_flag_counts_more_than_anything_else(self, scan: SegmentedScan, review: ReviewList) -> None:
+    def test_flagged_takes_precedence(self, scan: SegmentedScan, review: ReviewList) -> None:
         review.accept(0)
         review.flag(1)
         assert status(scan, "liver") == status(scan, "spleen") == Logic.Flagged
@@ -108,7 +108,7 @@ class TestNewReport:
         self, scan: SegmentedScan, review: ReviewList, report: dict[str, Any]
     ) -> None:
         review.flag(1)
-        swapped = {**moved(report["review"][1], 4.0), "organ": "liver", "rival": "spleen"}
+        swapped = {**moved(report["review"][1], 4.0), "organ": "liver", "competing_organ": "spleen"}
         review.replaceReport({**report, "review": [report["review"][2], swapped]})
         assert [region.state for region in review.regions] == [RegionState.OPEN, RegionState.FLAGGED]
         assert review.regions[1].number == 1
@@ -118,7 +118,7 @@ class TestNewReport:
         review.replaceReport({**report, "review": [moved(report["review"][0], 6.0)]})
         assert review.regions[0].state is RegionState.OPEN
 
-    def test_the_same_place_between_other_organs_is_another_region(
+    def test_the_same_position_between_other_organs_is_another_region(
         self, review: ReviewList, report: dict[str, Any]
     ) -> None:
         review.accept(0)
@@ -137,6 +137,12 @@ class TestNewReport:
         assert review.current is not None
         assert review.current.number == 1
 
+    def test_a_report_of_version_1_gives_the_competing_organ(self, review: ReviewList, report: dict[str, Any]) -> None:
+        region = dict(report["review"][1])
+        region["rival"] = region.pop("competing_organ")
+        review.replaceReport({**report, "review": [region]})
+        assert review.regions[0].competingOrgan == "liver"
+
     @pytest.mark.parametrize(
         "broken", [{"review": [{"organ": "liver"}]}, {"review": 3}, {"review": [{"centroid_lps_mm": [1]}]}]
     )
@@ -151,7 +157,7 @@ class TestNewReport:
 
 
 class TestSaving:
-    def test_everything_survives_save_and_load(
+    def test_the_review_list_survives_save_and_load(
         self, review: ReviewList, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         review.accept(0)
@@ -175,9 +181,7 @@ class TestSaving:
             ("DiffusionSegment.review", '{"states": ["?", "?", "?"], "visited": [0, 0, 0]}'),
         ],
     )
-    def test_a_damaged_scene_is_reported_with_the_next_step(
-        self, scan: SegmentedScan, attribute: str, text: str
-    ) -> None:
+    def test_a_damaged_scene_is_reported_with_a_hint(self, scan: SegmentedScan, attribute: str, text: str) -> None:
         scan.segmentation.SetAttribute(attribute, text)
         with pytest.raises(DiffusionSegmentError, match="damaged") as caught:
             ReviewList(scan.segmentation)
@@ -188,7 +192,7 @@ class TestSaving:
         scan.segmentation.SetAttribute("DiffusionSegment.review", '{"states": ["flagged"], "visited": [true]}')
         assert ReviewList(scan.segmentation).count(RegionState.OPEN) == 3
 
-    def test_a_new_run_mends_a_damaged_list(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
+    def test_a_new_run_replaces_a_damaged_list(self, scan: SegmentedScan, report: dict[str, Any]) -> None:
         scan.segmentation.SetAttribute("DiffusionSegment.report", "{")
         storeReport(scan.segmentation, report)
         assert len(ReviewList(scan.segmentation).regions) == 3

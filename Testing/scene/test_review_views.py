@@ -22,7 +22,7 @@ from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan, keepGeometry
 from headless.views import SliceView
 
 Scene = slicer.vtkMRMLScene
-PLACES = ((6, 7, 5), (9, 8, 13), (14, 12, 22))
+POSITIONS = ((6, 7, 5), (9, 8, 13), (14, 12, 22))
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def turn(scene: Scene, scan: SegmentedScan) -> vtk.vtkMatrix4x4:
 
 
 class TestMarkups:
-    def test_each_region_is_a_named_locked_point_at_its_place(
+    def test_each_region_is_a_named_locked_point_at_its_centroid(
         self, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         node = updateRegionMarkups(scan, review)[RegionState.OPEN]
         assert node.GetNumberOfControlPoints() == 3
-        for n, place in enumerate(PLACES):
-            np.testing.assert_allclose(node.GetNthControlPointPositionWorld(n), ras(oblique, place), atol=1e-3)
+        for n, position in enumerate(POSITIONS):
+            np.testing.assert_allclose(node.GetNthControlPointPositionWorld(n), ras(oblique, position), atol=1e-3)
         assert node.GetNthControlPointLabel(1) == "2 spleen"
         assert node.GetNthControlPointDescription(1) == "spleen or liver?"
         assert node.GetNthControlPointLocked(1)
@@ -74,22 +74,22 @@ class TestMarkups:
         colours = {node.GetDisplayNode().GetColor() for node in nodes.values()}
         assert len(colours) == 3
 
-    def test_they_move_with_the_scan_when_it_is_moved_after_the_run(
+    def test_points_follow_a_scan_that_was_moved_after_the_run(
         self, scene: Scene, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         matrix = turn(scene, scan)
         node = updateRegionMarkups(scan, review)[RegionState.OPEN]
-        expected = matrix.MultiplyPoint((*ras(oblique, PLACES[0]), 1.0))[:3]
+        expected = matrix.MultiplyPoint((*ras(oblique, POSITIONS[0]), 1.0))[:3]
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), expected, atol=1e-3)
 
-    def test_a_scan_that_was_moved_back_after_the_run_takes_its_points_along(
+    def test_points_follow_a_scan_that_was_moved_back_after_the_run(
         self, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         shift = np.eye(4)
         shift[:3, 3] = (5.0, -4.0, 3.0)
         keepGeometry(scan.segmentation, shift @ oblique.index_to_lps)
         node = updateRegionMarkups(scan, review)[RegionState.OPEN]
-        expected = ras(oblique, PLACES[0]) - (-5.0, 4.0, 3.0)
+        expected = ras(oblique, POSITIONS[0]) - (-5.0, 4.0, 3.0)
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), expected, atol=1e-3)
 
     def test_updating_uses_the_same_nodes(self, scene: Scene, scan: SegmentedScan, review: ReviewList) -> None:
@@ -98,7 +98,7 @@ class TestMarkups:
         updateRegionMarkups(scan, review)
         assert scene.GetNumberOfNodes() == count
 
-    def test_a_loaded_scene_needs_no_second_set(
+    def test_a_loaded_scene_reuses_its_points(
         self, scene: Scene, scan: SegmentedScan, review: ReviewList, saveAndLoad: Callable[[], SegmentedScan]
     ) -> None:
         updateRegionMarkups(scan, review)
@@ -123,7 +123,7 @@ class TestJump:
         self, axialView: SliceView, scan: SegmentedScan, shown: SceneResult, review: ReviewList, oblique: Volume
     ) -> None:
         point = jumpToRegion(scan, review.regions[1], regions=shown.regions)
-        np.testing.assert_allclose(point, ras(oblique, PLACES[1]), atol=1e-3)
+        np.testing.assert_allclose(point, ras(oblique, POSITIONS[1]), atol=1e-3)
         np.testing.assert_allclose(self.centre(axialView), point, atol=1e-3)
         assert min(axialView.node.GetFieldOfView()[:2]) == pytest.approx(40.0)
 
@@ -134,22 +134,22 @@ class TestJump:
         assert min(width, height) == pytest.approx(270.0)
         assert width / height == pytest.approx(before[0] / before[1])
 
-    def test_without_a_map_the_volume_tells_the_size(
+    def test_without_a_map_the_size_follows_from_the_volume(
         self, axialView: SliceView, scan: SegmentedScan, review: ReviewList
     ) -> None:
         jumpToRegion(scan, review.regions[0])
         ball = (6 * 2500 / np.pi) ** (1 / 3)
         assert min(axialView.node.GetFieldOfView()[:2]) == pytest.approx(3 * ball)
 
-    def test_a_scan_that_was_moved_is_met_where_it_is(
+    def test_the_jump_follows_a_moved_scan(
         self, axialView: SliceView, scene: Scene, scan: SegmentedScan, review: ReviewList, oblique: Volume
     ) -> None:
         matrix = turn(scene, scan)
         jumpToRegion(scan, review.regions[2])
-        expected = matrix.MultiplyPoint((*ras(oblique, PLACES[2]), 1.0))[:3]
+        expected = matrix.MultiplyPoint((*ras(oblique, POSITIONS[2]), 1.0))[:3]
         np.testing.assert_allclose(self.centre(axialView), expected, atol=1e-3)
 
-    def test_the_overlay_comes_on(
+    def test_the_overlay_is_shown(
         self, axialView: SliceView, scene: Scene, scan: SegmentedScan, shown: SceneResult, review: ReviewList
     ) -> None:
         overlay = shown.overlays[OverlayKind.UNCERTAINTY]
@@ -159,10 +159,10 @@ class TestJump:
         assert composite.GetBackgroundVolumeID() == scan.input.GetID()
 
 
-def test_a_written_box_is_seen_at_once(
+def test_a_written_box_is_drawn_at_once(
     axialView: SliceView, scan: SegmentedScan, review: ReviewList, oblique: Volume
 ) -> None:
-    """The view draws again what is written behind the segmentation's back."""
+    """The view is redrawn although voxels are written without methods of the segmentation."""
     scan.segmentation.GetDisplayNode().SetOpacity2DFill(1.0)
     scan.segmentation.GetDisplayNode().SetOpacity2DOutline(0.0)
     x, y, z = (float(value) for value in ras(oblique, (18, 18, 8)))

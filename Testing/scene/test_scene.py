@@ -34,7 +34,7 @@ def segmentArray(node: slicer.vtkMRMLSegmentationNode, name: str, ct: Ct) -> np.
     return arrayFromVolume(labelmap) > 0
 
 
-def place(scene: Scene, angle: float = 20.0) -> slicer.vtkMRMLTransformNode:
+def addTransform(scene: Scene, angle: float = 20.0) -> slicer.vtkMRMLTransformNode:
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     matrix = vtk.vtkTransform()
     matrix.Translate(10, -20, 30)
@@ -50,13 +50,13 @@ class TestVolumes:
         np.testing.assert_allclose(matrix, oblique.index_to_lps, atol=1e-9)
 
     def test_a_linear_transform_is_applied(self, scene: Scene, ct: Ct) -> None:
-        ct.SetAndObserveTransformNodeID(place(scene).GetID())
+        ct.SetAndObserveTransformNodeID(addTransform(scene).GetID())
         _, matrix = volumeBuffer(ct)
         world = [0.0] * 3
         ct.TransformPointToWorld(_ras(ct, (3, 5, 7)), world)
         np.testing.assert_allclose((matrix @ (3, 5, 7, 1))[:3], np.array(world) * (-1, -1, 1), atol=1e-6)
 
-    def test_a_warp_is_refused_with_the_next_step(self, scene: Scene, ct: Ct) -> None:
+    def test_a_non_linear_transform_is_refused_with_a_hint(self, scene: Scene, ct: Ct) -> None:
         warp = scene.AddNewNodeByClass("vtkMRMLTransformNode")
         spline = vtk.vtkThinPlateSplineTransform()
         points = vtk.vtkPoints()
@@ -89,7 +89,7 @@ class TestSegmentation:
         np.testing.assert_array_equal(segmentArray(node, "liver", ct), labels == 6)
         np.testing.assert_array_equal(segmentArray(node, "spleen", ct), labels == 1)
 
-    def test_only_organs_that_were_found_become_segments(
+    def test_only_labels_with_voxels_become_segments(
         self, scene: Scene, ct: Ct, labels: np.ndarray, model: ModelDescription
     ) -> None:
         node = putSegmentation(scene, labels, model.labels, ct, "Organs")
@@ -109,7 +109,7 @@ class TestSegmentation:
         assert entry.GetTypeObject().GetCodeMeaning() == "Liver"
         assert entry.GetCategoryObject().GetCodeValue() == "123037004"
 
-    def test_paired_organs_carry_their_side(
+    def test_paired_organs_have_their_side(
         self, scene: Scene, ct: Ct, labels: np.ndarray, model: ModelDescription
     ) -> None:
         kidneys = np.where(labels == 6, 2, np.where(labels == 1, 3, 0)).astype(np.uint8)
@@ -118,7 +118,7 @@ class TestSegmentation:
         assert "SCT^7771000^Left" in _terminology(segmentation.GetSegment("left_kidney"))
 
     def test_it_moves_with_its_volume(self, scene: Scene, ct: Ct, labels: np.ndarray, model: ModelDescription) -> None:
-        ct.SetAndObserveTransformNodeID(place(scene).GetID())
+        ct.SetAndObserveTransformNodeID(addTransform(scene).GetID())
         node = putSegmentation(scene, labels, model.labels, ct, "Organs")
         assert node.GetTransformNodeID() == ct.GetTransformNodeID()
         np.testing.assert_array_equal(segmentArray(node, "liver", ct), labels == 6)
@@ -162,7 +162,7 @@ def _terminology(segment: slicer.vtkSegment) -> str:
 
 
 class TestResult:
-    def test_every_map_arrives_with_its_values_and_place(
+    def test_every_map_has_its_values_and_geometry(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
     ) -> None:
         put = putResult(scene, result, ct, model)
@@ -174,7 +174,7 @@ class TestResult:
         for kind, expected in zip(list(OverlayKind)[3:], (i, j, k), strict=True):
             assert arrayFromVolume(put.overlays[kind])[k, j, i] == expected
 
-    def test_provenance_travels_with_the_segmentation(
+    def test_provenance_is_stored_in_the_segmentation(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
     ) -> None:
         node = putResult(scene, result, ct, model).segmentation
@@ -190,7 +190,7 @@ class TestResult:
         assert scene.GetNumberOfNodes() == count
         assert second.segmentation is first.segmentation
 
-    def test_a_vanished_input_is_reported_and_nothing_is_added(
+    def test_a_removed_input_is_reported_and_nothing_is_added(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription
     ) -> None:
         scene.RemoveNode(ct)
@@ -199,7 +199,7 @@ class TestResult:
             putResult(scene, result, ct, model)
         assert scene.GetNumberOfNodes() == count
 
-    def test_a_failure_half_way_leaves_the_scene_as_it_was(
+    def test_a_failure_while_adding_nodes_leaves_the_scene_unchanged(
         self, scene: Scene, ct: Ct, result: Result, model: ModelDescription, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -242,7 +242,7 @@ class TestOverlay:
     def coloured(image: np.ndarray) -> int:
         return int((np.ptp(image[:, :220].astype(int), axis=2) > 25).sum())
 
-    def test_doubt_is_coloured_and_certainty_stays_grey(
+    def test_uncertain_voxels_are_coloured_and_certain_ones_stay_grey(
         self, shown: dict[OverlayKind, Ct], axialView: SliceView
     ) -> None:
         image = axialView.grab()
@@ -251,7 +251,7 @@ class TestOverlay:
         setThreshold(shown[OverlayKind.UNCERTAINTY], 0.9)
         assert self.coloured(axialView.grab()) < 0.02 * tissue
 
-    def test_none_takes_overlay_and_legend_away(
+    def test_none_removes_overlay_and_legend(
         self, scene: Scene, ct: Ct, shown: dict[OverlayKind, Ct], axialView: SliceView
     ) -> None:
         axialView.grab()

@@ -40,10 +40,10 @@ def gridToLPS(scanToLPS: np.ndarray) -> np.ndarray:
     return np.asarray(scanToLPS @ between)
 
 
-def bumps(gridPlaces: list[tuple[float, float, float]]) -> np.ndarray:
-    """Similarity that falls from 1 by 0.1 a grid voxel around each place (k, j, i)."""
-    places = np.indices(GRID_SHAPE).reshape(3, -1)
-    nearest = np.min([np.linalg.norm(places - np.array(p)[:, None], axis=0) for p in gridPlaces], axis=0)
+def bumps(gridPositions: list[tuple[float, float, float]]) -> np.ndarray:
+    """Similarity that falls from 1 by 0.1 a grid voxel around each position (k, j, i)."""
+    positions = np.indices(GRID_SHAPE).reshape(3, -1)
+    nearest = np.min([np.linalg.norm(positions - np.array(p)[:, None], axis=0) for p in gridPositions], axis=0)
     return (1.0 - 0.1 * nearest).reshape(GRID_SHAPE).astype(np.float32)
 
 
@@ -61,7 +61,7 @@ def values() -> np.ndarray:
 def put(
     ct: slicer.vtkMRMLScalarVolumeNode, values: np.ndarray, tmp_path: Path
 ) -> Callable[[], slicer.vtkMRMLScalarVolumeNode]:
-    """What a worker that was sent the scan as it lies now answers, in the scene."""
+    """Put the similarity map of the scan in its present geometry into the scene."""
 
     def run() -> slicer.vtkMRMLScalarVolumeNode:
         sent = volumeBuffer(ct)[1]
@@ -72,7 +72,7 @@ def put(
 
 
 def turned(scene: slicer.vtkMRMLScene, *nodes: slicer.vtkMRMLTransformableNode) -> None:
-    """Put nodes under a turn of the world."""
+    """Put nodes under a rotation and translation."""
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     turn = vtk.vtkTransform()
     turn.RotateZ(25)
@@ -83,7 +83,7 @@ def turned(scene: slicer.vtkMRMLScene, *nodes: slicer.vtkMRMLTransformableNode) 
 
 
 def drawn(scan: SegmentedScan, segmentId: str) -> np.ndarray:
-    """Where a segment is, in the scan's voxels."""
+    """The mask of a segment on the grid of the scan."""
     mask = np.zeros(scan.box.shape, bool)
     for layer in layersOf(scan):
         if segmentId in layer.values:
@@ -91,16 +91,16 @@ def drawn(scan: SegmentedScan, segmentId: str) -> np.ndarray:
     return mask
 
 
-def likeness(scan: SegmentedScan, places: list[tuple[float, float, float]]) -> np.ndarray:
-    """What `bumps` says at the scan's voxels, without any grid."""
+def expectedSimilarity(scan: SegmentedScan, positions: list[tuple[float, float, float]]) -> np.ndarray:
+    """The values of `bumps` at the voxels of the scan, without interpolation."""
     voxels = np.indices(scan.box.shape).reshape(3, -1)[::-1]
     toGrid = np.linalg.inv(gridToLPS(np.eye(4)))
     grid = (toGrid @ np.vstack([voxels, np.ones(voxels.shape[1])]))[:3][::-1]
-    nearest = np.min([np.linalg.norm(grid - np.array(p)[:, None], axis=0) for p in places], axis=0)
+    nearest = np.min([np.linalg.norm(grid - np.array(p)[:, None], axis=0) for p in positions], axis=0)
     return (1.0 - 0.1 * nearest).reshape(scan.box.shape)
 
 
-def test_the_map_lies_where_the_model_saw_it(
+def test_the_map_has_the_geometry_of_the_models_grid(
     ct: slicer.vtkMRMLScalarVolumeNode, values: np.ndarray, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node = put()
@@ -118,7 +118,7 @@ def test_the_map_moves_with_its_scan(
     np.testing.assert_allclose(volumeBuffer(node)[1], gridToLPS(volumeBuffer(ct)[1]), atol=1e-6)
 
 
-def test_the_next_map_takes_the_place_of_the_last(
+def test_the_next_map_replaces_the_last(
     scene: slicer.vtkMRMLScene,
     ct: slicer.vtkMRMLScalarVolumeNode,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
@@ -129,7 +129,7 @@ def test_the_next_map_takes_the_place_of_the_last(
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
 
 
-def test_the_map_shows_what_is_alike_with_a_legend_and_is_not_saved(
+def test_the_map_is_shown_with_a_legend_and_not_saved(
     scene: slicer.vtkMRMLScene,
     ct: slicer.vtkMRMLScalarVolumeNode,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
@@ -147,7 +147,7 @@ def test_the_map_shows_what_is_alike_with_a_legend_and_is_not_saved(
     assert not any(one.GetSaveWithScene() for one in (node, display, display.GetColorNode(), legend))
 
 
-def test_a_scan_that_is_gone_gets_no_map(
+def test_a_removed_scan_gets_no_map(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     scene.RemoveNode(ct)
@@ -156,7 +156,7 @@ def test_a_scan_that_is_gone_gets_no_map(
     assert caught.value.code is ErrorCode.INPUT_MISSING
 
 
-def test_the_point_is_reported_in_the_world_and_waits_for_the_click(
+def test_the_point_is_set_by_a_click_and_given_in_world_coordinates(
     scene: slicer.vtkMRMLScene, ct: slicer.vtkMRMLScalarVolumeNode
 ) -> None:
     turned(scene, ct)
@@ -174,7 +174,7 @@ def test_the_point_is_reported_in_the_world_and_waits_for_the_click(
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_segment_is_the_region_around_the_point_and_no_other(
+def test_a_segment_is_the_connected_region_around_the_point(
     scene: slicer.vtkMRMLScene,
     scan: SegmentedScan,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
@@ -185,15 +185,15 @@ def test_a_segment_is_the_region_around_the_point_and_no_other(
     node, organs = put(), readLabels(scan).labels
     made = makeSimilarSegment(scan, node, lps(volumeBuffer(node)[1], FAR), 0.72)
     mask = drawn(scan, made.segmentId)
-    wanted = likeness(scan, [FAR]) >= 0.72
+    wanted = expectedSimilarity(scan, [FAR]) >= 0.72
     assert np.count_nonzero(mask & wanted) > 0.9 * np.count_nonzero(mask | wanted)
-    assert not (mask & (likeness(scan, [NEAR]) >= 0.72)).any()
+    assert not (mask & (expectedSimilarity(scan, [NEAR]) >= 0.72)).any()
     voxel = abs(np.linalg.det(volumeBuffer(scan.input)[1][:3, :3])) / 1000
     assert made.volumeMl == pytest.approx(np.count_nonzero(mask) * voxel)
     np.testing.assert_array_equal(readLabels(scan).labels, organs)
 
 
-def test_a_region_that_another_embraces_does_not_join_it(
+def test_a_region_enclosed_by_another_is_not_joined_with_it(
     ct: slicer.vtkMRMLScalarVolumeNode, scan: SegmentedScan, tmp_path: Path
 ) -> None:
     walls = np.full(GRID_SHAPE, -0.5, np.float32)
@@ -211,7 +211,7 @@ def test_a_region_that_another_embraces_does_not_join_it(
     assert not mask[k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 2].any()
 
 
-def test_names_are_free_ones(scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]) -> None:
+def test_new_segments_get_unused_names(scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]) -> None:
     node = put()
     point = lps(volumeBuffer(node)[1], FAR)
     names = [makeSimilarSegment(scan, node, point, threshold).name for threshold in (0.7, 0.8)]
@@ -225,7 +225,7 @@ def test_names_are_free_ones(scan: SegmentedScan, put: Callable[[], slicer.vtkMR
         ((90.0, 4.0, 4.0), 0.7, "outside the region that was analysed"),
     ],
 )
-def test_a_point_without_likes_is_refused_and_nothing_is_added(
+def test_a_point_without_similar_voxels_is_refused_and_nothing_is_added(
     scan: SegmentedScan,
     put: Callable[[], slicer.vtkMRMLScalarVolumeNode],
     kji: tuple[float, float, float],
@@ -241,7 +241,7 @@ def test_a_point_without_likes_is_refused_and_nothing_is_added(
     assert segmentation.GetSegmentIDs() == before
 
 
-def test_undo_takes_the_segment_away_and_redo_brings_it_back_as_the_reader_left_it(
+def test_undo_removes_the_segment_and_redo_restores_it_with_its_edits(
     scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history, organs = put(), History(), readLabels(scan).labels
@@ -251,7 +251,7 @@ def test_undo_takes_the_segment_away_and_redo_brings_it_back_as_the_reader_left_
     assert history.undoText == "Undo Similar region"
     assert history.bytes > 0
 
-    # The reader paints in it and calls it something.
+    # The reader paints in it and renames it.
     segment = scan.segmentation.GetSegmentation().GetSegment(made)
     segment.SetName("Cyst")
     layer = next(layer for layer in layersOf(scan) if made in layer.values)
@@ -266,7 +266,7 @@ def test_undo_takes_the_segment_away_and_redo_brings_it_back_as_the_reader_left_
     assert scan.segmentation.GetSegmentation().GetSegment(made).GetName() == "Cyst"
 
 
-def test_undo_leaves_no_voxel_behind_in_a_shared_label_map(
+def test_undo_clears_all_voxels_in_a_shared_label_map(
     scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history = put(), History()
@@ -281,7 +281,7 @@ def test_undo_leaves_no_voxel_behind_in_a_shared_label_map(
     assert sum(np.count_nonzero(layer.voxels()) for layer in layersOf(scan)) == organs
 
 
-def test_another_step_takes_no_segment_of_the_reader_along(
+def test_undo_of_another_step_keeps_a_segment_of_the_reader(
     scan: SegmentedScan, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node, history = put(), History()
@@ -292,7 +292,7 @@ def test_another_step_takes_no_segment_of_the_reader_along(
     assert scan.segmentation.GetSegmentation().GetSegment(made) is not None
 
 
-def test_a_scan_without_a_result_gets_a_segmentation_of_its_own(
+def test_a_scan_without_a_result_gets_a_new_segmentation(
     ct: slicer.vtkMRMLScalarVolumeNode, put: Callable[[], slicer.vtkMRMLScalarVolumeNode]
 ) -> None:
     node = put()
@@ -304,7 +304,7 @@ def test_a_scan_without_a_result_gets_a_segmentation_of_its_own(
     assert made.name == "Similar region 1"
 
 
-def test_the_segmentation_of_another_scan_is_left_alone(
+def test_the_segmentation_of_another_scan_is_not_used(
     scene: slicer.vtkMRMLScene, scan: SegmentedScan, oblique: Volume
 ) -> None:
     from headless.slicer_picture import putVolume

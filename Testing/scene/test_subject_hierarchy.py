@@ -1,4 +1,4 @@
-"""Results of several scans in the tree of patients and studies: beside their scan, unless the reader moved them."""
+"""Results of several scans in the subject hierarchy: in the study of their scan, unless the reader moved them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Tree:
         """Name of the item above a node."""
         return str(self._node.GetItemName(self._node.GetItemParent(self._node.GetItemByDataNode(node))))
 
-    def places(self, put: SceneResult) -> set[str]:
+    def studies(self, put: SceneResult) -> set[str]:
         return {self.of(node) for node in (put.segmentation, *put.overlays.values())}
 
 
 @pytest.fixture
 def tree(scene: Scene) -> Iterator[Tree]:
-    """The tree, in which every new node gets an item at the top, as from the application's plugins."""
+    """The tree, in which every new node gets an item at the top level, as with the application's plugins."""
     created = Tree(scene)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
@@ -63,27 +63,27 @@ def ct(scene: Scene, tree: Tree, oblique: Volume) -> slicer.vtkMRMLScalarVolumeN
     return putVolume(scene, oblique, "CT")
 
 
-def test_each_scan_of_a_study_has_its_result_beside_it(
+def test_the_result_of_each_scan_is_in_its_study(
     scene: Scene, tree: Tree, oblique: Volume, result: Result, model: ModelDescription
 ) -> None:
     before, after = tree.study("Before"), tree.study("After")
     scans = [putVolume(scene, oblique, name) for name in ("Native", "Portal", "Follow-up")]
     for scan, study in zip(scans, (before, before, after), strict=True):
         tree.move(scan, study)
-    places = [tree.places(putResult(scene, result, scan, model)) for scan in scans]
-    assert places == [{"Before"}, {"Before"}, {"After"}]
+    studies = [tree.studies(putResult(scene, result, scan, model)) for scan in scans]
+    assert studies == [{"Before"}, {"Before"}, {"After"}]
 
 
-def test_a_scan_that_went_to_another_study_takes_its_next_result_along(
+def test_the_next_result_follows_a_scan_to_another_study(
     scene: Scene, tree: Tree, ct: slicer.vtkMRMLScalarVolumeNode, result: Result, model: ModelDescription
 ) -> None:
     tree.move(ct, tree.study("Before"))
     put = putResult(scene, result, ct, model)
     tree.move(ct, tree.study("After"))
-    assert tree.places(putResult(scene, result, ct, model, previous=put)) == {"After"}
+    assert tree.studies(putResult(scene, result, ct, model, previous=put)) == {"After"}
 
 
-def test_what_the_reader_moved_stays_there(
+def test_nodes_moved_by_the_reader_stay_in_their_study(
     scene: Scene, tree: Tree, ct: slicer.vtkMRMLScalarVolumeNode, result: Result, model: ModelDescription
 ) -> None:
     tree.move(ct, tree.study("Before"))
@@ -94,8 +94,8 @@ def test_what_the_reader_moved_stays_there(
     assert tree.of(again.overlays[OverlayKind.UNCERTAINTY]) == "Before"
 
 
-def test_without_a_study_the_result_is_at_the_top_as_the_scan_is(
+def test_without_a_study_the_result_is_at_the_top_like_the_scan(
     scene: Scene, tree: Tree, ct: slicer.vtkMRMLScalarVolumeNode, result: Result, model: ModelDescription
 ) -> None:
     put = putResult(scene, result, ct, model)
-    assert tree.places(put) == {tree.of(ct)}
+    assert tree.studies(put) == {tree.of(ct)}

@@ -1,4 +1,4 @@
-"""Scans under transforms: the result lies exactly under the organs, and what means nothing is refused in words."""
+"""Scans under transforms: the result matches the organs, and invalid matrices are refused with a message."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def scaling(*factors: float) -> np.ndarray:
 
 
 def worldCentre(ct: Ct, mask: np.ndarray) -> np.ndarray:
-    """Centre of voxels in RAS mm of the world, by Slicer's own way through every transform."""
-    matches = []
+    """Centre of voxels in RAS mm of the world, by Slicer's own transformation to the world."""
+    corners = []
     matrix = vtk.vtkMatrix4x4()
     ct.GetIJKToRASMatrix(matrix)
     for k, j, i in (np.argwhere(mask).min(axis=0), np.argwhere(mask).max(axis=0)):
         world = [0.0] * 3
         ct.TransformPointToWorld(list(matrix.MultiplyPoint((i, j, k, 1.0)))[:3], world)
-        matches.append(world)
-    return np.mean(matches, axis=0)
+        corners.append(world)
+    return np.mean(corners, axis=0)
 
 
 def assertUnderOrgans(put: SceneResult, ct: Ct, labels: np.ndarray) -> None:
@@ -60,7 +60,7 @@ def assertUnderOrgans(put: SceneResult, ct: Ct, labels: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("matrices", [[rigid()], [rigid(), rigid(-70.0, (0.0, 5.0, -9.0))], [scaling(1.2, 0.9, 1.1)]])
-def test_the_result_lies_under_the_organs(
+def test_the_result_matches_the_organs(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription, matrices: list[np.ndarray]
 ) -> None:
     child: slicer.vtkMRMLTransformableNode = ct
@@ -71,15 +71,15 @@ def test_the_result_lies_under_the_organs(
     assertUnderOrgans(putResult(scene, result, ct, model), ct, labels)
 
 
-def test_what_is_sent_has_the_volume_that_the_world_shows(scene: Scene, ct: Ct, oblique: Volume) -> None:
-    """The worker counts millilitres in the matrix that it is sent."""
+def test_the_sent_geometry_has_the_voxel_volume_of_the_world(scene: Scene, ct: Ct, oblique: Volume) -> None:
+    """The worker computes volumes from the matrix that it receives."""
     ct.SetAndObserveTransformNodeID(linear(scene, rigid()).GetID())
     assert Volume(*volumeBuffer(ct)).voxel_ml == pytest.approx(oblique.voxel_ml)
     ct.SetAndObserveTransformNodeID(linear(scene, scaling(2.0, 1.0, 1.5)).GetID())
     assert Volume(*volumeBuffer(ct)).voxel_ml == pytest.approx(3 * oblique.voxel_ml)
 
 
-def test_a_transform_that_comes_during_the_run_takes_the_result_along(
+def test_a_transform_set_during_the_run_applies_to_the_result(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
 ) -> None:
     """The result was made where the scan lay before."""
@@ -87,7 +87,7 @@ def test_a_transform_that_comes_during_the_run_takes_the_result_along(
     assertUnderOrgans(putResult(scene, result, ct, model), ct, labels)
 
 
-def test_the_matrix_of_their_transform_moves_scan_and_result_as_one(
+def test_a_change_of_their_transform_moves_scan_and_result_together(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
 ) -> None:
     parent = linear(scene, rigid())
@@ -99,7 +99,7 @@ def test_the_matrix_of_their_transform_moves_scan_and_result_as_one(
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
 
 
-def test_a_scan_that_is_moved_alone_is_reported_and_corrected_once_both_are(
+def test_a_scan_moved_without_its_result_is_reported(
     scene: Scene, ct: Ct, result: Result, labels: np.ndarray, model: ModelDescription
 ) -> None:
     put = putResult(scene, result, ct, model)
@@ -134,7 +134,7 @@ def test_the_next_result_follows_a_scan_that_was_moved(
         (np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.01, 0, 0, 1]]), "perspective"),
     ],
 )
-def test_a_matrix_that_means_nothing_is_refused(scene: Scene, ct: Ct, matrix: np.ndarray, words: str) -> None:
+def test_an_invalid_matrix_is_refused(scene: Scene, ct: Ct, matrix: np.ndarray, words: str) -> None:
     ct.SetAndObserveTransformNodeID(linear(scene, matrix).GetID())
     with pytest.raises(DiffusionSegmentError, match=words) as caught:
         volumeBuffer(ct)
@@ -142,14 +142,14 @@ def test_a_matrix_that_means_nothing_is_refused(scene: Scene, ct: Ct, matrix: np
     assert caught.value.hint
 
 
-def test_two_mirrors_are_none(scene: Scene, ct: Ct, oblique: Volume) -> None:
+def test_two_mirroring_transforms_cancel(scene: Scene, ct: Ct, oblique: Volume) -> None:
     outer, inner = linear(scene, scaling(-1.0, 1.0, 1.0)), linear(scene, scaling(-1.0, 1.0, 1.0))
     inner.SetAndObserveTransformNodeID(outer.GetID())
     ct.SetAndObserveTransformNodeID(inner.GetID())
     np.testing.assert_allclose(volumeBuffer(ct)[1], oblique.index_to_lps)
 
 
-def test_a_hardened_mirror_is_the_scans_own_affair(scene: Scene, ct: Ct, oblique: Volume) -> None:
+def test_a_hardened_mirroring_transform_is_accepted(scene: Scene, ct: Ct, oblique: Volume) -> None:
     ct.SetAndObserveTransformNodeID(linear(scene, scaling(-1.0, 1.0, 1.0)).GetID())
     ct.HardenTransform()
     np.testing.assert_allclose(volumeBuffer(ct)[1], np.diag([-1.0, 1, 1, 1]) @ oblique.index_to_lps, atol=1e-9)

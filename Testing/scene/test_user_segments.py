@@ -1,4 +1,4 @@
-"""What is sent to be learnt: every visible segment once, by its name, in the voxels of the scan."""
+"""Segments for fine-tuning: every visible segment once, by its name, in the voxels of the scan."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LIVER, SPLEEN = 6, 1
 CYST = (slice(1, 4), slice(15, 18), slice(20, 24))
 
 
-def draw(scan: SegmentedScan, name: str, place: tuple[slice, slice, slice]) -> str:
+def draw(scan: SegmentedScan, name: str, box: tuple[slice, slice, slice]) -> str:
     """A segment of the reader's, in a cropped label map of its own as Segment Editor leaves it."""
-    start = (place[0].start, place[1].start, place[2].start)
-    shape = tuple(part.stop - part.start for part in place)
+    start = (box[0].start, box[1].start, box[2].start)
+    shape = tuple(part.stop - part.start for part in box)
     segment = slicer.vtkSegment()
     segment.SetName(name)
     segment.SetLabelValue(1)
@@ -34,7 +34,7 @@ def draw(scan: SegmentedScan, name: str, place: tuple[slice, slice, slice]) -> s
     return segmentId
 
 
-def test_organs_and_the_readers_own_are_read_by_name(scan: SegmentedScan, labels: np.ndarray) -> None:
+def test_organs_and_user_segments_are_read_by_name(scan: SegmentedScan, labels: np.ndarray) -> None:
     draw(scan, "Cyst", CYST)
     own = readUserSegments(scan)
     assert own.names == ("spleen", "liver", "Cyst")
@@ -51,12 +51,12 @@ def test_hidden_and_empty_segments_are_left_out(scan: SegmentedScan) -> None:
     assert readUserSegments(scan).names == ("liver",)
 
 
-def test_a_renamed_organ_goes_by_its_new_name(scan: SegmentedScan) -> None:
+def test_a_renamed_organ_has_its_new_name(scan: SegmentedScan) -> None:
     scan.segmentation.GetSegmentation().GetSegment("liver").SetName("Right lobe")
     assert readUserSegments(scan).names == ("spleen", "Right lobe")
 
 
-def test_what_lies_outside_the_scan_is_cut_off(scan: SegmentedScan) -> None:
+def test_voxels_outside_the_scan_are_cut_off(scan: SegmentedScan) -> None:
     draw(scan, "Edge", (slice(18, 23), slice(20, 23), slice(24, 27)))
     own = readUserSegments(scan)
     assert np.count_nonzero(own.labels == 3) == 2 * 3 * 3
@@ -71,7 +71,7 @@ def test_overlapping_segments_are_refused_by_name(scan: SegmentedScan) -> None:
     assert readUserSegments(scan).names == ("spleen", "Cyst")
 
 
-def test_nothing_to_be_seen_is_refused(scan: SegmentedScan) -> None:
+def test_a_segmentation_without_visible_segments_is_refused(scan: SegmentedScan) -> None:
     scan.segmentation.GetDisplayNode().SetAllSegmentsVisibility(False)
     with pytest.raises(DiffusionSegmentError, match="shows no segment to learn from"):
         readUserSegments(scan)
@@ -85,7 +85,7 @@ def test_the_users_models_come_after_the_bundled_ones(tmp_path: Path) -> None:
     assert result["mine"].labels == result["abdomen-ct"].labels
 
 
-def test_unfinished_and_damaged_models_cost_nobody_the_others(tmp_path: Path) -> None:
+def test_unfinished_and_damaged_models_are_skipped(tmp_path: Path) -> None:
     raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
     for name, text in ((".mine.tmp", json.dumps(raw)), ("cut", '{"name": "cu'), ("empty", "{}"), ("list", "[]")):
         (tmp_path / name).mkdir()

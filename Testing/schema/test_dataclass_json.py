@@ -46,14 +46,14 @@ WHOLE = {
 }
 
 
-def test_what_was_read_is_written_again() -> None:
+def test_a_dataclass_is_equal_after_writing_and_reading() -> None:
     read = from_json(Outer, WHOLE)
     assert read.parts == (Inner(1.0, Colour.BLUE),)
     assert to_json(read) == WHOLE
     assert from_json(Outer, json.loads(json.dumps(to_json(read)))) == read
 
 
-def test_bytes_of_a_file_name_that_are_not_utf_8_are_text() -> None:
+def test_file_names_that_are_not_utf_8_are_accepted() -> None:
     name = b"scan-\xff.nii".decode("utf-8", errors="surrogateescape")
     assert from_json(Outer, json.loads(json.dumps({"name": name, "count": 1}))).name == name
 
@@ -62,7 +62,7 @@ def test_defaults_fill_in_and_unknown_keys_are_ignored() -> None:
     assert from_json(Outer, {"name": "a", "count": 1, "later": []}) == Outer("a", 1)
 
 
-def test_a_whole_number_is_a_float_too() -> None:
+def test_an_integer_is_accepted_as_a_float() -> None:
     weight = from_json(Inner, {"weight": 2}).weight
     assert weight == 2.0
     assert isinstance(weight, float)

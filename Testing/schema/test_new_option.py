@@ -1,4 +1,4 @@
-"""A run option is added in one place: command line, messages, session key, provenance and panel follow from it."""
+"""A run option is defined once: command line, messages, session key, provenance and panel follow from it."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def run(module: Path, code: str) -> dict[str, int | None]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_command_line_messages_session_key_and_provenance_know_it(changed: Path) -> None:
+def test_command_line_messages_session_key_and_provenance_have_it(changed: Path) -> None:
     assert run(changed, PROBE) == {"parsed": 7, "message": 5, "key": 2, "written": 2, "read": 2}
 
 
-def test_the_panels_parameter_node_knows_it(changed: Path) -> None:
+def test_the_parameter_node_of_the_panel_has_it(changed: Path) -> None:
     assert run(changed, PANEL) == {"before": None, "after": 4}

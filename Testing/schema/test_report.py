@@ -18,7 +18,7 @@ from DiffusionSegmentBackend.schema.report import SCHEMA_VERSION, Report
 from DiffusionSegmentBackend.schema.review_state import OrganState, RegionDecision, RegionState, ReviewState
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
-# As the first version wrote it, without a schema_version, and with `rival` for the competing organ.
+# A report of the first version: without schema_version, and with the key of that version for the competing organ.
 VERSION_1: dict[str, Any] = {
     "organs": [
         {
@@ -98,7 +98,7 @@ def test_a_report_of_the_first_version_is_read() -> None:
     assert report.corrections[0].organs[0].gained_ml == 0.32
 
 
-def test_it_is_written_in_the_present_version_and_read_again() -> None:
+def test_it_is_written_in_the_current_version_and_read_again() -> None:
     report = Report.from_json(VERSION_1)
     written = report.to_json()
     assert written["schema_version"] == SCHEMA_VERSION == 2
@@ -128,7 +128,7 @@ def test_parts_that_a_run_does_not_have_are_left_out() -> None:
         ({"corrections": [{**VERSION_1["corrections"][0], "marked_voxels": -1}]}, "number of voxels"),
     ],
 )
-def test_a_damaged_report_is_refused_with_the_key(change: dict[str, Any], words: str) -> None:
+def test_a_damaged_report_is_refused_with_the_name_of_the_key(change: dict[str, Any], words: str) -> None:
     with pytest.raises(SchemaError, match=words):
         Report.from_json({**VERSION_1, **change})
 
@@ -144,13 +144,13 @@ def test_a_review_is_read_and_written() -> None:
     assert caught.value.code is ErrorCode.INPUT_VALUES
 
 
-def test_a_region_has_one_state() -> None:
+def test_two_states_of_a_region_are_refused() -> None:
     decision = RegionDecision(0, RegionState.OPEN)
     with pytest.raises(SchemaError, match="twice"):
         ReviewState(regions=(decision, decision))
 
 
-def test_scribbles_and_labels_are_one_apart() -> None:
+def test_the_value_of_a_scribble_is_the_label_plus_1() -> None:
     assert [scribble_value(value) for value in (0, 1, 13)] == [1, 2, 14]
 
 
@@ -166,7 +166,7 @@ def test_the_bundled_manifests_are_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "../a", "a/b", "a\\b", "C:a", "a" * 300])
-def test_weights_lie_beside_their_manifest(name: str) -> None:
+def test_weights_outside_the_folder_of_the_manifest_are_refused(name: str) -> None:
     raw = json.loads((bundled_models_folder() / "abdomen-ct" / "model.json").read_text(encoding="utf-8"))
     raw["networks"]["probe"]["file"] = name
     with pytest.raises(SchemaError, match=r"beside model\.json"):
@@ -185,7 +185,7 @@ def test_the_published_schemas_are_generated_from_the_types() -> None:
     assert published == generated, "run `make schemas`"
 
 
-def test_what_is_written_fits_the_published_schema() -> None:
+def test_written_files_are_valid_in_the_published_schema() -> None:
     jsonschema.validate(Report.from_json(VERSION_1).to_json(), json_schema(Report))
     for path in bundled_models_folder().glob("*/model.json"):
         manifest = ModelManifest.from_json(json.loads(path.read_text(encoding="utf-8")))

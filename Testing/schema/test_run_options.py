@@ -1,4 +1,4 @@
-"""Run options are listed once; what they mean for a model, a session and a report follows from that list."""
+"""Run options are defined once; their use with a model, in a session and in a report follows from the definition."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def test_every_option_has_a_help_text() -> None:
     assert all(option_info(item).help for item in fields(RunOptions))
 
 
-def test_the_choices_are_what_the_diffusion_knows() -> None:
+def test_the_choices_are_the_samplers_and_schedules_of_the_diffusion() -> None:
     choices = {item.name: option_info(item).choices for item in fields(RunOptions)}
     assert choices["sampler"] == tuple(SAMPLERS)
     assert choices["schedule"] == tuple(SCHEDULES)
 
 
-def test_a_model_gives_what_was_not_asked_for() -> None:
+def test_options_without_a_value_have_the_defaults_of_the_model() -> None:
     plan = run_plan(RunOptions(steps=5, organs=("spleen",)), DEFAULTS)
     assert (plan.samples, plan.steps, plan.schedule, plan.sampler, plan.abar_start) == (4, 5, "cosine", "ddim", 0.2)
     assert plan.organs == ("spleen",)
@@ -52,7 +52,7 @@ def test_a_model_gives_what_was_not_asked_for() -> None:
         (RunOptions(abar_start=-0.1), "abar_start"),
     ],
 )
-def test_a_value_out_of_its_range_is_refused(options: RunOptions, words: str) -> None:
+def test_a_value_out_of_range_is_refused(options: RunOptions, words: str) -> None:
     with pytest.raises(DiffusionSegmentError, match=words) as caught:
         run_plan(options, DEFAULTS)
     assert caught.value.code is ErrorCode.OPTION or words in str(caught.value)
@@ -62,7 +62,7 @@ def test_one_step_without_noise_is_the_deterministic_refiner() -> None:
     assert run_plan(RunOptions(abar_start=1.0, samples=1, steps=1), DEFAULTS).abar_start == 1.0
 
 
-def test_runs_that_give_the_same_voxels_share_a_session() -> None:
+def test_runs_with_the_same_result_share_a_session() -> None:
     plan = run_plan(RunOptions(), DEFAULTS)
     same = run_plan(RunOptions(samples=4, force=True, memory_limit_gb=3.0, bodypart=True), DEFAULTS)
     assert plan.session_key == same.session_key
@@ -71,7 +71,7 @@ def test_runs_that_give_the_same_voxels_share_a_session() -> None:
     assert set(RESULT_OPTIONS) == {"samples", "steps", "seed", "sampler", "schedule", "abar_start", "organs", "region"}
 
 
-def test_a_message_carries_every_option() -> None:
+def test_a_message_contains_every_option() -> None:
     options = RunOptions(samples=3, seed=7, organs=("liver",), abar_start=0.1, memory_limit_gb=2.0, precision="float32")
     volume = VolumeReference(path="v.raw", shape=(2, 2, 2), dtype="int16", ijk_to_lps=(1.0,) * 16)
     values = {item.name: getattr(options, item.name) for item in fields(RunOptions)}

@@ -1,4 +1,4 @@
-"""Averaging trainings: the mean lies between, other networks are refused, nothing is half-written."""
+"""Averaging of training runs: mean weights, other networks are refused, and no incomplete model is written."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_weight_is_the_mean_of_the_runs(tmp_path: Path, name: str) -> None
         assert torch.allclose(value, sum(s[key] for s in states) / 3, atol=2e-3)  # type: ignore[arg-type]
 
 
-def test_a_shared_backbone_is_left_to_its_owner(tmp_path: Path) -> None:
+def test_a_shared_backbone_is_not_averaged(tmp_path: Path) -> None:
     runs = [stored_model(tmp_path / f"run{n}", seed=n) for n in range(2)]
     goal = stored_model(tmp_path / "goal", seed=9)
     share_network(goal, "backbone", runs[0])
@@ -63,7 +63,7 @@ def test_runs_of_another_network_are_refused_and_nothing_is_written(
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_one_run_has_no_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = stored_model(tmp_path / "run", seed=0)
     assert main(["average", str(run), "-o", str(run)]) == 2
     assert "at least two" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_a_bundled_model_learns_an_organ_from_one_scan(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in base.backbone.state_dict().items())
 
 
-def test_a_fine_tuned_model_segments_by_its_probe_alone(case: LabelledVolume, base: Model) -> None:
+def test_a_fine_tuned_model_segments_with_its_probe_only(case: LabelledVolume, base: Model) -> None:
     fine_tune_briefly(case, base)
     model = load_model("my-model", "cpu")
     assert model.refiner is None
@@ -100,7 +100,7 @@ def test_a_fine_tuned_model_segments_by_its_probe_alone(case: LabelledVolume, ba
     assert [organ["title"] for organ in result.report["organs"]] == ["My liver"]
 
 
-def test_options_are_checked_though_nothing_is_sampled(case: LabelledVolume, base: Model) -> None:
+def test_options_are_checked_also_for_models_without_a_refiner(case: LabelledVolume, base: Model) -> None:
     fine_tune_briefly(case, base)
     model = load_model("my-model", "cpu")
     with pytest.raises(DiffusionSegmentError, match="samples is 0"):
@@ -110,7 +110,7 @@ def test_options_are_checked_though_nothing_is_sampled(case: LabelledVolume, bas
         segment(case.volume, model, SegmentOptions(presegmentation=given, force=True))
 
 
-def test_values_that_are_not_named_are_background_and_the_others_are_renumbered(base: Model, tmp_path: Path) -> None:
+def test_unnamed_values_become_background_and_named_values_are_renumbered(base: Model, tmp_path: Path) -> None:
     case = labelled_phantom()
     probe = fine_tune_probe([case], {LIVER: "liver", 1: "spleen"}, base, budget=BUDGET, folder=tmp_path)
     assert probe.classes == 3
@@ -161,13 +161,13 @@ def features_with_an_organ_in_a_corner() -> LabelledFeatures:
 
 
 def first_index(level: torch.Tensor) -> int:
-    """Where along z a crop of indices begins, whatever gain the jitter gave it."""
+    """First index along z of a crop of indices, independent of the gain of the jitter."""
     values = level[0, 0, :, 0, 0]
     share = float(values[0] / values[-1])
     return round(share * (len(values) - 1) / (1 - share))
 
 
-def test_jitter_changes_channels_by_a_gain_and_a_share_of_their_spread() -> None:
+def test_jitter_changes_channels_by_a_gain_and_a_fraction_of_their_standard_deviation() -> None:
     features = torch.ones((1, 3, 2, 2, 2))
     changed = jittered(features, torch.tensor([0.0, 1.0, 100.0]), torch.Generator().manual_seed(0))
     by_channel = changed[0].flatten(1)
@@ -176,7 +176,7 @@ def test_jitter_changes_channels_by_a_gain_and_a_share_of_their_spread() -> None
     assert abs(float(by_channel[2, 0]) - 1) > 1
 
 
-def test_crops_are_balanced_and_their_levels_lie_over_each_other() -> None:
+def test_crops_are_balanced_and_their_levels_are_aligned() -> None:
     example, generator = features_with_an_organ_in_a_corner(), torch.Generator().manual_seed(0)
     shown = []
     for _ in range(40):
@@ -189,14 +189,14 @@ def test_crops_are_balanced_and_their_levels_lie_over_each_other() -> None:
     assert np.mean(shown) > 0.4
 
 
-def test_a_new_probe_keeps_what_the_base_knows_but_its_answers(base: Model) -> None:
+def test_a_new_probe_has_the_weights_of_the_base_except_its_head(base: Model) -> None:
     probe = probe_from(base.probe, 3)
     assert torch.equal(probe.levels[0].weight, base.probe.levels[0].weight)
     assert probe.head.out_channels == 3
     assert all(parameter.requires_grad for parameter in probe.head.parameters())
 
 
-def test_known_names_keep_their_code_and_new_ones_get_a_colour_of_their_own(base: Model) -> None:
+def test_known_names_keep_their_code_and_new_names_get_unused_colours(base: Model) -> None:
     known, fresh, other = label_entries({1: "Left Kidney", 4: "my tumour", 7: "Zyste"}, base.description)
     expected = next(item for item in base.description.raw["labels"] if item["name"] == "left_kidney")
     assert {**known, "value": expected["value"]} == expected
@@ -206,7 +206,7 @@ def test_known_names_keep_their_code_and_new_ones_get_a_colour_of_their_own(base
     assert len(set(colours)) == len(colours)
 
 
-def test_limits_fit_a_small_organ(case: LabelledVolume, base: Model) -> None:
+def test_limits_allow_small_organs(case: LabelledVolume, base: Model) -> None:
     limits = anatomy_limits_around([case], {LIVER: "liver"}, base)
     assert limits["min_organ_ml"] == 0
     assert limits["min_confidence"] == 0
@@ -268,7 +268,7 @@ def test_the_command_fine_tunes_and_the_model_is_listed(
         assert capsys.readouterr().err.startswith(code)
 
 
-def test_targets_are_organs_values_and_halves(base: Model) -> None:
+def test_targets_are_organs_values_or_halves_of_organs(base: Model) -> None:
     left, half, other = parse_targets("left_kidney, liver:upper,9=my organ:lower", base.description)
     assert (left, half) == (Target("left_kidney", 3), Target("liver, upper half", LIVER, "upper"))
     assert (other.name, other.value, other.half) == ("my organ, lower half", 9, "lower")
@@ -278,7 +278,7 @@ def test_targets_are_organs_values_and_halves(base: Model) -> None:
         assert caught.value.code is ErrorCode.OPTION
 
 
-def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: LabelledVolume) -> None:
+def test_halves_of_an_organ_have_about_equal_volumes(case: LabelledVolume) -> None:
     heights = scan_heights(case.volume)
     upper, lower = (Target("half", LIVER, half).mask(case.labels, heights) > 0 for half in ("upper", "lower"))
     assert np.array_equal(upper | lower, case.labels == LIVER)
@@ -288,12 +288,12 @@ def test_half_an_organ_is_that_above_or_below_the_middle_of_its_volume(case: Lab
 
 
 def as_mr(case: LabelledVolume) -> LabelledVolume:
-    """Gray values as of an MR: none is negative, and air is dark."""
+    """Gray values like those of an MR: none is negative, and air is dark."""
     values = np.clip(case.volume.array.astype(np.float32) + 200, 0, 1000).astype(np.int16)
     return replace(case, volume=Volume(values, case.volume.index_to_lps))
 
 
-def test_a_base_of_another_modality_is_reported_before_learning(case: LabelledVolume, base: Model) -> None:
+def test_a_base_of_another_modality_is_reported_before_training(case: LabelledVolume, base: Model) -> None:
     seen: list[str] = []
     for scan, words in ((as_mr(case), "not Hounsfield units"), (replace(case, modality="MR"), "This is MR")):
         with pytest.raises(DiffusionSegmentError, match=words) as caught:

@@ -1,4 +1,4 @@
-"""A folder of the first generation begins with labels and grid of its base, and says what trained its networks."""
+"""A folder of the first generation has labels and grid of its base and records the training data of its networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from DiffusionSegmentBackend.training.new_model import data_text
 from DiffusionSegmentBackend.training.session import record_training_data, start_model_folder
 
 
-def test_nothing_of_the_base_but_labels_and_grid_is_taken(tmp_path: Path) -> None:
+def test_only_labels_and_grid_of_the_base_are_copied(tmp_path: Path) -> None:
     base = read_description(find_model("headneck-ct"))
     begun = start_model_folder(tmp_path / "my-neck", base="headneck-ct", licence="CC BY 4.0")
     assert (begun.name, begun.version, begun.raw["licence"]) == ("my-neck", "1", "CC BY 4.0")

@@ -1,4 +1,4 @@
-"""The loss without one-hot tensors: MONAI's value and gradient, soft labels, and classes that nobody drew."""
+"""The loss without one-hot tensors: MONAI's value and gradient, soft labels, and classes without annotation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def value_and_gradient(loss: torch.Tensor, logits: torch.Tensor) -> tuple[torch.
 
 
 @pytest.mark.parametrize("missing", [None, 3])
-def test_value_and_gradient_are_monais(sample: tuple[torch.Tensor, torch.Tensor], missing: int | None) -> None:
+def test_value_and_gradient_equal_those_of_monai(
+    sample: tuple[torch.Tensor, torch.Tensor], missing: int | None
+) -> None:
     logits, labels = sample
     if missing is not None:
         labels = labels.masked_fill(labels == missing, 0)
@@ -37,14 +39,14 @@ def test_value_and_gradient_are_monais(sample: tuple[torch.Tensor, torch.Tensor]
     assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
-def test_an_upstream_factor_reaches_the_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_the_gradient_is_scaled_by_the_upstream_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
     (once,) = torch.autograd.grad(label_loss(logits, labels), logits)
     (half,) = torch.autograd.grad(0.5 * label_loss(logits, labels), logits)
     torch.testing.assert_close(half, once / 2)
 
 
-def test_labels_of_sub_voxels_are_soft_labels_averaged_over_them(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_labels_of_sub_voxels_are_averaged_to_soft_labels(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, _ = sample
     fine = torch.randint(CLASSES, (2, 1, 6, 16, 20), generator=torch.Generator().manual_seed(1))
     result = value_and_gradient(label_loss(logits, space_to_depth(fine, (1, 2, 2))), logits)
@@ -55,7 +57,7 @@ def test_labels_of_sub_voxels_are_soft_labels_averaged_over_them(sample: tuple[t
     assert float((result[1] - expected[1]).norm() / expected[1].norm()) < 1e-4
 
 
-def test_equal_class_weights_change_nothing_and_a_larger_one_counts_more(
+def test_class_weights_are_those_of_cross_entropy_and_a_weighted_dice_mean(
     sample: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     logits, labels = sample
@@ -77,29 +79,31 @@ def _dice_loss(logits: torch.Tensor, labels: torch.Tensor, value: int) -> torch.
 
 
 def test_classes_without_annotation_are_merged_with_the_background() -> None:
-    drawn = torch.tensor([[True, True, False, False, False]] * 2)
+    annotated = torch.tensor([[True, True, False, False, False]] * 2)
     labels = torch.zeros((2, 1, *SIDES), dtype=torch.long)
     labels[:, :, :2] = 1
-    organ_as_drawn = torch.full((2, CLASSES, *SIDES), -20.0)
-    organ_as_drawn[:, 1, :2] = 20
-    background, undrawn = organ_as_drawn.clone(), organ_as_drawn.clone()
+    organ_as_annotated = torch.full((2, CLASSES, *SIDES), -20.0)
+    organ_as_annotated[:, 1, :2] = 20
+    background, unannotated = organ_as_annotated.clone(), organ_as_annotated.clone()
     background[:, 0, 2:] = 20
-    undrawn[:, 3, 2:] = 20
-    losses = [float(label_loss(answer, labels, drawn)) for answer in (background, undrawn)]
+    unannotated[:, 3, 2:] = 20
+    losses = [float(label_loss(logits, labels, annotated)) for logits in (background, unannotated)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     assert losses[0] < 1e-3
-    missed = organ_as_drawn.clone()
+    missed = organ_as_annotated.clone()
     missed[:, 3] = 40
-    assert float(label_loss(missed, labels, drawn)) > 1
+    assert float(label_loss(missed, labels, annotated)) > 1
 
 
-def test_undrawn_classes_are_not_pushed_apart_from_the_background(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_classes_without_annotation_are_not_separated_from_the_background(
+    sample: tuple[torch.Tensor, torch.Tensor],
+) -> None:
     logits, labels = sample
-    drawn = torch.tensor([[True, True, False, False, False], [True] * 5])
+    annotated = torch.tensor([[True, True, False, False, False], [True] * 5])
     labels = labels.clone()
     labels[0][labels[0] > 1] = 0
-    (gradient,) = torch.autograd.grad(label_loss(logits, labels, drawn), logits)
-    # Within background + undrawn only their sum matters: the gradient is shared in proportion to probability.
+    (gradient,) = torch.autograd.grad(label_loss(logits, labels, annotated), logits)
+    # Within background + unannotated only their sum matters: the gradient is shared in proportion to probability.
     p = logits.detach().softmax(dim=1)[0]
     ratio = gradient[0, 3] / p[3]
     torch.testing.assert_close(ratio * p[0], gradient[0, 0], rtol=1e-3, atol=1e-7)
@@ -107,13 +111,13 @@ def test_undrawn_classes_are_not_pushed_apart_from_the_background(sample: tuple[
 
 def test_scans_without_labels_give_no_gradient(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
-    drawn = torch.tensor([[True, False, False, False, False]] * 2)
-    loss, gradient = value_and_gradient(label_loss(logits, torch.zeros_like(labels), drawn), logits)
+    annotated = torch.tensor([[True, False, False, False, False]] * 2)
+    loss, gradient = value_and_gradient(label_loss(logits, torch.zeros_like(labels), annotated), logits)
     assert float(loss) == pytest.approx(0, abs=1e-5)
     assert float(gradient.abs().max()) < 1e-6
 
 
-def test_ignored_voxels_count_nowhere(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_ignored_voxels_do_not_contribute(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
     ignored = torch.zeros_like(labels, dtype=torch.bool)
     ignored[:, :, 4:] = True
@@ -125,10 +129,10 @@ def test_ignored_voxels_count_nowhere(sample: tuple[torch.Tensor, torch.Tensor])
     assert float(gradient[:, :, 4:].abs().max()) == 0
 
 
-def test_of_a_partly_ignored_voxel_the_known_sub_voxels_count(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_in_a_partly_ignored_voxel_only_known_sub_voxels_contribute(sample: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = sample
     pairs = torch.cat([labels, torch.full_like(labels, IGNORED)], dim=1)
-    # Every voxel is half known, so that half of each sum is what is left; ratios stay.
+    # Half of every voxel is known, so that each sum is halved and ratios are unchanged.
     torch.testing.assert_close(label_loss(logits, pairs), label_loss(logits, labels), rtol=1e-4, atol=0)
 
 

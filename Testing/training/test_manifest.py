@@ -1,4 +1,4 @@
-"""`train --init`: a table of labels becomes a manifest that trains at once; a wrong table is refused with its row."""
+"""`train --init`: a table of labels becomes a manifest for training; an invalid table is refused with the row."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_columns_default_to_the_label_of_a_bundled_model(tmp_path: Path) -> None
     assert (lesion["code"]["meaning"], lesion["colour"]) == ("Tissue", [255, 0, 10])
 
 
-def test_an_mr_has_a_window_of_percentiles_and_a_grid_of_ones_own(tmp_path: Path) -> None:
+def test_an_mr_manifest_has_a_window_in_percentiles_and_the_given_grid(tmp_path: Path) -> None:
     more = ["--modality", "MR", "--spacing", "0.5,0.5,6", "--licence", "CC BY 4.0", "--title", "Knee"]
     assert init(tmp_path, "value,name\n1,a\n", *more, output="folder") == 0
     manifest = ModelFolder(tmp_path / "other").manifest(str(tmp_path / "folder"))
@@ -91,7 +91,7 @@ def test_an_mr_has_a_window_of_percentiles_and_a_grid_of_ones_own(tmp_path: Path
         ('value,name\n1,"liver\n', 2, "it is no CSV"),
     ],
 )
-def test_a_wrong_table_is_refused_with_its_row(tmp_path: Path, text: str, row: int, words: str) -> None:
+def test_an_invalid_table_is_refused_with_the_row(tmp_path: Path, text: str, row: int, words: str) -> None:
     path = table(tmp_path, text)
     with pytest.raises(DiffusionSegmentError) as caught:
         LabelTable(path).read()
@@ -133,7 +133,7 @@ def test_invalid_options_are_refused_and_nothing_is_written(
     assert not (tmp_path / "new.json").exists()
 
 
-def test_a_manifest_is_not_overwritten_and_labels_are_asked_for(
+def test_a_manifest_is_not_overwritten_and_labels_are_required(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert init(tmp_path, "value,name\n1,a\n") == 0

@@ -1,4 +1,4 @@
-"""Pretraining without labels: diffusion, its rivals, the noise-free student."""
+"""Pretraining without labels: diffusion, the other objectives, and the student without noise."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_unknown_objective_and_a_student_without_teacher_are_refused(case: Ca
         assert caught.value.code is ErrorCode.OPTION
 
 
-def test_patches_are_cut_where_there_is_body() -> None:
+def test_patches_are_sampled_inside_the_body() -> None:
     image = np.full((4, 4, 4), -1.0, np.float32)
     image[1, 2, 3] = 0.0
     grid = model_grid(Volume(image, np.eye(4)), spacing=(1.0, 1.0, 1.0))
@@ -71,7 +71,7 @@ def test_patches_are_cut_where_there_is_body() -> None:
     assert labels[1, 2, 3] == 1
 
 
-def test_diffusion_sees_coordinates_only_when_it_may() -> None:
+def test_the_backbone_depends_on_coordinates_only_if_they_are_enabled() -> None:
     image, coordinates, _ = batch()
     for allowed in (True, False):
         torch.manual_seed(0)
@@ -80,7 +80,7 @@ def test_diffusion_sees_coordinates_only_when_it_may() -> None:
         assert torch.equal(first, second) is not allowed
 
 
-def test_diffusion_and_restoration_losses_fall_on_one_patch() -> None:
+def test_diffusion_and_restoration_losses_decrease_on_one_patch() -> None:
     for objective in (DiffusionObjective, RestorativeObjective):
         torch.manual_seed(0)
         network = objective(Backbone(CHANNELS))
@@ -97,18 +97,18 @@ def test_diffusion_and_restoration_losses_fall_on_one_patch() -> None:
         assert np.mean(history[-3:]) < 0.8 * np.mean(history[:3])
 
 
-def test_the_restorer_is_shown_a_damaged_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_input_of_restoration_is_a_corrupted_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone(CHANNELS)
     image, coordinates, generator = batch()
-    seen = []
-    monkeypatch.setattr(backbone, "forward", lambda x, *_: seen.append(x.clone()) or torch.zeros_like(x))
+    inputs = []
+    monkeypatch.setattr(backbone, "forward", lambda x, *_: inputs.append(x.clone()) or torch.zeros_like(x))
     before = image.clone()
     RestorativeObjective(backbone)(image, coordinates, generator)
     assert torch.equal(image, before)
-    assert float((seen[0] - image).abs().mean()) > 0.1
+    assert float((inputs[0] - image).abs().mean()) > 0.1
 
 
-def test_a_student_equal_to_its_teacher_leaves_the_teacher_alone() -> None:
+def test_the_teacher_gets_no_gradient() -> None:
     torch.manual_seed(0)
     teacher = Backbone(CHANNELS)
     objective = StudentObjective(teacher)
@@ -134,7 +134,7 @@ def test_info_nce_is_minimal_for_equal_descriptors() -> None:
     assert float(matched) < 0.1 * float(mixed)
 
 
-def test_descriptors_take_each_level_at_the_nearest_index() -> None:
+def test_descriptors_are_sampled_at_the_nearest_index_of_each_level() -> None:
     torch.manual_seed(0)
     pyramid = Backbone(CHANNELS).eval().features(*batch()[:2])
     voxels = torch.tensor([[0, 0, 0], [3, 10, 15], [8, 7, 5]])

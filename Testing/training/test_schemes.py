@@ -42,14 +42,14 @@ def source(scheme: str, *, seed: int = 0) -> tuple[Source, torch.Tensor, torch.T
     labels[..., :4] = 2
     prior = torch.zeros(1, 3, 8, 8, 8)
     prior[:, 1] = 1
-    answer = torch.full((1, 3, 8, 8, 8), 1 / 3)
+    prediction = torch.full((1, 3, 8, 8, 8), 1 / 3)
     recipe = RefinerRecipe(scheme=scheme, corrupted_share=0.0)
     generator = torch.Generator().manual_seed(seed)
-    result = source_of(recipe, labels, prior, torch.tensor([0.1]), lambda *_: answer, generator)
+    result = source_of(recipe, labels, prior, torch.tensor([0.1]), lambda *_: prediction, generator)
     return result, one_hot(labels, 3), prior
 
 
-def test_only_the_old_schemes_show_the_ground_truth() -> None:
+def test_only_schemes_without_recycling_start_from_the_ground_truth() -> None:
     for scheme in ("standard", "self-conditioning"):
         result, truth, _ = source(scheme)
         assert torch.equal(result.probabilities, truth)
@@ -61,15 +61,15 @@ def test_only_the_old_schemes_show_the_ground_truth() -> None:
             assert not torch.equal(result.probabilities, truth)
 
 
-def test_recycling_starts_from_the_presegmentation_or_its_own_answer() -> None:
+def test_recycling_starts_from_the_presegmentation_or_its_own_prediction() -> None:
     kinds = set()
     for seed in range(16):
         result, _, prior = source("recycling", seed=seed)
-        kinds.add("prior" if torch.equal(result.probabilities, prior) else "answer")
-    assert kinds == {"prior", "answer"}
+        kinds.add("prior" if torch.equal(result.probabilities, prior) else "prediction")
+    assert kinds == {"prior", "prediction"}
 
 
-def test_noise_levels_stay_where_the_scheme_runs() -> None:
+def test_noise_levels_are_those_of_the_scheme_at_inference() -> None:
     generator = torch.Generator().manual_seed(0)
     recycled = RefinerRecipe(scheme="recycling", abar_start=0.2).noise_levels(400, generator)
     assert float(recycled.min()) == pytest.approx(0.2, abs=0.01)
@@ -78,7 +78,7 @@ def test_noise_levels_stay_where_the_scheme_runs() -> None:
     assert torch.equal(RefinerRecipe(scheme="deterministic").noise_levels(3, generator), torch.ones(3))
 
 
-def test_the_command_line_offers_what_training_knows() -> None:
+def test_the_command_line_has_the_schemes_and_objectives_of_training() -> None:
     """The parser names schemes and objectives itself, because importing torch for `--help` takes seconds."""
     assert training_cli._SCHEMES == SCHEMES
     assert training_cli._OBJECTIVES == OBJECTIVES

@@ -1,4 +1,4 @@
-"""Training of the second-generation network: it learns, resumes exactly, and scores whole scans."""
+"""Training of the second-generation network: loss, exact resumption, and prediction of whole scans."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def gradients_of(recipe: SegmenterRecipe, *, threads: int) -> tuple[dict[str, fl
     return {name: float(value.detach()) for name, value in values.items()}, gradients
 
 
-def test_a_thread_a_sample_gives_the_batchs_own_gradient() -> None:
+def test_one_thread_per_sample_gives_the_gradient_of_the_batch() -> None:
     recipe = replace(RECIPE, batch=3)
     batched, threaded = gradients_of(recipe, threads=0), gradients_of(recipe, threads=2)
     assert batched[0] == pytest.approx(threaded[0], rel=1e-4)
@@ -105,7 +105,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     path = tmp_path / "stopped"
     network = new_network()
     training = Training(network, replace(BUDGET, steps=6), path)
-    # The learning rate follows the share of the whole budget, so stop half way of the same budget.
+    # The learning rate follows the share of the whole budget, so stop in the middle of the same budget.
     step = SegmenterStep(network, RECIPE, BUDGET)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     sampler = PatchSampler(
@@ -180,7 +180,7 @@ def test_a_patch_that_does_not_fit_is_refused(tmp_path: Path, patch: tuple[int, 
     assert caught.value.code is ErrorCode.OPTION
 
 
-def test_a_checkpoint_of_another_architecture_is_named_and_left_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_reported_and_kept(tmp_path: Path) -> None:
     run(tmp_path, steps=1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(DiffusionSegmentError, match="another network") as caught:
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_another_architecture_is_named_and_left_alone(tmp_path: 
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, steps=1)
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
@@ -215,7 +215,7 @@ def test_the_log_is_truncated_to_the_checkpoint(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
 
 
-def test_an_overflowing_step_is_left_out(tmp_path: Path) -> None:
+def test_a_step_with_infinite_gradients_is_skipped(tmp_path: Path) -> None:
     network = torch.nn.Linear(2, 1)
     before = network.weight.detach().clone()
     training = Training(network, Budget(steps=1), tmp_path)
@@ -223,7 +223,7 @@ def test_an_overflowing_step_is_left_out(tmp_path: Path) -> None:
     assert torch.equal(network.weight, before)
 
 
-def test_processor_time_counts_what_was_computed() -> None:
+def test_processor_time_does_not_count_waiting() -> None:
     budget = Budget(steps=1, processor_time=True, cores=2)
     began, values = budget.clock(), torch.randn(400, 400)
     time.sleep(0.3)
@@ -232,7 +232,7 @@ def test_processor_time_counts_what_was_computed() -> None:
         values = values @ values / values.norm()
 
 
-def test_bf16_trains_as_float32_does() -> None:
+def test_training_in_bf16_is_like_training_in_float32() -> None:
     losses = []
     for bf16 in (False, True):
         network = new_network().train()

@@ -1,4 +1,4 @@
-"""Training of the four networks from the command line's own entry, on phantoms: it learns, resumes and refuses."""
+"""Training of the four networks of the first generation on phantoms: loss, resumption, and refused data."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fit(training: Training) -> torch.nn.Module:
     return training.run(lambda _: {"mse": torch.nn.functional.mse_loss(training.network(x), y)}, title="test")
 
 
-def test_the_loop_learns_and_logs(tmp_path: Path) -> None:
+def test_the_loop_reduces_and_logs_the_loss(tmp_path: Path) -> None:
     fit(tiny_training(tmp_path, steps=200, resume=False))
     losses = [json.loads(line)["mse"] for line in (tmp_path / "losses.jsonl").read_text(encoding="utf-8").splitlines()]
     assert losses[-1] < 0.1 * losses[0]
@@ -81,7 +81,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     assert tiny_training(tmp_path, steps=60, resume=True).progress == 1.0
 
 
-def test_a_corrupt_checkpoint_is_named_and_left_alone(tmp_path: Path) -> None:
+def test_a_corrupt_checkpoint_is_reported_and_kept(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"rubbish")
     with pytest.raises(DiffusionSegmentError, match=r"checkpoint\.pt") as caught:
         tiny_training(tmp_path, steps=10, resume=True)
@@ -102,7 +102,7 @@ def break_unknown_value(folder: Path) -> str:
     return "77"
 
 
-def break_company(folder: Path) -> str:
+def break_number_of_cases(folder: Path) -> str:
     for part, name in (("images", "case_0"), ("labels", "case_0")):
         (folder / part / f"{name}.nii.gz").unlink()
     return "only one"
@@ -128,9 +128,10 @@ def break_empty(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "damage", [break_missing_label, break_unknown_value, break_geometry, break_annotation, break_empty, break_company]
+    "damage",
+    [break_missing_label, break_unknown_value, break_geometry, break_annotation, break_empty, break_number_of_cases],
 )
-def test_broken_training_data_names_the_case_and_the_reason(
+def test_an_error_of_training_data_names_the_case_and_the_reason(
     data: Path, tmp_path: Path, damage: Callable[[Path], str]
 ) -> None:
     shutil.copytree(data, tmp_path / "data")
@@ -140,7 +141,7 @@ def test_broken_training_data_names_the_case_and_the_reason(
     assert caught.value.code is ErrorCode.TRAINING_DATA
 
 
-def test_body_frame_undoes_size_and_position() -> None:
+def test_body_coordinates_do_not_depend_on_size_and_position() -> None:
     rng = np.random.default_rng(0)
     template = rng.normal(scale=80, size=(13, 3))
     patients = [template * rng.uniform(0.9, 1.1, 3) + rng.normal(scale=200, size=3) for _ in range(6)]
@@ -161,7 +162,7 @@ def test_corruption_keeps_probabilities_and_changes_the_map() -> None:
     assert sum(not torch.equal(q, p) for q in changed) >= 15
 
 
-def test_a_frame_of_the_model_file_is_met_by_every_patient() -> None:
+def test_cases_are_fitted_to_the_frame_of_the_model_file() -> None:
     template = np.random.default_rng(0).normal(scale=80, size=(7, 3))
     own = template / 1.1 - 30
     own[3] = np.nan
@@ -172,7 +173,7 @@ def test_a_frame_of_the_model_file_is_met_by_every_patient() -> None:
     assert np.isnan(nowhere.shift).all()
 
 
-def test_a_scan_without_organs_trains_differences_only(data: Path) -> None:
+def test_a_scan_without_organs_is_used_only_for_differences(data: Path) -> None:
     description = read_description(find_model("abdomen-ct"))
     case = load_case(find_cases(data)[0], description)
     tied, free = framed_scans([case], description.labels)[0], free_scans([case])[0]
@@ -182,16 +183,16 @@ def test_a_scan_without_organs_trains_differences_only(data: Path) -> None:
     assert 0.7 < float(ratio.mean()) < 1.4
 
 
-def test_organs_not_drawn_count_as_background() -> None:
+def test_organs_without_annotation_count_as_background() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0]])[:, :, None, None, None].expand(1, 3, 2, 2, 2)
-    drawn = torch.tensor([[True, True, False]])
-    p = marginalised(logits, drawn).softmax(dim=1)[0, :, 0, 0, 0]
+    annotated = torch.tensor([[True, True, False]])
+    p = marginalised(logits, annotated).softmax(dim=1)[0, :, 0, 0, 0]
     full = torch.tensor([1.0, 2.0, 3.0]).softmax(dim=0)
     torch.testing.assert_close(p, torch.stack([full[0] + full[2], full[1], torch.tensor(0.0)]))
     labels = torch.zeros(1, 1, 2, 2, 2, dtype=torch.long)
     confident = torch.tensor([[0.0, -9.0, 9.0]])[:, :, None, None, None].expand(1, 3, 2, 2, 2)
     loss = SegmentationLoss()
-    assert float(loss(confident, labels, drawn)) < 0.1 < float(loss(confident, labels))
+    assert float(loss(confident, labels, annotated)) < 0.1 < float(loss(confident, labels))
 
 
 def test_partial_labels_are_read_by_name(data: Path, tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_case_is_cropped_to_the_body_and_keeps_its_position(data: Path) -> Non
     np.testing.assert_allclose(result[5], (label.index_to_lps @ [i, j, k, 1])[:3], atol=2.0)
 
 
-def test_folds_share_out_every_case_once() -> None:
+def test_every_case_is_held_out_in_one_fold() -> None:
     cases = [SimpleNamespace(name=str(n)) for n in range(7)]
     held = [Fold.parse(f"{n}/3").held_out(cases) for n in (1, 2, 3)]  # type: ignore[arg-type]
     assert sorted(case.name for fold in held for case in fold) == [str(n) for n in range(7)]
@@ -230,7 +231,7 @@ def test_an_invalid_fold_is_refused(text: str) -> None:
         Fold.parse(text)
 
 
-def test_one_case_cannot_be_cross_fitted() -> None:
+def test_one_case_cannot_be_split_into_folds() -> None:
     with pytest.raises(DiffusionSegmentError, match="1 case cannot be split into 2 folds") as caught:
         Fold(1, 2).training([SimpleNamespace(name="only")])  # type: ignore[list-item]
     assert caught.value.code is ErrorCode.TRAINING_DATA

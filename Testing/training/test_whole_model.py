@@ -41,13 +41,13 @@ from DiffusionSegmentBackend.training.whole_model.time_plan import (
 
 CASES = ("case_0", "case_1", "case_2", "case_3")
 MINUTES = 1.2
-# What Python and its packages need before anything is timed.
+# Start of Python and imports, before the budget begins.
 START_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three phantoms with all organs drawn and one with the liver alone."""
+    """Three phantoms with all organs annotated and one with the liver only."""
     folder = tmp_path_factory.mktemp("phantoms")
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That of abdomen-ct on a coarse grid around a coarser trunk, of a network with three narrow levels."""
+    """The manifest of abdomen-ct with a coarse grid, a coarser trunk, and a network of three narrow levels."""
     raw = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))
     labels = [{key: value for key, value in label.items() if key != "body_mm"} for label in raw["labels"]]
     raw |= {
@@ -80,8 +80,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(*data: Path, output: Path, **changes: Any) -> ModelTrainingOptions:
-    usual = {"minutes": MINUTES, "folds": 2, "processor_time": True, "pseudo_labels": True}
-    return ModelTrainingOptions(data=data, output=output, **{**usual, **changes})
+    defaults = {"minutes": MINUTES, "folds": 2, "processor_time": True, "pseudo_labels": True}
+    return ModelTrainingOptions(data=data, output=output, **{**defaults, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +131,13 @@ class TestATrainedModel:
         result = segment(scan, model, SegmentOptions(force=True))
         assert result.labels.shape == scan.array.shape
 
-    def test_every_network_learnt(self, trained: Path) -> None:
+    def test_every_network_was_trained(self, trained: Path) -> None:
         for folder in ("bodypart", "trunk", "segmenter", "folds/1/trunk", "folds/2/segmenter"):
             state = torch.load(trained / "training" / folder / "checkpoint.pt", weights_only=True)
             assert state["step"] >= 3
             assert any(not torch.equal(state["network"][key], state["average"][key]) for key in state["network"])
 
-    def test_reading_and_scoring_are_within_the_minutes(self, trained: Path) -> None:
+    def test_reading_and_scoring_are_part_of_the_budget(self, trained: Path) -> None:
         plan = plan_of(trained)
         assert all(minutes > 0 for minutes in vars(plan.preparation).values())
         assert sum(plan.stages.values()) == pytest.approx(MINUTES)
@@ -148,14 +148,14 @@ class TestATrainedModel:
         taken = float((trained / "processor seconds").read_text(encoding="utf-8"))
         assert taken < 60 * MINUTES * threads + START_SECONDS
 
-    def test_nothing_of_another_model_stays(self, trained: Path) -> None:
+    def test_the_manifest_contains_no_values_of_another_model(self, trained: Path) -> None:
         raw = read_description(trained).raw
-        donor = read_description(find_model("abdomen-ct")).raw
+        base = read_description(find_model("abdomen-ct")).raw
         assert raw["training_data"].startswith("4 labelled scans of phantoms")
         assert raw["licence"] == "CC0"
         assert {"min_organ_ml", "min_confidence", "usual_confidence", "body_z_mm"} <= set(raw["anatomy"])
         for key, value in raw["anatomy"].items():
-            assert value != donor["anatomy"].get(key)
+            assert value != base["anatomy"].get(key)
         assert not set(raw["quality"]["mean_dice"]) - {"segmenter"}
         card = (trained / "MODEL_CARD.md").read_text(encoding="utf-8")
         assert raw["training_data"] in card
@@ -189,7 +189,7 @@ class TestATrainedModel:
         assert temperature(network) == pytest.approx(result["temperature"], rel=1e-2)
         assert result["temperature"] != 1
 
-    def test_pseudo_labels_are_kept_only_where_the_held_out_cases_gain(self, trained: Path) -> None:
+    def test_pseudo_labels_are_kept_only_if_held_out_cases_improve(self, trained: Path) -> None:
         record = json.loads((trained / "training" / "stage-student.json").read_text(encoding="utf-8"))
         folds = json.loads((trained / "training" / "stage-folds.json").read_text(encoding="utf-8"))["folds"]
         assert sorted(record["dice"]) == sorted(folds["1"])
@@ -197,7 +197,7 @@ class TestATrainedModel:
         assert record["gain"] == pytest.approx(np.mean(gains), abs=1e-3)
         assert (trained / "training" / "student" / "model").exists() == record["kept"]
 
-    def test_a_second_run_trains_nothing_anew(self, trained: Path, data: Path, manifest: Path, tmp_path: Path) -> None:
+    def test_a_second_run_repeats_no_stage(self, trained: Path, data: Path, manifest: Path, tmp_path: Path) -> None:
         copy = shutil.copytree(trained, tmp_path / "trial-ct")
         before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
         train_model(options(data, output=copy, resume=True))
@@ -227,10 +227,10 @@ def copied(data: Path, folder: Path) -> Path:
     return shutil.copytree(data, folder / "data")
 
 
-def refusal(trial: ModelTrainingOptions) -> DiffusionSegmentError:
+def refusal(invalid: ModelTrainingOptions) -> DiffusionSegmentError:
     with pytest.raises(DiffusionSegmentError) as caught:
-        train_model(trial)
-    assert not trial.output.exists()
+        train_model(invalid)
+    assert not invalid.output.exists()
     return caught.value
 
 
@@ -243,14 +243,14 @@ def test_an_organ_without_annotation_is_reported(data: Path, manifest: Path, tmp
     assert "Right kidney" in error.message
 
 
-def test_a_set_without_one_drawn_organ_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+def test_a_data_set_without_annotated_organs_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
     folder = copied(data, tmp_path)
     (folder / "annotated.json").write_text(json.dumps({name: [] for name in CASES}), encoding="utf-8")
     error = refusal(options(data, folder, output=tmp_path / "model", manifest=str(manifest)))
     assert str(folder) in error.message
 
 
-def test_a_set_of_another_modality_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
+def test_a_data_set_of_another_modality_is_named(data: Path, manifest: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mr"
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
@@ -262,9 +262,9 @@ def test_a_set_of_another_modality_is_named(data: Path, manifest: Path, tmp_path
     assert f"{folder}: case mr_0: These values are not Hounsfield units" in error.message
 
 
-def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
-    trial = options(data, copied(data, tmp_path), output=tmp_path / "model", manifest=str(manifest))
-    assert "two cases named case_0" in refusal(trial).message
+def test_data_sets_with_a_common_case_name_are_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
+    invalid = options(data, copied(data, tmp_path), output=tmp_path / "model", manifest=str(manifest))
+    assert "two cases named case_0" in refusal(invalid).message
 
 
 @pytest.mark.parametrize(
@@ -281,8 +281,8 @@ def test_two_sets_with_one_case_name_are_refused(data: Path, manifest: Path, tmp
 def test_invalid_options_are_refused(
     changes: dict[str, Any], words: str, data: Path, manifest: Path, tmp_path: Path
 ) -> None:
-    trial = options(data, output=tmp_path / "model", **{"manifest": str(manifest), **changes})
-    error = refusal(trial)
+    invalid = options(data, output=tmp_path / "model", **{"manifest": str(manifest), **changes})
+    error = refusal(invalid)
     assert words in error.message
     assert error.hint
 
@@ -296,7 +296,7 @@ def test_a_folder_with_a_model_is_not_overwritten(data: Path, manifest: Path, tm
     assert (output / "model.json").read_bytes() == before
 
 
-def test_a_stage_before_its_predecessors_names_them(data: Path, manifest: Path, tmp_path: Path) -> None:
+def test_a_stage_without_its_predecessors_is_refused(data: Path, manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(DiffusionSegmentError, match="'trunk' is not finished"):
         train_model(options(data, output=tmp_path / "model", manifest=str(manifest), stage="segmenter"))
 
@@ -304,7 +304,7 @@ def test_a_stage_before_its_predecessors_names_them(data: Path, manifest: Path, 
 @pytest.mark.parametrize("minutes", [1.0, 60.0, 840.0])
 @pytest.mark.parametrize("folds", [2, 5])
 @pytest.mark.parametrize("pseudo_labels", [False, True])
-def test_the_stages_share_the_minutes(minutes: float, folds: int, pseudo_labels: bool) -> None:
+def test_the_stages_sum_to_the_minutes(minutes: float, folds: int, pseudo_labels: bool) -> None:
     plan = plan_time(minutes, folds=folds, pseudo_labels=pseudo_labels)
     assert (plan.stages["student"] > 0) == pseudo_labels
     assert [*plan.stages] == [*STAGES]
@@ -313,7 +313,7 @@ def test_the_stages_share_the_minutes(minutes: float, folds: int, pseudo_labels:
     assert plan.segmenter > plan.trunk > plan.fold_trunk
 
 
-def test_what_is_not_training_is_taken_off_the_minutes() -> None:
+def test_reading_and_scoring_are_subtracted_from_the_minutes() -> None:
     preparation = Preparation(timing=0.5, trunk_reading=1.0, reading=2.0, scoring=3.0)
     plan, bare = (plan_time(60.0, folds=3, preparation=one) for one in (preparation, Preparation()))
     assert sum(plan.stages.values()) == pytest.approx(60.0)
@@ -327,9 +327,7 @@ def test_what_is_not_training_is_taken_off_the_minutes() -> None:
     assert plan_time(60.0, folds=3, pseudo_labels=True, preparation=labelled).reserved["student"] == 4 * 4 + 2
 
 
-def test_scans_that_take_too_long_to_read_are_named_before_anything_is_written(
-    data: Path, manifest: Path, tmp_path: Path
-) -> None:
+def test_a_budget_too_short_for_reading_is_refused_before_writing(data: Path, manifest: Path, tmp_path: Path) -> None:
     error = refusal(options(data, output=tmp_path / "model", manifest=str(manifest), minutes=0.39))
     assert "Reading and scoring the scans takes about" in error.message
 
@@ -338,7 +336,7 @@ def measures(ml: float, confidence: float, layout: float | None) -> OrganMeasure
     return OrganMeasures(ml, confidence, layout)
 
 
-def test_limits_are_those_of_the_held_out_cases() -> None:
+def test_limits_are_computed_from_the_held_out_cases() -> None:
     result = anatomy_limits([measures(200.0, 0.91, 10.2), measures(500.0, 0.876, 14.9)])
     assert result == {
         "min_organ_ml": 20.0,
@@ -351,34 +349,34 @@ def test_limits_are_those_of_the_held_out_cases() -> None:
     assert anatomy_limits([measures(0.0, 0.1, None)])["min_confidence"] == 0
 
 
-class TestWhatATrainingBeginsWith:
+class TestNewDescription:
     @pytest.fixture(scope="class")
     @staticmethod
-    def donor() -> ModelDescription:
+    def base() -> ModelDescription:
         return read_description(find_model("abdomen-ct"))
 
-    def test_labels_and_grid_are_kept_and_the_rest_is_not_the_donors(self, donor: ModelDescription) -> None:
-        raw = new_description(donor, folder_name="my-abdomen", own=False)
+    def test_only_labels_and_grid_of_the_base_are_kept(self, base: ModelDescription) -> None:
+        raw = new_description(base, folder_name="my-abdomen", own=False)
         assert (raw["name"], raw["version"], raw["licence"]) == ("my-abdomen", "1", "not stated")
         assert (raw["quality"], raw["networks"], raw["training_data"]) == ({}, {}, "")
         assert raw["anatomy"] == {"min_organ_ml": 0.0, "min_confidence": 0.0, "usual_confidence": 0.0}
-        assert (raw["labels"], raw["spacing_mm"]) == (donor.raw["labels"], donor.raw["spacing_mm"])
-        assert new_description(donor, folder_name="abdomen-ct", own=False)["name"] == "abdomen-ct"
+        assert (raw["labels"], raw["spacing_mm"]) == (base.raw["labels"], base.raw["spacing_mm"])
+        assert new_description(base, folder_name="abdomen-ct", own=False)["name"] == "abdomen-ct"
 
-    def test_a_manifest_of_ones_own_says_name_version_and_licence(self, donor: ModelDescription) -> None:
-        own = replace(donor, raw={**donor.raw, "name": "own", "version": "3", "licence": "MIT"})
+    def test_an_own_manifest_keeps_name_version_and_licence(self, base: ModelDescription) -> None:
+        own = replace(base, raw={**base.raw, "name": "own", "version": "3", "licence": "MIT"})
         raw = new_description(own, folder_name="run-7", own=True)
         assert (raw["name"], raw["version"], raw["licence"]) == ("own", "3", "MIT")
         assert new_description(own, folder_name="run-7", own=True, licence="CC0")["licence"] == "CC0"
 
-    def test_a_frame_needs_the_positions_of_all_labels(self, donor: ModelDescription) -> None:
-        labels = [dict(label) for label in donor.raw["labels"]]
+    def test_a_frame_without_the_positions_of_all_labels_is_removed(self, base: ModelDescription) -> None:
+        labels = [dict(label) for label in base.raw["labels"]]
         labels[3].pop("body_mm")
-        raw = new_description(replace(donor, raw={**donor.raw, "labels": labels}), folder_name="x", own=True)
+        raw = new_description(replace(base, raw={**base.raw, "labels": labels}), folder_name="x", own=True)
         assert not any("body_mm" in label for label in raw["labels"])
 
 
-def test_the_command_line_and_the_functions_know_the_same_stages() -> None:
+def test_the_command_line_has_the_stages_of_training() -> None:
     assert training_cli._STAGES == STAGES == tuple(STAGE_FUNCTIONS)
 
 

@@ -45,7 +45,7 @@ class Session:
     def until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
         while not done():
-            assert time.monotonic() < end, f"waited in vain: {self.events}"
+            assert time.monotonic() < end, f"timed out: {self.events}"
             for transport in self.transports[-1:]:
                 transport.poll(0.02)
 
@@ -54,7 +54,7 @@ class Session:
         return next(value for name, value in self.events if name == kind)
 
     def succeedsWith(self, command: Sequence[str]) -> None:
-        """The next click, with a healthy worker, brings a result."""
+        """Check that the next request, with a worker without faults, gives a result."""
         self.command = list(command)
         self.events.clear()
         self.segment()

@@ -1,6 +1,6 @@
-"""The real worker process around a small engine, so that its life can be tested in milliseconds.
+"""The real worker process with a small engine, so that its states can be tested in milliseconds.
 
-The engine thresholds the volume in `steps` slow steps; `organs` names a mishap on the way. An argument is the idle
+The engine thresholds the volume in `steps` slow steps; `organs` names a fault. An argument is the idle
 time in seconds.
 """
 
@@ -28,7 +28,7 @@ STEP_SECONDS = 0.02
 
 
 class TooLittleMemory:
-    """A map that there is no memory for."""
+    """A map that does not fit into memory."""
 
     index_to_lps = np.eye(4)
 
@@ -38,7 +38,7 @@ class TooLittleMemory:
 
 
 class AcceleratorError(RuntimeError):
-    """As torch calls what a graphics card throws."""
+    """Named like the exception of PyTorch for errors of a GPU."""
 
 
 FAULTS: dict[str, BaseException] = {
@@ -53,21 +53,21 @@ FAULTS: dict[str, BaseException] = {
 def engine(request: Segment, progress: Callable[[str, int, int], None], early: SendEarly) -> EngineAnswer:
     array = open_buffer(request.volume)
     steps = request.steps or 1
-    mishap = request.organs[0] if request.organs else ""
+    fault = request.organs[0] if request.organs else ""
     print("a stray print that must not reach the protocol")
     for step in range(steps):
         progress("refine", step, steps)
         time.sleep(STEP_SECONDS)
-        if mishap == "crash":
+        if fault == "crash":
             os.kill(os.getpid(), 9)
-        if mishap in FAULTS:
-            raise FAULTS[mishap]
+        if fault in FAULTS:
+            raise FAULTS[fault]
     labels = (array > 0).astype(np.uint8)
     zeros = np.zeros(array.shape, np.float32)
     report: dict[str, Any] = {"organs": [], "review": [], "seed": request.seed}
-    if mishap == "unspeakable":
+    if fault == "nan":
         report["confidence"] = float("nan")
-    if mishap == "numpy":
+    if fault == "numpy":
         report["confidence"] = np.float32(0.5)
     geometry = geometry_of(request.volume)
     maps: dict[str, Any] = {
@@ -75,7 +75,7 @@ def engine(request: Segment, progress: Callable[[str, int, int], None], early: S
         "uncertainty": Volume(zeros + 0.5, geometry),
         "mutual_information": Volume(zeros, geometry),
     }
-    if mishap == "late memory":
+    if fault == "late memory":
         maps["mutual_information"] = TooLittleMemory()
     return EngineAnswer(Result, maps, {"report": report})
 

@@ -1,4 +1,4 @@
-"""A worker that misbehaves: says hello, takes one request, and then does what its argument names."""
+"""A worker with a fault: it sends hello, reads one request, and then fails as its argument says."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "DiffusionSegment")
 from DiffusionSegmentBackend.protocol.messages import PROTOCOL_VERSION
 
 
-def say(**message: object) -> None:
+def send(**message: object) -> None:
     print(json.dumps(message), flush=True)
 
 
 def main(fault: str) -> None:
-    protocol = 99 if fault == "foreign" else PROTOCOL_VERSION
-    say(type="hello", pid=os.getpid(), protocol=protocol, version="0", device="auto", torch="")
+    protocol = 99 if fault == "other version" else PROTOCOL_VERSION
+    send(type="hello", pid=os.getpid(), protocol=protocol, version="0", device="auto", torch="")
     request = json.loads(sys.stdin.readline() or "null")
     if fault == "rubbish":
         print("this is no message", flush=True)
     if fault == "new code":
-        say(type="error", id=request["id"], code="TROUBLE_OF_TOMORROW", message="Trouble.", hint="Wait.")
-    if fault == "deaf":
+        send(type="error", id=request["id"], code="CODE_OF_A_LATER_VERSION", message="A later error.", hint="Wait.")
+    if fault == "unresponsive":
         time.sleep(60)
     if fault == "crossing":
         sys.stdin.readline()
         empty = {"path": "/nonexistent", "shape": [1, 1, 1], "dtype": "uint8", "ijk_to_lps": [0.0] * 16}
         maps = dict.fromkeys(("labels", "uncertainty", "mutual_information"), empty)
-        say(type="result", id=request["id"], report={}, **maps)
+        send(type="result", id=request["id"], report={}, **maps)
     sys.stdin.read()
 
 

@@ -1,4 +1,4 @@
-"""The engine carries out every request by its handler and keeps model and session between them, on a tiny model."""
+"""The engine passes each request to its handler and keeps model and session between requests, with a tiny model."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
     assert client.early[0].maps["labels"].array.shape == client.scan.array.shape
 
 
-def test_what_follows_uses_the_model_and_the_session_of_the_run(client: Client) -> None:
+def test_later_requests_use_the_model_and_the_session_of_the_run(client: Client) -> None:
     labels = np.array(client.send(Segment, samples=2, steps=1, force=True).maps["labels"].array)
     scribbles = np.zeros_like(labels)
     scribbles[tuple(n // 2 for n in labels.shape)] = 2
@@ -174,7 +174,7 @@ def test_a_review_of_other_values_is_refused(
     assert caught.value.code is ErrorCode.PROTOCOL
 
 
-def test_similarity_is_one_at_the_point_and_reads_the_features_once(client: Client) -> None:
+def test_similarity_is_1_at_the_point_and_the_features_are_computed_once(client: Client) -> None:
     k, j, i = (n // 2 for n in client.scan.array.shape)
     point = tuple(float(v) for v in (client.scan.index_to_lps @ [i, j, k, 1])[:3])
     client.stages.clear()
@@ -200,7 +200,7 @@ def test_a_failed_import_keeps_the_model_in_memory(client: Client) -> None:
     assert (client.loads, client.runs) == (1, 1)
 
 
-def test_a_run_that_is_cancelled_leaves_no_session(client: Client) -> None:
+def test_a_cancelled_run_leaves_no_session(client: Client) -> None:
     def cancel(stage: str, *_: int) -> None:
         if stage == "refine":
             raise Cancelled

@@ -1,4 +1,4 @@
-"""The scan is written for the worker once: later requests on the same voxels find the file there."""
+"""The scan is written for the worker once: later requests on the same voxels reuse the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from DiffusionSegmentLib.worker.scan_file import ScanFile
 from .conftest import Session
 
 ARRAY = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-PLACE = np.diag([1.0, 2.0, 3.0, 1.0])
+GEOMETRY = np.diag([1.0, 2.0, 3.0, 1.0])
 
 
 class Store:
@@ -26,9 +26,11 @@ class Store:
         self.file = ScanFile()
         self._count = 0
 
-    def put(self, array: np.ndarray = ARRAY, place: np.ndarray = PLACE, *, version: int | None = 1) -> VolumeReference:
+    def put(
+        self, array: np.ndarray = ARRAY, geometry: np.ndarray = GEOMETRY, *, version: int | None = 1
+    ) -> VolumeReference:
         self._count += 1
-        return self.file.put(self.folder, array, place, version=version, requestId=str(self._count))
+        return self.file.put(self.folder, array, geometry, version=version, requestId=str(self._count))
 
     @property
     def names(self) -> list[str]:
@@ -48,20 +50,20 @@ def test_the_same_version_is_written_once(store: Store) -> None:
     assert store.names == ["scan-1.raw"]
 
 
-def test_a_scan_that_was_only_moved_is_the_same_file_in_another_place(store: Store) -> None:
-    first, moved = store.put(), store.put(place=np.eye(4))
+def test_a_scan_with_only_another_geometry_keeps_its_file(store: Store) -> None:
+    first, moved = store.put(), store.put(geometry=np.eye(4))
     assert moved.path == first.path
     assert moved.ijk_to_lps == tuple(np.eye(4).ravel())
 
 
-def test_another_version_is_another_file_and_the_one_before_is_gone(store: Store) -> None:
+def test_another_version_replaces_the_file_of_the_version_before(store: Store) -> None:
     store.put()
     second = store.put(ARRAY + 1, version=2)
     assert store.names == ["scan-2.raw"]
     np.testing.assert_array_equal(open_buffer(second), ARRAY + 1)
 
 
-def test_voxels_that_the_worker_still_has_in_memory_are_not_overwritten(store: Store) -> None:
+def test_voxels_that_the_worker_has_mapped_are_not_overwritten(store: Store) -> None:
     mapped = open_buffer(store.put())
     store.put(ARRAY + 1, version=2)
     np.testing.assert_array_equal(mapped, ARRAY)
@@ -73,20 +75,20 @@ def test_without_a_version_a_file_belongs_to_its_request(store: Store) -> None:
     assert store.put(version=None).path != reference.path
 
 
-@pytest.mark.parametrize("harm", ["removed", "shortened"])
-def test_a_file_that_was_harmed_is_written_again(store: Store, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["removed", "shortened"])
+def test_a_damaged_file_is_written_again(store: Store, damage: str) -> None:
     path = Path(store.put().path)
-    path.unlink() if harm == "removed" else path.write_bytes(b"x")
+    path.unlink() if damage == "removed" else path.write_bytes(b"x")
     np.testing.assert_array_equal(open_buffer(store.put()), ARRAY)
 
 
-def test_another_shape_or_type_under_the_same_number_is_written(store: Store) -> None:
+def test_another_shape_or_type_with_the_same_version_is_written(store: Store) -> None:
     store.put()
     np.testing.assert_array_equal(open_buffer(store.put(ARRAY.astype(np.float32))), ARRAY)
     np.testing.assert_array_equal(open_buffer(store.put(ARRAY.reshape(5, 4, 3))), ARRAY.reshape(5, 4, 3))
 
 
-def test_a_folder_that_cannot_be_written_is_reported_and_the_next_try_writes(store: Store, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_and_the_next_request_writes(store: Store, tmp_path: Path) -> None:
     good = store.folder
     store.folder = tmp_path / "missing"
     with pytest.raises(DiffusionSegmentError) as caught:
@@ -114,7 +116,7 @@ def test_a_client_keeps_the_scan_between_requests_and_removes_it_at_the_end(sess
     session.first("finished")
 
 
-def test_a_worker_that_died_finds_the_scan_after_its_restart(session: Session) -> None:
+def test_a_worker_reads_the_scan_again_after_a_crash(session: Session) -> None:
     session.segment(version=5, organs=("crash",))
     session.first("failed")
     session.events.clear()

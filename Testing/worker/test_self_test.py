@@ -1,4 +1,4 @@
-"""The self-test tells the truth about this computer, and what to do where something is not used."""
+"""The self-test reports the hardware and software of this computer, with advice if a GPU is not used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from DiffusionSegmentBackend.worker.self_test import (
 )
 
 
-def test_it_names_what_runs_and_measures_it_for_as_long_as_asked() -> None:
+def test_it_reports_version_device_and_speed_within_the_requested_time() -> None:
     result = run_self_test("cpu", seconds=0.2)
     assert result.torch == torch.__version__
     assert result.device == f"CPU, {torch.get_num_threads()} threads"
@@ -30,7 +30,7 @@ def test_it_names_what_runs_and_measures_it_for_as_long_as_asked() -> None:
     assert json.loads(json.dumps(result.as_report()))["gflops"] == result.gflops
 
 
-def test_a_cancel_ends_it_at_once() -> None:
+def test_it_can_be_cancelled() -> None:
     def progress(stage: str, done: int, total: int) -> None:
         raise Cancelled
 
@@ -38,7 +38,7 @@ def test_a_cancel_ends_it_at_once() -> None:
         run_self_test("cpu", seconds=60, progress=progress)
 
 
-def test_without_torch_it_says_so_instead_of_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(self_test, "find_spec", lambda name: None if name in ("torch", "monai") else real(name))
     result = run_self_test()
@@ -58,7 +58,7 @@ def test_an_unknown_or_absent_device_is_reported() -> None:
 
 
 def test_a_device_that_cannot_compute_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a card that is newer than this build of torch."""
+    """For example a GPU that is newer than this build of PyTorch."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no kernel image is available for execution on the device\nmore")
@@ -71,7 +71,7 @@ def test_a_device_that_cannot_compute_is_reported(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("driver", "build", "works", "caught"),
+    ("driver", "build", "works", "expected"),
     [
         ("", "CPU", False, []),
         ("RTX driver 550.1", "CUDA 12.6", True, []),
@@ -79,16 +79,16 @@ def test_a_device_that_cannot_compute_is_reported(monkeypatch: pytest.MonkeyPatc
         ("RTX driver 470.1", "CUDA 12.6", False, ["update the driver"]),
     ],
 )
-def test_a_card_that_is_not_used_is_reported_with_the_way_out(
-    driver: str, build: str, works: bool, caught: list[str]
+def test_a_gpu_that_is_not_used_is_reported_with_advice(
+    driver: str, build: str, works: bool, expected: list[str]
 ) -> None:
     advice = advice_on(driver=driver, build=build, works=works)
-    assert len(advice) == len(caught)
-    assert all(part in sentence for part, sentence in zip(caught, advice, strict=True))
+    assert len(advice) == len(expected)
+    assert all(part in sentence for part, sentence in zip(expected, advice, strict=True))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for the tool is a shell script")
-def test_the_driver_is_what_the_cards_own_tool_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_version_is_read_with_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'NVIDIA RTX 4000, 550.54.14'\n", encoding="utf-8")
     tool.chmod(0o755)
@@ -100,15 +100,15 @@ def test_the_driver_is_what_the_cards_own_tool_tells(tmp_path: Path, monkeypatch
     assert nvidia_driver() == ""
 
 
-def test_free_memory_is_what_the_system_tells_and_unknown_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_that_of_the_system_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
-    caught = free_memory()
-    assert caught is not None
-    assert 0 < caught <= psutil.virtual_memory().total
+    free = free_memory()
+    assert free is not None
+    assert 0 < free <= psutil.virtual_memory().total
 
-    def hidden() -> None:
+    def unavailable() -> None:
         raise FileNotFoundError("/proc/meminfo")
 
-    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    monkeypatch.setattr(psutil, "virtual_memory", unavailable)
     assert free_memory() is None

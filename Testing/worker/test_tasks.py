@@ -1,4 +1,4 @@
-"""Tasks without a scan: they travel like requests; a refusal before a request leaves no trace."""
+"""Tasks without a scan are sent like requests, and a request that is refused before it is sent has no effect."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from DiffusionSegmentLib.worker.worker_state import WorkerState
         Imported(id="2", name="mine"),
     ],
 )
-def test_the_messages_survive_the_wire(message: Any) -> None:
+def test_messages_are_equal_after_encoding_and_decoding(message: Any) -> None:
     assert decode(encode(message)) == message
 
 
-def test_the_real_worker_tests_itself_and_refuses_what_is_no_model(
+def test_the_real_worker_runs_the_self_test_and_refuses_a_missing_model(
     openSession: Callable[[Sequence[str]], Any],
 ) -> None:
     session = openSession([sys.executable, *WORKER_ARGUMENTS])
@@ -46,14 +46,14 @@ def test_the_real_worker_tests_itself_and_refuses_what_is_no_model(
     assert session.files() == []
 
 
-def test_a_task_waits_for_no_other(session: Any) -> None:
+def test_a_task_during_a_run_is_refused(session: Any) -> None:
     session.segment(steps=500)
     session.first("progress")
     with pytest.raises(DiffusionSegmentError, match="in progress"):
         session.client.ask(SelfTest)
 
 
-def test_what_is_not_prepared_starts_nothing_and_writes_nothing(session: Any) -> None:
+def test_a_failed_preparation_starts_no_worker_and_writes_no_file(session: Any) -> None:
     def refuse() -> None:
         raise DiffusionSegmentError(ErrorCode.NO_TORCH, "Not installed: torch.", hint="Agree.")
 
@@ -66,12 +66,12 @@ def test_what_is_not_prepared_starts_nothing_and_writes_nothing(session: Any) ->
     assert session.files() == []
 
 
-def test_a_request_is_prepared_each_time_and_a_task_never(session: Any) -> None:
+def test_each_request_is_prepared_and_tasks_are_not(session: Any) -> None:
     calls: list[str] = []
-    session.client.prepare = lambda: calls.append("asked")
+    session.client.prepare = lambda: calls.append("prepared")
     for _ in range(2):
         session.events.clear()
         session.segment()
         session.first("finished")
     session.client.ask(SelfTest)
-    assert calls == ["asked", "asked"]
+    assert calls == ["prepared", "prepared"]

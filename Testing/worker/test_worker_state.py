@@ -55,7 +55,7 @@ class FakeTransport:
 
 
 class Driver:
-    """Brings a client with a fake worker into any state, and causes any event."""
+    """Brings a client with a fake worker into any state and triggers any event."""
 
     def __init__(self) -> None:
         self.transports: list[FakeTransport] = []
@@ -89,8 +89,8 @@ class Driver:
             step()
         assert self.client.state is state
 
-    def cause(self, event: WorkerEvent) -> None:
-        """Let an event happen; one that needs an idle client first drops the pending request of a starting worker."""
+    def trigger(self, event: WorkerEvent) -> None:
+        """Trigger an event; one that needs an idle client first drops the pending request of a starting worker."""
         if event in (EVENTS.HELLO, EVENTS.REQUEST) and self.client.state is STATES.STARTING:
             self.client.cancel()
         actions: dict[WorkerEvent, Callable[[], object]] = {
@@ -110,12 +110,12 @@ class Driver:
 @pytest.fixture
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setattr(client_module, "createSessionFolder", lambda: tmp_path)
-    # The hello names a process that is not the worker's.
+    # The process ID in the hello message is not that of a worker.
     monkeypatch.setattr(WorkerClient, "_killWorker", lambda self, transport: None)
     return Driver()
 
 
-def test_every_state_handles_every_event_or_names_it_impossible() -> None:
+def test_the_table_has_an_entry_for_every_state_and_event() -> None:
     assert set(TRANSITIONS) == set(WorkerState)
     assert all(set(row) == set(WorkerEvent) for row in TRANSITIONS.values())
 
@@ -131,7 +131,7 @@ def test_every_state_can_be_reached_and_left() -> None:
 @pytest.mark.parametrize(("state", "event"), POSSIBLE, ids=lambda item: item.name)
 def test_the_client_follows_the_table(driver: Driver, state: WorkerState, event: WorkerEvent) -> None:
     driver.goTo(state)
-    driver.cause(event)
+    driver.trigger(event)
     assert driver.client.state is TRANSITIONS[state][event]
 
 
@@ -143,7 +143,7 @@ def test_an_impossible_event_is_an_error(state: WorkerState, event: WorkerEvent)
 
 
 @pytest.mark.parametrize("state", [STATES.READY, STATES.BUSY, STATES.CANCELLING], ids=lambda state: state.name)
-def test_a_worker_that_says_hello_twice_is_ended(driver: Driver, state: WorkerState) -> None:
+def test_a_worker_that_sends_hello_twice_is_terminated(driver: Driver, state: WorkerState) -> None:
     errors: list[DiffusionSegmentError] = []
     driver.client.failed.connect(lambda _, error: errors.append(error))
     driver.goTo(state)

@@ -1,23 +1,57 @@
-"""Regions to review: connected regions of uncertainty between two classes, ranked by the expected volume of errors."""
+"""Regions to review: positions at which a glance shows the most of what is probably wrong, the worst first.
+
+A rim of uncertainty around every organ is normal. So a region is not a connected piece of uncertain voxels, which is as
+wide as the organ that it surrounds, but what a reader sees around one position: the uncertain voxels inside a ball of
+20 mm. Balls are chosen greedily by the volume that is expected to be wrong in them.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from ..imaging.balls import Ball, Spacing, Voxel, largest_balls
 from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..schema.report import ReviewRegion
+from .region_sentence import RegionContent, region_sentence
 from .uncertainty import error_of_best
 
-# Minimum probability, per voxel, that the label is wrong.
-_MIN_UNCERTAINTY = 0.2
-_MIN_ML = 0.1
-_MAX_REGIONS = 20
+MAX_REGIONS = 10
+LOOK_RADIUS_MM = 20.0
+# Probability, per voxel, that its label is wrong, from which it is counted.
+MIN_ERROR_PROBABILITY = 0.2
+# mL expected to be wrong, from which a region is listed.
+MIN_SCORE_ML = 0.1
+
+
+@dataclass(frozen=True)
+class ErrorMap:
+    """For every voxel (z, y, x) its label, the label that competes with it, and the probability that it is wrong."""
+
+    labels: NDArray[np.uint8]
+    competing: NDArray[np.uint8]
+    probability: NDArray[np.float32]
+
+
+def error_map(probabilities: NDArray[np.floating[Any]], *, given_weight: float = 0.0) -> ErrorMap:
+    """The two most probable labels and the probability that the first is wrong, from (classes, z, y, x).
+
+    `given_weight` is as in `uncertainty.error_probability`. Slice by slice, because torch's indices take eight bytes
+    per voxel and class.
+    """
+    shape = probabilities.shape[1:]
+    labels, competing = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    error = np.empty(shape, np.float32)
+    for z in range(shape[0]):
+        best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
+        labels[z], competing[z] = best.indices.byte().numpy()
+        error[z] = error_of_best(best.values[0], given_weight=given_weight).numpy()
+    return ErrorMap(labels, competing, error)
 
 
 def regions_to_review(
@@ -28,52 +62,57 @@ def regions_to_review(
     *,
     given_weight: float = 0.0,
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
-    """The regions to review, largest score first, at most 20.
+    """The regions to review, largest expected error first, at most 10, each at most 40 mm wide.
 
     Args:
         probabilities: (classes, z, y, x), beginning at voxel `offset` (z, y, x) of the grid.
         grid: the model's grid.
         offset: first voxel of the probabilities.
         description: the model, for the names of the labels.
-        given_weight: weight of a segmentation that is reviewed, as in `error_probability`.
+        given_weight: weight of a segmentation that is reviewed, as in `uncertainty.error_probability`.
 
     Returns:
         The regions, and a map (z, y, x), uint8, with n + 1 inside region n.
     """
-    classes = probabilities.shape[0]
-    uncertainty, pair = _uncertain_pairs(probabilities, given_weight)
-    voxel_ml = float(np.prod(grid.spacing)) / 1000.0
-    candidates: list[tuple[ReviewRegion, tuple[slice, ...], NDArray[np.bool_]]] = []
-    for code in np.unique(pair[pair > 0]):
-        components, _ = ndimage.label(pair == code)
-        for index, box in enumerate(ndimage.find_objects(components), start=1):
-            inside = components[box] == index
-            volume = np.count_nonzero(inside) * voxel_ml
-            if volume < _MIN_ML:
-                continue
-            score = float(uncertainty[box][inside].sum()) * voxel_ml
-            start = np.array([s.start for s in box]) + np.array(offset)
-            centre = _inner_centre(inside, start, grid)
-            candidates.append((_region(divmod(int(code), classes), volume, score, centre, description), box, inside))
-    candidates = sorted(candidates, key=lambda item: -item[0].score)[:_MAX_REGIONS]
-    numbers = np.zeros(uncertainty.shape, dtype=np.uint8)
-    for number, (_, box, inside) in enumerate(candidates, start=1):
-        numbers[box][inside] = number
-    return [region for region, _, _ in candidates], numbers
+    errors = error_map(probabilities, given_weight=given_weight)
+    x, y, z = grid.spacing
+    spacing = (z, y, x)
+    counted = np.where(errors.probability > MIN_ERROR_PROBABILITY, errors.probability, 0).astype(np.float32)
+    balls = largest_balls(
+        counted,
+        count=MAX_REGIONS,
+        min_sum=MIN_SCORE_ML / grid.voxel_ml,
+        radius_mm=LOOK_RADIUS_MM,
+        spacing=spacing,
+    )
+    numbers = np.zeros(counted.shape, dtype=np.uint8)
+    regions = []
+    for ball in balls:
+        inside = ball.inside & (counted[ball.box] > 0) & (numbers[ball.box] == 0)
+        numbers[ball.box][inside] = len(regions) + 1
+        regions.append(_region(errors, ball, inside, grid, offset, description))
+    return regions, numbers
 
 
 def _region(
-    pair: tuple[int, int],
-    volume_ml: float,
-    score: float,
-    centre: tuple[float, float, float],
+    errors: ErrorMap,
+    ball: Ball,
+    inside: NDArray[np.bool_],
+    grid: Grid,
+    offset: tuple[int, int, int],
     description: ModelDescription,
 ) -> ReviewRegion:
-    """A region between two label values, with its description in words."""
-    titles = ["background", *(label.title.lower() for label in description.labels)]
+    """The region of the voxels `inside` the box of a ball, named after the two labels with the most expected error."""
     names = ["background", *(label.name for label in description.labels)]
-    first, second = pair
-    wrong = f"about {100 * score / volume_ml:.0f} % of these voxels are expected to be wrong"
+    probability = errors.probability[ball.box]
+    first, second = _main_pair(errors.labels[ball.box][inside], errors.competing[ball.box][inside], probability[inside])
+    volume_ml = np.count_nonzero(inside) * grid.voxel_ml
+    score = float(probability[inside].sum()) * grid.voxel_ml
+    position = _shown_voxel(inside, ball, grid)
+    content = RegionContent(
+        pair=(first, second), volume_ml=volume_ml, expected_wrong_ml=score, position=position, labels=errors.labels
+    )
+    x, y, z = grid.lps(np.array(position) + offset)
     return ReviewRegion(
         organ=names[first],
         competing_organ=names[second],
@@ -81,32 +120,26 @@ def _region(
         competing_value=second,
         volume_ml=round(volume_ml, 2),
         score=round(score, 3),
-        centroid_lps_mm=centre,
-        sentence=f"{titles[first].capitalize()} or {titles[second]}? {volume_ml:.1f} mL, {wrong}.",
+        centroid_lps_mm=(round(float(x), 1), round(float(y), 1), round(float(z), 1)),
+        sentence=region_sentence(content, grid, description),
     )
 
 
-def _uncertain_pairs(
-    probabilities: NDArray[np.floating[Any]], given_weight: float
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The error probability (z, y, x), and the pair of the two most probable labels where that is large.
-
-    The pair is coded as higher label * classes + lower label, 0 elsewhere. Slice by slice, because torch's indices take
-    eight bytes per voxel and class.
-    """
-    uncertainty = np.empty(probabilities.shape[1:], dtype=np.float32)
-    pair = np.zeros(probabilities.shape[1:], dtype=np.int32)
-    for z in range(len(uncertainty)):
-        best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
-        uncertainty[z] = error_of_best(best.values[0], given_weight=given_weight).numpy()
-        codes = best.indices.max(dim=0).values * len(probabilities) + best.indices.min(dim=0).values
-        pair[z] = np.where(uncertainty[z] > _MIN_UNCERTAINTY, codes.numpy(), 0)
-    return uncertainty, pair
+def _main_pair(
+    labels: NDArray[np.uint8], competing: NDArray[np.uint8], probability: NDArray[np.float32]
+) -> tuple[int, int]:
+    """The pair of labels with the largest sum of error probabilities, the higher label first."""
+    codes = np.maximum(labels, competing).astype(np.intp) * 256 + np.minimum(labels, competing)
+    first, second = divmod(int(np.bincount(codes, weights=probability).argmax()), 256)
+    return first, second
 
 
-def _inner_centre(inside: NDArray[np.bool_], start: NDArray[np.integer[Any]], grid: Grid) -> tuple[float, float, float]:
-    """LPS mm of the region's voxel nearest to its centroid, which may itself lie outside the region."""
-    voxels = np.argwhere(inside)
-    nearest = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
-    x, y, z = grid.lps(nearest + start)
-    return round(float(x), 1), round(float(y), 1), round(float(z), 1)
+def _shown_voxel(inside: NDArray[np.bool_], ball: Ball, grid: Grid) -> Voxel:
+    """The region's voxel nearest to the centre of its ball, which may itself lie outside the region."""
+    x, y, z = grid.spacing
+    spacing: Spacing = (z, y, x)
+    start = np.array([part.start for part in ball.box])
+    voxels = np.argwhere(inside) + start
+    distances = (((voxels - ball.centre) * spacing) ** 2).sum(axis=1)
+    k, j, i = (int(n) for n in voxels[distances.argmin()])
+    return k, j, i

@@ -24,15 +24,15 @@ class FineTunePanel:
         self._client = client
         self._context = context
         self._modelAdded = modelAdded
-        ui.teachLabel.text = wording.FINE_TUNE_HELP
-        ui.teachNameEdit.textChanged.connect(self.onName)
-        ui.teachButton.clicked.connect(self.onFineTune)
+        ui.fineTuneLabel.text = wording.FINE_TUNE_HELP
+        ui.fineTuneNameEdit.textChanged.connect(self.onName)
+        ui.fineTuneButton.clicked.connect(self.onFineTune)
         self.update()
 
     def update(self) -> None:
         """Update whether the button is enabled."""
         reason = wording.BUSY if self._client.running else self._missing()
-        offer(self._ui.teachButton, reason, wording.FINE_TUNE_TIP)
+        offer(self._ui.fineTuneButton, reason, wording.FINE_TUNE_TIP)
 
     def _missing(self) -> str:
         parameters = self._context.parameters
@@ -44,7 +44,7 @@ class FineTunePanel:
 
     @property
     def _name(self) -> str:
-        return str(self._ui.teachNameEdit.text).strip()
+        return str(self._ui.fineTuneNameEdit.text).strip()
 
     def onName(self, _: str) -> None:
         """The name was edited."""
@@ -76,7 +76,7 @@ class FineTunePanel:
             device=parameters.device.value,
             names=segments.names,
             name=name,
-            minutes=float(parameters.teachMinutes),
+            minutes=float(parameters.fineTuneMinutes),
         )
 
     def _scan(

@@ -6,6 +6,8 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from ..parameters import parametersOf
+
 
 class SceneEvents(VTKObservationMixin):  # type: ignore[misc]
     """Base of the widget, which has `panel`, `parent`, `enter`, `setParameterNode` and `initializeParameterNode`."""
@@ -49,6 +51,7 @@ class SceneEvents(VTKObservationMixin):  # type: ignore[misc]
         values until the node is modified.
         """
         if self._parameterNode is not None:
+            parametersOf(self._parameterNode.parameterNode)
             self._parameterNode.Modified()
             self.panel.setParameters(self._parameterNode)
 

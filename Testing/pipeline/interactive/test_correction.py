@@ -1,4 +1,4 @@
-"""Corrections: scribbles are obeyed to the voxel, reach as far as they say, and leave everything else as it was."""
+"""Corrections: scribbled voxels get their label exactly, voxels within reach may change, all others do not."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def labels(session: Session, model: Model) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def scribbles(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A scribble that calls a piece of the largest organ spleen, and a click that calls another piece background."""
+    """A scribble of the spleen inside the largest organ, and a click of background near it."""
     counts = np.bincount(labels.ravel())[1:]
-    places = np.argwhere(ndimage.binary_erosion(labels == 1 + counts.argmax(), iterations=2))
+    voxels = np.argwhere(ndimage.binary_erosion(labels == 1 + counts.argmax(), iterations=2))
     scribbles = np.zeros_like(labels)
-    k, j, i = places[len(places) // 2]
+    k, j, i = voxels[len(voxels) // 2]
     scribbles[k, j, i : i + 4] = 1 + 1
-    beside = places[np.argmin(np.abs(np.linalg.norm(places - places[len(places) // 2], axis=1) - 5))]
+    beside = voxels[np.argmin(np.abs(np.linalg.norm(voxels - voxels[len(voxels) // 2], axis=1) - 5))]
     scribbles[tuple(beside)] = 1
     return scribbles
 
@@ -66,7 +66,7 @@ def _whole(labels: NDArray[np.uint8], correction: Correction) -> NDArray[np.uint
     return whole
 
 
-def test_every_marked_voxel_has_exactly_the_readers_label(
+def test_every_scribbled_voxel_has_exactly_its_label(
     labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
     after = _whole(labels, correction)
@@ -75,11 +75,11 @@ def test_every_marked_voxel_has_exactly_the_readers_label(
     assert correction.uncertainty[scribbles[correction.box] > 0].max() == 0
 
 
-def test_a_mark_also_changes_voxels_around_it(labels: NDArray, scribbles: NDArray, correction: Correction) -> None:
+def test_a_scribble_also_changes_voxels_around_it(labels: NDArray, scribbles: NDArray, correction: Correction) -> None:
     assert correction.changed_voxels > np.count_nonzero(scribbles)
 
 
-def test_voxels_beyond_the_reach_of_the_marks_keep_their_label(
+def test_voxels_beyond_the_reach_of_scribbles_keep_their_label(
     labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
     """The phantom's voxels are those of the grid, so the reach is known in voxels."""
@@ -88,7 +88,7 @@ def test_voxels_beyond_the_reach_of_the_marks_keep_their_label(
     assert np.array_equal(after[~near], labels[~near])
 
 
-def test_locked_labels_are_neither_taken_nor_given_except_by_a_mark(
+def test_locked_labels_change_in_scribbled_voxels_only(
     session: Session, model: Model, labels: NDArray, scribbles: NDArray
 ) -> None:
     everything = tuple(range(model.description.classes))
@@ -98,16 +98,16 @@ def test_locked_labels_are_neither_taken_nor_given_except_by_a_mark(
     assert (after[scribbles > 0] == scribbles[scribbles > 0] - 1).all()
 
 
-def test_the_readers_other_edits_are_kept(session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> None:
-    """What was picked or painted elsewhere is no mark, and stays, also within reach."""
+def test_edits_without_scribbles_are_kept(session: Session, model: Model, labels: NDArray, scribbles: NDArray) -> None:
+    """Also within reach of a scribble."""
     edited = labels.copy()
-    place = np.argwhere((labels == 0) & (ndimage.distance_transform_edt(scribbles == 0) > 3))[0]
-    edited[tuple(place)] = 7
+    voxel = np.argwhere((labels == 0) & (ndimage.distance_transform_edt(scribbles == 0) > 3))[0]
+    edited[tuple(voxel)] = 7
     after = _whole(edited, correct(session, model, Corrections(labels=edited, scribbles=scribbles))[0])
-    assert after[tuple(place)] == 7
+    assert after[tuple(voxel)] == 7
 
 
-def test_the_same_marks_give_the_same_bits_also_after_they_were_taken_back(
+def test_equal_scribbles_give_equal_results_after_others_were_removed(
     session: Session, model: Model, labels: NDArray, scribbles: NDArray, correction: Correction
 ) -> None:
     more = scribbles.copy()
@@ -119,7 +119,7 @@ def test_the_same_marks_give_the_same_bits_also_after_they_were_taken_back(
     assert again.report["organs"] == correction.report["organs"]
 
 
-def test_a_second_call_runs_for_new_marks_alone(
+def test_a_second_call_with_equal_scribbles_runs_no_network(
     session: Session, model: Model, labels: NDArray, scribbles: NDArray
 ) -> None:
     first, after = correct(session, model, Corrections(labels=labels, scribbles=scribbles))
@@ -134,7 +134,7 @@ def test_a_second_call_runs_for_new_marks_alone(
     assert second.changed_voxels == 0
 
 
-def test_the_report_follows_the_corrected_segmentation(labels: NDArray, correction: Correction, ct: Volume) -> None:
+def test_the_report_is_that_of_the_corrected_segmentation(labels: NDArray, correction: Correction, ct: Volume) -> None:
     after = _whole(labels, correction)
     for organ in correction.report["organs"]:
         volume = np.count_nonzero(after == organ["value"]) * ct.voxel_ml
@@ -161,7 +161,7 @@ def test_corrections_work_in_any_orientation(axes: tuple[int, int, int], model: 
     assert scribbles[correction.box].any()
 
 
-def test_a_stroke_thinner_than_the_models_voxels_is_not_lost(model: Model, session: Session) -> None:
+def test_a_stroke_thinner_than_voxels_of_the_grid_is_kept(model: Model, session: Session) -> None:
     fine = replace(session.grid, native_shape=(12, 12, 12), native_spacing=(1.0, 1.0, 1.0), shape=(4, 4, 4))
     scribbles = np.zeros((12, 12, 12), dtype=np.uint8)
     scribbles[5, 5, :] = 3
@@ -173,14 +173,14 @@ def test_a_stroke_thinner_than_the_models_voxels_is_not_lost(model: Model, sessi
     np.testing.assert_array_equal(scribbles_on_grid(scribbles, fine).numpy(), expected)
 
 
-def test_a_window_meets_the_noise_of_the_whole() -> None:
+def test_noise_in_a_window_is_that_of_the_whole_field() -> None:
     whole = noise_field((8, 9, 10), channels=3, seed=7, sample=1, step=2)
     part = noise_window((8, 9, 10), (slice(2, 6), slice(1, 9), slice(3, 7)), channels=3, seed=7, sample=1, step=2)
     assert torch.equal(part, whole[:, 2:6, 1:9, 3:7])
 
 
 class TestRefusals:
-    def test_nothing_marked(self, session: Session, model: Model, labels: NDArray) -> None:
+    def test_no_scribbles(self, session: Session, model: Model, labels: NDArray) -> None:
         with pytest.raises(DiffusionSegmentError, match="Nothing is marked") as caught:
             correct(session, model, Corrections(labels=labels, scribbles=np.zeros_like(labels)))
         assert caught.value.code is ErrorCode.OPTION

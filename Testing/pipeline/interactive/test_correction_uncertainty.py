@@ -1,4 +1,4 @@
-"""Where a reader scribbles, the model is certain; what it said of the rest of the scan never gets worse by that."""
+"""Uncertainty after a correction: none in scribbled voxels, and not more in voxels that keep their label."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def before(session: Session, model: Model) -> Segmentation:
 
 @pytest.fixture(scope="module")
 def scribbles(before: Segmentation) -> NDArray[np.uint8]:
-    """Both sides of the right kidney's surface are corrected in one slice: half of it is taken, half of it given."""
+    """Both sides of the right kidney's surface in one slice: background inside, right kidney outside."""
     inside = before.labels == RIGHT_KIDNEY
     rim = ndimage.binary_dilation(inside) ^ ndimage.binary_erosion(inside)
     slices = np.zeros_like(inside)
@@ -63,17 +63,17 @@ def corrected(
     return correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))
 
 
-def test_marked_voxels_are_certain(
+def test_scribbled_voxels_are_certain(
     corrected: tuple[Correction, Session], session: Session, scribbles: NDArray[np.uint8]
 ) -> None:
     correction, after = corrected
     on_grid = scribbles_on_grid(scribbles, session.grid)
     offset, box = session.prediction.offset, session.prediction.pre.shape[1:]
     here = on_grid[tuple(slice(o, o + n) for o, n in zip(offset, box, strict=True))]
-    told = (here.long() - 1).clamp(min=0)[None]
-    assert (after.maps.ensemble.gather(0, told)[0][here > 0] == 1).all()
-    marked = scribbles[correction.box] > 0
-    assert correction.uncertainty[marked].max() == correction.mutual_information[marked].max() == 0
+    given = (here.long() - 1).clamp(min=0)[None]
+    assert (after.maps.ensemble.gather(0, given)[0][here > 0] == 1).all()
+    scribbled = scribbles[correction.box] > 0
+    assert correction.uncertainty[scribbled].max() == correction.mutual_information[scribbled].max() == 0
     assert correction.regions[scribbles > 0].max() == 0
 
 
@@ -98,8 +98,8 @@ def test_the_report_is_that_of_the_corrected_probabilities_of_the_whole_scan(
     assert correction.report["review"] != before.report["review"]
 
 
-def test_a_region_that_lies_wholly_under_marks_disappears(session: Session, model: Model, before: Segmentation) -> None:
-    """Drawn as the model says, so that nothing but the certainty changes."""
+def test_a_region_to_review_disappears_under_scribbles(session: Session, model: Model, before: Segmentation) -> None:
+    """The scribbles have the labels of the result, so that only the uncertainty changes."""
     region = before.report["review"][-1]
     scribbles = np.where(before.regions == len(before.report["review"]), before.labels + 1, 0).astype(np.uint8)
     after = correct(session, model, Corrections(labels=before.labels, scribbles=scribbles))[0].report["review"]
@@ -113,7 +113,7 @@ def test_a_region_that_lies_wholly_under_marks_disappears(session: Session, mode
     assert not near or near[0]["score"] < region["score"]
 
 
-def test_marks_on_thick_slices_leave_no_uncertain_gaps_between_them(scan: Volume, model: Model) -> None:
+def test_scribbles_on_thick_slices_leave_no_gaps_on_the_grid(scan: Volume, model: Model) -> None:
     thick = replace(scan, index_to_lps=scan.index_to_lps @ np.diag([1.0, 1.0, 3.0, 1.0]))
     grid = model_grid(thick, spacing=(12.0, 12.0, 12.0))
     scribbles = np.zeros(thick.array.shape, dtype=np.uint8)

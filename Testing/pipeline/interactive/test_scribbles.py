@@ -1,4 +1,4 @@
-"""A reader's scribbles: how far they reach, and the simulated reader that sets them."""
+"""Scribbles: their reach, their propagation into the pre-segmentation, and the simulated reader."""
 
 from __future__ import annotations
 
@@ -28,71 +28,71 @@ def _all_background() -> Tensor:
     return pre
 
 
-def _mark(z: int, y: int, x: int, label: int) -> Tensor:
+def _scribble(z: int, y: int, x: int, label: int) -> Tensor:
     scribbles = torch.zeros(SHAPE, dtype=torch.uint8)
     scribbles[z, y, x] = label + 1
     return one_hot_scribbles(scribbles, 3)
 
 
-def test_a_mark_is_certain_and_speaks_for_alike_neighbours_within_its_reach() -> None:
+def test_a_scribble_is_certain_and_propagates_to_similar_voxels_within_reach() -> None:
     pre = _all_background()
-    told = spread(pre, _mark(20, 20, 15, SPLEEN), Descriptors(_two_tissues()))
-    torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
-    assert told[SPLEEN, 20, 20, 15] == 1
-    assert told[SPLEEN, 20, 22, 15] > 0.5, "the same tissue nearby"
-    assert told[SPLEEN, 20, 20, 21] == pre[SPLEEN, 20, 20, 21], "another tissue"
-    assert told[SPLEEN, 20, 20, 14] > told[SPLEEN, 20, 20, 10] > told[SPLEEN, 20, 20, 5] > 0.05
-    beyond = ~reach(_mark(20, 20, 15, SPLEEN).sum(dim=0) > 0)
-    assert torch.equal(told[:, beyond], pre[:, beyond])
+    propagated = spread(pre, _scribble(20, 20, 15, SPLEEN), Descriptors(_two_tissues()))
+    torch.testing.assert_close(propagated.sum(dim=0), torch.ones(SHAPE))
+    assert propagated[SPLEEN, 20, 20, 15] == 1
+    assert propagated[SPLEEN, 20, 22, 15] > 0.5, "the same tissue nearby"
+    assert propagated[SPLEEN, 20, 20, 21] == pre[SPLEEN, 20, 20, 21], "another tissue"
+    assert propagated[SPLEEN, 20, 20, 14] > propagated[SPLEEN, 20, 20, 10] > propagated[SPLEEN, 20, 20, 5] > 0.05
+    beyond = ~reach(_scribble(20, 20, 15, SPLEEN).sum(dim=0) > 0)
+    assert torch.equal(propagated[:, beyond], pre[:, beyond])
 
 
-def test_a_mark_takes_only_from_the_label_that_it_corrects() -> None:
+def test_a_scribble_changes_only_voxels_of_the_label_that_it_corrects() -> None:
     pre = _all_background()
     pre[:, :, 25:, :] = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None]
-    told = spread(pre, _mark(20, 23, 10, SPLEEN), Descriptors(torch.ones(4, *SHAPE)))
-    assert torch.equal(told[:, :, 25:, :], pre[:, :, 25:, :]), "the liver next to it was not called wrong"
-    assert told[SPLEEN, 20, 22, 10] > 0.8
+    propagated = spread(pre, _scribble(20, 23, 10, SPLEEN), Descriptors(torch.ones(4, *SHAPE)))
+    assert torch.equal(propagated[:, :, 25:, :], pre[:, :, 25:, :]), "the liver next to it was not corrected"
+    assert propagated[SPLEEN, 20, 22, 10] > 0.8
 
 
-def test_a_mark_that_confirms_and_no_mark_at_all_change_nothing_else() -> None:
+def test_a_confirming_scribble_or_none_changes_no_other_voxel() -> None:
     pre = _all_background()
     assert spread(pre, torch.zeros_like(pre), Descriptors(_two_tissues())) is pre
-    told = spread(pre, _mark(20, 20, 15, 0), Descriptors(_two_tissues()))
-    assert torch.equal(told, clamped(pre, _mark(20, 20, 15, 0)))
+    propagated = spread(pre, _scribble(20, 20, 15, 0), Descriptors(_two_tissues()))
+    assert torch.equal(propagated, clamped(pre, _scribble(20, 20, 15, 0)))
 
 
-def test_marks_on_both_sides_of_a_surface_leave_both_organs_as_they_are() -> None:
-    """Redrawing a surface takes on one side and gives on the other; of the organ's middle that says nothing."""
+def test_scribbles_on_both_sides_of_a_surface_keep_both_organs() -> None:
+    """They move the surface; the interior of the organ keeps its label."""
     pre = torch.full((3, *SHAPE), 0.02)
     pre[0, :, :, 20:] = pre[SPLEEN, :, :, :20] = 0.96
     scribbles = torch.zeros(SHAPE, dtype=torch.uint8)
     scribbles[5:35, 5:35, 19] = 0 + 1
     scribbles[5:35, 5:35, 20:22] = SPLEEN + 1
-    told = spread(pre, one_hot_scribbles(scribbles, 3), Descriptors(torch.ones(4, *SHAPE)))
-    np.testing.assert_array_equal(told.argmax(dim=0)[scribbles > 0], scribbles[scribbles > 0] - 1)
-    assert (told.argmax(dim=0)[20, 20, :18] == SPLEEN).all()
+    propagated = spread(pre, one_hot_scribbles(scribbles, 3), Descriptors(torch.ones(4, *SHAPE)))
+    np.testing.assert_array_equal(propagated.argmax(dim=0)[scribbles > 0], scribbles[scribbles > 0] - 1)
+    assert (propagated.argmax(dim=0)[20, 20, :18] == SPLEEN).all()
     alone = torch.where(scribbles == 1, scribbles, 0)
     assert (
         spread(pre, one_hot_scribbles(alone, 3), Descriptors(torch.ones(4, *SHAPE))).argmax(dim=0)[20, 20, 15:18] == 0
     ).all()
 
 
-def test_two_marks_that_disagree_share_what_lies_between_them() -> None:
-    scribbles = _mark(20, 20, 10, LIVER) + _mark(20, 20, 16, SPLEEN)
-    told = spread(_all_background(), scribbles, Descriptors(torch.ones(4, *SHAPE)))
-    torch.testing.assert_close(told.sum(dim=0), torch.ones(SHAPE))
-    assert told[LIVER, 20, 20, 11] > told[SPLEEN, 20, 20, 11]
-    assert told[SPLEEN, 20, 20, 15] > told[LIVER, 20, 20, 15]
-    assert float(told.min()) >= 0
+def test_two_scribbles_of_different_labels_share_the_voxels_between_them() -> None:
+    scribbles = _scribble(20, 20, 10, LIVER) + _scribble(20, 20, 16, SPLEEN)
+    propagated = spread(_all_background(), scribbles, Descriptors(torch.ones(4, *SHAPE)))
+    torch.testing.assert_close(propagated.sum(dim=0), torch.ones(SHAPE))
+    assert propagated[LIVER, 20, 20, 11] > propagated[SPLEEN, 20, 20, 11]
+    assert propagated[SPLEEN, 20, 20, 15] > propagated[LIVER, 20, 20, 15]
+    assert float(propagated.min()) >= 0
 
 
 def test_reach_is_a_box_of_known_size() -> None:
-    inside = reach(_mark(20, 20, 15, SPLEEN).sum(dim=0) > 0)
+    inside = reach(_scribble(20, 20, 15, SPLEEN).sum(dim=0) > 0)
     assert inside[20, 20, 15 + REACH_VOXELS]
     assert not inside[20, 20, 15 + REACH_VOXELS + 1]
 
 
-def _mistake() -> tuple[np.ndarray, np.ndarray]:
+def _wrong_prediction() -> tuple[np.ndarray, np.ndarray]:
     truth = np.zeros(SHAPE, dtype=np.uint8)
     truth[10:20, 10:30, 10:30] = SPLEEN
     predicted = truth.copy()
@@ -101,8 +101,8 @@ def _mistake() -> tuple[np.ndarray, np.ndarray]:
     return predicted, truth
 
 
-def test_mistakes_are_found_largest_first() -> None:
-    predicted, truth = _mistake()
+def test_errors_are_returned_largest_first() -> None:
+    predicted, truth = _wrong_prediction()
     first, second = largest_errors(predicted, truth, count=5)
     assert np.count_nonzero(first) == 6 * 16 * 16
     assert np.count_nonzero(second) == 8
@@ -111,20 +111,20 @@ def test_mistakes_are_found_largest_first() -> None:
 
 @pytest.mark.parametrize("kind", STROKES)
 def test_a_stroke_gives_the_true_label_inside_its_region(kind: str) -> None:
-    predicted, truth = _mistake()
-    (mistake,) = largest_errors(predicted, truth, count=1)
-    stroke = stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0))
+    predicted, truth = _wrong_prediction()
+    (error,) = largest_errors(predicted, truth, count=1)
+    stroke = stroke_on(error, truth, kind=kind, generator=np.random.default_rng(0))
     assert stroke.label == SPLEEN
     assert stroke.voxels.any()
     assert (truth[stroke.voxels] == SPLEEN).all()
-    assert np.count_nonzero(stroke.voxels & mistake) > 0.5 * np.count_nonzero(stroke.voxels)
+    assert np.count_nonzero(stroke.voxels & error) > 0.5 * np.count_nonzero(stroke.voxels)
 
 
 def test_strokes_grow_from_click_to_slice() -> None:
-    predicted, truth = _mistake()
-    (mistake,) = largest_errors(predicted, truth, count=1)
+    predicted, truth = _wrong_prediction()
+    (error,) = largest_errors(predicted, truth, count=1)
     sizes = [
-        np.count_nonzero(stroke_on(mistake, truth, kind=kind, generator=np.random.default_rng(0)).voxels)
+        np.count_nonzero(stroke_on(error, truth, kind=kind, generator=np.random.default_rng(0)).voxels)
         for kind in STROKES
     ]
     assert sizes == sorted(sizes)
@@ -132,5 +132,5 @@ def test_strokes_grow_from_click_to_slice() -> None:
 
 
 def test_a_perfect_map_needs_no_stroke() -> None:
-    _, truth = _mistake()
+    _, truth = _wrong_prediction()
     assert random_stroke(truth, truth, np.random.default_rng(0)) is None

@@ -1,4 +1,4 @@
-"""`--keep-session`: corrections without another run, with the same result, and no trust in a file that is another's."""
+"""`--keep-session`: corrections with the same result and without a new run; other sessions are refused."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from fixtures.correction_cases import (
     report_of,
     segment,
     segment_by_each_model,
-    write_marks,
+    write_scribbles,
 )
 from fixtures.tiny_model import coarse_phantom
 
-# Probabilities are kept to the nearest 1/2048, and samples that start from them end as near to each other.
+# Probabilities are stored to the nearest 1/2048; samples that start from them differ by a similar amount.
 HALF_PRECISION = 2e-3
 TIES = 1e-3
 RUNS = "The case runs again"
@@ -48,7 +48,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models, a scan, its result with the session by each model, and scribbles for it."""
     folder = segment_by_each_model(tmp_path_factory.mktemp("kept"), "--keep-session")
     for model in GENERATIONS:
-        write_marks(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
+        write_scribbles(folder / model, folder / f"{model}.nii.gz", of=SPLEEN, label=BACKGROUND, count=2)
     return folder
 
 
@@ -72,7 +72,7 @@ def _without_session(folder: Path, copy: Path) -> Path:
 
 
 @pytest.mark.parametrize("model", GENERATIONS)
-def test_a_correction_of_a_kept_session_is_that_of_a_new_run(
+def test_a_correction_with_a_session_file_equals_that_of_a_new_run(
     model: str, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     scribbles = done / f"{model}.nii.gz"
@@ -83,8 +83,8 @@ def test_a_correction_of_a_kept_session_is_that_of_a_new_run(
     assert RUNS not in capsys.readouterr().out
     for name in ("uncertainty.nii.gz", "mutual_information.nii.gz"):
         one, other = (read_volume(folder / name).array for folder in (ours, expected))
-        # Entropy is steep near certainty: a difference of 1/2048 in a probability is up to ten times that in it. Where
-        # two labels are as probable as each other, half a step decides which it is, and so what becomes of the voxel.
+        # Entropy is steep near certainty: a difference of 1/2048 in a probability is up to ten times that in it. If two
+        # labels are equally probable, rounding decides between them.
         assert np.mean(np.abs(one - other) > 10 * HALF_PRECISION) < TIES
     same = labels_of(ours) == labels_of(expected)
     assert np.mean(~same) < TIES
@@ -96,14 +96,14 @@ def test_a_correction_of_a_kept_session_is_that_of_a_new_run(
 @pytest.mark.usefixtures("no_run")
 def test_a_chain_of_corrections_needs_no_run(done: Path, tmp_path: Path) -> None:
     one = correct(done / REFINED, done / f"{REFINED}.nii.gz", tmp_path / "one", "--keep-session")
-    more = write_marks(one, tmp_path / "more.nii.gz", of=SPLEEN, label=BACKGROUND, share=0.2)
+    more = write_scribbles(one, tmp_path / "more.nii.gz", of=SPLEEN, label=BACKGROUND, share=0.2)
     two = correct(one, more, tmp_path / "two")
     assert (labels_of(two)[read_volume(done / f"{REFINED}.nii.gz").array > 0] == 0).all()
-    assert not (two / SESSION).exists(), "only where it is asked for"
+    assert not (two / SESSION).exists(), "only with --keep-session"
 
 
 @pytest.mark.usefixtures("no_run")
-def test_a_correction_in_its_own_folder_leaves_the_session_there(done: Path, tmp_path: Path) -> None:
+def test_a_correction_in_the_same_folder_keeps_the_session(done: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(done / REFINED, tmp_path / "folder"))
     correct(folder, done / f"{REFINED}.nii.gz", folder)
     correct(folder, done / f"{REFINED}.nii.gz", folder)
@@ -111,7 +111,7 @@ def test_a_correction_in_its_own_folder_leaves_the_session_there(done: Path, tmp
 
 
 @pytest.mark.parametrize("model", GENERATIONS)
-def test_every_array_comes_back_within_half_precision(model: str, done: Path, tmp_path: Path) -> None:
+def test_every_array_is_restored_within_half_precision(model: str, done: Path, tmp_path: Path) -> None:
     volume, network = coarse_phantom(), load_model(model, "cpu")
     options = SegmentOptions(samples=2, seed=3, force=True)
     run = open_session(volume, network, options)
@@ -131,7 +131,7 @@ def test_every_array_comes_back_within_half_precision(model: str, done: Path, tm
 
 
 class TestForeignFiles:
-    """Each is ignored with a line, and the case runs again."""
+    """Session files of another case, or damaged ones: each is refused, and the case runs again."""
 
     @staticmethod
     def _edited(path: Path, change: Callable[[dict[str, object]], object]) -> None:
@@ -159,7 +159,7 @@ class TestForeignFiles:
             ({"way": None}, "it is damaged"),
         ],
     )
-    def test_a_header_of_something_else(self, change: dict[str, object], why: str, done: Path, tmp_path: Path) -> None:
+    def test_a_header_of_another_session(self, change: dict[str, object], why: str, done: Path, tmp_path: Path) -> None:
         path = Path(shutil.copy(done / REFINED / SESSION, tmp_path / SESSION))
         self._edited(path, lambda header: header.update(change))
         with pytest.raises(UnusableSessionError, match=why):
@@ -177,20 +177,20 @@ class TestForeignFiles:
         with pytest.raises(UnusableSessionError, match="it is damaged"):
             self._open(tmp_path / SESSION, done)
 
-    def test_any_byte_that_was_changed_and_any_length(self, done: Path, tmp_path: Path) -> None:
-        """Either the arrays are as they were, or the file is refused."""
+    def test_changed_bytes_and_truncation(self, done: Path, tmp_path: Path) -> None:
+        """Either the arrays are unchanged, or the file is refused."""
         data = (done / REFINED / SESSION).read_bytes()
         generator = np.random.default_rng(0)
         path = tmp_path / SESSION
-        for place in generator.integers(len(data), size=12):
+        for position in generator.integers(len(data), size=12):
             flipped = bytearray(data)
-            flipped[place] ^= 0x55
-            for content in (bytes(flipped), data[:place]):
+            flipped[position] ^= 0x55
+            for content in (bytes(flipped), data[:position]):
                 path.write_bytes(content)
                 with suppress(UnusableSessionError):
                     self._open(path, done)
 
-    def test_the_command_says_so_and_runs_again(
+    def test_the_command_prints_the_reason_and_runs_again(
         self, done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder = Path(shutil.copytree(done / REFINED, tmp_path / "folder"))
@@ -208,8 +208,8 @@ class TestForeignFiles:
         read_session(path, volume or read_volume(done / "ct.nii.gz"), load_model(REFINED, "cpu"), options)
 
 
-def test_segmenting_again_takes_an_older_session_and_older_marks_away(done: Path, tmp_path: Path) -> None:
-    """They would be taken for those of the new result."""
+def test_segmenting_again_deletes_the_older_session_and_scribbles(done: Path, tmp_path: Path) -> None:
+    """They would be used for the new result."""
     folder = Path(shutil.copytree(done / REFINED, tmp_path / "folder"))
     shutil.copy(done / f"{REFINED}.nii.gz", folder / "corrections.nii.gz")
     (folder / "notes.txt").write_text("mine", encoding="utf-8")

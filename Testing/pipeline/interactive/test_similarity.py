@@ -1,4 +1,4 @@
-"""Similar voxels: what looks like the point lights up, in the right place, and bad points are refused in one line."""
+"""Similar voxels: high in the organ of the point and at its position; an invalid point gives a one-line error."""
 
 from __future__ import annotations
 
@@ -68,27 +68,27 @@ def middle_of(phantom: Phantom, organ: int) -> Point:
 
 
 @pytest.mark.parametrize("organ", [LIVER, SPLEEN])
-def test_the_organ_of_the_point_is_more_alike_than_the_rest(
+def test_the_organ_of_the_point_is_more_similar_than_the_rest(
     descriptors: DenseDescriptors, phantom: Phantom, organ: int
 ) -> None:
-    found = similarity_map(descriptors, middle_of(phantom, organ))
-    assert found.shape == phantom.labels.shape
-    assert found.dtype == np.float32
-    assert found.min() >= -1
-    assert found.max() <= 1.0001
+    similarity = similarity_map(descriptors, middle_of(phantom, organ))
+    assert similarity.shape == phantom.labels.shape
+    assert similarity.dtype == np.float32
+    assert similarity.min() >= -1
+    assert similarity.max() <= 1.0001
     body = phantom.image > -200
-    inside, outside = found[phantom.labels == organ], found[body & (phantom.labels != organ)]
+    inside, outside = similarity[phantom.labels == organ], similarity[body & (phantom.labels != organ)]
     assert np.median(inside) > np.percentile(outside, 95)
 
 
-def test_the_point_itself_is_the_most_alike(descriptors: DenseDescriptors, phantom: Phantom) -> None:
+def test_similarity_is_high_at_the_point_itself(descriptors: DenseDescriptors, phantom: Phantom) -> None:
     point = middle_of(phantom, LIVER)
-    found = similarity_on_grid(descriptors, point)
-    assert found.array[voxel_at(found, point)] > 0.9
-    assert found.array[voxel_at(found, point)] > np.percentile(found.array, 99)
+    similarity = similarity_on_grid(descriptors, point)
+    assert similarity.array[voxel_at(similarity, point)] > 0.9
+    assert similarity.array[voxel_at(similarity, point)] > np.percentile(similarity.array, 99)
 
 
-def test_the_map_on_the_grid_lies_where_the_map_of_the_scan_lies(
+def test_the_map_on_the_grid_agrees_with_the_map_of_the_scan(
     descriptors: DenseDescriptors, phantom: Phantom, scan: Volume
 ) -> None:
     point = middle_of(phantom, SPLEEN)
@@ -97,11 +97,11 @@ def test_the_map_on_the_grid_lies_where_the_map_of_the_scan_lies(
     assert np.allclose(coarse.spacing, grid.spacing)
     random = np.random.default_rng(0)
     for k, j, i in np.argwhere(phantom.labels == SPLEEN)[random.integers(0, 200, 20)]:
-        place = scan.index_to_lps @ (i, j, k, 1.0)
-        assert abs(coarse.array[voxel_at(coarse, (place[0], place[1], place[2]))] - fine[k, j, i]) < 0.35
+        position = scan.index_to_lps @ (i, j, k, 1.0)
+        assert abs(coarse.array[voxel_at(coarse, (position[0], position[1], position[2]))] - fine[k, j, i]) < 0.35
 
 
-def test_a_scan_turned_around_gives_the_same_map_turned_around(
+def test_a_flipped_scan_gives_the_flipped_map(
     descriptors: DenseDescriptors, phantom: Phantom, scan: Volume, features_model: Model
 ) -> None:
     mirrored = scan.index_to_lps.copy()
@@ -113,7 +113,7 @@ def test_a_scan_turned_around_gives_the_same_map_turned_around(
     np.testing.assert_allclose(again[::-1], similarity_map(descriptors, point), atol=0.01)
 
 
-def test_deep_levels_are_kept_small(descriptors: DenseDescriptors) -> None:
+def test_descriptors_are_normalised_and_in_half_precision(descriptors: DenseDescriptors) -> None:
     finest = descriptors.levels[0].shape[1:]
     for n, level in enumerate(descriptors.levels):
         assert level.dtype == torch.float16
@@ -122,7 +122,7 @@ def test_deep_levels_are_kept_small(descriptors: DenseDescriptors) -> None:
         assert torch.allclose(lengths, torch.ones_like(lengths), atol=0.01)
 
 
-def test_further_points_are_quick(descriptors: DenseDescriptors, phantom: Phantom) -> None:
+def test_further_points_are_fast(descriptors: DenseDescriptors, phantom: Phantom) -> None:
     point = middle_of(phantom, AORTA)
     similarity_on_grid(descriptors, point)
     began = time.perf_counter()
@@ -134,28 +134,28 @@ def line_of(values: list[float]) -> Volume:
     return Volume(np.array(values, np.float32).reshape(1, 1, -1), np.eye(4))
 
 
-def test_the_region_is_what_hangs_together_with_the_point() -> None:
-    alike = line_of([0.9, 0.8, 0.1, 0.9, 0.7])
-    assert similar_region(alike, (0, 0, 0), 0.7).ravel().tolist() == [True, True, False, False, False]
-    assert similar_region(alike, (4, 0, 0), 0.7).ravel().tolist() == [False, False, False, True, True]
-    assert not similar_region(alike, (2, 0, 0), 0.7).any()
+def test_the_region_is_connected_with_the_point() -> None:
+    similarity = line_of([0.9, 0.8, 0.1, 0.9, 0.7])
+    assert similar_region(similarity, (0, 0, 0), 0.7).ravel().tolist() == [True, True, False, False, False]
+    assert similar_region(similarity, (4, 0, 0), 0.7).ravel().tolist() == [False, False, False, True, True]
+    assert not similar_region(similarity, (2, 0, 0), 0.7).any()
 
 
 @pytest.mark.parametrize("threshold", [-1.5, 1.01, float("nan")])
-def test_a_threshold_out_of_range(threshold: float) -> None:
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     with pytest.raises(DiffusionSegmentError, match="threshold") as caught:
         similar_region(line_of([1.0]), (0, 0, 0), threshold)
     assert caught.value.code is ErrorCode.OPTION
 
 
 @pytest.mark.parametrize("point", [(5000.0, 0.0, 0.0), (0.0, 0.0, -5000.0), (float("nan"), 0.0, 0.0)])
-def test_a_point_outside_the_scan(descriptors: DenseDescriptors, point: Point) -> None:
+def test_a_point_outside_the_scan_is_refused(descriptors: DenseDescriptors, point: Point) -> None:
     with pytest.raises(DiffusionSegmentError, match="outside") as caught:
         similarity_on_grid(descriptors, point)
     assert caught.value.code is ErrorCode.OPTION
 
 
-def test_it_can_be_cancelled(scan: Volume, features_model: Model) -> None:
+def test_describing_a_scan_can_be_cancelled(scan: Volume, features_model: Model) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         raise Cancelled
 
@@ -170,8 +170,8 @@ def test_the_command_writes_map_and_region(
     x, y, z = middle_of(phantom, LIVER)
     source, out = str(tmp_path / "ct.nii.gz"), str(tmp_path / "out")
     assert main(["similar", source, "--point", f"{x},{y},{z}", "-o", out, "--device", "cpu"]) == 0
-    found, region = read_volume(Path(out, "similarity.nii.gz")), read_volume(Path(out, "region.nii.gz"))
-    assert found.array.shape == region.array.shape == phantom.labels.shape
+    similarity, region = read_volume(Path(out, "similarity.nii.gz")), read_volume(Path(out, "region.nii.gz"))
+    assert similarity.array.shape == region.array.shape == phantom.labels.shape
     assert set(np.unique(region.array)) == {0, 1}
     assert np.mean(phantom.labels[region.array > 0] == LIVER) > 0.5
     capsys.readouterr()

@@ -30,7 +30,7 @@ def isAlive(pid: int) -> bool:
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-def test_a_click_starts_the_worker_and_brings_the_result(session: Session) -> None:
+def test_a_request_starts_the_worker_and_gets_the_result(session: Session) -> None:
     session.segment(seed=7)
     result = session.first("finished")
     np.testing.assert_array_equal(open_buffer(result.labels), session.array > 0)
@@ -40,7 +40,7 @@ def test_a_click_starts_the_worker_and_brings_the_result(session: Session) -> No
     assert any(name == "progress" for name, _ in session.events)
 
 
-def test_the_second_click_uses_the_warm_worker(session: Session) -> None:
+def test_the_second_request_uses_the_same_worker(session: Session) -> None:
     session.segment()
     session.first("finished")
     assert session.client.hello is not None
@@ -52,7 +52,7 @@ def test_the_second_click_uses_the_warm_worker(session: Session) -> None:
     assert session.states == [WorkerState.BUSY, WorkerState.READY]
 
 
-def test_cancel_answers_within_one_step_and_leaves_no_file(session: Session) -> None:
+def test_a_cancel_takes_effect_within_one_step_and_leaves_no_file(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
     began = time.monotonic()
@@ -72,7 +72,7 @@ def test_a_request_during_a_run_is_refused(session: Session) -> None:
     assert caught.value.code is ErrorCode.BUSY
 
 
-def test_a_killed_worker_is_reported_and_the_next_click_works(session: Session) -> None:
+def test_a_killed_worker_is_reported_and_the_next_request_succeeds(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
     assert session.client.hello is not None
@@ -85,7 +85,7 @@ def test_a_killed_worker_is_reported_and_the_next_click_works(session: Session) 
     session.first("finished")
 
 
-def test_a_worker_that_dies_by_itself_every_time_does_not_restart_for_ever(session: Session) -> None:
+def test_a_worker_that_crashes_every_time_is_not_restarted_endlessly(session: Session) -> None:
     for _ in range(2):
         session.events.clear()
         session.segment(organs=("crash",))
@@ -104,11 +104,11 @@ def test_a_worker_that_cannot_start_fails_once(openSession: Callable[[list[str]]
 
 
 @pytest.mark.parametrize(
-    ("mishap", "code"),
+    ("fault", "code"),
     [("refuse", ErrorCode.MODALITY), ("bug", ErrorCode.INTERNAL), ("memory", ErrorCode.OUT_OF_MEMORY)],
 )
-def test_failures_carry_their_code_and_the_worker_lives_on(session: Session, mishap: str, code: ErrorCode) -> None:
-    session.segment(organs=(mishap,))
+def test_failures_have_their_code_and_the_worker_continues(session: Session, fault: str, code: ErrorCode) -> None:
+    session.segment(organs=(fault,))
     error = session.first("failed")
     assert error.code is code
     assert error.hint
@@ -123,7 +123,7 @@ def test_stray_prints_and_tracebacks_go_to_the_log(session: Session) -> None:
     assert "stray print" in session.client.log()
 
 
-def test_close_ends_the_process_and_removes_the_files(session: Session) -> None:
+def test_close_terminates_the_process_and_removes_the_files(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
     assert session.client.hello is not None
@@ -143,7 +143,7 @@ def test_the_sessions_files_are_private() -> None:
     folder.rmdir()
 
 
-def test_folders_of_dead_sessions_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_ended_sessions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -153,14 +153,14 @@ def test_folders_of_dead_sessions_are_swept(tmp_path: Path, monkeypatch: pytest.
     assert [p.name for p in tmp_path.iterdir()] == [f"diffusionsegment-{os.getpid()}-x"]
 
 
-def talk(lines: list[bytes]) -> list[dict[str, Any]]:
-    """Send raw lines to a worker, close its input, and read all it says."""
+def exchange(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Send raw lines to a worker, close its input, and return all its messages."""
     done = subprocess.run(COMMAND, input=b"\n".join(lines) + b"\n", capture_output=True, timeout=30, check=False)
     assert done.returncode == 0
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_lines_that_are_no_messages_are_answered_and_survived() -> None:
+def test_each_invalid_line_gets_an_error_and_the_worker_continues() -> None:
     lines = [
         b"rubbish",
         b"[1]",
@@ -169,9 +169,9 @@ def test_lines_that_are_no_messages_are_answered_and_survived() -> None:
         b"\xff\xfe",
         b'{"type":"ping","id":"p"}',
     ]
-    answers = talk(lines)
-    assert [a["type"] for a in answers] == ["hello", *["error"] * 5, "pong"]
-    assert {a["code"] for a in answers if a["type"] == "error"} == {"PROTOCOL"}
+    messages = exchange(lines)
+    assert [a["type"] for a in messages] == ["hello", *["error"] * 5, "pong"]
+    assert {a["code"] for a in messages if a["type"] == "error"} == {"PROTOCOL"}
 
 
 def test_a_buffer_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
@@ -183,26 +183,26 @@ def test_a_buffer_of_the_wrong_size_is_refused(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
     process.stdin.flush()
-    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+    messages = [json.loads(process.stdout.readline()) for _ in range(2)]
     process.stdin.close()
     assert process.wait(5) == 0
-    assert answers[1]["type"] == "error"
-    assert answers[1]["code"] == "PROTOCOL"
-    assert "wrong size" in answers[1]["message"]
+    assert messages[1]["type"] == "error"
+    assert messages[1]["code"] == "PROTOCOL"
+    assert "wrong size" in messages[1]["message"]
 
 
 def test_ping_is_answered_during_a_run(session: Session) -> None:
     session.segment(steps=500)
     session.first("progress")
-    heard: list[bytes] = []
+    received: list[bytes] = []
     transport = session.transports[-1]
     receive = transport.onOutput
-    transport.onOutput = lambda chunk: (heard.append(chunk), receive(chunk))[1]
+    transport.onOutput = lambda chunk: (received.append(chunk), receive(chunk))[1]
     transport.write(b'{"type":"ping","id":"alive"}\n')
-    session.until(lambda: b'"alive"' in b"".join(heard), seconds=1)
+    session.until(lambda: b'"alive"' in b"".join(received), seconds=1)
 
 
-def test_hello_comes_before_torch_is_loaded() -> None:
+def test_hello_is_sent_before_torch_is_loaded() -> None:
     entry = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSegmentBackend" / "__main__.py"
     process = subprocess.Popen([sys.executable, str(entry), "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""A researcher's way: a table of labels, a training on MR, the next case, and the model on a colleague's computer."""
+"""A user's own model from end to end: table of labels, training on MR, a new case, and another computer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CODE = Path(DiffusionSegmentBackend.__file__).parents[1]
 
 
 class Computer:
-    """A user with a home, and nothing of the extension in it."""
+    """A home directory without any files of the extension."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
         home.mkdir()
 
     def run(self, *arguments: str | Path) -> str:
-        """What a command of the program printed; it has to succeed."""
+        """Standard output of a command, which must succeed."""
         environment = {k: v for k, v in os.environ.items() if k not in ("DIFFUSION_SEGMENT_MODELS", "XDG_DATA_HOME")}
         environment["PYTHONPATH"] = str(CODE)
         environment |= {"HOME": str(self._home), "USERPROFILE": str(self._home), "APPDATA": str(self._home)}
@@ -42,7 +42,7 @@ class Computer:
 
 
 def write_case(folder: Path, name: str, seed: int) -> None:
-    """A phantom with gray values as of an MR: none is negative, and air is dark."""
+    """A phantom with gray values like those of an MR: none is negative, and air is dark."""
     phantom = make_phantom(seed=seed, spacing_mm=(8.0, 8.0, 12.0))
     image = np.clip(phantom.image + 200, 0, 1000).astype(np.int16)
     labels = np.zeros_like(phantom.labels)
