@@ -161,6 +161,32 @@ def test_a_covered_organ_without_a_voxel_is_an_error_and_one_that_is_not_covered
     assert partial.uncertainty[own == SPLEEN].mean() < covered.uncertainty[own == SPLEEN].mean()
 
 
+def test_a_segmentation_of_which_the_model_sees_little_gives_a_warning(
+    scan: Volume, model: Model, own: NDArray[np.uint8]
+) -> None:
+    def warned(given: NDArray[np.uint8]) -> bool:
+        warnings = review(scan, model, given)[1].report["warnings"]
+        return any("segmentation of another scan" in warning for warning in warnings)
+
+    mixed_up = np.array([0, 2, 3, 1], dtype=np.uint8)[own]
+    assert warned(mixed_up)
+    assert not warned(own)
+
+
+def test_labels_outside_the_body_give_a_warning(models: Path, own: NDArray[np.uint8]) -> None:
+    model = load_model(str(models / GENERATIONS[0]), "cpu")
+    phantom = coarse_phantom()
+    air = np.full((60, *phantom.array.shape[1:]), -1000, dtype=phantom.array.dtype)
+    scan = Volume(np.concatenate([phantom.array, air]), phantom.index_to_lps)
+    given = np.zeros(scan.array.shape, dtype=np.uint8)
+    given[5:8, 8:12, 8:12] = SPLEEN
+    assert not any("outside the body" in text for text in review(scan, model, given)[1].report["warnings"])
+    given[-2:, 8:12, 8:12] = SPLEEN
+    volume_ml = 2 * 4 * 4 * scan.voxel_ml
+    texts = [text for text in review(scan, model, given)[1].report["warnings"] if "outside the body" in text]
+    assert texts == [f"{volume_ml:.1f} mL of the segmentation lie outside the body, where nothing was judged."]
+
+
 def test_other_structures_are_not_judged(scan: Volume, model: Model, own: NDArray[np.uint8]) -> None:
     tumour = np.where(own == SPLEEN, OTHER, own).astype(np.uint8)
     session, result = review(scan, model, tumour)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # An organ is cut off where more than this fraction of its voxels lies in one face of the scan.
 _MAX_FACE_FRACTION = 0.02
+# Mean probability that a model gives to the labels of a reviewed segmentation, below which there is a warning.
+_MIN_AGREEMENT = 0.5
 # Minimum volume of removed islands of an organ for a warning.
 _MIN_ISLAND_ML = 1.0
 
@@ -73,7 +75,7 @@ def build_report(
         warnings=(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
-            *(_unusual_appearance(confidence, model.description) if session.reviewed is None else ()),
+            *(_unusual_appearance if session.reviewed is None else _low_agreement)(confidence, model.description),
             *_warnings(labels, counts, organs, session.region),
             *_island_warnings(removed),
         ),
@@ -169,6 +171,16 @@ def _unusual_appearance(confidence: float, description: ModelDescription) -> lis
     return [
         f"Unusual contrast, dose or disease: mean confidence is {100 * confidence:.0f} %, below that of the training "
         f'scans of the model "{description.title}". Check each organ.'
+    ]
+
+
+def _low_agreement(confidence: float, description: ModelDescription) -> list[str]:
+    """A warning of a reviewed segmentation most of which the model sees elsewhere."""
+    if confidence >= _MIN_AGREEMENT:
+        return []
+    return [
+        f'The model "{description.title}" gives {100 * confidence:.0f} % to the given labels on average: is this the '
+        "segmentation of another scan, or are its sides or names mixed up?"
     ]
 
 

@@ -24,6 +24,8 @@ from ..imaging.volume import Box, Grid
 from .session import GIVEN_WEIGHT, Prediction
 
 _USE_ANOTHER = "Choose the segmentation of this scan."
+# Volume of given labels outside the body from which there is a warning.
+_MIN_OUTSIDE_ML = 1.0
 
 
 def check_reviewed(labels: NDArray[np.uint8], shape: Sequence[int], classes: int) -> None:
@@ -69,7 +71,7 @@ def reviewed_on_grid(labels: NDArray[np.uint8], grid: Grid, classes: int) -> Ten
 
 
 def reviewed_prediction(
-    prediction: Prediction, probabilities: Tensor, given: Tensor, *, region: Tensor | None = None
+    prediction: Prediction, probabilities: Tensor, given: Tensor, *, voxel_ml: float, region: Tensor | None = None
 ) -> Prediction:
     """The ensemble of a given segmentation and a prediction, instead of the prediction's own maps.
 
@@ -79,11 +81,13 @@ def reviewed_prediction(
         prediction: that of the model alone.
         probabilities: its ensemble (classes, z, y, x) without the organs that were not given; modified in place.
         given: the segmentation on the whole grid (z, y, x), as from `reviewed_on_grid`.
+        voxel_ml: volume of a voxel of the grid.
         region: mask (z, y, x) of the region of interest on the whole grid.
     """
     classes = len(probabilities)
     box = _box_of(prediction)
-    given = given[box]
+    whole, given = given, given[box]
+    warnings = _outside_body(whole, given, classes, voxel_ml) if region is None else ()
     judged = given < classes if region is None else (given < classes) & region[box]
     labels = torch.where(given < classes, given, torch.zeros_like(given))
     ensemble = mix_with_given(probabilities, labels, judged)
@@ -94,8 +98,18 @@ def reviewed_prediction(
         ensemble=ensemble,
         islands=torch.zeros_like(prediction.islands),
         mutual_information=prediction.mutual_information * judged,
+        warnings=(*prediction.warnings, *warnings),
         sample_labels=tuple(torch.where(judged, sample, labels) for sample in prediction.sample_labels),
     )
+
+
+def _outside_body(whole: Tensor, inside: Tensor, classes: int, voxel_ml: float) -> tuple[str, ...]:
+    """A warning of given labels outside the box around the body, where the networks predict nothing."""
+    counts = [int(((labels > 0) & (labels < classes)).sum()) for labels in (whole, inside)]
+    volume_ml = (counts[0] - counts[1]) * voxel_ml
+    if volume_ml < _MIN_OUTSIDE_ML:
+        return ()
+    return (f"{volume_ml:.1f} mL of the segmentation lie outside the body, where nothing was judged.",)
 
 
 def mix_with_given(probabilities: Tensor, given: Tensor, judged: Tensor, *, weight: float = GIVEN_WEIGHT) -> Tensor:

@@ -166,7 +166,9 @@ def _with_reviewed(
 ) -> Prediction:
     """The ensemble of a reviewed segmentation (k, j, i) and the prediction of the wanted organs."""
     given = reviewed_on_grid(labels, grid, len(prediction.ensemble))
-    return reviewed_prediction(prediction, keep_organs(prediction.ensemble, wanted), given, region=request.region)
+    return reviewed_prediction(
+        prediction, keep_organs(prediction.ensemble, wanted), given, voxel_ml=grid.voxel_ml, region=request.region
+    )
 
 
 def _restored_preview(preview: Preview, wanted: list[int], grid: Grid) -> ShowPresegmentation:
