@@ -11,12 +11,18 @@ import pytest
 from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
+from DiffusionSegmentBackend.schema.model_manifest import CodedTerm
 from DiffusionSegmentBackend.schema.report import Report
+from DiffusionSegmentBackend.schema.segment_matching import SegmentName
 from fixtures.command_line import Workspace, make_workspace
-from fixtures.correction_cases import SPLEEN, correct, labels_of, report_of, write_marks
-from fixtures.segmentation_files import segment_pairs, write_seg_nrrd, write_totalsegmentator
+from fixtures.correction_cases import SPLEEN, correct, labels_of, report_of, write_scribbles
+from fixtures.dicom_files import slices, write
+from fixtures.segmentation_files import segment_pairs, write_seg, write_seg_nrrd, write_totalsegmentator
+from highdicom.seg import segread
 
 NAMES = {1: "kidney_left", 2: "spleen", 3: "lung_upper_lobe_left", 4: "kidney_right"}
+KIDNEY = CodedTerm(scheme="SCT", value="64033007", meaning="Kidney")
+LEFT = CodedTerm(scheme="SCT", value="7771000", meaning="Left")
 VALUES = {"spleen": 1, "right_kidney": 2, "left_kidney": 3}
 
 
@@ -122,7 +128,7 @@ def test_a_segmentation_of_slicer_is_matched_by_its_codes(workspace: Workspace, 
 def test_a_correction_keeps_the_given_segmentation_outside_its_reach(
     result: Path, tmp_path: Path, session: bool
 ) -> None:
-    marks = write_marks(result, tmp_path / "marks.nii.gz", of=SPLEEN, label=VALUES["right_kidney"], count=3)
+    marks = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=VALUES["right_kidney"], count=3)
     folder = result
     if not session:
         folder = tmp_path / "copy"
@@ -139,14 +145,52 @@ def test_a_correction_keeps_the_given_segmentation_outside_its_reach(
     report = report_of(corrected)
     assert report["reviewed"] == report_of(result)["reviewed"]
     assert report["corrections"][0]["changed_voxels"] == np.count_nonzero(labels != labels_of(result))
-    again = write_marks(corrected, tmp_path / "again.nii.gz", of=VALUES["left_kidney"], label=0, count=1)
+    again = write_scribbles(corrected, tmp_path / "again.nii.gz", of=VALUES["left_kidney"], label=0, count=1)
     assert len(report_of(correct(corrected, again, tmp_path / "twice"))["corrections"]) == 2
 
 
 def test_a_report_can_be_written_of_a_review(workspace: Workspace, result: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert main(["report", str(result), "--scan", str(workspace.scan), "-o", str(page)]) == 0
-    assert "Spleen" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "Spleen" in text
+    assert "a segmentation from another source" in text
+
+
+@pytest.fixture(scope="module")
+def series(workspace: Workspace) -> Path:
+    """The scan as a DICOM series."""
+    return write(slices(read_volume(workspace.scan)), workspace.folder / "series")
+
+
+def test_a_dicom_seg_is_reviewed_corrected_and_exported(
+    workspace: Workspace, series: Path, given: Volume, tmp_path: Path
+) -> None:
+    names = (
+        SegmentName(name="Niere", code=KIDNEY, modifier=LEFT),
+        SegmentName(name="spleen"),
+        SegmentName(name="Herz"),
+    )
+    masks = [given.array == value for value in (1, 2, 3)]
+    file = write_seg(tmp_path / "seg.dcm", series, masks, names)
+    command = arguments(workspace, file, tmp_path / "out")
+    assert main([command[0], str(series), *command[2:]]) == 0
+    expected = np.select([given.array == 1, given.array == 2], [3, 1], 0)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out"), expected)
+    record = report_of(tmp_path / "out")["reviewed"]
+    assert [(match["organ"], match["reason"]) for match in record["matches"]] == [
+        ("left_kidney", "code"),
+        ("spleen", "name"),
+    ]
+    assert [other["name"] for other in record["unmatched"]] == ["Herz"]
+    exported = tmp_path / "exported.dcm"
+    assert main(["export-dicom", str(tmp_path / "out"), "--scan", str(series), "-o", str(exported)]) == 0
+    segmentation = segread(exported)
+    assert segmentation.number_of_segments == 2
+    (algorithm,) = segmentation.get_segment_description(1).SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmName == "Reviewed with tiny"
+    marks = write_scribbles(tmp_path / "out", tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
+    correct(tmp_path / "out", marks, tmp_path / "corrected")
 
 
 def moved(volume: Volume) -> Volume:
@@ -211,7 +255,7 @@ def test_a_review_without_the_reviewed_labels_cannot_be_corrected(result: Path, 
     folder.mkdir()
     for name in ("segmentation.nii.gz", "report.json"):
         (folder / name).write_bytes((result / name).read_bytes())
-    marks = write_marks(result, tmp_path / "marks.nii.gz", of=SPLEEN, label=0)
+    marks = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
     assert main(["correct", str(folder), "--corrections", str(marks), "-o", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
 

@@ -115,7 +115,7 @@ def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: Revie
         organs=_covered(matching, labels, choices.options.organs, path),
         record=ReviewedSegmentation(source=str(path.resolve()), matches=matching.matched, unmatched=others),
         warnings=(
-            *([f"{path.name} names no segments: its values were taken for those of the model."] if own else []),
+            *(["The label map names no segments: its values were taken for those of the model."] if own else []),
             *([_not_judged(others)] if others else []),
         ),
     )

@@ -61,7 +61,7 @@ def largest_balls(
     left = values.copy()
     sums = ball_sum(left, radius_mm=radius_mm, spacing=spacing)
     reach = [int(radius_mm / step) for step in spacing]
-    balls = []
+    balls: list[Ball] = []
     while len(balls) < count:
         z, y, x = (int(n) for n in np.unravel_index(int(sums.argmax()), sums.shape))
         if sums[z, y, x] < min_sum:

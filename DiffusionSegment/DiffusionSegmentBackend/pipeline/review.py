@@ -86,7 +86,7 @@ def regions_to_review(
         spacing=spacing,
     )
     numbers = np.zeros(counted.shape, dtype=np.uint8)
-    regions = []
+    regions: list[ReviewRegion] = []
     for ball in balls:
         inside = ball.inside & (counted[ball.box] > 0) & (numbers[ball.box] == 0)
         numbers[ball.box][inside] = len(regions) + 1

@@ -89,7 +89,8 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
             device_serial_number=case.provenance["sha256"][:64] or "unknown",
             content_label="DIFFUSIONSEGMENT",
             content_description=(case.model.title if case.model else case.provenance["model"])[:64],
-            series_description=f"Segmentation by {case.provenance['model']}"[:64],
+            series_description=f"Segmentation {'by' if case.reviewed is None else 'reviewed with'} "
+            f"{case.provenance['model']}"[:64],
             specific_character_set=_UTF8,
         )
     except DAMAGE as error:
@@ -170,7 +171,8 @@ def _algorithm(case: Case) -> AlgorithmIdentificationSequence:
         key: str(value) for key, value in case.provenance.items() if key not in ("software", "model", "version")
     }
     return AlgorithmIdentificationSequence(
-        name=case.provenance["model"][:64],
+        # Which algorithm made a segmentation from another source is not known.
+        name=(("" if case.reviewed is None else "Reviewed with ") + case.provenance["model"])[:64],
         family=codes.DCM.ArtificialIntelligence,
         version=case.provenance["version"][:64],
         source=case.provenance["software"][:64],
