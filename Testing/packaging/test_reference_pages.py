@@ -27,6 +27,7 @@ WORDS = {
     "dict[str, Any]": "object",
     "Report": "object",
     "ReviewState": "object",
+    "ReviewedSegmentation": "object",
     "VolumeReference": "volume",
     "tuple[str, ...]": "array of strings",
     "tuple[int, ...]": "array of integers",

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of
-from DiffusionSegmentBackend.protocol.messages import Ping, Similar, VolumeReference, buffers_of, decode, encode
+from DiffusionSegmentBackend.protocol.messages import (
+    Ping,
+    Review,
+    Similar,
+    VolumeReference,
+    buffers_of,
+    decode,
+    encode,
+)
+from DiffusionSegmentBackend.schema.reviewed_segmentation import OtherSegment, ReviewedSegmentation
+from DiffusionSegmentBackend.schema.segment_matching import SegmentMatch
 
 VOLUME = VolumeReference(path="v.raw", shape=(2, 3, 4), dtype="int16", ijk_to_lps=(1.0,) * 16)
 SIMILAR = Similar(id="1", output_folder="out", volume=VOLUME, point_lps=(1.0, -2.0, 3.0))
@@ -36,6 +46,18 @@ def test_a_message_is_unchanged_by_encoding_and_decoding() -> None:
 def test_a_value_of_another_type_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DiffusionSegmentError) as caught:
         decode(json.dumps({**json.loads(encode(SIMILAR)), **change}))
+    assert caught.value.code is ErrorCode.PROTOCOL
+
+
+def test_the_segments_of_a_review_are_read_with_their_types() -> None:
+    segments = ReviewedSegmentation(
+        matches=(SegmentMatch(segment="Milz", organ="spleen", value=1, reason="given"),),
+        unmatched=(OtherSegment(name="Herz", value=255),),
+    )
+    review = Review(id="1", output_folder="out", volume=VOLUME, labels=VOLUME, segments=segments)
+    assert decode(encode(review)) == review
+    with pytest.raises(DiffusionSegmentError) as caught:
+        decode(json.dumps({**json.loads(encode(review)), "segments": {"matches": 5}}))
     assert caught.value.code is ErrorCode.PROTOCOL
 
 

@@ -21,6 +21,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Preview,
     Request,
     Result,
+    Review,
     Samples,
     Segment,
     SelfTest,
@@ -29,6 +30,8 @@ from DiffusionSegmentBackend.protocol.messages import (
     Similarity,
     Task,
 )
+from DiffusionSegmentBackend.schema.reviewed_segmentation import OtherSegment, ReviewedSegmentation
+from DiffusionSegmentBackend.schema.segment_matching import SegmentMatch
 from DiffusionSegmentBackend.worker.answer import EngineAnswer
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 from DiffusionSegmentBackend.worker.handlers import HANDLERS
@@ -109,6 +112,62 @@ def test_later_requests_use_the_model_and_the_session_of_the_run(client: Client)
     assert (corrected.message, samples.message) == (Corrected, Samples)
     assert samples.maps["labels"].array.shape[0] == 2
     assert (client.loads, client.runs) == (1, 1)
+
+
+OPTIONS: dict[str, Any] = {"samples": 1, "steps": 1, "force": True}
+SEGMENTS = ReviewedSegmentation(
+    matches=(SegmentMatch(segment="Milz", organ="spleen", value=1, reason="given"),),
+    unmatched=(OtherSegment(name="Herz", value=255),),
+)
+
+
+@pytest.fixture
+def given(client: Client) -> np.ndarray:
+    """A block of spleen, and one of another structure."""
+    labels = np.zeros(client.scan.array.shape, dtype=np.uint8)
+    k, j, i = (n // 2 for n in labels.shape)
+    labels[k - 3 : k + 3, j - 3 : j + 3, i + 1 : i + 5] = 1
+    labels[k - 3 : k + 3, j - 3 : j + 3, i - 4 : i] = 255
+    return labels
+
+
+def test_a_review_returns_the_given_segmentation_and_its_maps(client: Client, given: np.ndarray) -> None:
+    answer = client.send(Review, {"labels": given}, organs=("spleen",), segments=SEGMENTS, preview=True, **OPTIONS)
+    assert answer.message is Result
+    np.testing.assert_array_equal(answer.maps["labels"].array, np.where(given == 1, 1, 0))
+    report = answer.values["report"]
+    assert [organ.name for organ in report.organs] == ["spleen"]
+    assert report.reviewed == SEGMENTS
+    assert client.early == []
+
+
+def test_what_follows_a_review_uses_its_session(client: Client, given: np.ndarray) -> None:
+    labels = np.array(client.send(Review, {"labels": given}, organs=("spleen",), **OPTIONS).maps["labels"].array)
+    scribbles = np.zeros_like(labels)
+    scribbles[tuple(np.argwhere(labels == 1)[0])] = 1
+    maps = {"labels": labels, "scribbles": scribbles, "reviewed": given}
+    corrected = client.send(Correct, maps, organs=("spleen",), **OPTIONS)
+    samples = client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
+    assert (corrected.message, samples.message) == (Corrected, Samples)
+    assert corrected.values["report"].taken_out == ()
+    assert client.runs == 1
+
+
+def test_a_session_of_another_segmentation_is_not_used(client: Client, given: np.ndarray) -> None:
+    client.send(Segment, organs=("spleen",), **OPTIONS)
+    client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
+    other = given.copy()
+    other[given == 1] = 0
+    other[given == 255] = 1
+    client.send(Alternatives, {"reviewed": other}, organs=("spleen",), **OPTIONS)
+    client.send(Alternatives, organs=("spleen",), **OPTIONS)
+    assert client.runs == 4
+
+
+def test_a_review_of_labels_of_another_type_is_refused(client: Client, given: np.ndarray) -> None:
+    with pytest.raises(DiffusionSegmentError, match="int16") as caught:
+        client.send(Review, {"labels": given.astype(np.int16)}, **OPTIONS)
+    assert caught.value.code is ErrorCode.PROTOCOL
 
 
 def test_similarity_is_1_at_the_point_and_the_features_are_computed_once(client: Client) -> None:

@@ -19,6 +19,7 @@ from .features import add_features_command
 from .fine_tune import add_fine_tuning_commands
 from .installation import add_installation_commands
 from .report import add_reporting_commands
+from .review import add_review_command
 from .segment import add_segment_command
 from .train import add_training_commands
 
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=examples("segment ct.nii.gz -o result", "segment --help"),
     )
     add_segment_command(commands, _report_error)
+    add_review_command(commands)
     add_correct_command(commands)
     add_evaluation_commands(commands)
     add_features_command(commands)

@@ -27,7 +27,16 @@ from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
 from ..schema.correction_marks import scribble_value
-from ..schema.output_kinds import BODYPART, CORRECTIONS, MUTUAL_INFORMATION, REPORT, SEGMENTATION, SESSION, UNCERTAINTY
+from ..schema.output_kinds import (
+    BODYPART,
+    CORRECTIONS,
+    MUTUAL_INFORMATION,
+    REPORT,
+    REVIEWED,
+    SEGMENTATION,
+    SESSION,
+    UNCERTAINTY,
+)
 from ..schema.provenance import Provenance, Source
 from ..schema.report import Report
 from ..schema.run_options import run_options_of
@@ -81,7 +90,7 @@ def correct_folder(
     labels = _read_scan_and_labels(folder, corrections, report, options)
     progress("load", 0, 1)
     provenance, volume = report.provenance, labels.volume
-    run_input = RunInput(volume, _load_model(provenance, options.device), _run_options(provenance, volume))
+    run_input = RunInput(volume, _load_model(provenance, options.device), _run_options(report, folder, volume))
     notify(_scribbles_line(labels.new_scribbles, run_input))
     session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
     request = Corrections(labels.current, labels.scribbles, _label_values(options.locked, run_input))
@@ -169,6 +178,7 @@ def _with_history(new: Report, earlier: Report, labels: _ScanAndLabels, correcte
         warnings=(*notes_of(labels.volume), *new.warnings),
         provenance=replace(new.provenance, source=earlier.provenance.source),
         corrections=(*earlier.corrections, record),
+        reviewed=earlier.reviewed,
     )
 
 
@@ -252,14 +262,15 @@ def _read_labels(path: Path, scan: Volume) -> NDArray[np.uint8]:
     return read_label_map(path, scan, hint=_DRAW_HERE)
 
 
-def _run_options(provenance: Provenance, volume: Volume) -> SegmentOptions:
+def _run_options(report: Report, folder: Path, volume: Volume) -> SegmentOptions:
     """The options of the run; a scan that was segmented once is not refused, and no samples are the default's."""
-    plan, presegmentation = provenance.plan, provenance.source.presegmentation
+    plan, presegmentation = report.provenance.plan, report.provenance.source.presegmentation
     options = replace(
         run_options_of(plan), samples=max(1, plan.samples), steps=max(1, plan.steps), force=True, precision="auto"
     )
     labels = _read_labels(Path(presegmentation), volume) if presegmentation else None
-    return options_for_scan(options, presegmentation=labels)
+    reviewed = _read_labels(folder / REVIEWED, volume) if report.reviewed is not None else None
+    return options_for_scan(options, presegmentation=labels, reviewed=reviewed)
 
 
 def _corrected_maps(
@@ -275,12 +286,13 @@ def _corrected_maps(
 def _write_scribbles_and_coordinates(
     folder: Path, volume: Volume, scribbles: NDArray[np.uint8]
 ) -> Callable[[Path], None]:
-    """A function that writes all scribbles, and copies the body coordinates, which corrections do not change."""
+    """A function that writes all scribbles, and copies body coordinates and reviewed labels, which do not change."""
 
     def write(staging: Path) -> None:
         write_map(Volume(scribbles, volume.index_to_lps), staging / CORRECTIONS)
-        if (folder / BODYPART).is_file():
-            shutil.copyfile(folder / BODYPART, staging / BODYPART)
+        for name in (BODYPART, REVIEWED):
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, staging / name)
 
     return write
 

@@ -49,7 +49,7 @@ def segment_file(source: str, folder: Path, choices: RunChoices, *, bar: Progres
     """
     bar = bar or ProgressBar(quiet=True)
     check_replaceable(folder, RESULT, overwrite=choices.overwrite)
-    report = _segment_into(folder, source, _loaded(choices, bar), choices, bar)
+    report = _segment_into(folder, source, load_with_passes(choices.options, bar), choices, bar)
     bar.close()
     summarise(report, folder)
     return report
@@ -71,7 +71,7 @@ def segment_files(
     Raises:
         DiffusionSegmentError: whatever is wrong with the model, CANCELLED.
     """
-    model = _loaded(choices, bar)
+    model = load_with_passes(choices.options, bar)
     outcomes: list[Outcome] = []
     status = 0
     for number, (source, name) in enumerate(zip(sources, result_names(sources), strict=True), start=1):
@@ -105,10 +105,15 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
     )
 
 
-def _loaded(choices: RunChoices, bar: ProgressBar) -> Model:
+def load_with_passes(options: RunOptions, bar: ProgressBar) -> Model:
+    """Load the model of a run, and state on the bar how often its refiner passes over a scan.
+
+    Raises:
+        DiffusionSegmentError: as `load_model`, and OPTION.
+    """
     bar("load", 0, 1)
-    model = load_model(choices.options.model, choices.options.device, precision=choices.options.precision)
-    plan = drawn(run_plan_of(choices.options, model), model)
+    model = load_model(options.model, options.device, precision=options.precision)
+    plan = drawn(run_plan_of(options, model), model)
     bar.expect_passes(plan.samples * plan.steps)
     return model
 
@@ -131,7 +136,9 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     report = replace(
         result.report,
         warnings=(*notes_of(volume), *result.report.warnings),
-        provenance=replace(result.report.provenance, source=_source(source, scan, model, choices)),
+        provenance=replace(
+            result.report.provenance, source=source_of(source, scan, model, presegmentation=choices.presegmentation)
+        ),
     )
     bar("write", 0, 1)
     return write_run(
@@ -144,13 +151,13 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     )
 
 
-def _source(path: str, scan: Scan, model: Model, choices: RunChoices) -> Source:
+def source_of(path: str, scan: Scan, model: Model, *, presegmentation: Path | None = None) -> Source:
     """The files of a run for its provenance; the model's folder only where the model is not installed."""
     model_folder, series = model.description.folder, scan.dicom.series if scan.dicom is not None else None
     return Source(
         input=str(Path(path).resolve()),
         model_folder=None if is_installed(model_folder) else str(model_folder.resolve()),
-        presegmentation=str(choices.presegmentation.resolve()) if choices.presegmentation is not None else None,
+        presegmentation=str(presegmentation.resolve()) if presegmentation is not None else None,
         series=series.title if series is not None else None,
         series_uid=series.key if series is not None else None,
     )

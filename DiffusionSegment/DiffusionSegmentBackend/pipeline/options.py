@@ -19,18 +19,26 @@ class SegmentOptions(RunOptions):
         modality: DICOM modality of the scan, if stated.
         presegmentation: labels of the model in the scan's geometry (k, j, i), from any source, from which the samples
             start instead of the probe's (Guo et al. 2022).
+        reviewed: a segmentation in the scan's geometry (k, j, i) that is reviewed instead of one of the model's own:
+            labels of the model, 0 background; larger values are other structures, which are not judged. `organs` are
+            the labels that it covers.
     """
 
     modality: str | None = None
     presegmentation: NDArray[np.uint8] | None = None
+    reviewed: NDArray[np.uint8] | None = None
 
 
 def options_for_scan(
-    options: RunOptions, *, modality: str | None = None, presegmentation: NDArray[np.uint8] | None = None
+    options: RunOptions,
+    *,
+    modality: str | None = None,
+    presegmentation: NDArray[np.uint8] | None = None,
+    reviewed: NDArray[np.uint8] | None = None,
 ) -> SegmentOptions:
     """Run options together with those that belong to one scan."""
     values = {item.name: getattr(options, item.name) for item in fields(RunOptions)}
-    return SegmentOptions(**values, modality=modality, presegmentation=presegmentation)
+    return SegmentOptions(**values, modality=modality, presegmentation=presegmentation, reviewed=reviewed)
 
 
 def run_plan_of(options: RunOptions, model: Model) -> RunPlan:

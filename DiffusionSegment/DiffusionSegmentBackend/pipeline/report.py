@@ -19,18 +19,21 @@ from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
-from ..schema.report import MapScale, OrganAlarm, OrganResult, RemovedIslands, Report, ReviewRegion
+from ..schema.report import AlarmKind, MapScale, OrganAlarm, OrganResult, RemovedIslands, Report, ReviewRegion
 from .checks import organ_confidence
 from .islands import pieces_of
 from .options import drawn
 from .organ_alarms import LabelMapOnGrid, organ_alarms
-from .uncertainty import volume_interval_ml
+from .session import GIVEN_WEIGHT
+from .uncertainty import error_of_best, volume_interval_ml
 
 if TYPE_CHECKING:
     from .session import Session
 
 # An organ is cut off where more than this fraction of its voxels lies in one face of the scan.
 _MAX_FACE_FRACTION = 0.02
+# Mean probability that a model gives to the labels of a reviewed segmentation, below which there is a warning.
+_MIN_AGREEMENT = 0.5
 # Minimum volume of removed islands of an organ for a warning.
 _MIN_ISLAND_ML = 1.0
 
@@ -64,7 +67,10 @@ def build_report(
         for label in chosen
     )
     confidence = organ_confidence(torch.from_numpy(prediction))
+    if session.reviewed is not None:
+        organs, confidence = _in_given(organs), _confidence_in_given(confidence)
     alarms = _organ_alarms(best, chosen, session)
+    absent = {alarm.organ for alarm in alarms if alarm.kind is AlarmKind.ABSENT}
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
@@ -76,8 +82,8 @@ def build_report(
         warnings=(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
-            *_unusual_appearance(confidence, model.description),
-            *_warnings(labels, counts, organs, session.run.region),
+            *(_unusual_appearance if session.reviewed is None else _low_agreement)(confidence, model.description),
+            *_warnings(labels, counts, [organ for organ in organs if organ.name not in absent], session.run.region),
             *_island_warnings(removed),
             *(alarm.sentence for alarm in alarms),
         ),
@@ -90,12 +96,25 @@ def build_report(
 
 
 def _organ_alarms(best: NDArray[np.intp], chosen: Sequence[ModelLabel], session: Session) -> tuple[OrganAlarm, ...]:
-    """Alarms of the rules about whole organs that the result shows; none for a part of the scan."""
+    """Alarms of the rules about whole organs; none for a part of the scan.
+
+    The rules apply to the organs that the result shows, and to all organs that a reviewed segmentation covers, so that
+    one without voxels is absent.
+    """
     if session.run.region is not None:
         return ()
     labels = best.astype(np.uint8)
-    present = {label.value for label in chosen if (labels == label.value).any()}
-    return organ_alarms(LabelMapOnGrid(labels, session.grid, session.prediction.offset, present), chosen)
+    covered = {label.value for label in chosen if session.reviewed is not None or (labels == label.value).any()}
+    return organ_alarms(LabelMapOnGrid(labels, session.grid, session.prediction.offset, covered), chosen)
+
+
+def _confidence_in_given(mean: float) -> float:
+    """The mean probability, 0..1, that the model alone gives to labels whose mean in the ensemble is `mean`."""
+    return round(1 - float(error_of_best(torch.tensor(mean), given_weight=GIVEN_WEIGHT)), 4)
+
+
+def _in_given(organs: Sequence[OrganResult]) -> tuple[OrganResult, ...]:
+    return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
 
 
 def _expected_wrong_ml(prediction: NDArray[np.float32], grid: Grid) -> float:
@@ -179,6 +198,16 @@ def _unusual_appearance(confidence: float, description: ModelDescription) -> lis
     return [
         f"Unusual contrast, dose or disease: mean confidence is {100 * confidence:.0f} %, below that of the training "
         f'scans of the model "{description.title}". Check each organ.'
+    ]
+
+
+def _low_agreement(confidence: float, description: ModelDescription) -> list[str]:
+    """A warning of a reviewed segmentation most of which the model sees elsewhere."""
+    if confidence >= _MIN_AGREEMENT:
+        return []
+    return [
+        f'The model "{description.title}" gives {100 * confidence:.0f} % to the given labels on average: is this the '
+        "segmentation of another scan, or are its sides or names mixed up?"
     ]
 
 

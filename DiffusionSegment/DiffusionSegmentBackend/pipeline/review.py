@@ -19,6 +19,7 @@ from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..schema.report import ReviewRegion
 from .region_sentence import RegionContent, region_sentence
+from .uncertainty import error_of_best
 
 MAX_REGIONS = 10
 LOOK_RADIUS_MM = 20.0
@@ -49,7 +50,7 @@ def error_map(probabilities: NDArray[np.floating[Any]], *, given_weight: float =
     for z in range(shape[0]):
         best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
         labels[z], competing[z] = best.indices.byte().numpy()
-        error[z] = ((1.0 - best.values[0]) / (1.0 - given_weight)).clamp(0, 1).numpy()
+        error[z] = error_of_best(best.values[0], given_weight=given_weight).numpy()
     return ErrorMap(labels, competing, error)
 
 

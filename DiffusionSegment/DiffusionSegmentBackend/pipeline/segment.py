@@ -39,6 +39,7 @@ from .region import region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
+from .reviewed import check_reviewed, labels_of_model, reviewed_on_grid, reviewed_prediction
 from .session import Prediction, Session, Stopwatch
 from .uncertainty import entropy
 
@@ -94,7 +95,6 @@ def open_session(
     """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
     Args:
-        model: the networks, on their device.
         progress: called after every unit of work.
         preview: called with the labels of the pre-segmentation before the samples are drawn.
         keep_islands: do not remove islands from any map.
@@ -110,11 +110,11 @@ def open_session(
             grid, image = _on_grid(volume, model, options)
         show = None if preview is None else _restored_preview(preview, wanted, grid)
         request = _prediction_request(volume, grid, image, model, options, keep_islands=keep_islands, show=show)
-        size = _run_size(request, volume, model, bodypart=options.bodypart)
-        memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
+        memory_plan = choose_memory_plan(_run_size(request, volume, model, options), limit_gb=options.memory_limit_gb)
 
         def run(on: Model, max_slices: int | None) -> Prediction:
-            return predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
+            own = predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
+            return own if options.reviewed is None else _with_reviewed(own, options.reviewed, grid, wanted, request)
 
         prediction, notice = with_fallback(model, memory_plan.max_slices, run)
     _log.info("%s samples of %s steps, seconds by stage: %s", request.run.samples, request.run.steps, watch.seconds)
@@ -128,6 +128,7 @@ def open_session(
         seconds=watch.seconds,
         memory_plan=replace(memory_plan, bytes=memory_plan.bytes + resident),
         notice=notice or memory_plan.notice,
+        reviewed=options.reviewed,
     )
 
 
@@ -141,6 +142,8 @@ def _prediction_request(
     keep_islands: bool,
     show: ShowPresegmentation | None,
 ) -> PredictionRequest:
+    if options.reviewed is not None:
+        check_reviewed(options.reviewed, volume.array.shape, model.description.classes)
     return PredictionRequest(
         image=image,
         run=run_plan_of(options, model),
@@ -150,6 +153,16 @@ def _prediction_request(
         presegmentation=_presegmentation_on_grid(options, volume, grid, model),
         region=None if options.region is None else region_mask(options.region, grid),
         show=show,
+    )
+
+
+def _with_reviewed(
+    prediction: Prediction, labels: NDArray[np.uint8], grid: Grid, wanted: list[int], request: PredictionRequest
+) -> Prediction:
+    """The ensemble of a reviewed segmentation (k, j, i) and the prediction of the wanted organs."""
+    given = reviewed_on_grid(labels, grid, len(prediction.ensemble))
+    return reviewed_prediction(
+        prediction, keep_organs(prediction.ensemble, wanted), given, voxel_ml=grid.voxel_ml, region=request.region
     )
 
 
@@ -168,14 +181,14 @@ def _on_grid(volume: Volume, model: Model, options: SegmentOptions) -> tuple[Gri
     return grid, torch.from_numpy(network_input(volume, grid, model.description))
 
 
-def _run_size(request: PredictionRequest, volume: Volume, model: Model, *, bodypart: bool) -> RunSize:
+def _run_size(request: PredictionRequest, volume: Volume, model: Model, options: SegmentOptions) -> RunSize:
     return RunSize(
         scan_voxels=volume.array.size,
         grid_voxels=request.image.numel(),
         box=model.tile.covering([s.stop - s.start for s in request.box]),
         classes=model.description.classes,
         samples=request.run.samples,
-        bodypart=bodypart,
+        bodypart=options.bodypart,
         tile=model.tile,
         footprint=model.pre_segmenter.footprint(model.tile, model.dtype),
         keeps_features=model.refiner is not None,
@@ -198,12 +211,18 @@ def build_segmentation(
     with torch.inference_mode(), memory_errors(), watch.stage("restore"):
         progress("restore", 0, 4)
         kept = keep_organs(maps.ensemble, session.wanted)
-        labels = restore_labels(kept, offset, grid, allocate)
+        labels = (
+            restore_labels(kept, offset, grid, allocate)
+            if session.reviewed is None
+            else labels_of_model(session.reviewed, model.description.classes)
+        )
         progress("restore", 1, 4)
         uncertainty = restore_map(entropy(maps.ensemble).numpy(), offset, grid, allocate=allocate)
         information = restore_map(maps.mutual_information.float().numpy(), offset, grid, allocate=allocate)
         progress("restore", 2, 4)
-        review, numbers = regions_to_review(kept.numpy(), grid, offset, model.description)
+        review, numbers = regions_to_review(
+            kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
+        )
         regions = restore_nearest(numbers, offset, grid, allocate)
         progress("restore", 3, 4)
         coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None

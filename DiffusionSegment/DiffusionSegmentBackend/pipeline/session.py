@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..imaging.volume import Grid
@@ -15,6 +17,8 @@ from .memory import UNLIMITED, MemoryPlan
 
 # Share of the samples' mean in the ensemble; the rest is the pre-segmentation (Fu et al. 2023).
 ENSEMBLE_WEIGHT = 0.5
+# Weight of a given segmentation that is reviewed, in its ensemble with the model: the given label is the arg max.
+GIVEN_WEIGHT = 0.5 + 1 / 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,8 @@ class Prediction:
 
     Attributes:
         pre: the probe's probabilities (classes, z, y, x).
-        start: probabilities (classes, z, y, x) from which the samples start: `pre`, or a given pre-segmentation.
+        start: probabilities (classes, z, y, x) from which the samples start: `pre`, or a given pre-segmentation. Of a
+            segmentation that is reviewed: its ensemble with the model, with which corrections begin.
         ensemble: probabilities (classes, z, y, x), the weighted mean of probe and samples.
         islands: labels (z, y, x), uint8, of the pieces that were removed from the ensemble.
         mutual_information: of the samples (z, y, x), 0..1.
@@ -70,6 +75,7 @@ class Session:
         notice: warning about these restrictions, or empty.
         corrected: the maps after the corrections.
         scribbles: the corrections (z, y, x), k + 1 for label k, 0 elsewhere.
+        reviewed: the segmentation (k, j, i) that is reviewed, as in `SegmentOptions`; None for a segmentation of ours.
     """
 
     grid: Grid
@@ -83,6 +89,12 @@ class Session:
     notice: str = ""
     corrected: EnsembleMaps | None = None
     scribbles: Tensor | None = None
+    reviewed: NDArray[np.uint8] | None = None
+
+    @property
+    def given_weight(self) -> float:
+        """Weight of the reviewed segmentation in the ensemble; 0 for a segmentation of the model's own."""
+        return 0.0 if self.reviewed is None else GIVEN_WEIGHT
 
     @property
     def initial_maps(self) -> EnsembleMaps:

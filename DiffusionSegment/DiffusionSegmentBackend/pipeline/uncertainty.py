@@ -26,6 +26,20 @@ def entropy(probabilities: Tensor) -> Tensor:
     return -terms.sum(dim=0) / math.log(probabilities.shape[0])
 
 
+def error_probability(probabilities: Tensor, *, given_weight: float = 0.0) -> Tensor:
+    """Probability (...), 0..1, that the arg max of the probabilities (classes, ...) is the wrong label.
+
+    For a segmentation of the model's own it is 1 - max p. For one that is reviewed, whose labels have the weight w =
+    `given_weight` in the ensemble (`reviewed.mix_with_given`), it is (1 - max p') / (1 - w) = 1 - p_model(given label).
+    """
+    return error_of_best(probabilities.amax(dim=0).float(), given_weight=given_weight)
+
+
+def error_of_best(best: Tensor, *, given_weight: float = 0.0) -> Tensor:
+    """`error_probability` of the largest probabilities, of any shape."""
+    return ((1 - best) / (1 - given_weight)).clamp(0, 1)
+
+
 @dataclass
 class SampleStatistics:
     """Running sums over samples, and the label map (z, y, x), uint8, of each sample."""

@@ -24,6 +24,7 @@ from .requests import (
     ImportModel,
     Message,
     Request,
+    Review,
     Segment,
     SelfTest,
     Similar,
@@ -58,6 +59,7 @@ __all__ = [
     "Progress",
     "Request",
     "Result",
+    "Review",
     "Samples",
     "Segment",
     "SelfTest",
@@ -250,7 +252,7 @@ class Pong(Message):
 _MESSAGES: dict[str, type[Message]] = {
     cls.type: cls
     for cls in (
-        *(Segment, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
+        *(Segment, Review, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
         *(SelfTest, SelfTestReport, ImportModel, Imported),
         *(Hello, Progress, Preview, Result, Corrected, Samples, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ..schema.report import Report
 from ..schema.review_state import ReviewState
+from ..schema.reviewed_segmentation import ReviewedSegmentation
 from ..schema.run_options import DEFAULT_MODEL, RunOptions
 
 
@@ -80,24 +81,42 @@ class Segment(Request, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Review(Segment):
+    """Ask for a review of a segmentation from another source, answered by `Result`; no `Preview` comes.
+
+    `labels` (uint8) has the scan's geometry and the label values of the model, 0 background; larger values are other
+    structures, which are not judged. `organs` are the labels that it covers. `segments` is `reviewed` of report.json.
+    """
+
+    type: ClassVar[str] = "review"
+    labels: VolumeReference
+    segments: ReviewedSegmentation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Correct(Segment):
-    """Ask for a correction of the result of the same `Segment` request, answered by `Corrected`.
+    """Ask for a correction of the result of the same `Segment` or `Review` request, answered by `Corrected`.
 
     `labels` is the segmentation as it is now; `scribbles`, of its shape, all scribbles so far: 0 none, 1 background,
-    k + 1 label k; `locked` the label values that only a mark may touch.
+    k + 1 label k; `locked` the label values that only a mark may touch; `reviewed` the `labels` of the `Review`.
     """
 
     type: ClassVar[str] = "correct"
     labels: VolumeReference
     scribbles: VolumeReference
     locked: tuple[int, ...] = ()
+    reviewed: VolumeReference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Segment):
-    """Ask for the K samples behind the result of the same `Segment` request, answered by `Samples`."""
+    """Ask for the K samples behind the result of the same `Segment` or `Review` request, answered by `Samples`.
+
+    `reviewed` are the `labels` of the `Review`.
+    """
 
     type: ClassVar[str] = "alternatives"
+    reviewed: VolumeReference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

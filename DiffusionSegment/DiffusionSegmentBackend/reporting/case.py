@@ -17,6 +17,7 @@ from ..schema.correction_record import CorrectionRecord, corrected_organs
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 from ..schema.provenance import Provenance
 from ..schema.report import OrganResult, Report, ReviewRegion
+from ..schema.reviewed_segmentation import ReviewedSegmentation
 
 OTHER_SCAN = "Give the scan that the result was made from."
 
@@ -46,6 +47,7 @@ class Case:
         provenance: the provenance of the report.
         model: the description of the model, if it is installed.
         corrections: those of readers, oldest first.
+        reviewed: the segmentation of another source that was reviewed, if it is no segmentation of ours.
     """
 
     labels: Volume
@@ -56,6 +58,7 @@ class Case:
     provenance: Provenance
     model: ModelDescription | None
     corrections: tuple[CorrectionRecord, ...] = ()
+    reviewed: ReviewedSegmentation | None = None
 
     @property
     def corrected(self) -> frozenset[str]:
@@ -112,6 +115,7 @@ def _case(report: Report, labels: Volume, uncertainty: Volume) -> Case:
         provenance=report.provenance,
         model=model,
         corrections=report.corrections,
+        reviewed=report.reviewed,
     )
 
 

@@ -200,6 +200,8 @@ def _window_in_words(case: Case, window: tuple[float, float] | None) -> str:
 def _facts(case: Case, date: datetime.date) -> tuple[tuple[str, str], ...]:
     name = f"{case.provenance.plan.model} {case.provenance.software.version}"
     model = f"{case.model.title} ({name})" if case.model else name
+    if case.reviewed is not None:
+        model = f"{model}, which reviewed a segmentation from another source"
     return (("Model", model), ("Date of report", date.isoformat()))
 
 

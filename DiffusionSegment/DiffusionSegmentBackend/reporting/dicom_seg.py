@@ -93,7 +93,7 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
             device_serial_number=software.sha256[:64] or "unknown",
             content_label="DIFFUSIONSEGMENT",
             content_description=(case.model.title if case.model else model)[:64],
-            series_description=f"Segmentation by {model}"[:64],
+            series_description=f"Segmentation {'by' if case.reviewed is None else 'reviewed with'} {model}"[:64],
             specific_character_set=_UTF8,
         )
     except DAMAGE as error:
@@ -173,7 +173,8 @@ def _algorithm(case: Case) -> AlgorithmIdentificationSequence:
     software = case.provenance.software
     parameters = {key: str(value) for key, value in case.provenance.to_json().items() if key not in _NO_PARAMETERS}
     return AlgorithmIdentificationSequence(
-        name=case.provenance.plan.model[:64],
+        # Which algorithm made a segmentation from another source is not known.
+        name=(("" if case.reviewed is None else "Reviewed with ") + case.provenance.plan.model)[:64],
         family=codes.DCM.ArtificialIntelligence,
         version=software.version[:64],
         source=software.software[:64],

@@ -11,6 +11,7 @@ REGIONS = "regions.nii.gz"
 BODYPART = "bodypart.nii.gz"
 CORRECTIONS = "corrections.nii.gz"
 SESSION = "session.zip"
+REVIEWED = "reviewed.nii.gz"
 ALTERNATIVES = "alternatives"
 PROBABILITIES = "probabilities"
 REPORT = "report.json"
@@ -33,8 +34,10 @@ class OutputKind:
 
 
 RESULT = OutputKind(
-    "result of `segment` or `correct`",
-    frozenset({SEGMENTATION, UNCERTAINTY, MUTUAL_INFORMATION, REGIONS, BODYPART, CORRECTIONS, SESSION, REPORT}),
+    "result of `segment`, `review` or `correct`",
+    frozenset(
+        {SEGMENTATION, UNCERTAINTY, MUTUAL_INFORMATION, REGIONS, BODYPART, CORRECTIONS, SESSION, REVIEWED, REPORT}
+    ),
     REPORT,
     frozenset({"organs", "review", "provenance"}),
     frozenset({ALTERNATIVES, PROBABILITIES}),

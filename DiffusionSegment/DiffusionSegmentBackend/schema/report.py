@@ -11,6 +11,7 @@ from . import dataclass_json
 from .correction_record import CorrectionRecord
 from .dataclass_json import SchemaError
 from .provenance import Provenance
+from .reviewed_segmentation import ReviewedSegmentation
 
 SCHEMA_VERSION = 2
 
@@ -138,6 +139,7 @@ class Report:
     corrections: tuple[CorrectionRecord, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     probabilities: tuple[str, ...] = ()
+    reviewed: ReviewedSegmentation | None = None
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -175,7 +177,7 @@ class Report:
 
 
 # Left out of the file where they are empty.
-_OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities")
+_OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities", "reviewed")
 _NO_PROVENANCE = {"software": "", "version": "", "sha256": "", "model": "", "seed": 0, "samples": 0, "steps": 0}
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 

@@ -6,9 +6,9 @@ PyTorch and the pipeline are imported by the first request, so that the worker s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from ..protocol.messages import (
     ImportModel,
     Preview,
     Result,
+    Review,
     Samples,
     Segment,
     SelfTest,
@@ -37,8 +38,13 @@ from ..protocol.messages import (
     WriteReport,
     Written,
 )
+from ..schema.reviewed_segmentation import ReviewedSegmentation
 from .answer import EngineAnswer, SendEarly
 from .session_cache import SessionCache, volume_of
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..pipeline.session import Session
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,6 @@ class HandlerContext:
 
 def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
     """Run the model, show its pre-segmentation early where that is asked for, and return the maps of the result."""
-    from ..pipeline.segment import build_segmentation
-
     geometry = geometry_of(request.volume)
 
     def show(labels: NDArray[np.uint8]) -> None:
@@ -61,6 +65,28 @@ def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
 
     model = context.cache.model(request, context.progress)
     session = context.cache.new_session(request, model, context.progress, show if request.preview else None)
+    return _result(session, model, request, context)
+
+
+def review(request: Review, context: HandlerContext) -> EngineAnswer:
+    """Run the model on the scan of a segmentation from another source, and return the maps of the review."""
+    model = context.cache.model(request, context.progress)
+    session = context.cache.new_session(request, model, context.progress, None)
+    return _result(session, model, request, context, reviewed=request.segments)
+
+
+def _result(
+    session: Session,
+    model: Model,
+    request: Segment,
+    context: HandlerContext,
+    *,
+    reviewed: ReviewedSegmentation | None = None,
+) -> EngineAnswer:
+    """The maps and the report of a session, which states what was `reviewed`."""
+    from ..pipeline.segment import build_segmentation
+
+    geometry = geometry_of(request.volume)
     folder = Path(request.output_folder)
     result = build_segmentation(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
     maps: dict[str, NDArray[Any]] = {
@@ -72,7 +98,7 @@ def segment(request: Segment, context: HandlerContext) -> EngineAnswer:
     if result.bodypart is not None:
         maps["bodypart"] = result.bodypart
     volumes = {name: Volume(array, geometry) for name, array in maps.items()}
-    return EngineAnswer(Result, volumes, {"report": result.report})
+    return EngineAnswer(Result, volumes, {"report": replace(result.report, reviewed=reviewed)})
 
 
 def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
@@ -171,6 +197,7 @@ def import_model(request: ImportModel, context: HandlerContext) -> EngineAnswer:
 Handler = Callable[[Any, HandlerContext], EngineAnswer]
 HANDLERS: dict[type[Task], Handler] = {
     Segment: segment,
+    Review: review,
     Correct: correct,
     Alternatives: alternatives,
     Similar: similar,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Volume
 from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
-from ..protocol.messages import Request, Segment, VolumeReference
+from ..protocol.messages import Alternatives, Correct, Request, Review, Segment, VolumeReference
 from ..schema.run_options import run_options_of
 
 if TYPE_CHECKING:
@@ -105,8 +106,13 @@ class SessionCache:
         from ..pipeline.segment import open_session
 
         volume = volume_of(request.volume)
-        options = options_for_scan(run_options_of(request))
-        key = (_digest(volume), resolve(options, model).session_key)
+        reviewed = reviewed_labels_of(request)
+        options = options_for_scan(run_options_of(request), reviewed=None if reviewed is None else reviewed.array)
+        key = (
+            _digest(volume),
+            resolve(options, model).session_key,
+            None if reviewed is None else _digest(reviewed),
+        )
         if self._session is None or key != self._session_key:
             self._session_key = self._session = None
             self._session = open_session(volume, model, options, progress=progress, preview=preview)
@@ -117,6 +123,24 @@ class SessionCache:
 def volume_of(reference: VolumeReference) -> Volume:
     """The volume in a buffer, mapped into memory."""
     return Volume(open_buffer(reference), geometry_of(reference))
+
+
+def reviewed_labels_of(request: Segment) -> Volume | None:
+    """The segmentation that a request reviews, or whose review it follows; None for one of the model's own.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for labels of another type than uint8.
+    """
+    reference = request.labels if isinstance(request, Review) else None
+    if isinstance(request, (Correct, Alternatives)):
+        reference = request.reviewed
+    if reference is None:
+        return None
+    labels = volume_of(reference)
+    if labels.array.dtype != np.uint8:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"Labels of {labels.array.dtype} are not supported.")
+    # A copy, because the session outlives the buffer.
+    return Volume(np.array(labels.array), labels.index_to_lps)
 
 
 def _digest(volume: Volume) -> str:

@@ -32,6 +32,7 @@ from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
 from ..review import regions_to_review
+from ..reviewed import relabelled
 from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
 from ..session import ENSEMBLE_WEIGHT, EnsembleMaps, Session, Stopwatch
@@ -169,9 +170,12 @@ class _LocalRefinement:
             for target, values in ((ensemble, new_ensemble), (information[None], new_information[None])):
                 cut = target[(slice(None), *inside)]
                 cut += weight * (values[(slice(None), *size)] - cut)
+        reviewed = self.session.reviewed is not None
+        if reviewed:
+            ensemble = relabelled(before.ensemble, ensemble.argmax(dim=0))
         ensemble = clamped(ensemble, one_hot_scribbles(self.scribbles, ensemble.shape[0]))
         # Islands that were removed before must not return beside a correction.
-        smallest_piece = self.model.description.defaults.smallest_piece
+        smallest_piece = 0.0 if reviewed else self.model.description.defaults.smallest_piece
         remove_islands(ensemble, smallest_piece=smallest_piece, scribbles=self.scribbles, within=recomputed)
         kept = _same_label_less_confident(before.ensemble, ensemble)
         return EnsembleMaps(
@@ -185,6 +189,9 @@ class _LocalRefinement:
             padded(self.scribbles[None], tile=tile, value=0)[0][box], model.description.classes
         )
         stage1 = self._first_stage(box, scribbles, progress)
+        if session.reviewed is not None:
+            # New samples would replace the given labels around the scribbles, also where these change nothing.
+            return stage1.pre, padded(session.prediction.mutual_information[None], tile=tile, value=0.0)[0][box]
         if model.refiner is None:
             return stage1.pre, torch.zeros(stage1.pre.shape[1:])
         statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
@@ -297,7 +304,7 @@ def _restored(
     whole = np.array(corrections.labels)
     changed_voxels = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
     whole[box] = grid.order.undo(labels)
-    review, numbers = regions_to_review(new.numpy(), grid, offset, model.description)
+    review, numbers = regions_to_review(new.numpy(), grid, offset, model.description, given_weight=session.given_weight)
     report = build_report(
         labels=whole, prediction=new.numpy(), review=review, session=session, model=model, seconds=session.seconds
     )
@@ -320,5 +327,8 @@ def _corrected_labels(
     old, new = (interpolated(p, offset, grid, native).argmax(dim=0).byte().numpy() for p in maps)
     current, scribbles = (grid.order.apply(m)[native] for m in (corrections.labels, corrections.scribbles))
     locked = np.isin(current, corrections.locked) | np.isin(new, corrections.locked)
+    if session.reviewed is not None:
+        # Other structures than the model's labels.
+        locked |= grid.order.apply(session.reviewed)[native] >= len(maps[0])
     labels = np.where(inside & (old != new) & ~locked, new, current)
     return np.where(scribbles > 0, scribbles - 1, labels).astype(np.uint8)

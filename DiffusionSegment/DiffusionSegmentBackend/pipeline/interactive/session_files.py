@@ -118,6 +118,7 @@ def read_session(path: Path, volume: Volume, model: Model, options: SegmentOptio
         seconds=seconds,
         memory_plan=memory_plan,
         notice=notice,
+        reviewed=options.reviewed,
     )
 
 
@@ -129,6 +130,8 @@ def _identity(volume: Volume, model: Model, options: SegmentOptions) -> dict[str
     run: dict[str, object] = dict(resolve(options, model).session_key)
     given = options.presegmentation
     run["presegmentation"] = None if given is None else _digest(given)
+    if options.reviewed is not None:
+        run["reviewed"] = _digest(options.reviewed)
     identity = {
         "format": _FORMAT,
         "sha256": weights_sha256(model.description),

@@ -1,0 +1,106 @@
+"""The command line of `diffusion-segment review`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..commands.progress_display import ProgressBar, add_progress_option
+from ..commands.run_estimate import SEGMENT_STAGES
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.output_folder import check_replaceable
+from ..schema.output_kinds import RESULT
+from ..schema.run_options import run_options_of
+from .command_parser import examples
+from .extra_options import add_extra_options
+from .run_options import add_overwrite_option, add_run_options, check_input
+from .series_option import add_series_option
+
+
+def add_review_command(commands: Any) -> None:
+    """Add the command to the subparsers of `diffusion-segment`."""
+    parser = commands.add_parser(
+        "review",
+        help="review a segmentation from any source",
+        description="Review a segmentation of TotalSegmentator, nnU-Net, MONAI, 3D Slicer or a colleague: where it is "
+        "probably wrong, with volume intervals and regions to review. The segmentation itself does not change.",
+        epilog=examples(
+            "review ct.nii.gz --segmentation totalsegmentator.nii.gz -o result",
+            'review ct.nii.gz --segmentation labels.nii.gz --labels "1=spleen,6=liver" -o result',
+            'review dicom/patient7 --segmentation seg.dcm --match "Milz=Spleen" -o result',
+        ),
+    )
+    parser.add_argument("input", metavar="INPUT", help="the scan: DICOM folder or file, NIfTI, NRRD or MHA")
+    parser.add_argument(
+        "--segmentation",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the segmentation: label map (NIfTI, NRRD, MHA), .seg.nrrd or DICOM SEG",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="NAMES",
+        help='names of the values of a label map: "1=spleen,2=liver", or a JSON file such as a dataset.json',
+    )
+    parser.add_argument(
+        "--match",
+        type=_match,
+        action="append",
+        default=[],
+        metavar="NAME=ORGAN",
+        help="the organ that a segment is, instead of the one with its code or name; without ORGAN it is none",
+    )
+    add_series_option(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the result")
+    add_overwrite_option(parser)
+    add_run_options(parser)
+    add_extra_options(parser)
+    add_progress_option(parser)
+    parser.set_defaults(run=_run_review)
+
+
+def _match(text: str) -> tuple[str, str]:
+    """ "Milz=Spleen" -> ("Milz", "Spleen").
+
+    Raises:
+        DiffusionSegmentError: OPTION for a text without "=".
+    """
+    name, sign, organ = text.rpartition("=")
+    if not sign or not name.strip():
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"'{text}' is no match of a segment.", hint='Write --match "NAME=ORGAN".'
+        )
+    return name.strip(), organ.strip()
+
+
+def _run_review(options: argparse.Namespace) -> None:
+    from ..models.manifest import find_model, read_description
+
+    check_input(options.input)
+    check_input(options.segmentation)
+    check_replaceable(options.output, RESULT, overwrite=options.overwrite)
+    description = read_description(find_model(options.model))
+    for name in (*(options.organs or ()), *(organ for _, organ in options.match if organ)):
+        description.label_named(name)
+    with ProgressBar(SEGMENT_STAGES, quiet=options.quiet, lines=options.verbose) as bar:
+        bar("start", 0, 1)
+        from ..commands.result_extras import extras_of
+        from ..commands.review import ReviewChoices, review_file
+        from ..imaging.segmentation_files import parse_names
+
+        review_file(
+            options.input,
+            options.output,
+            ReviewChoices(
+                segmentation=options.segmentation,
+                names=None if options.labels is None else parse_names(options.labels),
+                given=dict(options.match),
+                options=run_options_of(options),
+                series=options.series,
+                overwrite=options.overwrite,
+                extras=extras_of(options),
+            ),
+            bar=bar,
+        )
