@@ -87,6 +87,13 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="audit",
+            measures="wrong voxels that the audit network recognises",
+            module="audit",
+            options=(*_BAKEOFF, "minutes"),
+            required=("trainings",),
+        ),
+        Study(
             name="norms",
             measures="normalisation layers of the trunk",
             module="norms",
