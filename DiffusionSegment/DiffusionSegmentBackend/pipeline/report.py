@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
@@ -76,7 +75,7 @@ def build_report(
         organs=organs,
         review=tuple(review),
         alarms=alarms,
-        expected_wrong_ml=_expected_wrong_ml(prediction, session.grid),
+        expected_wrong_ml=_expected_wrong_ml(prediction, session),
         confidence=round(confidence, 4),
         taken_out=removed,
         warnings=(
@@ -117,10 +116,11 @@ def _in_given(organs: Sequence[OrganResult]) -> tuple[OrganResult, ...]:
     return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
 
 
-def _expected_wrong_ml(prediction: NDArray[np.float32], grid: Grid) -> float:
+def _expected_wrong_ml(prediction: NDArray[np.float32], session: Session) -> float:
     """Sum over all voxels of the probability that their label is wrong, as a volume; slice by slice to save memory."""
-    sums = (float((1.0 - prediction[:, z].max(axis=0)).sum()) for z in range(prediction.shape[1]))
-    return round(sum(sums) * grid.voxel_ml, 1)
+    slices = (torch.from_numpy(prediction[:, z].max(axis=0)) for z in range(prediction.shape[1]))
+    total = sum(float(error_of_best(best, given_weight=session.given_weight).sum()) for best in slices)
+    return round(total * session.grid.voxel_ml, 1)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:

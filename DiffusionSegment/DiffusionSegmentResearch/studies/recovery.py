@@ -14,7 +14,8 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.model import Model, load_model, weights_sha256
 from DiffusionSegmentBackend.pipeline.features import Stage1
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
+from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan
 from DiffusionSegmentBackend.training.cross_fitting import stage_of
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -62,7 +63,7 @@ def study(request: StudyRequest) -> StudyResult:
 
 
 def _description(request: StudyRequest, model: Model, count: int) -> StudyDescription:
-    plan, _ = plan_of(SegmentOptions(), model)
+    plan = SamplingPlan.of(run_plan_of(SegmentOptions(), model))
     organs = ", ".join(organ.replace("_", " ") for organ in _DELETED)
     return StudyDescription(
         order=42,
@@ -163,7 +164,7 @@ class RecoveryBench:
     def samples(self, chains: PathChains, start: NDArray[np.float16]) -> list[Labels]:
         """The label maps (z, y, x) of the samples that start from probabilities (classes, z, y, x)."""
         z, y, x = self.case.labels.shape
-        plan, _ = plan_of(SegmentOptions(), self.model)
+        plan = SamplingPlan.of(run_plan_of(SegmentOptions(), self.model))
         inputs = PathInputs.same(fitted(torch.from_numpy(start).float(), self.stage.tiling.shape))
         with torch.inference_mode():
             drawn = [chains.sample(inputs, plan, sample=n)[:, :z, :y, :x].argmax(dim=0) for n in range(SAMPLES)]
