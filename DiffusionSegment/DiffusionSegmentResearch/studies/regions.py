@@ -37,7 +37,6 @@ def study(request: StudyRequest) -> StudyResult:
         "same network reviews the expert label maps: as they are, and with errors of the scale of organs; an error is "
         "listed if one of the regions holds it or an alarm names its organ.",
         budget="none beyond the bake-off",
-        reference=_PRODUCT,
     )
     return StudyResult(
         [*list_rows(maps, request.description, seed=request.seed), *reviewed_rows(maps, request.description)],
