@@ -58,7 +58,7 @@ _EXIT_STATUS = {
 
 
 class DiffusionSegmentError(Exception):
-    """A failure told to the user: `message` says what is wrong, `hint` what to do next."""
+    """A failure shown to the user: `message` says what is wrong, `hint` what to do next."""
 
     def __init__(self, code: ErrorCode, message: str, *, hint: str = "") -> None:
         self.code = code

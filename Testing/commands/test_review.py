@@ -128,7 +128,7 @@ def test_a_segmentation_of_slicer_is_matched_by_its_codes(workspace: Workspace, 
 def test_a_correction_keeps_the_given_segmentation_outside_its_reach(
     result: Path, tmp_path: Path, session: bool
 ) -> None:
-    marks = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=VALUES["right_kidney"], count=3)
+    scribbles = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=VALUES["right_kidney"], count=3)
     folder = result
     if not session:
         folder = tmp_path / "copy"
@@ -136,12 +136,12 @@ def test_a_correction_keeps_the_given_segmentation_outside_its_reach(
         for path in result.glob("*.*"):
             if path.name != "session.zip":
                 (folder / path.name).write_bytes(path.read_bytes())
-    corrected = correct(folder, marks, tmp_path / "corrected", "--alternatives")
-    marked = read_volume(marks).array
+    corrected = correct(folder, scribbles, tmp_path / "corrected", "--alternatives")
+    scribbled = read_volume(scribbles).array
     labels = labels_of(corrected)
-    assert (labels[marked > 0] == marked[marked > 0] - 1).all()
+    assert (labels[scribbled > 0] == scribbled[scribbled > 0] - 1).all()
     reviewed = read_volume(corrected / "reviewed.nii.gz").array
-    assert not labels[(reviewed == 255) & (marked == 0)].any()
+    assert not labels[(reviewed == 255) & (scribbled == 0)].any()
     report = report_of(corrected)
     assert report["reviewed"] == report_of(result)["reviewed"]
     assert report["corrections"][0]["changed_voxels"] == np.count_nonzero(labels != labels_of(result))
@@ -189,8 +189,8 @@ def test_a_dicom_seg_is_reviewed_corrected_and_exported(
     assert segmentation.number_of_segments == 2
     (algorithm,) = segmentation.get_segment_description(1).SegmentationAlgorithmIdentificationSequence
     assert algorithm.AlgorithmName == "Reviewed with tiny"
-    marks = write_scribbles(tmp_path / "out", tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
-    correct(tmp_path / "out", marks, tmp_path / "corrected")
+    scribbles = write_scribbles(tmp_path / "out", tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
+    correct(tmp_path / "out", scribbles, tmp_path / "corrected")
 
 
 def moved(volume: Volume) -> Volume:
@@ -255,8 +255,8 @@ def test_a_review_without_the_reviewed_labels_cannot_be_corrected(result: Path, 
     folder.mkdir()
     for name in ("segmentation.nii.gz", "report.json"):
         (folder / name).write_bytes((result / name).read_bytes())
-    marks = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
-    assert main(["correct", str(folder), "--corrections", str(marks), "-o", str(tmp_path / "out")]) == 2
+    scribbles = write_scribbles(result, tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
+    assert main(["correct", str(folder), "--corrections", str(scribbles), "-o", str(tmp_path / "out")]) == 2
     assert not (tmp_path / "out").exists()
 
 

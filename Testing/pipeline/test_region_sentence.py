@@ -1,4 +1,4 @@
-"""The sentence of a region to review: its labels, what is in doubt, and where that lies in the patient."""
+"""The sentence of a region to review: its labels, what is uncertain, and where that lies in the patient."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_at_most_10_regions_are_listed(
     assert len(regions) == numbers.max() == 10
 
 
-def test_a_segmentation_without_doubt_has_no_regions(
+def test_a_certain_segmentation_has_no_regions(
     probabilities: NDArray[np.float32], grid: Grid, description: ModelDescription
 ) -> None:
     regions, numbers = regions_to_review(probabilities, grid, ORIGIN, description)

@@ -46,7 +46,7 @@ def by_name(rows: list[StudyRow]) -> dict[str, dict[str, float]]:
     return {row.name: row.numbers for row in rows}
 
 
-def test_a_gross_error_that_the_network_doubts_is_the_first_look(
+def test_a_gross_error_with_high_uncertainty_is_the_first_look(
     truth: NDArray[np.uint8], description: ModelDescription
 ) -> None:
     rows = by_name(list_rows([predicted(truth, np.s_[24:30, 10:18, 8:16], p_wrong=0.6)], description, seed=0))
@@ -73,7 +73,7 @@ def test_a_correct_label_map_stays_silent_and_swapped_kidneys_do_not(
     assert rows["an organ deleted"]["label maps"] == 3
 
 
-def test_an_error_that_the_network_makes_too_is_not_found(
+def test_an_error_that_the_network_makes_too_is_not_listed(
     truth: NDArray[np.uint8], description: ModelDescription
 ) -> None:
     """The network sees no right kidney: its deletion is known from the alarm alone."""

@@ -1,4 +1,4 @@
-"""What a region to review is about, in one sentence: the two labels, how much is in doubt, and next to what it lies."""
+"""What a region to review is about, in one sentence: the two labels, the volume, and next to what it lies."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ def audit_organ(
         value: the label of the organ.
         spacing: mm along z, y, x, about that of the network's training.
     """
-    found = ndimage.find_objects(labels, max_label=value)[value - 1]
-    if found is None:
+    organ_box = ndimage.find_objects(labels, max_label=value)[value - 1]
+    if organ_box is None:
         return None
     z, y, x = (
         slice(max(0, part.start - int(_MARGIN_MM / step)), min(size, part.stop + int(_MARGIN_MM / step)))
-        for part, step, size in zip(found, spacing, labels.shape, strict=True)
+        for part, step, size in zip(organ_box, spacing, labels.shape, strict=True)
     )
     box: Box = (z, y, x)
     mask = labels[box] == value

@@ -1,7 +1,7 @@
 """Errors implanted into the mask of an organ, in the forms in which networks and readers make them.
 
 All work on the signed distance to the surface of the mask in mm, positive inside. A mask without error passes through
-the same smoothing as one with errors, so that nothing but the error tells them apart.
+the same smoothing as one with errors, so that they differ in the error alone.
 """
 
 from __future__ import annotations

@@ -99,20 +99,20 @@ def auroc_rows(
     values: dict[int, list[float]] = {label.value: [] for label in description.labels}
     for item in tqdm(maps, desc="audit"):
         labels = item.probabilities.argmax(axis=0).astype(np.uint8)
-        for value, found in values.items():
+        for value, scores in values.items():
             audited = audit_organ(network, item.image, labels, value, spacing=item.spacing)
             if audited is None:
                 continue
             wrong = (labels[audited.box] == value) != (item.truth[audited.box] == value)
             near = np.abs(audited.distance_mm) <= _NEAR_MM
             score = auroc(audited.probability[near], wrong[near])
-            found += [] if score is None else [score]
-    means = {value: float(np.mean(found)) for value, found in values.items() if found}
+            scores += [] if score is None else [score]
+    means = {value: float(np.mean(scores)) for value, scores in values.items() if scores}
     groups = [
         ("organs audited in training", [mean for value, mean in means.items() if value not in left_out]),
         ("organs left out of training", [mean for value, mean in means.items() if value in left_out]),
     ]
-    rows = [StudyRow(name, numbers={"AUROC": round(float(np.mean(found)), 3)}) for name, found in groups if found]
+    rows = [StudyRow(name, numbers={"AUROC": round(float(np.mean(scores)), 3)}) for name, scores in groups if scores]
     titles = {label.value: label.title for label in description.labels}
     return rows + [StudyRow(titles[value], numbers={"AUROC": round(mean, 3)}) for value, mean in means.items()]
 

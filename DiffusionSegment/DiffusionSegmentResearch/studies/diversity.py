@@ -1,4 +1,4 @@
-"""`study diversity`: whether the samples of a refiner differ as much as they are wrong, and in the right places."""
+"""`study diversity`: whether the samples of a refiner differ as much as they are wrong, and at the right positions."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from DiffusionSegmentBackend.datasets.label_errors import delete_organ, leak, lose_slab, swap_sides
+from DiffusionSegmentBackend.metrics.calibration import rank_correlation
 from DiffusionSegmentBackend.metrics.looks import gross_errors, look
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.pipeline.organ_alarms import LabelMapOnGrid, organ_alarms
@@ -24,11 +25,19 @@ _GIVEN_WEIGHT = 0.5 + 1 / 64
 
 def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -> list[StudyRow]:
     """A row for our own results, one for the expert maps as they are, and one per kind of error."""
-    own = [_expected_wrong(item, item.probabilities.argmax(axis=0).astype(np.uint8)) for item in maps]
+    predicted = [item.probabilities.argmax(axis=0).astype(np.uint8) for item in maps]
+    own = [_expected_wrong(item, labels) for item, labels in zip(maps, predicted, strict=True)]
+    wrong = [
+        float(np.count_nonzero(labels != item.truth)) * item.grid.voxel_ml
+        for item, labels in zip(maps, predicted, strict=True)
+    ]
     expert = [_expected_wrong(item, item.truth) for item in maps]
     listed = [len(_regions(item, item.truth, description)) for item in maps]
+    correlation = rank_correlation(np.array(own), np.array(wrong))
+    known = {} if np.isnan(correlation) else {"rank correlation of the two": round(correlation, 3)}
+    means = {"expected wrong, mL": round(float(np.mean(own))), "wrong, mL": round(float(np.mean(wrong)))}
     rows = [
-        StudyRow("own results", numbers={"label maps": len(maps), "expected wrong, mL": round(float(np.mean(own)))}),
+        StudyRow("own results", numbers={"label maps": len(maps), **means, **known}),
         StudyRow(
             "expert label maps",
             numbers={
@@ -41,7 +50,7 @@ def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -
     results: dict[str, list[tuple[bool, bool]]] = {}
     for item in maps:
         for name, altered, organs in _alterations(item, description):
-            results.setdefault(name, []).append(_found(item, altered, organs, description))
+            results.setdefault(name, []).append(_is_listed(item, altered, organs, description))
     return rows + [
         StudyRow(
             name,
@@ -72,7 +81,9 @@ def _alterations(item: OutOfFoldMap, description: ModelDescription) -> Iterator[
         yield "an organ deleted", delete_organ(truth, spacing, rng, value=value), {name}
 
 
-def _found(item: OutOfFoldMap, altered: Labels, organs: set[str], description: ModelDescription) -> tuple[bool, bool]:
+def _is_listed(
+    item: OutOfFoldMap, altered: Labels, organs: set[str], description: ModelDescription
+) -> tuple[bool, bool]:
     """Whether a region holds a part of the error, and whether an alarm names its organ."""
     regions = _regions(item, altered, description)
     to_voxels = np.linalg.inv(item.grid.index_to_lps)
