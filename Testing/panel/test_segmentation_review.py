@@ -124,6 +124,8 @@ def test_the_review_is_shown_in_a_node_with_the_same_voxels(user: PanelUser, ct:
     assert user.ui.messageLabel.text.startswith("3 organs of Theirs reviewed in 1 s. Not for diagnosis.")
     assert user.ui.resultTable.rowCount == 2
     assert user.ui.regionTable.rowCount == 1
+    assert user.ui.matchSection.collapsed
+    assert user.ui.undoButton.text == "Undo Review"
     assert slicer.mrmlScene.GetFirstNodeByName("CT uncertainty") is not None
     sent = received(reviewed)
     assert (sent["type"], sent["organs"], sent["preview"]) == ("review", ["spleen", "liver"], False)

@@ -225,7 +225,8 @@ class SegmentPanel:
         parameters.segmentation = sceneResult.segmentation
         self._showResult(run.volume, sceneResult, run.model)
         if self.scan is not None:
-            self.undo.record(StepName.SEGMENT, before or emptySnapshot(self.scan))
+            step = StepName.SEGMENT if run.given is None else StepName.REVIEW
+            self.undo.record(step, before or emptySnapshot(self.scan))
         self.say(_summary(result.report, run))
 
     def onSurfaceButton(self) -> None:

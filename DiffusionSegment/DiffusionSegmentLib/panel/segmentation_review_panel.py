@@ -155,6 +155,8 @@ class SegmentationReviewPanel:
         self._match()
         scan = SegmentedScan(parameters.inputVolume, parameters.reviewedSegmentation, model.labels)
         self._run.review(parameters, model, readGiven(scan, self._segments))
+        # Room for the result; the header states the matches.
+        self._ui.matchSection.collapsed = True
 
 
 def _reasonOf(match: SegmentMatch | None) -> str:
