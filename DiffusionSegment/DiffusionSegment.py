@@ -129,6 +129,10 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
         """Start a segmentation and return at once; see `Scripting.segmentAsync`."""
         return self.scripting.segmentAsync(volumeNode, model, progress, **options)
 
+    def review(self, volumeNode, segmentationNode, model="abdomen-ct", matches=None, progress=None, **options):
+        """Review a segmentation from another source and wait; see `Scripting.review`."""
+        return self.scripting.review(volumeNode, segmentationNode, model, matches, progress, **options)
+
     def segmentSequence(self, volumeNode, model="abdomen-ct", progress=None, **options):
         """Segment every frame of a sequence and wait; see `Scripting.segmentSequence`."""
         return self.scripting.segmentSequence(volumeNode, model, progress, **options)

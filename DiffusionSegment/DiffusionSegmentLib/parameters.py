@@ -75,6 +75,8 @@ def withRunOptions(parameters: type) -> type:
 class Parameters:
     """Input, model, result, overlay and the settings under Advanced; run options follow from `RunOptions`.
 
+    `reviewedSegmentation` is the one from another source that *Review this segmentation* reviews.
+
     0 samples or steps take the model's own; no organs are all of them; a memory limit (GB) of 0 is none; `anonymous`
     shows no patient data in the panel's header and in the report.
     """
@@ -82,6 +84,7 @@ class Parameters:
     inputVolume: vtkMRMLScalarVolumeNode
     regionOfInterest: vtkMRMLMarkupsROINode
     segmentation: vtkMRMLSegmentationNode
+    reviewedSegmentation: vtkMRMLSegmentationNode
     model: str = DEFAULT_MODEL
     overlay: OverlayKind = OverlayKind.UNCERTAINTY
     opacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.7

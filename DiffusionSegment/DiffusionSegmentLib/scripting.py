@@ -6,18 +6,22 @@ segmentation = logic.segment(slicer.util.getNode("CT"), samples=2)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol.messages import Answer, Progress, Request, Result, Segment
+from DiffusionSegmentBackend.protocol.messages import Answer, Progress, Request, Result, Review, Segment
+from numpy.typing import NDArray
 
 from .installation import requireInstalled
+from .scene.given_segmentation import GivenSegmentation, matchGiven, readGiven
 from .scene.installed_models import installedModels
 from .scene.merge_policy import MergePolicy
 from .scene.result import putResult
+from .scene.segmented_scan import SegmentedScan
 from .scene.sequence import findFrames
 from .scene.terminology import ModelDescription
 from .scene.volumes import scanVersion, volumeBuffer
@@ -31,7 +35,7 @@ ProgressCallback = Callable[[str, int, int], None]
 
 
 class SegmentationRun:
-    """A segmentation in progress; its result is put into the scene when it arrives.
+    """A segmentation, or the review of a `given` one, in progress; its result is put into the scene when it arrives.
 
     `progress` is the last progress message (stage, done, total), None before the first; `done` is True when the run has
     ended, failed or was cancelled.
@@ -45,11 +49,13 @@ class SegmentationRun:
         *,
         processEvents: Callable[[], None],
         progress: ProgressCallback | None = None,
+        given: GivenSegmentation | None = None,
     ) -> None:
         self.progress: Progress | None = None
         self._client = client
         self._volume = volumeNode
         self._model = model
+        self._given = given
         self._version: int | None = None
         self._processEvents = processEvents
         self._callback = progress
@@ -77,10 +83,18 @@ class SegmentationRun:
             signal.connect(slot)
         try:
             self._version = scanVersion(self._volume)
-            self._client.segment(array, geometry, version=self._version, **options)
+            self._request(array, geometry, options)
         except Exception as error:
             self._end(error)
             raise
+
+    def _request(self, array: NDArray[Any], geometry: NDArray[np.float64], options: dict[str, Any]) -> None:
+        given = self._given
+        if given is None:
+            self._client.segment(array, geometry, version=self._version, **options)
+            return
+        maps, covered = {"labels": given.labels}, {"segments": given.record, "organs": given.organs}
+        self._client.request(Review, array, geometry, version=self._version, maps=maps, **{**options, **covered})
 
     def wait(self) -> slicer.vtkMRMLSegmentationNode:
         """Process events until the run has ended; returns the segmentation node.
@@ -122,7 +136,9 @@ class SegmentationRun:
         try:
             if isinstance(answer, Result) and self._error is None:
                 scene, new = self._volume.GetScene(), MergePolicy.NEW
-                result = putResult(scene, answer, self._volume, self._model, policy=new, version=self._version)
+                result = putResult(
+                    scene, answer, self._volume, self._model, policy=new, version=self._version, given=self._given
+                )
                 self._segmentation = result.segmentation
         except Exception as error:
             failure = error
@@ -261,6 +277,46 @@ class Scripting:
         if options.get("organs") is not None:
             options["organs"] = tuple(options["organs"])
         return self._client, models[model], options
+
+    def review(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        model: str = "abdomen-ct",
+        matches: Mapping[str, str] | None = None,
+        progress: ProgressCallback | None = None,
+        **options: Any,
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Review a segmentation of a volume from another source and wait; the segmentation does not change.
+
+        Args:
+            volumeNode: the scan.
+            segmentationNode: the segmentation, on the grid of the scan. Its segments are matched with the organs of the
+                model by their codes, then by their names.
+            model: name of an installed model.
+            matches: names of segments, and of each the organ that it is instead; an empty text leaves it as it is.
+            progress: called with (stage, done, total).
+            options: as for `segment`, without `organs`, which are those of the segmentation.
+
+        Returns:
+            A new segmentation node with the same voxels in the segments that are organs of the model.
+
+        Raises:
+            DiffusionSegmentError: as `segment`; INPUT_VALUES where no segment is an organ of the model, GEOMETRY for a
+                segmentation of another scan.
+        """
+        if options.get("organs") is not None:
+            raise DiffusionSegmentError(
+                ErrorCode.OPTION, "A review has no option 'organs'.", hint="Leave segments out with matches={NAME: ''}."
+            )
+        client, description, options = self._prepared(model, options)
+        segments = matchGiven(segmentationNode, description.labels, given=dict(matches or {}))
+        given = readGiven(SegmentedScan(volumeNode, segmentationNode, description.labels), segments)
+        run = SegmentationRun(
+            client, volumeNode, description, processEvents=self._processEvents, progress=progress, given=given
+        )
+        run.start(model=model, **options)
+        return run.wait()
 
     def segmentSequence(
         self,

@@ -2,8 +2,8 @@
 
 The seed chooses the behaviour: 13 is refused, 44 gives a report without a total of its times, 66 kills the worker, 99
 is slow, 22 gives two regions to review with their voxels, and of its two samples the second has no organ in the first
-region. For other requests, similarity falls with the distance to the point, and a fine-tuned model lists the names it
-was sent.
+region. A review returns the given labels. For other requests, similarity falls with the distance to the point, and a
+fine-tuned model lists the names it was sent.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Preview,
     Request,
     Result,
+    Review,
     Samples,
     Segment,
     Similar,
@@ -43,6 +44,8 @@ from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
 REFUSED, UNCERTAIN, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
+# Values from this one on are other structures than organs.
+OTHER = 14
 UNCERTAIN_BOXES = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
 
 
@@ -58,7 +61,8 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
         bright = (array > 900).astype(np.uint8)
         early(EngineAnswer(Preview, {"labels": Volume(bright, geometry_of(request.volume))}))
     refine(request.seed, progress)
-    labels = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
+    bright = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
+    labels = reviewed(request) if isinstance(request, Review) else bright
     if isinstance(request, Alternatives) and request.seed == UNCERTAIN:
         return samples(labels, geometry_of(request.volume))
     uncertainty = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
@@ -75,6 +79,12 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     if request.seed == UNREADABLE:
         reported = replace(reported, timings_s={})
     return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
+
+
+def reviewed(request: Review) -> np.ndarray:
+    """The given labels without other structures."""
+    given = np.asarray(open_buffer(request.labels))
+    return np.where(given < OTHER, given, 0).astype(np.uint8)
 
 
 def refine(seed: int, progress: Callable[[str, int, int], None]) -> None:
@@ -183,7 +193,8 @@ def report(request: Segment) -> Report:
         "timings_s": {"total": 1.0},
         "provenance": {**provenance, "input": received},
     }
-    return Report.from_partial_json(values)
+    reported = Report.from_partial_json(values)
+    return replace(reported, reviewed=request.segments) if isinstance(request, Review) else reported
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from fixtures.segments import addSegment, segmentationOf
 from headless.views import SliceView
 from PySide6 import QtCore, QtTest, QtWidgets
 
@@ -27,7 +28,7 @@ INTERACTIVE = {
 }
 SECTIONS = (
     *("resultButton", "overlayButton", "reviewButton", "editorButton", "similarButton", "fineTuneSection"),
-    *("reportSection", "advancedButton"),
+    *("reportSection", "advancedButton", "matchSection"),
 )
 # The test that operates a control and checks its effect, by the name of the control.
 TESTS = {
@@ -37,6 +38,9 @@ TESTS = {
     "modelSearchEdit": ("test_panel_inputs", "test_enter_chooses_the_first_match"),
     "modelSelector": ("test_panel_inputs", "test_titles_are_listed_and_names_are_stored"),
     "segmentButton": ("test_panel", "test_the_button_cancels_and_nothing_changes"),
+    "givenSelector": ("test_segmentation_review", "test_the_button_needs_a_scan_and_a_segmentation"),
+    "reviewGivenButton": ("test_segmentation_review", "test_the_review_is_shown_in_a_node_with_the_same_voxels"),
+    "matchTable": ("test_segmentation_review", "test_the_organ_of_a_segment_is_chosen_in_the_table"),
     "anonymousBox": ("test_scan_header", "test_patient_data_are_hidden_on_request"),
     "detailsButton": ("test_panel_faults", "test_a_failure_shows_its_code_and_its_details_can_be_copied"),
     "resultTable": ("test_every_control", "test_unticking_an_organ_hides_it_in_the_slice_view"),
@@ -160,6 +164,12 @@ def press(user: PanelUser, table: Any, row: int) -> None:
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_section_opens_and_closes(user: PanelUser, name: str) -> None:
     section = getattr(user.ui, name)
+    if name == "matchSection":
+        volume = user.addVolume()
+        given = segmentationOf(volume, "Theirs")
+        addSegment(given, volume, "spleen", (slice(2, 6), slice(2, 7), slice(9, 13)))
+        user.ui.givenSelector.setCurrentNode(given)
+        user.application.process()
     header = section.findChild(QtWidgets.QToolButton)
     open_ = section.grab().height() if not section.collapsed else None
     heights = []

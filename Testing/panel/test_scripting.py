@@ -17,6 +17,7 @@ from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentLib import scripting
 from DiffusionSegmentLib.worker.client import WorkerClient
+from fixtures.segments import addSegment, segmentationOf
 from panel.conftest import ENGINE, PanelUser
 from panel.engine_process import KILLED, REFUSED, SLOW
 
@@ -200,7 +201,9 @@ def test_the_documents_examples_for_slicer_run_one_after_another(
     logic: Any, volume: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(slicer.util, "getModuleLogic", lambda name: logic, raising=False)
-    variables: dict[str, Any] = {"slicer": slicer, "frame": playedFrame(volume)}
+    theirs = segmentationOf(volume, "Theirs")
+    addSegment(theirs, volume, "Milz", (slice(2, 6), slice(2, 7), slice(9, 13)))
+    variables: dict[str, Any] = {"slicer": slicer, "frame": playedFrame(volume), "theirs": theirs}
     for example in examples()[0]:
         exec(compile(example, DOCUMENT.name, "exec"), variables)
     printed = capsys.readouterr().out
@@ -212,6 +215,8 @@ def test_the_documents_examples_for_slicer_run_one_after_another(
     assert "2 of 2 frames" in printed
     assert variables["phantom"].GetName() == "Phantom"
     assert variables["overlays"]
+    assert names(variables["reviewed"]) == ["spleen"]
+    assert "Spleen or stomach?" in printed
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from ..scene.alternatives import (
     pickAlternative,
     showAlternative,
 )
+from ..scene.correction_maps import reviewedMaps
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.review import Region
 from ..scene.volumes import scanVersion, volumeBuffer
@@ -92,7 +93,8 @@ class AlternativesPanel:
         array, geometry = volumeBuffer(scan.input)
         self._context.begin(wording.STARTING)
         options = requestOptions(scan, parameters)
-        self._client.request(Alternatives, array, geometry, version=scanVersion(scan.input), **options)
+        version, maps = scanVersion(scan.input), reviewedMaps(scan)
+        self._client.request(Alternatives, array, geometry, version=version, maps=maps, **options)
 
     def onSamples(self, answer: Samples) -> None:
         """Show the first sample.

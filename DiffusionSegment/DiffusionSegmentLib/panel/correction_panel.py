@@ -6,6 +6,7 @@ from typing import Any
 import slicer
 from DiffusionSegmentBackend.protocol.messages import Correct, Corrected
 
+from ..scene.correction_maps import reviewedMaps
 from ..scene.corrections import AppliedCorrection, Corrections, answerBox, applyCorrected, findCorrections
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.overlay import OverlayKind
@@ -65,7 +66,7 @@ class CorrectionPanel:
             array,
             geometry,
             version=scanVersion(scan.input),
-            maps={"labels": corrections.labels, "scribbles": corrections.scribbles},
+            maps={"labels": corrections.labels, "scribbles": corrections.scribbles, **reviewedMaps(scan)},
             locked=corrections.locked,
             **requestOptions(scan, parameters),
         )

@@ -6,9 +6,10 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol.messages import Answer, Message, Preview, Progress
+from DiffusionSegmentBackend.protocol.messages import Answer, Message, Preview, Progress, Review
 
 from ..parameters import Parameters, runOptions
+from ..scene.given_segmentation import GivenSegmentation
 from ..scene.preview import removePreview, showPreview
 from ..scene.region_of_interest import regionOfInterest
 from ..scene.sequence import FrameSource
@@ -25,11 +26,15 @@ from .sequence_panel import SequencePanel
 
 @dataclass(frozen=True)
 class RunInput:
-    """What the last segmentation was requested for; `version` identifies its voxels, see `scanVersion`."""
+    """What the last segmentation, or review of a `given` one, was requested for.
+
+    `version` identifies the voxels of the volume, see `scanVersion`.
+    """
 
     volume: slicer.vtkMRMLScalarVolumeNode
     model: ModelDescription
     version: int
+    given: GivenSegmentation | None = None
 
 
 class RunController:
@@ -71,6 +76,28 @@ class RunController:
         self._progress.begin(wording.STARTING, kind=parameters.model)
         version, preview = self.input.version, parameters.preview
         self._client.segment(array, geometry, version=version, preview=preview, **asdict(options))
+
+    def review(self, parameters: Parameters, model: ModelDescription, given: GivenSegmentation) -> None:
+        """Request a review of a segmentation of the input volume, also where that shows a frame of a sequence.
+
+        Raises:
+            DiffusionSegmentError: as `segment`.
+        """
+        volume, box = parameters.inputVolume, parameters.regionOfInterest
+        array, geometry = volumeBuffer(volume)
+        region = regionOfInterest(box, volume) if box is not None else None
+        self.input = RunInput(volume, model, scanVersion(volume), given)
+        options = asdict(runOptions(parameters, organs=given.organs, region=region))
+        self._progress.begin(wording.STARTING, kind=parameters.model)
+        self._client.request(
+            Review,
+            array,
+            geometry,
+            version=self.input.version,
+            maps={"labels": given.labels},
+            segments=given.record,
+            **options,
+        )
 
     def _segmentFrames(self, frames: FrameSource, model: ModelDescription, options: dict[str, Any]) -> None:
         """Body coordinates are overlays on the input volume, which shows one frame: they are not requested."""

@@ -44,6 +44,7 @@ from .run_controller import RunController, RunInput
 from .scan_header import ScanHeader
 from .scene_results import SceneResults
 from .segment_button import SegmentButton
+from .segmentation_review_panel import SegmentationReviewPanel
 from .similar_panel import SimilarPanel
 from .undo_panel import UndoPanel
 
@@ -68,6 +69,7 @@ class SegmentPanel:
         self._overlay = OverlayPanel(self)
         self._table = ResultTable(ui, self.guard)
         self.run = RunController(ui, client, self)
+        self.givenReview = SegmentationReviewPanel(ui, client, self, self._models, self.run)
         self.review = ReviewPanel(ui, client, self)
         self.undo = UndoPanel(ui, client, self, self.review.open)
         self.corrections = CorrectionPanel(ui, client, self, self.review, self.undo)
@@ -78,7 +80,7 @@ class SegmentPanel:
         self.installation = InstallationPanel(ui, client, self, self.onModelAdded)
         self._parts: tuple[PanelPart, ...] = (
             *(self.review, self.undo, self.corrections, self.alternatives, self.similar, self.fineTuning),
-            *(self.reporting, self.installation, self.run.sequences, self._header),
+            *(self.reporting, self.installation, self.run.sequences, self._header, self.givenReview),
         )
         self.run.abandoned.connect(self.onAbandoned)
         self.run.receivers = {
@@ -204,15 +206,28 @@ class SegmentPanel:
             return
         # Nodes are reused for the same input volume only: another scan must not overwrite its result.
         previous, policy = self._results.of(run.volume), parameters.mergePolicy
+        if run.given is not None or _isReview(previous):
+            # A review is a result of its own: nothing is merged with it, nor is it replaced.
+            policy = MergePolicy.NEW
         before = _snapshotOf(previous, run) if policy is not MergePolicy.NEW else None
         sceneResult = putResult(
-            run.volume.GetScene(), result, run.volume, run.model, previous=previous, policy=policy, version=run.version
+            run.volume.GetScene(),
+            result,
+            run.volume,
+            run.model,
+            previous=previous,
+            policy=policy,
+            version=run.version,
+            given=run.given,
         )
+        if run.given is not None:
+            run.given.hideMatched()
         parameters.segmentation = sceneResult.segmentation
         self._showResult(run.volume, sceneResult, run.model)
         if self.scan is not None:
-            self.undo.record(StepName.SEGMENT, before or emptySnapshot(self.scan))
-        self.say(_summary(result.report))
+            step = StepName.SEGMENT if run.given is None else StepName.REVIEW
+            self.undo.record(step, before or emptySnapshot(self.scan))
+        self.say(_summary(result.report, run))
 
     def onSurfaceButton(self) -> None:
         """Show the organs as surfaces in the 3D views."""
@@ -305,9 +320,18 @@ def _snapshotOf(previous: SceneResult | None, run: RunInput) -> Snapshot | None:
     return snapshot(SegmentedScan(run.volume, previous.segmentation, run.model.labels))
 
 
-def _summary(report: Report) -> str:
-    count = sum(organ.volume_ml > 0 for organ in report.organs)
-    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=report.timings_s["total"])]
+def _isReview(result: SceneResult | None) -> bool:
+    if result is None or result.segmentation.GetScene() is None:
+        return False
+    return readReport(result.segmentation).reviewed is not None
+
+
+def _summary(report: Report, run: RunInput) -> str:
+    count, seconds = sum(organ.volume_ml > 0 for organ in report.organs), report.timings_s["total"]
+    lines = [wording.RUN_SUMMARY.format(organs=count, seconds=seconds)]
+    if run.given is not None:
+        name = run.given.node.GetName()
+        lines = [wording.REVIEW_SUMMARY.format(organs=len(report.organs), name=name, seconds=seconds)]
     if report.review:
         lines.append(wording.LOOK_FIRST.format(sentence=report.review[0].sentence))
     return "\n".join(lines + list(report.warnings))

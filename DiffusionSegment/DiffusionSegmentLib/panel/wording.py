@@ -78,6 +78,17 @@ NO_ORGAN: str = _("Tick at least one organ under Advanced.")
 ALL_ORGANS_TIP: str = _("Segment every organ of the model.")
 NO_ORGANS_TIP: str = _("Clear all organs, then tick those you need.")
 
+# Review of a segmentation from another source
+REVIEW_GIVEN_TIP: str = _("Show where this segmentation is probably wrong; it is not changed.")
+NO_GIVEN: str = _("Choose a segmentation first.")
+MATCH_COLUMNS: tuple[str, ...] = (_("Segment"), _("Organ"))
+LEFT_AS_IT_IS: str = _("leave as it is")
+MATCHED: str = _("{matched} of {total} segments are organs of the model")
+MATCHED_BY_CODE: str = _("Matched by its code.")
+MATCHED_BY_NAME: str = _("Matched by its name.")
+NOT_MATCHED: str = _("No organ of the model has this code or name; the segment is not reviewed.")
+REVIEW_SUMMARY: str = _("{organs} organs of {name} reviewed in {seconds:.0f} s. Not for diagnosis.")
+
 # All frames of a sequence
 ALL_FRAMES: str = _("All {total} frames")
 FRAME: str = _("Frame {number} of {total} ({label})")

@@ -1,7 +1,8 @@
 """Hidden label maps that the next correction needs; they are saved with the scene.
 
 The labels of the last result show which voxels were edited since. The scribbles are those of all corrections so far:
-the worker applies them anew each time, so a scribble that is not sent has no effect.
+the worker applies them anew each time, so a scribble that is not sent has no effect. The reviewed labels are what a
+review was requested of.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box
 from .nodes import nodesOfClass
-from .segmented_scan import SegmentedScan
+from .segmented_scan import SegmentedScan, readReport
 from .volumes import RAS_FROM_LPS, ijkToLPS, setVoxels, toMatrix
 
 RESULT_LABELS_ROLE = "DiffusionSegment.delivered"
 SCRIBBLES_ROLE = "DiffusionSegment.marks"
-_NAMES = {RESULT_LABELS_ROLE: "last result", SCRIBBLES_ROLE: "applied scribbles"}
+REVIEWED_ROLE = "DiffusionSegment.reviewed"
+_NAMES = {RESULT_LABELS_ROLE: "last result", SCRIBBLES_ROLE: "applied scribbles", REVIEWED_ROLE: "reviewed labels"}
 
 
 def storeResultLabels(
@@ -81,6 +83,30 @@ def removeScribbles(scan: SegmentedScan) -> None:
     node = scan.segmentation.GetNodeReference(SCRIBBLES_ROLE)
     if node is not None:
         scan.scene.RemoveNode(node)
+
+
+def storeReviewed(scan: SegmentedScan, labels: NDArray[np.uint8]) -> None:
+    """Store the labels (k, j, i), uint8, that a review was requested of, other structures included."""
+    _store(scan, REVIEWED_ROLE, labels, None)
+
+
+def reviewedMaps(scan: SegmentedScan) -> dict[str, NDArray[np.uint8]]:
+    """The field `reviewed` of a request that continues a review: its labels; empty for a segmentation of the model's.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING when the labels were deleted, GEOMETRY when they are those of another
+            volume, INPUT_UNREADABLE for a damaged report.
+    """
+    if readReport(scan.segmentation).reviewed is None:
+        return {}
+    array = _stored(scan, REVIEWED_ROLE)
+    if array is None:
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_MISSING,
+            f"What was reviewed in {scan.segmentation.GetName()} is no longer in the scene.",
+            hint="Review the segmentation again.",
+        )
+    return {"reviewed": array}
 
 
 def _store(scan: SegmentedScan, role: str, labels: NDArray[np.uint8], box: Box | None, *, owned: bool = False) -> None:

@@ -35,6 +35,7 @@ class StepName(Enum):
     """Kinds of steps that can be undone."""
 
     SEGMENT = "Segment"
+    REVIEW = "Review"
     APPLY_CORRECTIONS = "Apply corrections"
     PICK_ALTERNATIVE = "Pick alternative"
     SIMILAR_REGION = "Similar region"
@@ -45,6 +46,7 @@ class StepName(Enum):
 
         texts: dict[StepName, str] = {
             StepName.SEGMENT: _("Segment"),
+            StepName.REVIEW: _("Review"),
             StepName.APPLY_CORRECTIONS: _("Apply corrections"),
             StepName.PICK_ALTERNATIVE: _("Pick alternative"),
             StepName.SIMILAR_REGION: _("Similar region"),

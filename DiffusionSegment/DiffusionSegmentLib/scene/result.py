@@ -15,8 +15,9 @@ from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Result, VolumeReference
 from numpy.typing import NDArray
 
-from .correction_maps import removeScribbles, storeResultLabels
+from .correction_maps import removeScribbles, storeResultLabels, storeReviewed
 from .correction_trace import carriedCorrections
+from .given_segmentation import GivenSegmentation
 from .label_map import readLabels, userSegmentMask, writeLabels
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
@@ -59,6 +60,7 @@ def putResult(
     previous: SceneResult | None = None,
     policy: MergePolicy = MergePolicy.REPLACE,
     version: int | None = None,
+    given: GivenSegmentation | None = None,
 ) -> SceneResult:
     """Put a result into the scene, under the same study as its input volume.
 
@@ -73,6 +75,7 @@ def putResult(
         previous: an earlier result, whose nodes are reused unless they were deleted.
         policy: how the labels are merged with those of `previous`; NEW creates new nodes.
         version: `scanVersion` of the segmented voxels; a sequence browser may show another frame since.
+        given: what was reviewed, where the result is that of a review: it goes into new nodes.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING when the input volume has left the scene, GEOMETRY when its voxels have
@@ -82,6 +85,7 @@ def putResult(
     scene = _sceneOf(inputNode, scene, labels.shape, version)
     maps = _openMaps(result)
     regions = openRegions(result.regions, labels.shape)
+    policy = MergePolicy.NEW if given is not None else policy
     usable = previous is not None and previous.segmentation.GetScene() is scene and policy is not MergePolicy.NEW
     kept = previous if usable else None
     merging = kept is not None and policy is not MergePolicy.REPLACE
@@ -90,7 +94,7 @@ def putResult(
     with _allOrNothing(scene):
         overlays = _putOverlays(scene, maps, inputNode, kept.overlays if kept is not None else {})
         node = kept.segmentation if kept is not None else None
-        segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging)
+        segmentation = _putLabels(labels, result, inputNode, model, node, merging=merging, given=given)
         for kind, overlay in overlays.items():
             segmentation.SetNodeReferenceID(f"{_OVERLAY_ROLE}.{kind.name}", overlay.GetID())
         _moveToStudy(scene, inputNode, [segmentation, *overlays.values()])
@@ -151,9 +155,10 @@ def _putLabels(
     node: slicer.vtkMRMLSegmentationNode | None,
     *,
     merging: bool,
+    given: GivenSegmentation | None,
 ) -> slicer.vtkMRMLSegmentationNode:
     """Put labels, report and correction maps into `node` or a new one; when `merging`, its other segments stay."""
-    name = f"{inputNode.GetName()} segmentation"
+    name = f"{inputNode.GetName()} segmentation" if given is None else given.resultName
     report = result.report
     if node is not None and merging:
         report = carriedCorrections(
@@ -171,6 +176,8 @@ def _putLabels(
     else:
         storeResultLabels(scan, open_buffer(result.labels, writable=True), owned=True)
     removeScribbles(scan)
+    if given is not None:
+        storeReviewed(scan, given.labels)
     keepGeometry(node, geometry_of(result.labels))
     storeReport(node, report)
     return node
