@@ -196,9 +196,9 @@ def test_the_object_contains_no_local_path(stored: Callable[..., Path], result: 
     report = json.loads((result / REPORT).read_text(encoding="utf-8"))
     model_folder = Path(str(find_model("abdomen-ct")))
     report["provenance"] |= {
-        "input": "/home/someone/SURNAME/ct.nii.gz",
+        "input": "/archive/SURNAME/ct.nii.gz",
         "model_folder": str(model_folder),
-        "presegmentation": "/home/someone/SURNAME/labels.nii.gz",
+        "presegmentation": "/archive/SURNAME/labels.nii.gz",
         "series": "Thorax",
         "series_uid": "1.2.3",
     }

@@ -56,20 +56,15 @@ def build_report(
         model: the networks of the run.
         seconds: seconds by stage.
     """
-    counts = _counts(labels, model.description.classes)
-    voxel_ml = float(np.prod(session.grid.spacing)) / 1000.0
-    wanted = session.wanted
-    chosen = [label for label in model.description.labels if not wanted or label.value in wanted]
+    counts, voxel_ml = _counts(labels, model.description.classes), session.grid.voxel_ml
+    chosen = [label for label in model.description.labels if not session.wanted or label.value in session.wanted]
     best = prediction.argmax(axis=0)
     organs = tuple(
         _organ(label, prediction[label.value], best == label.value, counts[label.value] * session.voxel_ml, voxel_ml)
         for label in chosen
     )
-    confidence = organ_confidence(torch.from_numpy(prediction))
-    if session.reviewed is not None:
-        organs, confidence = _in_given(organs), _confidence_in_given(confidence)
+    organs, confidence = _judged(organs, organ_confidence(torch.from_numpy(prediction)), session)
     alarms = _organ_alarms(best, chosen, session)
-    absent = {alarm.organ for alarm in alarms if alarm.kind is AlarmKind.ABSENT}
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
@@ -81,8 +76,8 @@ def build_report(
         warnings=(
             *([session.notice] if session.notice else []),
             *session.prediction.warnings,
-            *(_unusual_appearance if session.reviewed is None else _low_agreement)(confidence, model.description),
-            *_warnings(labels, counts, [organ for organ in organs if organ.name not in absent], session.run.region),
+            *_confidence_warnings(confidence, session, model.description),
+            *_warnings(labels, counts, _without_absent(organs, alarms), session.run.region),
             *_island_warnings(removed),
             *(alarm.sentence for alarm in alarms),
         ),
@@ -92,6 +87,23 @@ def build_report(
         scales=scales(model.description.classes),
         provenance=_provenance(session, model, chosen),
     )
+
+
+def _judged(
+    organs: tuple[OrganResult, ...], confidence: float, session: Session
+) -> tuple[tuple[OrganResult, ...], float]:
+    """Organs and mean confidence as the model alone judges them, also where a segmentation is reviewed."""
+    return (organs, confidence) if session.reviewed is None else (_in_given(organs), _confidence_in_given(confidence))
+
+
+def _confidence_warnings(confidence: float, session: Session, description: ModelDescription) -> list[str]:
+    return (_unusual_appearance if session.reviewed is None else _low_agreement)(confidence, description)
+
+
+def _without_absent(organs: Sequence[OrganResult], alarms: Sequence[OrganAlarm]) -> list[OrganResult]:
+    """The organs whose absence no alarm states already."""
+    absent = {alarm.organ for alarm in alarms if alarm.kind is AlarmKind.ABSENT}
+    return [organ for organ in organs if organ.name not in absent]
 
 
 def _organ_alarms(best: NDArray[np.intp], chosen: Sequence[ModelLabel], session: Session) -> tuple[OrganAlarm, ...]:

@@ -50,7 +50,8 @@ _POSSIBLE: Mapping[WorkerState, Mapping[WorkerEvent, WorkerState]] = {
 }
 # None for an impossible event: the client never asks for it; if the worker causes one, it has violated the protocol.
 TRANSITIONS: Mapping[WorkerState, Mapping[WorkerEvent, WorkerState | None]] = {
-    state: {event: _S.STOPPED if event is _E.CLOSE else possible.get(event) for event in WorkerEvent}
+    # A comprehension, because no function may run at import.
+    state: {**{event: None for event in WorkerEvent}, **possible, _E.CLOSE: _S.STOPPED}  # noqa: C420
     for state, possible in _POSSIBLE.items()
 }
 
