@@ -28,8 +28,13 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def received(user: PanelUser) -> dict[str, Any]:
-    """What the worker was sent with the last click."""
+    """What the worker receives with a click on Segment."""
     user.segment()
+    return lastRequest(user)
+
+
+def lastRequest(user: PanelUser) -> dict[str, Any]:
+    """The request that the latest result answers."""
     report = readReport(user.segmentations()[-1])
     return dict(json.loads(report.provenance.source.input or ""))
 
@@ -102,7 +107,7 @@ class TestRegionOfInterest:
         slicer.mrmlScene.RemoveNode(node)
         user.click(user.ui.alternativesButton)
         user.until(lambda: user.ui.segmentButton.text == "Segment")
-        again = received(user)
+        again = lastRequest(user)
         assert again["type"] == "alternatives"
         assert again["region"] == first["region"] is not None
 
