@@ -209,7 +209,7 @@ def test_the_documents_examples_for_slicer_run_one_after_another(
     printed = capsys.readouterr().out
     assert names(variables["segmentation"]) == ["spleen", "liver"]
     assert "refine: 0 of 4" in printed
-    assert "Spleen 212.4 [180.0, 240.0]" in printed
+    assert "Spleen 212.4 (180.0, 240.0)" in printed
     assert "CANCELLED Cancelled. Nothing was changed." in printed
     assert "frame: 2 of 2" in printed
     assert "2 of 2 frames" in printed
