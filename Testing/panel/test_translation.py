@@ -238,7 +238,7 @@ def test_in_another_language_every_button_and_label_is_translated(translated: di
     assert [text for text in own if not text.startswith("«")] == []
 
 
-@pytest.mark.parametrize(("kind", "count"), [("choices", 10), ("shown", 15)])
+@pytest.mark.parametrize(("kind", "count"), [("choices", 10), ("shown", 16)])
 def test_kinds_policies_states_steps_and_legends_are_translated(
     translated: dict[str, list[str]], kind: str, count: int
 ) -> None:
