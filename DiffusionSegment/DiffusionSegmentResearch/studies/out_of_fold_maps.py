@@ -60,7 +60,7 @@ def out_of_fold_maps(setup: BakeoffSetup) -> Iterator[OutOfFoldMap]:
         if not path.is_file():
             predicted = whole_scan_probabilities(network, volume, CONTROL.recipe, device=setup.plan.device)
             _write(path, predicted.half().numpy())
-        yield _map(files, volume, np.load(path).astype(np.float32), setup.data.description)
+        yield _map(files, volume, np.load(path, allow_pickle=False).astype(np.float32), setup.data.description)
 
 
 def _map(
