@@ -153,9 +153,7 @@ def organ(
 
 
 def uncertainRegion(organ: str, competingOrgan: str, centroid: list[float], volume: float) -> dict[str, Any]:
-    sentence = (
-        f"{organ.capitalize()} or {competingOrgan}? {volume} mL, about 38 % of these voxels are expected to be wrong."
-    )
+    sentence = f"{organ.capitalize()} or {competingOrgan}? {volume} mL, about 38 % expected to be wrong."
     return {
         "organ": organ,
         "competing_organ": competingOrgan,

@@ -33,5 +33,5 @@ def test_the_nearest_other_organ_says_where_a_region_lies(shift: tuple[int, int,
     grid = model_grid(Volume(labels, np.diag([3.0, 3.0, 3.0, 1.0])), spacing=(3.0, 3.0, 3.0))
     content = RegionContent(pair=(STOMACH, 0), volume_ml=3.0, expected_wrong_ml=1.2, position=CENTRE, labels=labels)
     sentence = region_sentence(content, grid, read_description(find_model("abdomen-ct")))
-    where = f"{words}, " if words else ""
-    assert sentence == f"Stomach or background? 3.0 mL, {where}about 40 % of these voxels are expected to be wrong."
+    where = f" {words}" if words else ""
+    assert sentence == f"Stomach or background? 3.0 mL{where}, about 40 % expected to be wrong."

@@ -67,7 +67,7 @@ def test_a_region_has_its_pair_of_labels_volume_score_and_centre(
     assert region.score == pytest.approx(100 * VOXEL_ML * 0.4)
     z, y, x = (int(n) for n in np.round((np.array(region.centroid_lps_mm) - grid.lps(np.zeros(3)))[::-1] / 3.0))
     assert numbers[z, y, x] == 1
-    assert region.sentence == "Liver or spleen? 2.7 mL, about 40 % of these voxels are expected to be wrong."
+    assert region.sentence == "Liver or spleen? 2.7 mL, about 40 % expected to be wrong."
     assert (numbers[box] == 1).all()
     assert np.count_nonzero(numbers) == 100
 

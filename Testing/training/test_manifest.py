@@ -50,7 +50,8 @@ def test_columns_default_to_the_label_of_a_bundled_model(tmp_path: Path) -> None
     )
     patella, kidney, lesion = LabelTable(path).read()
     known = next(item for item in read_description(find_model("abdomen-ct")).raw["labels"] if item["value"] == 3)
-    assert kidney == {key: value for key, value in {**known, "value": 2}.items() if key != "body_mm"}
+    measured = ("body_mm", "usual_ml", "one_piece")
+    assert kidney == {key: value for key, value in {**known, "value": 2}.items() if key not in measured}
     assert patella["code"] == {"scheme": "SCT", "value": "64234005", "meaning": "Patella"}
     assert patella["modifier"]["meaning"] == "Right"
     assert patella["colour"] == [0x33, 0x66, 0xCC]

@@ -36,15 +36,15 @@ class RegionContent:
 
 
 def region_sentence(content: RegionContent, grid: Grid, description: ModelDescription) -> str:
-    """The sentence of a region, such as "Stomach or background? 3.1 mL, left of the pancreas, ..."."""
+    """The sentence of a region, such as "Stomach or background? 3.1 mL left of the pancreas, ..."."""
     titles = ["background", *(label.title.lower() for label in description.labels)]
     first, second = (titles[value] for value in content.pair)
     share = 100 * content.expected_wrong_ml / content.volume_ml
     neighbour = _neighbour(content, grid)
-    where = "" if neighbour is None else f"{neighbour[0]} the {titles[neighbour[1]]}, "
+    where = "" if neighbour is None else f" {neighbour[0]} the {titles[neighbour[1]]}"
     return (
-        f"{first.capitalize()} or {second}? {content.volume_ml:.1f} mL, {where}"
-        f"about {share:.0f} % of these voxels are expected to be wrong."
+        f"{first.capitalize()} or {second}? {content.volume_ml:.1f} mL{where}, "
+        f"about {share:.0f} % expected to be wrong."
     )
 
 
