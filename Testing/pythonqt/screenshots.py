@@ -16,6 +16,7 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from fixtures.segments import LIVER_ENTRY, addSegment, segmentationOf
 from headless.slicer_picture import putVolume
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -102,6 +103,22 @@ class Photographer:
         for section in sections:
             section.collapsed = False
 
+    def _takeReview(self) -> None:
+        """A segmentation of another program: its segments and their organs, and the panel after its review."""
+        for section in (self.ui.similarButton, self.ui.fineTuneSection, self.ui.reportSection, self.ui.advancedButton):
+            section.collapsed = True
+        scan = self.parameters.inputVolume
+        node = segmentationOf(scan, "From another program")
+        addSegment(node, scan, "Leber", np.s_[2:6, 2:7, 2:7], entry=LIVER_ENTRY)
+        addSegment(node, scan, "spleen", np.s_[2:6, 2:7, 9:13])
+        addSegment(node, scan, "cyst", np.s_[7:9, 8:10, 2:5])
+        self.ui.givenSelector.setCurrentNode(node)
+        self.application.process()
+        self.take("9-matches")
+        self.ui.reviewGivenButton.click()
+        self.until(lambda: self.ui.segmentButton.text == "Segment")
+        self.take("10-reviewed")
+
     def close(self) -> None:
         """End the worker."""
         self._widget.cleanup()
@@ -137,6 +154,7 @@ class Photographer:
             section.collapsed = False
         self.take("7-everything")
         self._takeWidths()
+        self._takeReview()
         palette = QtGui.QPalette()
         for role, colour in _DARK.items():
             palette.setColor(role, QtGui.QColor(*colour))
