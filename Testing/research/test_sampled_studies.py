@@ -16,8 +16,9 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.model import Model, load_model, save_network
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, plan_of
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
 from DiffusionSegmentBackend.pipeline.refinement import TileChains
+from DiffusionSegmentBackend.pipeline.sampling import SamplingPlan
 from DiffusionSegmentBackend.training.cross_fitting import stage_of
 from DiffusionSegmentBackend.training.session import add_coordinates
 from DiffusionSegmentResearch.cli.main import main
@@ -88,7 +89,7 @@ def test_equal_paths_give_the_sample_of_a_run(tiny: Model, case: Case) -> None:
     with torch.inference_mode():
         stage = stage_of(case, tiny)
         assert len(stage.tiling.tiles) > 1
-        plan, _ = plan_of(SegmentOptions(), tiny)
+        plan = SamplingPlan.of(run_plan_of(SegmentOptions(), tiny))
         expected = TileChains(stage, tiny.refiner, tiny.device, tiny.dtype).sample(plan, sample=1)
         result = PathChains(stage, tiny).sample(PathInputs.same(stage.pre), plan, sample=1)
     torch.testing.assert_close(result, expected, atol=1e-3, rtol=0)
@@ -97,7 +98,7 @@ def test_equal_paths_give_the_sample_of_a_run(tiny: Model, case: Case) -> None:
 def test_each_path_has_an_effect_of_its_own(tiny: Model, case: Case) -> None:
     with torch.inference_mode():
         stage = stage_of(case, tiny)
-        plan, _ = plan_of(SegmentOptions(), tiny)
+        plan = SamplingPlan.of(run_plan_of(SegmentOptions(), tiny))
         own, chains = PathInputs.same(stage.pre), PathChains(stage, tiny)
         changes = [
             own,
@@ -118,7 +119,7 @@ def test_tiles_with_unchanged_inputs_are_not_computed_again(
 ) -> None:
     with torch.inference_mode():
         stage = stage_of(case, tiny)
-        plan, _ = plan_of(SegmentOptions(), tiny)
+        plan = SamplingPlan.of(run_plan_of(SegmentOptions(), tiny))
         pre = fitted(
             torch.from_numpy(np.moveaxis(np.eye(14, dtype=np.float32)[case.labels], -1, 0)), stage.tiling.shape
         )
