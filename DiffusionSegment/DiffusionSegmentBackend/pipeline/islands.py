@@ -11,7 +11,7 @@ from torch import Tensor
 # Probability that an island is the organ. Measured on 27 validation CTs (docs/EVIDENCE.md), rounded up: of 123
 # islands 6 were mostly the organ.
 _ORGAN_PROBABILITY = 0.1
-_CONNECTIVITY_26 = np.ones((3, 3, 3), dtype=bool)
+CONNECTIVITY_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 def remove_islands(
@@ -55,7 +55,7 @@ def find_islands(
     for value, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None:
             continue
-        pieces, count = ndimage.label(labels[box] == value, structure=_CONNECTIVITY_26)
+        pieces, count = ndimage.label(labels[box] == value, structure=CONNECTIVITY_26)
         if count > 1:
             sizes = np.bincount(pieces.ravel())
             small = sizes < smallest_piece * sizes[1:].max()
@@ -70,7 +70,7 @@ def pieces_of(islands: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.intp]]]:
     """The label and the voxels (n, 3) of each island."""
     islands_by_label = []
     for value in np.unique(islands[islands > 0]).tolist():
-        pieces, count = ndimage.label(islands == value, structure=_CONNECTIVITY_26)
+        pieces, count = ndimage.label(islands == value, structure=CONNECTIVITY_26)
         islands_by_label += [(value, np.argwhere(pieces == number)) for number in range(1, count + 1)]
     return islands_by_label
 

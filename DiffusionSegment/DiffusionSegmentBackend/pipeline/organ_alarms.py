@@ -16,6 +16,7 @@ from scipy import ndimage
 from ..imaging.volume import Grid
 from ..schema.model_manifest import ModelLabel
 from ..schema.report import AlarmKind, OrganAlarm
+from .islands import CONNECTIVITY_26
 
 # Few training cases do not span the population: by this factor, leave one out, 15 of 18 abdomens raise no alarm.
 _VOLUME_TOLERANCE = 1.75
@@ -23,7 +24,6 @@ _VOLUME_TOLERANCE = 1.75
 _MIN_PIECE_SHARE, _MIN_PIECE_ML = 0.1, 1.0
 # More than this share of an organ in one face of the scan: it is cut off, and its volume says nothing.
 _MAX_FACE_SHARE = 0.02
-CONNECTIVITY_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)

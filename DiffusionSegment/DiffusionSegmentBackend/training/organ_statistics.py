@@ -10,7 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..datasets.labelled_cases import Case
-from ..pipeline.organ_alarms import CONNECTIVITY_26, is_cut
+from ..pipeline.islands import CONNECTIVITY_26
+from ..pipeline.organ_alarms import is_cut
 
 _MIN_CASES = 5
 

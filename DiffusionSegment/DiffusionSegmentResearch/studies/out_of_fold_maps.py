@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles, read_case_labels
 from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
-from DiffusionSegmentBackend.imaging.balls import Spacing
+from DiffusionSegmentBackend.imaging.balls import Spacing, Voxel
 from DiffusionSegmentBackend.imaging.volume import Grid, coarser_grid
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription
+from DiffusionSegmentBackend.schema.report import ReviewRegion
 from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -48,6 +49,16 @@ class OutOfFoldMap:
         """mm along z, y, x."""
         x, y, z = self.grid.spacing
         return z, y, x
+
+    def voxels_of(self, regions: Sequence[ReviewRegion]) -> list[Voxel]:
+        """The voxels (z, y, x) of the arrays that are shown for regions to review."""
+        to_voxels = np.linalg.inv(self.grid.index_to_lps)
+        voxels = []
+        for region in regions:
+            x, y, z = (to_voxels @ [*region.centroid_lps_mm, 1.0])[:3]
+            k, j, i = (round(float(n)) - o for n, o in zip((z, y, x), self.offset, strict=True))
+            voxels.append((k, j, i))
+        return voxels
 
 
 def out_of_fold_maps(setup: BakeoffSetup) -> Iterator[OutOfFoldMap]:

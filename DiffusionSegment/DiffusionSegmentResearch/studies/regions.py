@@ -75,13 +75,9 @@ def _row(name: str, results: Sequence[tuple[Looks, float]]) -> StudyRow:
 def _product(item: OutOfFoldMap, description: ModelDescription) -> tuple[list[Voxel], float]:
     """Shown voxels of the regions of the program, and the width of the widest in mm."""
     regions, numbers = regions_to_review(item.probabilities, item.grid, item.offset, description)
-    to_voxels = np.linalg.inv(item.grid.index_to_lps)
-    positions = []
-    for region in regions:
-        x, y, z = (to_voxels @ [*region.centroid_lps_mm, 1.0])[:3]
-        k, j, i = (round(float(n)) - o for n, o in zip((z, y, x), item.offset, strict=True))
-        positions.append((k, j, i))
-    return positions, max((_width(numbers == n + 1, item.spacing) for n in range(len(regions))), default=0.0)
+    return item.voxels_of(regions), max(
+        (_width(numbers == n + 1, item.spacing) for n in range(len(regions))), default=0.0
+    )
 
 
 def _connected_pieces(errors: ErrorMap, spacing: Spacing) -> tuple[list[Voxel], float]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from DiffusionSegmentBackend.datasets.label_errors import delete_organ, leak, lose_slab, swap_sides
 from DiffusionSegmentBackend.metrics.calibration import rank_correlation
 from DiffusionSegmentBackend.metrics.looks import gross_errors, look
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.pipeline.organ_alarms import LabelMapOnGrid, organ_alarms
 from DiffusionSegmentBackend.pipeline.review import regions_to_review
+from DiffusionSegmentBackend.pipeline.reviewed import mix_with_given
+from DiffusionSegmentBackend.pipeline.session import GIVEN_WEIGHT
 from DiffusionSegmentBackend.schema.report import ReviewRegion
 from numpy.typing import NDArray
 
@@ -20,7 +23,6 @@ from .result_file import StudyRow
 Labels = NDArray[np.uint8]
 # From the liver towards the heart: superior, anterior, left (z, y, x).
 _TO_THE_HEART = (1.0, -1.0, 1.0)
-_GIVEN_WEIGHT = 0.5 + 1 / 64
 
 
 def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -> list[StudyRow]:
@@ -85,13 +87,7 @@ def _is_listed(
     item: OutOfFoldMap, altered: Labels, organs: set[str], description: ModelDescription
 ) -> tuple[bool, bool]:
     """Whether a region holds a part of the error, and whether an alarm names its organ."""
-    regions = _regions(item, altered, description)
-    to_voxels = np.linalg.inv(item.grid.index_to_lps)
-    positions = []
-    for region in regions:
-        x, y, z = (to_voxels @ [*region.centroid_lps_mm, 1.0])[:3]
-        k, j, i = (round(float(n)) - o for n, o in zip((z, y, x), item.offset, strict=True))
-        positions.append((k, j, i))
+    positions = item.voxels_of(_regions(item, altered, description))
     errors = gross_errors(altered, item.truth, spacing=item.spacing, min_ml=0.0)
     seen = look(errors, positions, spacing=item.spacing)
     covered = {int(value) for value in np.unique(item.truth) if value}
@@ -101,10 +97,9 @@ def _is_listed(
 
 def _regions(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> list[ReviewRegion]:
     """The regions to review of a given label map, as `review` lists them."""
-    mixed = (1 - _GIVEN_WEIGHT) * item.probabilities
-    for value in range(len(mixed)):
-        mixed[value] += _GIVEN_WEIGHT * (labels == value)
-    return regions_to_review(mixed, item.grid, item.offset, description, given_weight=_GIVEN_WEIGHT)[0]
+    given = torch.from_numpy(labels)
+    mixed = mix_with_given(torch.from_numpy(item.probabilities.copy()), given, torch.ones_like(given, dtype=torch.bool))
+    return regions_to_review(mixed.numpy(), item.grid, item.offset, description, given_weight=GIVEN_WEIGHT)[0]
 
 
 def _expected_wrong(item: OutOfFoldMap, labels: Labels) -> float:
