@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..audit.inference import audit_organ
 from ..audit.network import AuditNetwork
 from ..audit.training import AuditPatches, train_audit
-from .bakeoff_data import FOLDS, read_setup
+from .bakeoff_data import ARM_MINUTES, FOLDS, read_setup
 from .out_of_fold_maps import OutOfFoldMap, out_of_fold_maps
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
@@ -42,7 +42,7 @@ class AuditData:
 
 def study(request: StudyRequest) -> StudyResult:
     """Train on the fold's training cases, resuming, and test on the out-of-fold maps of its held-out cases."""
-    setup = read_setup(request)
+    setup = read_setup(request, arm_minutes=ARM_MINUTES)
     held_out = {files.name for files, _ in setup.data.held_out}
     maps = list(out_of_fold_maps(setup))
     data = audit_data(request, held_out)

@@ -70,7 +70,7 @@ def out_of_fold_maps(setup: BakeoffSetup) -> Iterator[OutOfFoldMap]:
         path = folder / f"{files.name}.npy"
         if not path.is_file():
             predicted = whole_scan_probabilities(network, volume, CONTROL.recipe, device=setup.plan.device)
-            _write(path, predicted.half().numpy())
+            write_map(path, predicted.half().numpy())
         yield _map(files, volume, np.load(path, allow_pickle=False).astype(np.float32), setup.data.description)
 
 
@@ -95,7 +95,7 @@ def _map(
     )
 
 
-def _write(path: Path, array: NDArray[np.float16]) -> None:
+def write_map(path: Path, array: NDArray[np.float16]) -> None:
     """Write an array so that an interrupted run leaves no part of it."""
     partial = path.with_suffix(".partial.npy")
     np.save(partial, array)

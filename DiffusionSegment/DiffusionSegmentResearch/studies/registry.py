@@ -94,6 +94,13 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="refiner",
+            measures="refiners whose samples may differ, against a deterministic one",
+            module="refiner",
+            options=(*_BAKEOFF, "minutes", "measures"),
+            required=("trainings",),
+        ),
+        Study(
             name="norms",
             measures="normalisation layers of the trunk",
             module="norms",

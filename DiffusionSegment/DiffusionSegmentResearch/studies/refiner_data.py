@@ -1,0 +1,85 @@
+"""Cases and pre-segmentations of a fold of the bake-off for the training and the test of refiners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from DiffusionSegmentBackend.datasets.labelled_cases import Case
+from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
+from DiffusionSegmentBackend.imaging.volume import coarser_grid
+from DiffusionSegmentBackend.networks.segmenter import Segmenter
+from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .bakeoff import CONTROL, TRUNK_RECIPE, TRUNK_STRIDE, train_arm, train_trunk
+from .bakeoff_data import BakeoffSetup
+from .out_of_fold_maps import write_map
+
+
+@dataclass(frozen=True)
+class PresegmentedCase:
+    """A case at the spacing of the trunk, and probabilities (classes, z, y, x) of its pre-segmentation."""
+
+    case: Case
+    presegmentation: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class RefinerData:
+    """Training cases with the pre-segmentations of the trunk, and held-out ones with those of the control arm.
+
+    No network has seen the held-out cases. The training cases were seen by the trunk, which ends early: its errors on
+    them are those of a network that has not yet learned them.
+    """
+
+    training: list[PresegmentedCase]
+    held_out: list[PresegmentedCase]
+
+
+def refiner_data(setup: BakeoffSetup) -> RefinerData:
+    """Cases of the fold; predictions are kept beside the checkpoints of their networks."""
+    trunk = train_trunk(setup.data, setup.plan)
+    control = train_arm(CONTROL, setup.data, trunk, setup.plan)
+    folder = setup.plan.folder
+    training = [
+        _presegmented(volume, trunk, folder / setup.plan.trunk_name, setup.plan.device)
+        for volume in tqdm(setup.data.training, desc="training cases")
+    ]
+    held_out = [
+        _presegmented(volume, control, folder / CONTROL.name, setup.plan.device)
+        for _, volume in tqdm(setup.data.held_out, desc="held-out cases")
+    ]
+    return RefinerData(training, held_out)
+
+
+def _presegmented(volume: TrainingVolume, network: Segmenter, folder: Path, device: str) -> PresegmentedCase:
+    path = folder / f"{volume.name}.npy"
+    if not path.is_file():
+        write_map(path, whole_scan_probabilities(network, volume, TRUNK_RECIPE, device=device).half().numpy())
+    return PresegmentedCase(coarse_case(volume), np.load(path, allow_pickle=False))
+
+
+def coarse_case(volume: TrainingVolume) -> Case:
+    """The volume at the spacing of the trunk; a voxel has the label of most of its sub-voxels."""
+    image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, TRUNK_STRIDE)[0, 0]
+    shares = torch.stack(
+        [F.avg_pool3d((volume.labels == value).float()[None], TRUNK_STRIDE)[0] for value in range(len(volume.drawn))]
+    )
+    coordinates = F.interpolate(
+        volume.coordinates[None], size=list(image.shape), mode="trilinear", align_corners=False
+    )[0]
+    z, y, x = (o // step for o, step in zip(volume.offset, TRUNK_STRIDE, strict=True))
+    return Case(
+        name=volume.name,
+        image=image.numpy(),
+        labels=shares.argmax(dim=0).byte().numpy(),
+        grid=coarser_grid(volume.grid, TRUNK_STRIDE),
+        offset=(z, y, x),
+        coordinates=coordinates.numpy().astype(np.float16),
+        drawn=None,
+    )
