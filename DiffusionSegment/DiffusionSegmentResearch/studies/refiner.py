@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,7 @@ from .case_selection import cropped
 from .diversity import diversity_rows, sample_measures
 from .measures_by_case import Measures, MeasuresByCase
 from .presegmentation_paths import without_organ
-from .refiner_data import PresegmentedCase, RefinerData, refiner_data
+from .refiner_data import PresegmentedCase, RefinerData, ensemble_maps, refiner_data
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
 from .study_data import organ_names
@@ -81,6 +81,7 @@ def study(request: StudyRequest) -> StudyResult:
                 for item in tqdm(data.held_out, desc=title)
             }
             rows.append(_row(title, measured, organs))
+    rows.append(_ensemble_row(data, ensemble_maps(setup), organs, seed=request.seed))
     description = StudyDescription(
         order=57,
         title="Refiners whose samples may differ",
@@ -199,6 +200,25 @@ class Tester:
         return [float(np.count_nonzero(s == value) * np.prod(_spacing(case)) / 1000) for s in samples]
 
 
+def _ensemble_row(
+    data: RefinerData, maps: Mapping[str, Sequence[NDArray[np.float16]]], organs: Sequence[str], *, seed: int
+) -> StudyRow:
+    """The networks of the bake-off as the samples."""
+    measured = {}
+    for item in tqdm(data.held_out, desc="ensemble"):
+        case, spacing = item.case, _spacing(item.case)
+        members = [member.astype(np.float32) for member in maps[case.name]]
+        mean: NDArray[np.float32] = np.mean(members, axis=0, dtype=np.float32)
+        samples = [member.argmax(axis=0).astype(np.uint8) for member in members]
+        labels = mean.argmax(axis=0).astype(np.uint8)
+        measures = sample_measures(samples, labels, case.labels, spacing, len(mean), seed=seed)
+        before = item.presegmentation.argmax(axis=0).astype(np.uint8)
+        measures["start_dice"] = float(np.nanmean(dice_by_label(before, case.labels, len(mean))))
+        measures["looks"] = disagreement_looks(mean, samples, case.labels, spacing)
+        measured[case.name] = {**measures, "deleted": []}
+    return _row("ensemble of trunk, control and sub-voxel arm", measured, organs)
+
+
 def disagreement_looks(
     mean: NDArray[np.float32], samples: Sequence[NDArray[np.uint8]], truth: NDArray[np.uint8], spacing: Spacing
 ) -> dict[str, float | None]:
@@ -227,7 +247,7 @@ def _spacing(case: Case) -> Spacing:
     return z, y, x
 
 
-def _row(title: str, measured: dict[str, Measures], organs: Sequence[str]) -> StudyRow:
+def _row(title: str, measured: Mapping[str, Measures], organs: Sequence[str]) -> StudyRow:
     (row,) = diversity_rows({title: measured}, organs)
     deleted = [entry for measures in measured.values() for entry in measures["deleted"]]
     invented = [volume for entry in deleted for volume in entry["invented"]]

@@ -12,11 +12,12 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
 from DiffusionSegmentBackend.imaging.volume import coarser_grid
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
+from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
 from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .bakeoff import CONTROL, TRUNK_RECIPE, TRUNK_STRIDE, train_arm, train_trunk
+from .bakeoff import CONTROL, SUB_VOXELS, TRUNK_RECIPE, TRUNK_STRIDE, Arm, train_arm, train_trunk
 from .bakeoff_data import BakeoffSetup
 from .out_of_fold_maps import write_map
 
@@ -41,6 +42,23 @@ class RefinerData:
     held_out: list[PresegmentedCase]
 
 
+def ensemble_maps(setup: BakeoffSetup) -> dict[str, list[NDArray[np.float16]]]:
+    """Probabilities of the held-out cases by the networks of the bake-off: trunk, control and sub-voxel arm, at 3 mm.
+
+    The sub-voxel arm is trained if it is not.
+    """
+    trunk = train_trunk(setup.data, setup.plan)
+    members = [(trunk, TRUNK_RECIPE, setup.plan.trunk_name)]
+    arms: tuple[Arm, ...] = (CONTROL, SUB_VOXELS)
+    members += [(train_arm(arm, setup.data, trunk, setup.plan), arm.recipe, arm.name) for arm in arms]
+    maps: dict[str, list[NDArray[np.float16]]] = {}
+    for _, volume in tqdm(setup.data.held_out, desc="ensemble"):
+        for network, recipe, name in members:
+            path = setup.plan.folder / name / f"{volume.name}.npy"
+            maps.setdefault(volume.name, []).append(_stored_map(path, volume, network, recipe, setup.plan.device))
+    return maps
+
+
 def refiner_data(setup: BakeoffSetup) -> RefinerData:
     """Cases of the fold; predictions are kept beside the checkpoints of their networks."""
     trunk = train_trunk(setup.data, setup.plan)
@@ -59,9 +77,20 @@ def refiner_data(setup: BakeoffSetup) -> RefinerData:
 
 def _presegmented(volume: TrainingVolume, network: Segmenter, folder: Path, device: str) -> PresegmentedCase:
     path = folder / f"{volume.name}.npy"
+    return PresegmentedCase(coarse_case(volume), _stored_map(path, volume, network, TRUNK_RECIPE, device))
+
+
+def _stored_map(
+    path: Path, volume: TrainingVolume, network: Segmenter, recipe: SegmenterRecipe, device: str
+) -> NDArray[np.float16]:
+    """Probabilities (classes, z, y, x) at the spacing of the trunk, read from `path` or computed and written there."""
     if not path.is_file():
-        write_map(path, whole_scan_probabilities(network, volume, TRUNK_RECIPE, device=device).half().numpy())
-    return PresegmentedCase(coarse_case(volume), np.load(path, allow_pickle=False))
+        predicted = whole_scan_probabilities(network, volume, recipe, device=device)
+        if recipe.pool != TRUNK_STRIDE:
+            predicted = F.avg_pool3d(predicted, TRUNK_STRIDE)
+        write_map(path, predicted.half().numpy())
+    result: NDArray[np.float16] = np.load(path, allow_pickle=False)
+    return result
 
 
 def coarse_case(volume: TrainingVolume) -> Case:
