@@ -14,7 +14,6 @@ from DiffusionSegmentBackend.metrics.diversity import (
     mask_dice,
     range_coverage,
     sample_range_covers,
-    signed_distance,
     spread_skill,
 )
 from numpy.typing import NDArray
@@ -100,11 +99,6 @@ def test_the_best_of_the_samples_is_chosen_for_each_organ() -> None:
     truth = slab(0, 10)
     truth[15:20] = 2
     np.testing.assert_allclose(best_dice([first, second], truth, 4), [1, 1, np.nan])
-
-
-def test_the_signed_distance_of_a_half_space_is_half_a_voxel_beside_its_boundary() -> None:
-    distance = signed_distance(slab(0, 10).astype(bool), (2.0, 2.0, 2.0))[:, 0, 0]
-    np.testing.assert_allclose(distance[8:12], [3, 1, -1, -3])
 
 
 @pytest.mark.parametrize("spread", [0.03, 0.15])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
+from DiffusionSegmentBackend.imaging.signed_distance import signed_distance
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentResearch.audit import training
 from DiffusionSegmentResearch.audit.inference import audit_organ
@@ -24,7 +25,6 @@ from DiffusionSegmentResearch.audit.mask_errors import (
     with_errors,
 )
 from DiffusionSegmentResearch.audit.network import AuditNetwork, audit_input
-from DiffusionSegmentResearch.audit.signed_distance import signed_distance
 from DiffusionSegmentResearch.audit.training import AuditPatches, audit_loss, remapped, train_audit
 from DiffusionSegmentResearch.studies.audit import auroc
 from fixtures.segmenter_data import RIGHT, WINDOW, small_volume

@@ -11,9 +11,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
-Spacing = tuple[float, float, float]
+from ..imaging.balls import Spacing
+from ..imaging.signed_distance import signed_distance
 
 _BISECTIONS = 12
 
@@ -102,17 +103,6 @@ def best_dice(samples: Sequence[NDArray[np.uint8]], truth: NDArray[np.uint8], cl
     best = 1 - np.min([label_distances(s, truth, classes) for s in samples], axis=0)
     absent = np.bincount(truth.ravel(), minlength=classes)[1:classes] == 0
     return np.where(absent, np.nan, best)
-
-
-def signed_distance(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float64]:
-    """Signed distance (z, y, x) in mm to the boundary of a mask, positive inside; `spacing` (z, y, x) in mm.
-
-    The boundary lies half a voxel, by the smallest side, from the centres on either side of it.
-    """
-    half = min(spacing) / 2
-    inside: NDArray[np.float64] = distance_transform_edt(mask, sampling=spacing)
-    outside: NDArray[np.float64] = distance_transform_edt(~mask, sampling=spacing)
-    return np.where(mask, inside - half, half - outside)
 
 
 def jittered_copies(

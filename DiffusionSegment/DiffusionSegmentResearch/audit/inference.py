@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from DiffusionSegmentBackend.imaging.balls import Spacing
+from DiffusionSegmentBackend.imaging.signed_distance import signed_distance
 from DiffusionSegmentBackend.imaging.volume import Box
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from .network import AuditNetwork, audit_input
-from .signed_distance import signed_distance
 
 _MARGIN_MM = 30.0
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from DiffusionSegmentBackend.imaging.balls import Spacing
+from DiffusionSegmentBackend.imaging.signed_distance import signed_distance
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from .signed_distance import signed_distance
 
 Mask = NDArray[np.bool_]
 Distance = NDArray[np.float32]

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.patch_geometry import PatchShape
 from DiffusionSegmentBackend.datasets.patch_sampler import Augmentation, PatchSampler, TrainingSet
 from DiffusionSegmentBackend.datasets.prefetch import prefetched
+from DiffusionSegmentBackend.imaging.signed_distance import signed_distance
 from DiffusionSegmentBackend.training.loop import RunOptions, Training
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .mask_errors import ErrorScene, with_errors
 from .network import AuditNetwork, audit_input
-from .signed_distance import signed_distance
 
 AUDIT_PATCH = (48, 48, 48)
 # Voxels further than this from the surfaces of mask and truth do not count in the loss.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from DiffusionSegmentResearch.audit.signed_distance import signed_distance
+from DiffusionSegmentBackend.imaging.signed_distance import signed_distance
 
 
 def test_the_surface_lies_between_voxels_and_inside_is_positive() -> None:

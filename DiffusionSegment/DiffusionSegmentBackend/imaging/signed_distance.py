@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from DiffusionSegmentBackend.imaging.balls import Spacing
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from .balls import Spacing
 
 _EMPTY_MM = -1000.0
 
