@@ -75,9 +75,11 @@ def study(request: StudyRequest) -> StudyResult:
             title = variant.title + ("" if all(shown) else ", two of four samples without the pre-segmentation")
             key = f"refiner {variant.name} {minutes} {shown} {STEPS} {request.seed}"
             store = MeasuresByCase(request.options.measures, key)
-            tester = Tester(network, variant, shown, organs, seed=request.seed)
+            bench = RefinerBench(network, variant, shown, organs, seed=request.seed)
             measured = {
-                item.case.name: store.get(f"{item.case.name} {variant.name} {sum(shown)}", partial(tester.test, item))
+                item.case.name: store.get(
+                    f"{item.case.name} {variant.name} {sum(shown)}", partial(bench.measures, item)
+                )
                 for item in tqdm(data.held_out, desc=title)
             }
             rows.append(_row(title, measured, organs))
@@ -115,7 +117,7 @@ def trained(variant: Variant, data: RefinerData, request: StudyRequest, *, minut
 
 
 @dataclass(frozen=True)
-class Tester:
+class RefinerBench:
     """Measures one refiner on cases that it has not seen."""
 
     network: LabelDenoiser
@@ -124,7 +126,7 @@ class Tester:
     organs: Sequence[str]
     seed: int = 0
 
-    def test(self, item: PresegmentedCase) -> Measures:
+    def measures(self, item: PresegmentedCase) -> Measures:
         """All measures of a case."""
         case, spacing = item.case, _spacing(item.case)
         pre = _probabilities(item)
