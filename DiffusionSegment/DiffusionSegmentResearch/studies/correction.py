@@ -1,4 +1,4 @@
-"""`study corrections`: Dice over corrections of the largest error by a simulated reader, by three methods."""
+"""`study corrections`: Dice over corrections by a simulated reader, of the largest errors or along the review list."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles, find_cases
+from DiffusionSegmentBackend.imaging.balls import Ball, ball_around
 from DiffusionSegmentBackend.imaging.label_maps import read_label_map
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
+from DiffusionSegmentBackend.metrics.looks import LOOK_RADIUS_MM
 from DiffusionSegmentBackend.metrics.overlap import dice_by_label
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, Corrections, correct
@@ -27,9 +29,13 @@ from .study import StudyRequest
 from .study_data import organ_names, training_budget
 
 PAINTING, CLAMPING, FULL = "painting only", "clamping only", "full loop"
+LISTED = "full loop along the list"
+METHODS = (PAINTING, CLAMPING, FULL, LISTED)
 COUNTS = (0, 1, 3, 5, 10)
 _BRUSH_MM = 3.0
 _REGIONS = 10
+# An error inside a look is corrected if it has at least this volume.
+_MIN_ERROR_ML = 0.1
 
 
 def study(request: StudyRequest) -> StudyResult:
@@ -43,7 +49,9 @@ def study(request: StudyRequest) -> StudyResult:
         question="How much does a stroke improve the result?",
         protocol=f"{len(scans)} validation cases in their own geometry. A simulated reader marks the largest "
         "connected error of the present label map, with click, scribble and painted slice in turn, knowing the "
-        "truth. Each method begins with the same result.",
+        "truth. Each method begins with the same result. 'Along the list' the reader does not search: the n-th "
+        "correction is on the largest error within 20 mm of the n-th region to review, and none where that is below "
+        f"{_MIN_ERROR_ML:g} mL.",
         budget=training_budget(model, "refiner"),
         reference=rows[0].name,
         plot=PlotAxes(x_label="corrections"),
@@ -75,6 +83,24 @@ class _Patient:
     session: Session
     first: Segmentation
 
+    def look(self, number: int) -> Ball | None:
+        """What a reader sees of region `number` of the first segmentation; None beyond the end of the list."""
+        regions = self.first.report.review
+        if number >= len(regions):
+            return None
+        voxel = np.linalg.inv(self.volume.index_to_lps) @ [*regions[number].centroid_lps_mm, 1.0]
+        i, j, k = (int(n) for n in np.clip(np.round(voxel[:3]), 0, np.array(self.truth.shape[::-1]) - 1))
+        x, y, z = self.volume.spacing
+        return ball_around((k, j, i), self.truth.shape, radius_mm=LOOK_RADIUS_MM, spacing=(z, y, x))
+
+
+def within_look(labels: NDArray[np.uint8], truth: NDArray[np.uint8], ball: Ball | None) -> NDArray[np.uint8]:
+    """The truth (k, j, i), but for the errors of `labels` inside a ball."""
+    shown = truth.copy()
+    if ball is not None:
+        shown[ball.box][ball.inside] = labels[ball.box][ball.inside]
+    return shown
+
 
 def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
     """A row for each method and number of corrections: Dice by case and organ.
@@ -86,7 +112,7 @@ def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
     organs = organ_names(model.description)
     rows = {
         (arm, count): StudyRow(f"{arm}, {count}", dice={}, x=float(count), series=arm)
-        for arm in (PAINTING, CLAMPING, FULL)
+        for arm in METHODS
         for count in COUNTS
     }
     statistics, shares = _Statistics(), []
@@ -96,7 +122,7 @@ def correction_rows(model: Model, scans: Sequence[CaseFiles]) -> list[StudyRow]:
         session = open_session(volume, model, SegmentOptions())
         patient = _Patient(volume, truth, session, build_segmentation(session, model, bodypart=False))
         shares.append(_share_in_regions(patient.first, truth))
-        for arm in (PAINTING, CLAMPING, FULL):
+        for arm in METHODS:
             for count, labels in enumerate(_corrected(arm, patient, model, statistics)):
                 if (arm, count) in rows:
                     dice = dice_by_label(labels, truth, model.description.classes)
@@ -116,11 +142,12 @@ def _corrected(arm: str, patient: _Patient, model: Model, statistics: _Statistic
     generator = np.random.default_rng(0)
     yield labels
     for count in range(max(COUNTS)):
-        new = _scribble_on_largest_error(labels, patient, STROKES[count % len(STROKES)], generator)
+        shown = within_look(labels, patient.truth, patient.look(count)) if arm == LISTED else labels
+        new = _scribble_on_largest_error(shown, patient, STROKES[count % len(STROKES)], generator)
         labels = np.where(new > 0, new - 1, labels).astype(np.uint8)
         scribbles = np.where(new > 0, new, scribbles)
         if arm != PAINTING and new.any():
-            corrections = Corrections(labels=labels, scribbles=scribbles, propagate=arm == FULL)
+            corrections = Corrections(labels=labels, scribbles=scribbles, propagate=arm in (FULL, LISTED))
             correction, state = correct(state, model, corrections)
             painted, labels = labels, labels.copy()
             labels[correction.box] = correction.labels
@@ -134,9 +161,9 @@ def _corrected(arm: str, patient: _Patient, model: Model, statistics: _Statistic
 def _scribble_on_largest_error(
     labels: NDArray[np.uint8], patient: _Patient, kind: str, generator: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Scribbles (k, j, i) of one stroke on the largest error, label + 1; all 0 without any error."""
+    """Scribbles (k, j, i) of one stroke on the largest error, label + 1; all 0 without an error of 0.1 mL."""
     errors = largest_errors(labels, patient.truth, count=1)
-    if not errors:
+    if not errors or np.count_nonzero(errors[0]) * patient.volume.voxel_ml < _MIN_ERROR_ML:
         return np.zeros_like(labels)
     brush = _BRUSH_MM / float(np.median(patient.volume.spacing))
     stroke = stroke_on(errors[0], patient.truth, kind=kind, generator=generator, brush=brush)
