@@ -12,11 +12,18 @@ from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentResearch.label_diffusion import inference, training
+from DiffusionSegmentResearch.label_diffusion.coarse import decoded, pooled
 from DiffusionSegmentResearch.label_diffusion.inference import FieldsOfScan, Scan, drawn_samples, sampled
 from DiffusionSegmentResearch.label_diffusion.network import LabelDenoiser, LogitDistribution
 from DiffusionSegmentResearch.label_diffusion.noise import broad_band_noise, white_noise
 from DiffusionSegmentResearch.label_diffusion.process import Process, drawn_labels
-from DiffusionSegmentResearch.label_diffusion.training import DenoiserStep, Recipe, train_denoiser, without_organ
+from DiffusionSegmentResearch.label_diffusion.training import (
+    DenoiserStep,
+    Recipe,
+    on_coarse_grid,
+    train_denoiser,
+    without_organ,
+)
 from torch import Tensor
 
 CLASSES = 3
@@ -59,11 +66,11 @@ def test_broad_band_noise_has_variance_one_everywhere_and_reaches_over_an_organ(
     assert abs(float(fields.mean())) < 0.02
     assert float(variance.mean()) == pytest.approx(1, abs=0.03)
     assert 0.7 < float(variance.min()) < float(variance.max()) < 1.3
-    correlations = [float((fields[..., n:] * fields[..., :-n]).mean()) for n in (1, 4, 12)]
+    correlations = [float((fields[..., n:] * fields[..., :-n]).mean()) for n in (1, 2, 6)]
     assert correlations[0] > correlations[1] > correlations[2] > 0.02
 
 
-@pytest.mark.parametrize("side", [6, 12])
+@pytest.mark.parametrize("side", [4, 8])
 def test_broad_band_noise_hides_the_mean_of_an_organ_better_than_white_noise(side: int) -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -73,7 +80,7 @@ def test_broad_band_noise_hides_the_mean_of_an_organ_better_than_white_noise(sid
 
     white, broad = deviation_of_mean(white_noise), deviation_of_mean(broad_band_noise)
     assert white == pytest.approx(side**-1.5, rel=0.2)
-    assert broad > 5 * white
+    assert broad > 3 * white
 
 
 def test_states_have_the_scale_of_the_process_and_inputs_have_variance_one() -> None:
@@ -163,7 +170,7 @@ def test_losses_reach_every_weight(process: Process | None) -> None:
 
 
 def test_a_trained_network_restores_an_organ_that_the_pre_segmentation_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_TILE", TileShape.cube(16))
+    monkeypatch.setattr(inference, "_TILE", TileShape.cube(8))
     case, network = case_of((16, 16, 16)), tiny().train()
     pre = torch.from_numpy(np.eye(CLASSES, dtype=np.float32)[case.labels].transpose(3, 0, 1, 2).copy())
     item = {
@@ -201,11 +208,33 @@ def test_training_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(second.head.weight, trained(2).head.weight)
 
 
+def test_the_coarse_grid_changes_what_the_estimate_changes_and_keeps_finer_detail() -> None:
+    pre = torch.from_numpy(np.eye(CLASSES, dtype=np.float32)[case_of((16, 16, 16)).labels].transpose(3, 0, 1, 2).copy())
+    coarse = pooled(pre[None])[0]
+    assert torch.equal(decoded(coarse, pre).argmax(dim=0), pre.argmax(dim=0))
+    changed = coarse.clone()
+    changed[0, :4, :4, :4] += changed[1, :4, :4, :4]
+    changed[1, :4, :4, :4] = 0
+    result = decoded(changed, pre).argmax(dim=0)
+    assert not (result == 1).any()
+    assert torch.equal(result == 2, pre.argmax(dim=0) == 2)
+
+
+def test_batches_on_the_coarse_grid_have_soft_labels_and_distributions() -> None:
+    item = inputs()
+    item["prior"] = item["prior"] * 0.9
+    coarse = on_coarse_grid(item)
+    assert coarse["labels"].shape == (1, 8, 4, 4, 4)
+    torch.testing.assert_close(coarse["prior"].sum(dim=1), torch.ones(1, 4, 4, 4))
+    assert coarse["image"].shape == (1, 1, 4, 4, 4)
+    assert coarse["image"][0, 0, 0, 0, 0] == pytest.approx(float(item["image"][0, 0, :2, :2, :2].mean()), abs=1e-6)
+
+
 def test_samples_depend_on_the_seed_alone_and_neighbouring_tiles_share_their_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inference, "_TILE", TileShape.cube(8))
-    case = case_of((8, 8, 20))
+    case = case_of((16, 16, 40))
     pre = torch.from_numpy(np.eye(CLASSES, dtype=np.float32)[case.labels].transpose(3, 0, 1, 2).copy())
     scan, network = Scan.of(case), tiny()
 
@@ -218,12 +247,12 @@ def test_samples_depend_on_the_seed_alone_and_neighbouring_tiles_share_their_noi
     fields = FieldsOfScan(Process(), scan.tiling.shape, CLASSES, seed=1)
     assert fields.noise(0) is fields.noise(0)
     assert not torch.equal(fields.noise(0), fields.noise(1))
-    torch.testing.assert_close(draw(1).sum(dim=0), torch.ones(scan.tiling.shape))
+    torch.testing.assert_close(draw(1).sum(dim=0), torch.ones(case.labels.shape))
 
 
 def test_draws_of_a_scan_are_its_mean_and_as_many_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_TILE", TileShape.cube(8))
-    case = case_of((8, 8, 16))
+    case = case_of((16, 16, 20))
     pre = torch.from_numpy(np.eye(CLASSES, dtype=np.float32)[case.labels].transpose(3, 0, 1, 2).copy())
     mean, *draws = drawn_samples(tiny(rank=2), Scan.of(case), pre, count=3, shown=False, seed=0)
     assert len(draws) == 3

@@ -32,7 +32,7 @@ def perfect(volume_name: str = "a") -> PresegmentedCase:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "_TILE", TileShape.cube(16))
+    monkeypatch.setattr(inference, "_TILE", TileShape.cube(8))
 
 
 def test_a_coarse_case_has_the_labels_of_most_sub_voxels_and_body_coordinates_in_mm() -> None:

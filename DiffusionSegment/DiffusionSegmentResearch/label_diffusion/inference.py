@@ -1,4 +1,7 @@
-"""Samples of a whole scan by a `LabelDenoiser`: a chain for every tile, blended; all tiles share one noise field."""
+"""Samples of a whole scan by a `LabelDenoiser`: a chain for every tile of the coarse grid, blended, and decoded.
+
+All tiles share one noise field.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,45 @@ from DiffusionSegmentBackend.networks.bodypart import normalised
 from DiffusionSegmentBackend.pipeline.tiling import Tiling, tiling_of
 from torch import Tensor
 
+from .coarse import POOL, decoded, pooled
 from .network import LabelDenoiser, LogitDistribution
 from .process import Process, sample
 from .training import PATCH
 
-_TILE = TileShape.cube(PATCH)
+_TILE = TileShape.cube(PATCH // POOL)
 _NO_STATE = 1e-4
 _SEED_STRIDE = 10_007
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Image (z, y, x) in -1..1 and normalised coordinates (3, z, y, x), padded to the size of a tile."""
+    """Image (z, y, x) in -1..1, normalised coordinates (3, z, y, x), both on the coarse grid, and the case's shape."""
 
     image: Tensor
     coordinates: Tensor
+    shape: tuple[int, int, int]
 
     @classmethod
     def of(cls, case: Case) -> Scan:
-        """The input of the networks of a case."""
-        image, coordinates_mm = case.padded(_TILE)
-        return cls(image, normalised(coordinates_mm))
+        """The input of the networks of a case, padded to the size of a tile and to whole voxels of the coarse grid."""
+        image, coordinates_mm = case.padded(TileShape.cube(_TILE.voxels[0], (POOL, POOL, POOL)))
+        z, y, x = case.labels.shape
+        whole = torch.cat([image[None], normalised(coordinates_mm)])
+        coarse = pooled(whole[None])[0]
+        return cls(coarse[0], coarse[1:], (z, y, x))
+
+    def padded(self, pre: Tensor) -> Tensor:
+        """Probabilities (classes, z, y, x) of the case, padded with background as the image was."""
+        result = torch.zeros((len(pre), *(n * POOL for n in self.image.shape)))
+        result[0] = 1
+        z, y, x = self.shape
+        result[:, :z, :y, :x] = pre
+        return result
+
+    def decoded(self, coarse: Tensor, pre: Tensor) -> Tensor:
+        """Probabilities (classes, z, y, x) of the case from those on the coarse grid and the padded `pre`."""
+        z, y, x = self.shape
+        return decoded(coarse, pre)[:, :z, :y, :x]
 
     @property
     def tiling(self) -> Tiling:
@@ -86,28 +107,30 @@ class _FieldsOfTile:
 def sampled(
     network: LabelDenoiser, scan: Scan, pre: Tensor, process: Process, *, steps: int, shown: bool, seed: int
 ) -> Tensor:
-    """Probabilities (classes, z, y, x) of one sample from the noised pre-segmentation.
+    """Probabilities (classes, z, y, x) of one sample from the noised pre-segmentation, on its grid.
 
     Args:
         network: in evaluation mode, on the CPU.
         scan: input of the network.
-        pre: probabilities (classes, z, y, x) of the shape of the scan.
+        pre: probabilities (classes, z, y, x) of the pre-segmentation, of the shape of the case.
         process: as in training.
         steps: passes of the network.
         shown: whether the network sees the pre-segmentation beside the state.
         seed: determines the sample.
     """
+    fine = scan.padded(pre)
+    coarse = pooled(fine[None])[0]
     fields = FieldsOfScan(process, scan.tiling.shape, network.classes, seed)
 
     def chain(_: int, tile: Box) -> Tensor:
-        part = pre[(slice(None), *tile)]
+        part = coarse[(slice(None), *tile)]
 
         def predict(state: Tensor, alpha_bar: float) -> Tensor:
             return _logits(network, scan, tile, part, state, alpha_bar, shown=shown).mean[0].float()
 
         return sample(process, part, predict, _FieldsOfTile(fields, tile), steps=steps)
 
-    return scan.tiling.blend(chain, channels=network.classes)
+    return scan.decoded(scan.tiling.blend(chain, channels=network.classes), fine)
 
 
 @torch.inference_mode()
@@ -116,18 +139,19 @@ def drawn_samples(network: LabelDenoiser, scan: Scan, pre: Tensor, *, count: int
 
     The coefficients of a draw are the same in all tiles.
     """
+    fine = scan.padded(pre)
+    coarse = pooled(fine[None])[0]
     generator = torch.Generator().manual_seed(seed)
     coefficients = torch.randn((count, network.rank), generator=generator)
 
     def predict(_: int, tile: Box) -> Tensor:
-        part = pre[(slice(None), *tile)]
+        part = coarse[(slice(None), *tile)]
         logits = _logits(network, scan, tile, part, torch.zeros_like(part), _NO_STATE, shown=shown)
         every = [logits.mean, *(logits.drawn(c[None]) for c in coefficients)]
         return torch.cat([item.float().softmax(dim=1)[0] for item in every])
 
     blended = scan.tiling.blend(predict, channels=network.classes * (count + 1))
-    result: Tensor = blended.unflatten(0, (count + 1, network.classes))
-    return result
+    return torch.stack([scan.decoded(part, fine) for part in blended.split(network.classes)])
 
 
 def _logits(

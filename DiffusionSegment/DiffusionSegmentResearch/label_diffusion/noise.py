@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # Voxels between independent values, and the share of the variance.
-OCTAVES = ((1, 0.5), (4, 0.2), (8, 0.2), (16, 0.1))
+OCTAVES = ((1, 0.5), (2, 0.2), (4, 0.2), (8, 0.1))
 
 
 def broad_band_noise(shape: tuple[int, int, int], *, channels: int, generator: torch.Generator) -> Tensor:

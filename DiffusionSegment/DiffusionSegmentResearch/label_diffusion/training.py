@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.patches import patch_batches
 from DiffusionSegmentBackend.diffusion.schedule import add_noise, log_snr
+from DiffusionSegmentBackend.networks.space_to_depth import space_to_depth
 from DiffusionSegmentBackend.training.corruption import corrupted
 from DiffusionSegmentBackend.training.label_loss import label_loss
 from DiffusionSegmentBackend.training.loop import RunOptions, Training
@@ -18,6 +18,7 @@ from DiffusionSegmentBackend.training.losses import marginalised
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .coarse import POOL, pooled
 from .network import LabelDenoiser, LogitDistribution
 from .process import Process, drawn_labels
 
@@ -92,7 +93,8 @@ class DenoiserStep:
 
     def losses(self, item: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of a batch of `patch_batches`: Dice and cross-entropy of the mean, likelihood of the draws."""
-        shown = [self._condition(p) for p in distribution(item["prior"])]
+        item = on_coarse_grid(item)
+        shown = [self._condition(p) for p in item["prior"]]
         pre, given = torch.stack([p for p, _ in shown]), torch.tensor([g for _, g in shown])
         state, alpha_bar = self._state(item, pre, given)
         logits = self._predicted(item, pre, given, state, alpha_bar)
@@ -166,17 +168,27 @@ class DenoiserStep:
         for _ in range(_DRAWS):
             coefficients = torch.randn((len(logits.mean), self.network.rank), generator=self.generator)
             drawn = marginalised(logits.drawn(coefficients).float(), item["drawn"])
-            likelihoods.append(-F.cross_entropy(drawn, item["labels"][:, 0], reduction="none").flatten(1).sum(dim=1))
+            likelihood = drawn.log_softmax(dim=1).gather(1, item["labels"]).mean(dim=1)
+            likelihoods.append(likelihood.flatten(1).sum(dim=1))
         total = torch.logsumexp(torch.stack(likelihoods), dim=0) - np.log(_DRAWS)
-        loss: Tensor = -total.mean() / item["labels"][0].numel()
+        loss: Tensor = -total.mean() / item["labels"][0, 0].numel()
         return loss
 
 
-def distribution(prior: Tensor) -> Tensor:
-    """Interpolated probabilities (B, classes, ...), with the background so that they sum to 1."""
-    background = 1 - prior[:, 1:].sum(dim=1, keepdim=True)
-    probabilities = torch.cat([background, prior[:, 1:]], dim=1).clamp(min=0)
-    return probabilities.contiguous(memory_format=torch.channels_last_3d)
+def on_coarse_grid(item: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch on the coarse grid: means, and the labels of the pooled voxels (B, 8, z, y, x).
+
+    Interpolated probabilities get the background with which they sum to 1.
+    """
+    organs = pooled(item["prior"][:, 1:]).clamp(min=0)
+    background = (1 - organs.sum(dim=1, keepdim=True)).clamp(min=0)
+    return {
+        "image": pooled(item["image"]),
+        "coordinates": pooled(item["coordinates"]),
+        "prior": torch.cat([background, organs], dim=1).contiguous(memory_format=torch.channels_last_3d),
+        "labels": space_to_depth(item["labels"], (POOL, POOL, POOL)),
+        "drawn": item["drawn"],
+    }
 
 
 def without_organ(pre: Tensor, generator: torch.Generator) -> Tensor:

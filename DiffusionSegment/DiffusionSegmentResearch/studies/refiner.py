@@ -90,7 +90,8 @@ def study(request: StudyRequest) -> StudyResult:
         question="Do samples differ where the segmentation is wrong, and do they restore what it misses?",
         protocol=f"Fold {setup.fold} of {FOLDS} of the bake-off: trained on {len(data.training)} cases with the "
         f"pre-segmentations of the early trunk, tested on {len(data.held_out)} others with those of the control arm, "
-        f"which has not seen them; K = {SAMPLES}, S = {STEPS}, at 3 mm. Measures as in 'Spread and skill of the "
+        f"which has not seen them; K = {SAMPLES}, S = {STEPS}; diffusion at 6 mm, decoded to 3 mm. "
+        "Measures as in 'Spread and skill of the "
         f"samples'. Deleted: {' and '.join(organ.replace('_', ' ') for organ in _DELETED)}, one at a time; 'of "
         "undropped': Dice of the best sample over that without the deletion; invented: samples with more than "
         f"{_FALSE_ML:g} mL of the organ in slices beyond it. Recall at {_LOOKS} as in 'Where to look', for the "
@@ -144,30 +145,23 @@ class RefinerBench:
 
     def _results(self, case: Case, pre: Tensor) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
         """Mean probabilities and the label maps of the samples, of the shape of the case."""
-        scan = Scan.of(case)
-        whole = torch.zeros((len(pre), *scan.tiling.shape))
-        whole[0] = 1
-        z, y, x = case.labels.shape
-        whole[:, :z, :y, :x] = pre
-        samples: list[Tensor] = []
-        mean: Tensor | None = None
-        for number, shown in enumerate(self.shown):
-            if self.variant.process is not None:
-                seed = self.seed + number
-                samples.append(
-                    sampled(self.network, scan, whole, self.variant.process, steps=STEPS, shown=shown, seed=seed)
-                )
-        if self.variant.process is None:
-            for shown in sorted(set(self.shown)):
-                count = self.shown.count(shown)
-                every = drawn_samples(self.network, scan, whole, count=count, shown=shown, seed=self.seed)
-                mean = every[0] if shown else mean
-                samples += list(every[1:])
-        if mean is None:
+        scan, process = Scan.of(case), self.variant.process
+        if process is not None:
+            samples = [
+                sampled(self.network, scan, pre, process, steps=STEPS, shown=shown, seed=self.seed + number)
+                for number, shown in enumerate(self.shown)
+            ]
             mean = torch.stack(samples).mean(dim=0)
-        inside = (slice(None), slice(0, z), slice(0, y), slice(0, x))
-        labels = [sample[inside].argmax(dim=0).numpy().astype(np.uint8) for sample in samples]
-        return mean[inside].numpy(), labels
+        else:
+            drawn = {
+                shown: drawn_samples(
+                    self.network, scan, pre, count=self.shown.count(shown), shown=shown, seed=self.seed
+                )
+                for shown in sorted(set(self.shown))
+            }
+            mean = drawn[True][0]
+            samples = [sample for results in drawn.values() for sample in results[1:]]
+        return mean.numpy(), [sample.argmax(dim=0).numpy().astype(np.uint8) for sample in samples]
 
     def _deleted(self, item: PresegmentedCase, organ: str, undropped: Sequence[NDArray[np.uint8]]) -> Measures | None:
         """What the samples show of an organ that the pre-segmentation lacks, and where it is absent."""
