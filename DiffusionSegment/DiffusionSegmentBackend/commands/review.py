@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,11 +109,18 @@ def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: Revie
             hint="Match them with --match NAME=ORGAN, or choose another model.",
         )
     table, others = _value_table(values, matching, labels, path)
+    given, not_covered = table[file.labels], None
+    if file.covered is not None:
+        not_covered = _free_value(others, labels, path)
+        given[~file.covered] = not_covered
     return ReviewInput(
-        labels=table[file.labels],
+        labels=given,
         organs=_covered(matching, labels, choices.options.organs, path),
-        record=ReviewedSegmentation(source=str(path.resolve()), matches=matching.matched, unmatched=others),
+        record=ReviewedSegmentation(
+            source=str(path.resolve()), not_covered=not_covered, matches=matching.matched, unmatched=others
+        ),
         warnings=(
+            *file.notes,
             *(["The label map names no segments: its values were taken for those of the model."] if own else []),
             *([_not_judged(others)] if others else []),
         ),
@@ -143,16 +150,26 @@ def _value_table(
         if match is not None:
             table[value] = match.value
             continue
-        other = OtherSegment(name=name, value=_LARGEST - len(others))
-        if other.value <= len(labels):
-            raise DiffusionSegmentError(
-                ErrorCode.INPUT_VALUES,
-                f"{path} has too many segments that are no organs of the model.",
-                hint="Export those that are to be reviewed.",
-            )
+        other = OtherSegment(name=name, value=_free_value(others, labels, path))
         table[value] = other.value
         others.append(other)
     return table, tuple(others)
+
+
+def _free_value(others: Sequence[OtherSegment], labels: tuple[ModelLabel, ...], path: Path) -> int:
+    """The next value, from 255 downwards, that no label of the model has.
+
+    Raises:
+        DiffusionSegmentError: INPUT_VALUES where there is none.
+    """
+    value = _LARGEST - len(others)
+    if value <= len(labels):
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"{path} has too many segments that are no organs of the model.",
+            hint="Export those that are to be reviewed.",
+        )
+    return value
 
 
 def _covered(
