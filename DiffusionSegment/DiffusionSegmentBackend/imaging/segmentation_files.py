@@ -94,7 +94,9 @@ def read_segmentation(
     fitted = fit_to_scan(Volume(numbers, volume.index_to_lps), scan.volume, what=what)
     stated = dict(names) if names is not None else names_in_nifti(path) or names_in_dataset(path.parent / _DATASET)
     listed = {value: SegmentName(name=name) for value, name in stated.items() if value}
-    for value in np.unique(numbers).tolist():
+    # Slice by slice, which is faster than np.unique, and a count of all takes eight times the memory of the labels.
+    counts = sum(np.bincount(plane.ravel(), minlength=LARGEST_LABEL + 1) for plane in numbers)
+    for value in np.flatnonzero(counts).tolist():
         if value:
             listed.setdefault(value, SegmentName(name=f"label {value}"))
     return _fitted(fitted, dict(sorted(listed.items())), has_names=bool(stated))
