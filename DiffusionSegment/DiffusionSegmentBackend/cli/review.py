@@ -37,25 +37,7 @@ def add_review_command(commands: Any) -> None:
         ),
     )
     parser.add_argument("input", metavar="INPUT", help="the scan: DICOM folder or file, NIfTI, NRRD or MHA")
-    given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument(
-        "--segmentation",
-        type=Path,
-        metavar="FILE",
-        help="the segmentation: label map (NIfTI, NRRD, MHA), .seg.nrrd or DICOM SEG",
-    )
-    given.add_argument(
-        "--presegmenter",
-        metavar="KIND:FOLDER",
-        help="the model of another program that segments the scan first: nnunet:FOLDER (nnU-Net v2), "
-        "monai-bundle:FOLDER",
-    )
-    parser.add_argument(
-        "--time-limit",
-        type=float,
-        metavar="MINUTES",
-        help="after which a presegmenter is stopped (default: 60)",
-    )
+    _add_source_options(parser)
     parser.add_argument(
         "--labels",
         metavar="NAMES",
@@ -76,6 +58,29 @@ def add_review_command(commands: Any) -> None:
     add_extra_options(parser)
     add_progress_option(parser)
     parser.set_defaults(run=_run_review)
+
+
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add the file of the segmentation and, in its place, the presegmenter that makes one."""
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--segmentation",
+        type=Path,
+        metavar="FILE",
+        help="the segmentation: label map (NIfTI, NRRD, MHA), .seg.nrrd or DICOM SEG",
+    )
+    given.add_argument(
+        "--presegmenter",
+        metavar="KIND:FOLDER",
+        help="the model of another program that segments the scan first: nnunet:FOLDER (nnU-Net v2), "
+        "monai-bundle:FOLDER",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="MINUTES",
+        help="after which a presegmenter is stopped (default: 60)",
+    )
 
 
 def _match(text: str) -> tuple[str, str]:
