@@ -10,6 +10,7 @@ from ..commands.progress_display import ProgressBar, add_progress_option
 from ..commands.run_estimate import SEGMENT_STAGES
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.output_folder import check_replaceable
+from ..presegmenters.plugin import DEFAULT_LIMIT_MIN
 from ..presegmenters.registry import model_named
 from ..schema.output_kinds import RESULT
 from ..schema.run_options import run_options_of
@@ -17,9 +18,6 @@ from .command_parser import examples
 from .extra_options import add_extra_options
 from .run_options import add_overwrite_option, add_run_options, check_input
 from .series_option import add_series_option
-
-# `presegmenters.run.DEFAULT_LIMIT_MIN`, whose module imports more than the standard library.
-_LIMIT_MIN = 60.0
 
 
 def add_review_command(commands: Any) -> None:
@@ -79,7 +77,7 @@ def _add_source_options(parser: argparse.ArgumentParser) -> None:
         "--time-limit",
         type=float,
         metavar="MINUTES",
-        help="after which a presegmenter is stopped (default: 60)",
+        help=f"after which a presegmenter is stopped (default: {DEFAULT_LIMIT_MIN:g})",
     )
 
 
@@ -104,7 +102,7 @@ def _time_limit(options: argparse.Namespace) -> float:
         DiffusionSegmentError: OPTION for a limit that is not above 0, and for one without a presegmenter.
     """
     if options.time_limit is None:
-        return _LIMIT_MIN
+        return DEFAULT_LIMIT_MIN
     if options.presegmenter is None:
         raise DiffusionSegmentError(
             ErrorCode.OPTION, "--time-limit is for a presegmenter.", hint="Leave it out, or add --presegmenter."

@@ -22,8 +22,8 @@ from ..models.model import Model
 from ..pipeline.checks import check_modality
 from ..pipeline.options import options_for_scan
 from ..pipeline.segment import build_segmentation, open_session
-from ..presegmenters.plugin import PresegmenterModel
-from ..presegmenters.run import DEFAULT_LIMIT_MIN, RunLimits, run_presegmenter
+from ..presegmenters.plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
+from ..presegmenters.run import RunLimits, run_presegmenter
 from ..schema.model_manifest import ModelLabel
 from ..schema.output_kinds import RESULT, REVIEWED
 from ..schema.report import Report

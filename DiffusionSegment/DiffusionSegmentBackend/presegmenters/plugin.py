@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 
+# Minutes after which a presegmenter is stopped.
+DEFAULT_LIMIT_MIN = 60.0
 _MR_WORDS = ("mr", "t1", "t2", "flair", "adc", "dwi")
 
 

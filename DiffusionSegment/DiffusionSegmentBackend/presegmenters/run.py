@@ -19,9 +19,8 @@ import psutil
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Volume
 from ..imaging.volume_io import write_map
-from .plugin import PresegmenterModel
+from .plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
 
-DEFAULT_LIMIT_MIN = 60.0
 _MINUTE = 60.0
 _POLL_S = 0.1
 _MAX_LOG_BYTES = 65536
