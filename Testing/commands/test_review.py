@@ -193,9 +193,35 @@ def test_a_dicom_seg_is_reviewed_corrected_and_exported(
     correct(tmp_path / "out", scribbles, tmp_path / "corrected")
 
 
+def test_a_label_map_of_a_crop_on_another_grid_is_resampled_and_the_rest_is_not_reviewed(
+    workspace: Workspace, given: Volume, tmp_path: Path
+) -> None:
+    """Two voxels of the file on each voxel of the scan, in the upper three quarters of the scan."""
+    first = given.array.shape[0] // 4
+    matrix = given.index_to_lps.copy()
+    matrix[:3, 0] /= 2
+    matrix[:3, 3] += given.index_to_lps[:3, 2] * first - matrix[:3, 0] / 2
+    crop = Volume(given.array[first:].repeat(2, axis=2), matrix)
+    file = write_totalsegmentator(tmp_path / "crop.nii.gz", crop, NAMES)
+    assert main(arguments(workspace, file, tmp_path / "out")) == 0
+    segmentation = read_volume(tmp_path / "out" / "segmentation.nii.gz")
+    np.testing.assert_array_equal(segmentation.array, np.select([given.array == 1, given.array == 2], [3, 1], 0))
+    np.testing.assert_allclose(segmentation.index_to_lps, given.index_to_lps, atol=1e-4)
+    report = report_of(tmp_path / "out")
+    assert any("it was resampled" in warning for warning in report["warnings"])
+    assert any("covers 7" in warning and "not reviewed" in warning for warning in report["warnings"])
+    reviewed = read_volume(tmp_path / "out" / "reviewed.nii.gz").array
+    not_covered = np.broadcast_to((np.arange(len(reviewed)) < first)[:, None, None], reviewed.shape)
+    np.testing.assert_array_equal(reviewed == report["reviewed"]["not_covered"], not_covered)
+    assert not read_volume(tmp_path / "out" / "uncertainty.nii.gz").array[: first - 2].any()
+    scribbles = write_scribbles(tmp_path / "out", tmp_path / "scribbles.nii.gz", of=SPLEEN, label=0)
+    again = correct(tmp_path / "out", scribbles, tmp_path / "corrected")
+    assert report_of(again)["reviewed"] == report["reviewed"]
+
+
 def moved(volume: Volume) -> Volume:
     matrix = volume.index_to_lps.copy()
-    matrix[2, 3] += 5
+    matrix[2, 3] += 5000
     return Volume(volume.array, matrix)
 
 
@@ -212,7 +238,7 @@ def values(table: list[int]) -> Change:
 @pytest.mark.parametrize(
     ("change", "more", "code", "words"),
     [
-        (moved, [], "GEOMETRY", "differ in geometry"),
+        (moved, [], "GEOMETRY", "does not overlap the scan"),
         (values([0, 7, 8, 9]), [], "INPUT_VALUES", "its segments: label 7, label 8, label 9"),
         (values([0, 0, 0, 0]), ["--labels", "1=spleen"], "INPUT_VALUES", "empty"),
         (values([0, 0, 0, 0]), [], "INPUT_VALUES", "No segment"),

@@ -170,11 +170,41 @@ def test_a_damaged_dicom_seg_is_refused(tmp_path: Path, series: Path, labels: ND
     assert caught.value.code is ErrorCode.INPUT_UNREADABLE
 
 
-def test_a_segmentation_on_other_voxels_is_refused(tmp_path: Path, labels: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_segmentation_on_other_voxels_is_resampled_with_a_note(
+    tmp_path: Path, labels: NDArray[np.uint8], axis: int
+) -> None:
+    """The labels on voxels of half the size, from the same outer edge of the first voxel."""
     matrix = CT.index_to_lps.copy()
-    matrix[2, 3] += 1.1
+    matrix[:3, 2 - axis] /= 2
+    matrix[:3, 3] -= matrix[:3, 2 - axis] / 2
+    write_volume(Volume(labels.repeat(2, axis=axis), matrix), tmp_path / "a.nii.gz")
+    file = read_segmentation(tmp_path / "a.nii.gz", SCAN)
+    np.testing.assert_array_equal(file.labels, labels)
+    assert file.covered is None
+    (note,) = file.notes
+    assert note.startswith("The segmentation a.nii.gz has voxels of")
+
+
+def test_a_dicom_seg_on_other_slices_is_resampled_and_its_rest_is_background(
+    tmp_path: Path, series: Path, labels: NDArray[np.uint8]
+) -> None:
+    path = write_seg(tmp_path / "seg.dcm", series, [labels == 6, labels == 1], NAMES)
+    matrix = CT.index_to_lps.copy()
+    matrix[:3, 2] *= 2
+    matrix[:3, 3] += CT.index_to_lps[:3, 2] / 2
+    file = read_segmentation(path, Scan(Volume(CT.array[::2], matrix)))
+    assert file.covered is None
+    assert (file.labels == 1).any()
+    assert file.labels.shape == CT.array[::2].shape
+    assert "resampled" in file.notes[0]
+
+
+def test_a_segmentation_beside_the_scan_is_refused(tmp_path: Path, labels: NDArray[np.uint8]) -> None:
+    matrix = CT.index_to_lps.copy()
+    matrix[2, 3] += 1000
     write_volume(Volume(labels, matrix), tmp_path / "a.nii.gz")
-    with pytest.raises(DiffusionSegmentError) as caught:
+    with pytest.raises(DiffusionSegmentError, match="does not overlap the scan") as caught:
         read_segmentation(tmp_path / "a.nii.gz", SCAN)
     assert caught.value.code is ErrorCode.GEOMETRY
 

@@ -25,7 +25,18 @@ ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
 # Packages of the backend from the bottom up: a package may import itself and those before it.
 ORDER = (
-    *("errors", "schema", "protocol", "process", "imaging", "phantom", "diffusion", "networks", "models"),
+    *(
+        "errors",
+        "schema",
+        "protocol",
+        "process",
+        "imaging",
+        "presegmenters",
+        "phantom",
+        "diffusion",
+        "networks",
+        "models",
+    ),
     *(
         "pipeline",
         "metrics",

@@ -10,6 +10,8 @@ from ..commands.progress_display import ProgressBar, add_progress_option
 from ..commands.run_estimate import SEGMENT_STAGES
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.output_folder import check_replaceable
+from ..presegmenters.plugin import DEFAULT_LIMIT_MIN
+from ..presegmenters.registry import model_named
 from ..schema.output_kinds import RESULT
 from ..schema.run_options import run_options_of
 from .command_parser import examples
@@ -28,17 +30,12 @@ def add_review_command(commands: Any) -> None:
         epilog=examples(
             "review ct.nii.gz --segmentation totalsegmentator.nii.gz -o result",
             'review ct.nii.gz --segmentation labels.nii.gz --labels "1=spleen,6=liver" -o result',
+            "review ct.nii.gz --presegmenter nnunet:nnUNetTrainer__nnUNetPlans__3d_fullres -o result",
             'review dicom/patient7 --segmentation seg.dcm --match "Milz=Spleen" -o result',
         ),
     )
     parser.add_argument("input", metavar="INPUT", help="the scan: DICOM folder or file, NIfTI, NRRD or MHA")
-    parser.add_argument(
-        "--segmentation",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="the segmentation: label map (NIfTI, NRRD, MHA), .seg.nrrd or DICOM SEG",
-    )
+    _add_source_options(parser)
     parser.add_argument(
         "--labels",
         metavar="NAMES",
@@ -61,6 +58,29 @@ def add_review_command(commands: Any) -> None:
     parser.set_defaults(run=_run_review)
 
 
+def _add_source_options(parser: argparse.ArgumentParser) -> None:
+    """Add the file of the segmentation and, in its place, the presegmenter that makes one."""
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--segmentation",
+        type=Path,
+        metavar="FILE",
+        help="the segmentation: label map (NIfTI, NRRD, MHA), .seg.nrrd or DICOM SEG",
+    )
+    given.add_argument(
+        "--presegmenter",
+        metavar="KIND:FOLDER",
+        help="the model of another program that segments the scan first: nnunet:FOLDER (nnU-Net v2), "
+        "monai-bundle:FOLDER",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="MINUTES",
+        help=f"after which a presegmenter is stopped (default: {DEFAULT_LIMIT_MIN:g})",
+    )
+
+
 def _match(text: str) -> tuple[str, str]:
     """ "Milz=Spleen" -> ("Milz", "Spleen").
 
@@ -75,16 +95,46 @@ def _match(text: str) -> tuple[str, str]:
     return name.strip(), organ.strip()
 
 
+def _time_limit(options: argparse.Namespace) -> float:
+    """The minutes of `--time-limit`, or the default.
+
+    Raises:
+        DiffusionSegmentError: OPTION for a limit that is not above 0, and for one without a presegmenter.
+    """
+    if options.time_limit is None:
+        return DEFAULT_LIMIT_MIN
+    if options.presegmenter is None:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, "--time-limit is for a presegmenter.", hint="Leave it out, or add --presegmenter."
+        )
+    if not options.time_limit > 0:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"{options.time_limit:g} min is no time limit.", hint="Give more than 0 minutes."
+        )
+    return float(options.time_limit)
+
+
+def _stages(*, presegmented: bool) -> tuple[str, ...]:
+    """The stages of a review: those of a segmentation, and of a presegmenter after the scan was read."""
+    after = SEGMENT_STAGES.index("read") + 1
+    return (*SEGMENT_STAGES[:after], *(["presegmenter"] if presegmented else []), *SEGMENT_STAGES[after:])
+
+
 def _run_review(options: argparse.Namespace) -> None:
     from ..models.manifest import find_model, read_description
 
     check_input(options.input)
-    check_input(options.segmentation)
+    limit_min = _time_limit(options)
+    if options.segmentation is not None:
+        check_input(options.segmentation)
+    segmentation = options.segmentation or model_named(options.presegmenter)
     check_replaceable(options.output, RESULT, overwrite=options.overwrite)
     description = read_description(find_model(options.model))
     for name in (*(options.organs or ()), *(organ for _, organ in options.match if organ)):
         description.label_named(name)
-    with ProgressBar(SEGMENT_STAGES, quiet=options.quiet, lines=options.verbose) as bar:
+    with ProgressBar(
+        _stages(presegmented=options.presegmenter is not None), quiet=options.quiet, lines=options.verbose
+    ) as bar:
         bar("start", 0, 1)
         from ..commands.result_extras import extras_of
         from ..commands.review import ReviewChoices, review_file
@@ -94,7 +144,8 @@ def _run_review(options: argparse.Namespace) -> None:
             options.input,
             options.output,
             ReviewChoices(
-                segmentation=options.segmentation,
+                segmentation=segmentation,
+                limit_min=limit_min,
                 names=None if options.labels is None else parse_names(options.labels),
                 given=dict(options.match),
                 options=run_options_of(options),

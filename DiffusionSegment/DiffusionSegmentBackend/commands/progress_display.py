@@ -18,6 +18,7 @@ STAGES = {
     "start": "Loading PyTorch",
     "read": "Reading the scan",
     "load": "Loading the model",
+    "presegmenter": "Running the presegmenter",
     "prepare": "Preparing the scan",
     "bodypart": "Computing body coordinates",
     "features": "Computing features",

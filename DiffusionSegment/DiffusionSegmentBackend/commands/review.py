@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,11 @@ from ..imaging.shear import notes_of
 from ..imaging.volume import Volume
 from ..imaging.volume_io import Scan, read_scan, write_map
 from ..models.model import Model
+from ..pipeline.checks import check_modality
 from ..pipeline.options import options_for_scan
 from ..pipeline.segment import build_segmentation, open_session
+from ..presegmenters.plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
+from ..presegmenters.run import RunLimits, run_presegmenter
 from ..schema.model_manifest import ModelLabel
 from ..schema.output_kinds import RESULT, REVIEWED
 from ..schema.report import Report
@@ -37,17 +42,28 @@ _LARGEST = 255
 class ReviewChoices:
     """Options of a review.
 
-    `segmentation` is the file; `names` are those of its segments by value, where it has none; `given` the organs by
-    segment that are decided by the user; the rest is as in `segment.RunChoices`.
+    `segmentation` is the file, or the model of another program that makes it within `limit_min` minutes; `names` are
+    those of its segments by value, where it has none; `given` the organs by segment that are decided by the user; the
+    rest is as in `segment.RunChoices`.
     """
 
-    segmentation: Path
+    segmentation: Path | PresegmenterModel
+    limit_min: float = DEFAULT_LIMIT_MIN
     names: Mapping[int, str] | None = None
     given: Mapping[str, str] = field(default_factory=dict)
     options: RunOptions = field(default_factory=RunOptions)
     series: str | None = None
     overwrite: bool = False
     extras: Extras = NOTHING_MORE
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """The file of a segmentation, the names of its values where they are given, and what the report names it."""
+
+    path: Path
+    names: Mapping[int, str] | None
+    source: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,8 @@ def review_file(source: str, folder: Path, choices: ReviewChoices, *, bar: Progr
     scan = read_scan(source, series=choices.series)
     if scan.dicom is not None and not choices.options.force:
         check_hounsfield(scan.dicom)
-    given = read_review_input(scan, model.description.labels, choices)
+    with given_file(scan, choices, bar) as file:
+        given = read_review_input(scan, model.description.labels, file, choices)
     for line in match_table(given.record, model.description.labels):
         bar.say(line)
     report = _review_into(folder, source, scan, model, given, choices, bar)
@@ -86,15 +103,37 @@ def review_file(source: str, folder: Path, choices: ReviewChoices, *, bar: Progr
     return report
 
 
-def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: ReviewChoices) -> ReviewInput:
+@contextmanager
+def given_file(scan: Scan, choices: ReviewChoices, bar: ProgressBar) -> Iterator[GivenFile]:
+    """The file of the segmentation; that of a presegmenter exists while the context is open.
+
+    Raises:
+        DiffusionSegmentError: MODALITY for a presegmenter of another modality than the scan's, and as
+            `run_presegmenter`.
+    """
+    model = choices.segmentation
+    if isinstance(model, Path):
+        yield GivenFile(model, choices.names, str(model.resolve()))
+        return
+    if model.modality is not None and not choices.options.force:
+        check_modality(scan.volume.array, expected=model.modality, stated=scan.modality)
+    bar("presegmenter", 0, 1)
+    limits = RunLimits(device=choices.options.device, minutes=choices.limit_min)
+    with TemporaryDirectory(prefix="diffusion-segment-") as folder:
+        output = run_presegmenter(model, scan.volume, Path(folder), limits)
+        yield GivenFile(output, choices.names or model.names, model.title)
+
+
+def read_review_input(
+    scan: Scan, labels: tuple[ModelLabel, ...], given: GivenFile, choices: ReviewChoices
+) -> ReviewInput:
     """Read the segmentation on the voxels of the scan, with the values of the model's labels.
 
     Raises:
         DiffusionSegmentError: as `read_segmentation` and `match_segments`, INPUT_VALUES where no segment is a label of
             the model, OPTION for requested organs that the segmentation does not cover.
     """
-    path = choices.segmentation
-    file = read_segmentation(path, scan, names=choices.names, force=choices.options.force)
+    file = read_segmentation(given.path, scan, names=given.names, force=choices.options.force)
     own = not file.has_names and all(value <= len(labels) for value in file.names)
     if own:
         file = _with_names_of_model(file, labels)
@@ -103,17 +142,25 @@ def read_review_input(scan: Scan, labels: tuple[ModelLabel, ...], choices: Revie
     if own:
         matching = _by_value(matching)
     if not matching.matched:
+        segments = ", ".join(matching.segments) or "none"
         raise DiffusionSegmentError(
             ErrorCode.INPUT_VALUES,
-            f"No segment of {path} is an organ of the model; its segments: {', '.join(matching.segments) or 'none'}.",
+            f"No segment of {given.source} is an organ of the model; its segments: {segments}.",
             hint="Match them with --match NAME=ORGAN, or choose another model.",
         )
-    table, others = _value_table(values, matching, labels, path)
+    table, others = _value_table(values, matching, labels, given.source)
+    values_of_model, not_covered = table[file.labels], None
+    if file.covered is not None:
+        not_covered = _free_value(others, labels, given.source)
+        values_of_model[~file.covered] = not_covered
     return ReviewInput(
-        labels=table[file.labels],
-        organs=_covered(matching, labels, choices.options.organs, path),
-        record=ReviewedSegmentation(source=str(path.resolve()), matches=matching.matched, unmatched=others),
+        labels=values_of_model,
+        organs=_covered(matching, labels, choices.options.organs, given.source),
+        record=ReviewedSegmentation(
+            source=given.source, not_covered=not_covered, matches=matching.matched, unmatched=others
+        ),
         warnings=(
+            *file.notes,
             *(["The label map names no segments: its values were taken for those of the model."] if own else []),
             *([_not_judged(others)] if others else []),
         ),
@@ -134,7 +181,7 @@ def _by_value(matching: SegmentMatching) -> SegmentMatching:
 
 
 def _value_table(
-    values: tuple[int, ...], matching: SegmentMatching, labels: tuple[ModelLabel, ...], path: Path
+    values: tuple[int, ...], matching: SegmentMatching, labels: tuple[ModelLabel, ...], source: str
 ) -> tuple[NDArray[np.uint8], tuple[OtherSegment, ...]]:
     """The value of the result for every value of the file; other segments have values from 255 downwards."""
     table = np.zeros(_LARGEST + 1, dtype=np.uint8)
@@ -143,20 +190,30 @@ def _value_table(
         if match is not None:
             table[value] = match.value
             continue
-        other = OtherSegment(name=name, value=_LARGEST - len(others))
-        if other.value <= len(labels):
-            raise DiffusionSegmentError(
-                ErrorCode.INPUT_VALUES,
-                f"{path} has too many segments that are no organs of the model.",
-                hint="Export those that are to be reviewed.",
-            )
+        other = OtherSegment(name=name, value=_free_value(others, labels, source))
         table[value] = other.value
         others.append(other)
     return table, tuple(others)
 
 
+def _free_value(others: Sequence[OtherSegment], labels: tuple[ModelLabel, ...], source: str) -> int:
+    """The next value, from 255 downwards, that no label of the model has.
+
+    Raises:
+        DiffusionSegmentError: INPUT_VALUES where there is none.
+    """
+    value = _LARGEST - len(others)
+    if value <= len(labels):
+        raise DiffusionSegmentError(
+            ErrorCode.INPUT_VALUES,
+            f"{source} has too many segments that are no organs of the model.",
+            hint="Export those that are to be reviewed.",
+        )
+    return value
+
+
 def _covered(
-    matching: SegmentMatching, labels: tuple[ModelLabel, ...], organs: tuple[str, ...] | None, path: Path
+    matching: SegmentMatching, labels: tuple[ModelLabel, ...], organs: tuple[str, ...] | None, source: str
 ) -> tuple[str, ...]:
     """The organs that are reviewed: those of the segmentation, or of them those that were requested.
 
@@ -170,7 +227,7 @@ def _covered(
         if match is None or match.organ not in matching.organs:
             raise DiffusionSegmentError(
                 ErrorCode.OPTION,
-                f"{path} has no segment of the organ '{name}'.",
+                f"{source} has no segment of the organ '{name}'.",
                 hint=f"It covers {', '.join(matching.organs)}.",
             )
     return requested.organs

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.segment_matching import SegmentName, terms_of_entry
-from .alignment import align_to_scan
 from .compressed_files import first_bytes
 from .dicom_headers import is_dicom
 from .dicom_seg_files import read_dicom_seg
 from .image_files import refusals
 from .label_maps import LARGEST_LABEL, whole_numbers
 from .nrrd import NrrdImage, read_nrrd
+from .resampled_labels import FittedLabels, fit_to_scan
 from .segment_layers import Layer, merged
 from .volume import Volume, check_geometry
 from .volume_io import Scan, read_volume
@@ -44,17 +44,24 @@ class SegmentationFile:
         labels: (k, j, i), uint8, 0 background.
         names: the segments by their value in `labels`; those of the file without a voxel too.
         has_names: whether the file, or one beside it, names the segments.
+        covered: mask (k, j, i) of the voxels inside a label map; None where the file covers the scan.
+        notes: sentences for the user on how it was brought onto the voxels of the scan.
     """
 
     labels: NDArray[np.uint8]
     names: dict[int, SegmentName]
     has_names: bool
+    covered: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_segmentation(
     path: Path, scan: Scan, *, names: Mapping[int, str] | None = None, force: bool = False
 ) -> SegmentationFile:
-    """Read a segmentation on the voxels of a scan (k, j, i), without interpolation.
+    """Read a segmentation on the voxels of a scan (k, j, i), resampled where its own are others (`fit_to_scan`).
+
+    A label map may be that of a crop of the scan: the rest of the scan is unknown. A .seg.nrrd and a DICOM SEG are
+    cropped to their segments by the programs that write them: the rest is background.
 
     Names are those of the file (.seg.nrrd, DICOM SEG, the NIfTI files of TotalSegmentator), else those of `labels` in a
     dataset.json of nnU-Net beside it. A value without a name is a segment of its own, "label 7".
@@ -66,34 +73,37 @@ def read_segmentation(
         force: accept a DICOM SEG of another patient or frame of reference.
 
     Raises:
-        DiffusionSegmentError: GEOMETRY for voxels that are not the scan's and for another patient, INPUT_VALUES for
+        DiffusionSegmentError: GEOMETRY for a segmentation beside the scan and for another patient, INPUT_VALUES for
             numbers that are no labels and for overlapping segments, OPTION for `names` of a file that has its own, and
             what reading raises.
     """
     if not path.exists():
         raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
-    what, hint = f"The segmentation {path} and the scan", "Resample the segmentation to the scan."
+    what = f"The segmentation {path.name}"
     if path.is_file() and is_dicom(path):
         _refuse_names(names, path)
         volume, segments = read_dicom_seg(path, scan.dicom, force=force)
-        labels = align_to_scan(volume, scan.volume, what=what, hint=hint, whole=False)
-        return SegmentationFile(labels, segments, has_names=True)
+        return _fitted(fit_to_scan(volume, scan.volume, what=what, whole=False), segments, has_names=True)
     image = _seg_nrrd(path)
     if image is not None:
         _refuse_names(names, path)
         volume, segments = _segments(image, path)
-        labels = align_to_scan(volume, scan.volume, what=what, hint=hint, whole=False)
-        return SegmentationFile(labels, segments, has_names=True)
+        return _fitted(fit_to_scan(volume, scan.volume, what=what, whole=False), segments, has_names=True)
     volume = read_volume(path)
-    labels = align_to_scan(
-        Volume(whole_numbers(volume.array, path), volume.index_to_lps), scan.volume, what=what, hint=hint
-    )
+    numbers = whole_numbers(volume.array, path)
+    fitted = fit_to_scan(Volume(numbers, volume.index_to_lps), scan.volume, what=what)
     stated = dict(names) if names is not None else names_in_nifti(path) or names_in_dataset(path.parent / _DATASET)
     listed = {value: SegmentName(name=name) for value, name in stated.items() if value}
-    for value in np.unique(labels).tolist():
+    # Slice by slice, which is faster than np.unique, and a count of all takes eight times the memory of the labels.
+    counts = sum(np.bincount(plane.ravel(), minlength=LARGEST_LABEL + 1) for plane in numbers)
+    for value in np.flatnonzero(counts).tolist():
         if value:
             listed.setdefault(value, SegmentName(name=f"label {value}"))
-    return SegmentationFile(labels, dict(sorted(listed.items())), has_names=bool(stated))
+    return _fitted(fitted, dict(sorted(listed.items())), has_names=bool(stated))
+
+
+def _fitted(fitted: FittedLabels, names: dict[int, SegmentName], *, has_names: bool) -> SegmentationFile:
+    return SegmentationFile(fitted.labels, names, has_names, fitted.covered, fitted.notes)
 
 
 def parse_names(text: str) -> dict[int, str]:

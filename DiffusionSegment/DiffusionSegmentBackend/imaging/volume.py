@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .sheared_grid import is_sheared, nearest_straight, sampled_straight, straight_box
@@ -229,7 +230,9 @@ class Grid:
         """Resample a label map by the largest coverage of each grid voxel; of equal ones the lowest label."""
         result = np.zeros(self.shape, dtype=np.uint8)
         best = np.ones(self.shape, dtype=np.float32)
-        shares = {int(v): self._share_of(labels == v) for v in np.unique(labels) if v}
+        turned = self.order.apply(labels.view(np.uint8) if labels.dtype == np.bool_ else labels)
+        boxes = enumerate(find_objects(turned), start=1)
+        shares = {value: self._share_of(turned, value, box) for value, box in boxes if box is not None}
         for box, share in shares.values():
             best[box] -= share  # coverage of the background
         for value, (box, share) in shares.items():
@@ -238,23 +241,22 @@ class Grid:
             best[box] = np.maximum(best[box], share)
         return result
 
-    def _share_of(self, mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.float32]]:
-        """The box of grid voxels that a mask (k, j, i) overlaps, and the covered fraction of each of them."""
+    def _share_of(self, labels: NDArray[Any], value: int, bounds: Box) -> tuple[Box, NDArray[np.float32]]:
+        """The box of grid voxels that a label overlaps, and the covered fraction of each of them.
+
+        `labels` are canonical (z, y, x); `bounds` is the bounding box of the label in them.
+        """
         if self.native_to_grid is not None:
             z, y, x = (slice(0, n) for n in self.shape)
-            return (z, y, x), self.to_grid(mask)
-        mask = self.order.apply(mask)
-        share = mask.astype(np.float32)
+            return (z, y, x), self.to_grid(self.order.undo(labels == value))
+        share = (labels[bounds] == value).astype(np.float32)
         box = []
-        for axis in range(3):
-            source = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        for axis, columns in enumerate(bounds):
             weights = antialiased_weights(
                 self.native_shape[axis], self.native_spacing[2 - axis], self.shape[axis], self.spacing[2 - axis]
             )
-            columns = slice(int(source[0]), int(source[-1]) + 1)
             seen = np.flatnonzero(weights[:, columns].any(axis=1))
             rows = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else slice(0, 0)
-            share = np.take(share, range(columns.start, columns.stop), axis=axis)
             share = np.moveaxis(np.tensordot(weights[rows, columns], share, axes=(1, axis)), 0, axis)
             box.append(rows)
         return (box[0], box[1], box[2]), share

@@ -17,8 +17,12 @@ class OtherSegment:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewedSegmentation:
-    """The file, the segments that are labels of the model, and the others, which are kept and not judged."""
+    """The file, the segments that are labels of the model, and the others, which are kept and not judged.
+
+    `not_covered` is the value in reviewed.nii.gz of voxels outside a label map that is smaller than the scan.
+    """
 
     source: str | None = None
+    not_covered: int | None = None
     matches: tuple[SegmentMatch, ...] = ()
     unmatched: tuple[OtherSegment, ...] = ()
