@@ -10,6 +10,7 @@ from typing import Any
 from . import dataclass_json
 from .correction_record import CorrectionRecord
 from .dataclass_json import SchemaError
+from .organ_margin import OrganMargin
 from .provenance import Provenance
 from .reviewed_segmentation import ReviewedSegmentation
 
@@ -18,7 +19,10 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class OrganResult:
-    """One organ of a result: volume and its 90 % interval in mL, and the mean probability of its voxels, 0..1."""
+    """One organ of a result: volume and its 90 % interval in mL, and the mean probability of its voxels, 0..1.
+
+    `margin` is that of the model, None where it has none and for a reviewed segmentation.
+    """
 
     name: str
     title: str
@@ -26,13 +30,15 @@ class OrganResult:
     volume_ml: float
     volume_interval_ml: tuple[float, float]
     confidence: float
+    margin: OrganMargin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRegion:
     """A connected region in which two labels compete, "background" for label 0.
 
-    `score` are the mL expected to be wrong; `centroid_lps_mm` lies inside the region.
+    `score` are the mL expected to be wrong; `probability` is that of a gross error, 0..1, None for a model without
+    calibration; `centroid_lps_mm` lies inside the region.
     """
 
     organ: str
@@ -43,6 +49,7 @@ class ReviewRegion:
     volume_ml: float
     score: float
     sentence: str
+    probability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

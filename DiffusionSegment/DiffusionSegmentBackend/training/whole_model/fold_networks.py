@@ -72,7 +72,7 @@ def _write_prediction(run: ModelRun, name: str, prediction: OutOfFold) -> None:
     path = _prediction_file(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **asdict(prediction))
+    np.savez_compressed(partial, **{key: array for key, array in asdict(prediction).items() if array is not None})
     os.replace(partial, path)
 
 
