@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentResearch.studies.out_of_fold_maps import OutOfFoldMap
+from DiffusionSegmentResearch.studies.region_probability import margin_rows, probability_rows
 from DiffusionSegmentResearch.studies.regions import list_rows
 from DiffusionSegmentResearch.studies.result_file import StudyRow
 from DiffusionSegmentResearch.studies.reviewed_errors import reviewed_rows
@@ -80,3 +83,36 @@ def test_an_error_that_the_network_makes_too_is_not_listed(
     rows = by_name(reviewed_rows([predicted(truth, np.s_[4:16, 30:40, 6:14], p_wrong=1.0)], description))
     assert rows["an organ deleted"]["error in a region"] == pytest.approx(2 / 3, abs=1e-3)
     assert rows["an organ deleted"]["error in a region or an alarm"] == 1.0
+
+
+def test_reliability_and_lists_are_measured_by_leaving_one_scan_out(
+    truth: NDArray[np.uint8], description: ModelDescription
+) -> None:
+    """In ten scans a gross error has P = 0.6 and a correct region P = 0.3."""
+    maps = []
+    for n in range(10):
+        item = predicted(truth, np.s_[24:29, 10:16, 6 : 11 + n % 3], p_wrong=0.6)
+        probabilities = item.probabilities
+        box = np.s_[36:42, 22:28, 6:12]
+        probabilities[(LIVER, *box)], probabilities[(0, *box)] = 0.7, 0.3
+        maps.append(replace(item, name=f"case {n}"))
+    rows = by_name(probability_rows(maps, description, seed=0))
+    assert rows["own results"]["regions"] == 20
+    assert rows["own results"]["Brier"] < 0.05 < rows["own results"]["Brier of the mean"]
+    assert rows["own results, bin 1"]["with a gross error"] == 0
+    assert rows["own results, bin 4"]["with a gross error"] == 1
+    assert rows["own results, bin 1"]["mean probability"] < rows["own results, bin 4"]["mean probability"]
+    assert rows["model of own results"]["mean_error"] > 0
+    assert rows["lists before"]["regions of an own result"] == 2
+    assert rows["lists after"]["regions of an own result"] == 1
+    assert rows["lists after"]["recall at 10"] == rows["lists before"]["recall at 10"] == 1
+
+
+def test_margins_contain_the_organs_of_the_scans(truth: NDArray[np.uint8], description: ModelDescription) -> None:
+    """In one of six scans the network sees the liver only up to a distance of five voxels from its upper end."""
+    maps = [predicted(truth, None, p_wrong=0.0) for _ in range(5)]
+    maps.append(predicted(truth, np.s_[39:44, 8:32, 4:22], p_wrong=1.0))
+    rows = by_name(margin_rows(maps, description))
+    assert rows["Liver"] == {"margin, mm": 15.0, "scans": 6, "missed": 0}
+    assert rows["Right kidney"]["margin, mm"] == 0
+    assert rows["all organs"]["contained, leaving one scan out"] == pytest.approx(17 / 18, abs=1e-3)

@@ -62,6 +62,19 @@ def test_the_threshold_keeps_95_percent_of_the_regions_with_a_gross_error(exampl
     assert np.mean(kept) == pytest.approx(0.95, abs=0.005)
 
 
+def test_a_region_that_probably_holds_an_error_is_never_below_the_threshold() -> None:
+    """Nine of ten regions hold one, whatever their features."""
+    rng = np.random.default_rng(0)
+    examples = [
+        RegionExample(scan=f"{n % 5}", label_map="own", rank=0, features=tuple(x), gross=n % 10 != 0)
+        for n, x in enumerate(rng.normal(size=(200, len(REGION_FEATURES))).tolist())
+    ]
+    model = fit_region_model(examples)
+    assert model is not None
+    assert out_of_fold_probabilities(examples).min() > 0.5
+    assert model.threshold == 0.5
+
+
 def test_a_scan_does_not_judge_itself(examples: list[RegionExample]) -> None:
     """All answers of one scan are inverted: its own probabilities stay those of the others."""
     inverted = [

@@ -23,6 +23,8 @@ from ..schema.region_probability import REGION_FEATURES, LogisticModel, RegionPr
 
 # Share of the regions with a gross error that the threshold keeps in the list.
 MIN_KEPT = 0.95
+# A region that more probably than not holds a gross error is listed.
+MAX_THRESHOLD = 0.5
 _MIN_SCANS, _MIN_OF_EACH = 5, 10
 _RIDGE = 1.0
 _ITERATIONS = 50
@@ -147,15 +149,15 @@ def fit_region_model(examples: Sequence[RegionExample]) -> LogisticModel | None:
     """The logistic model of the examples, with a threshold that is chosen out of fold.
 
     The threshold is the highest one below which at most 5 % of the regions with a gross error lie, by the probabilities
-    of `out_of_fold_probabilities`. None for examples of fewer than five scans, or with fewer than ten regions with or
-    without a gross error.
+    of `out_of_fold_probabilities`, and at most 0.5. None for examples of fewer than five scans, or with fewer than ten
+    regions with or without a gross error.
     """
     scans = {example.scan for example in examples}
     if len(scans) < _MIN_SCANS or not _has_both(examples):
         return None
     probabilities = out_of_fold_probabilities(examples)
     of_gross = np.sort(probabilities[[example.gross for example in examples]])
-    threshold = float(of_gross[int((1 - MIN_KEPT) * len(of_gross))])
+    threshold = min(MAX_THRESHOLD, float(of_gross[int((1 - MIN_KEPT) * len(of_gross))]))
     model = _fit(examples)
     return replace(model, threshold=round(threshold, 4), scans=len(scans), regions=len(examples))
 
