@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
 from DiffusionSegmentBackend.models.model import find_model
+from DiffusionSegmentBackend.training.region_calibration import RegionExample
 from DiffusionSegmentResearch.studies.out_of_fold_maps import OutOfFoldMap
-from DiffusionSegmentResearch.studies.region_probability import margin_rows, probability_rows
+from DiffusionSegmentResearch.studies.region_probability import (
+    list_rows_before_and_after,
+    margin_rows,
+    reliability_rows,
+)
 from DiffusionSegmentResearch.studies.regions import list_rows
 from DiffusionSegmentResearch.studies.result_file import StudyRow
 from DiffusionSegmentResearch.studies.reviewed_errors import reviewed_rows
@@ -85,27 +88,33 @@ def test_an_error_that_the_network_makes_too_is_not_listed(
     assert rows["an organ deleted"]["error in a region or an alarm"] == 1.0
 
 
-def test_reliability_and_lists_are_measured_by_leaving_one_scan_out(
+def test_reliability_is_measured_by_leaving_one_scan_out() -> None:
+    """A region holds a gross error where its first feature is positive, but for one in ten."""
+    rng = np.random.default_rng(0)
+    examples = [
+        RegionExample(
+            scan=f"case {n % 6}", label_map="own", rank=0, features=tuple(x), gross=(x[0] > 0) == (n % 10 > 0)
+        )
+        for n, x in enumerate(rng.normal(size=(240, 3)).tolist())
+    ]
+    rows = by_name(reliability_rows("own results", examples, seed=0))
+    assert rows["own results"]["regions"] == 240
+    assert rows["own results"]["Brier, low"] < rows["own results"]["Brier"] < rows["own results"]["Brier, high"]
+    assert rows["own results"]["Brier"] < 0.15 < rows["own results"]["Brier of the mean"]
+    first, last = rows["own results, bin 1"], rows["own results, bin 4"]
+    assert first["with a gross error"] < 0.2 < 0.8 < last["with a gross error"]
+    assert first["mean probability"] < 0.2 < 0.8 < last["mean probability"]
+    assert not reliability_rows("own results", examples[:5], seed=0)
+
+
+def test_lists_are_equal_where_nothing_could_be_calibrated(
     truth: NDArray[np.uint8], description: ModelDescription
 ) -> None:
-    """In ten scans a gross error has P = 0.6 and a correct region P = 0.3."""
-    maps = []
-    for n in range(10):
-        item = predicted(truth, np.s_[24:29, 10:16, 6 : 11 + n % 3], p_wrong=0.6)
-        probabilities = item.probabilities
-        box = np.s_[36:42, 22:28, 6:12]
-        probabilities[(LIVER, *box)], probabilities[(0, *box)] = 0.7, 0.3
-        maps.append(replace(item, name=f"case {n}"))
-    rows = by_name(probability_rows(maps, description, seed=0))
-    assert rows["own results"]["regions"] == 20
-    assert rows["own results"]["Brier"] < 0.05 < rows["own results"]["Brier of the mean"]
-    assert rows["own results, bin 1"]["with a gross error"] == 0
-    assert rows["own results, bin 4"]["with a gross error"] == 1
-    assert rows["own results, bin 1"]["mean probability"] < rows["own results, bin 4"]["mean probability"]
-    assert rows["model of own results"]["mean_error"] > 0
-    assert rows["lists before"]["regions of an own result"] == 2
-    assert rows["lists after"]["regions of an own result"] == 1
-    assert rows["lists after"]["recall at 10"] == rows["lists before"]["recall at 10"] == 1
+    item = predicted(truth, np.s_[24:30, 10:16, 6:12], p_wrong=0.6)
+    before, after = list_rows_before_and_after([item], description, [], [])
+    assert before.numbers == after.numbers
+    assert before.numbers["regions of an own result"] == before.numbers["recall at 10"] == 1
+    assert before.numbers["looks with a gross error"] == 1
 
 
 def test_margins_contain_the_organs_of_the_scans(truth: NDArray[np.uint8], description: ModelDescription) -> None:

@@ -62,8 +62,8 @@ def probability_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription
     """Reliability and coefficients of both models, and lists before and after."""
     own, reviewed = examples_of(maps, description, seed=seed)
     rows = [
-        *_reliability_rows("own results", own, seed=seed),
-        *_reliability_rows("reviewed label maps", reviewed, seed=seed),
+        *reliability_rows("own results", own, seed=seed),
+        *reliability_rows("reviewed label maps", reviewed, seed=seed),
     ]
     fitted = calibrate_regions(own, reviewed) or RegionProbability()
     rows += [
@@ -71,7 +71,7 @@ def probability_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription
         for name, model in (("own results", fitted.own), ("reviewed label maps", fitted.reviewed))
         if model is not None
     ]
-    return [*rows, *_list_rows(maps, description, own, reviewed)]
+    return [*rows, *list_rows_before_and_after(maps, description, own, reviewed)]
 
 
 def examples_of(
@@ -93,7 +93,7 @@ def _coefficients(model: LogisticModel) -> dict[str, float]:
     return {"intercept": model.intercept, **model.weights, "threshold": model.threshold, "regions": model.regions}
 
 
-def _reliability_rows(name: str, examples: Sequence[RegionExample], *, seed: int) -> list[StudyRow]:
+def reliability_rows(name: str, examples: Sequence[RegionExample], *, seed: int) -> list[StudyRow]:
     """A row for all regions and one for each of four bins with equally many, by probability."""
     if fit_region_model(examples) is None:
         return []
@@ -125,7 +125,7 @@ def _with_interval(values: NDArray[np.float64], scans: NDArray[np.str_], *, seed
     return round(float(values.mean()), 3), round(float(low), 3), round(float(high), 3)
 
 
-def _list_rows(
+def list_rows_before_and_after(
     maps: Sequence[OutOfFoldMap],
     description: ModelDescription,
     own: Sequence[RegionExample],
