@@ -179,12 +179,18 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""
         values = {item.name: dataclass_json.to_json(getattr(self, item.name)) for item in fields(self)}
+        for name in ("organs", "review"):
+            values[name] = [
+                {k: v for k, v in item.items() if k not in _CALIBRATED or v is not None} for item in values[name]
+            ]
         left_out = [name for name in _OPTIONAL if not values[name]]
         return {name: values[name] for name in ("schema_version", *values) if name not in left_out}
 
 
 # Left out of the file where they are empty.
 _OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities", "reviewed")
+# Left out of organs and regions without it.
+_CALIBRATED = ("margin", "probability")
 _NO_PROVENANCE = {"software": "", "version": "", "sha256": "", "model": "", "seed": 0, "samples": 0, "steps": 0}
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 
