@@ -44,6 +44,7 @@ from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
 REFUSED, UNCERTAIN, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
+MARGIN = {"mm": 4.2, "contained": 0.99, "coverage": 0.9, "scans": 22, "missed": 1}
 # Values from this one on are other structures than organs.
 OTHER = 14
 UNCERTAIN_BOXES = ((slice(8, 9), slice(2, 6), slice(3, 8)), (slice(5, 6), slice(2, 6), slice(3, 8)))
@@ -182,7 +183,7 @@ def report(request: Segment) -> Report:
     }
     values = {
         "organs": [
-            organ("spleen", "Spleen", 1, 212.4, 180.0, 240.0, 0.93),
+            {**organ("spleen", "Spleen", 1, 212.4, 180.0, 240.0, 0.93), "margin": MARGIN},
             organ("liver", "Liver", 6, 1512.0, 1400.0, 1600.0, 0.97),
             organ("pancreas", "Pancreas", 11, 0.0, 0.0, 2.0, 0.0),
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +12,7 @@ from DiffusionSegmentBackend.models.manifest import ModelDescription, read_descr
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.pipeline.review import error_map, regions_to_review
 from DiffusionSegmentBackend.pipeline.segment import Segmentation
+from DiffusionSegmentBackend.schema.region_probability import LogisticModel, RegionProbability
 from numpy.typing import NDArray
 
 SPLEEN, LIVER, AORTA = 1, 6, 8
@@ -157,3 +159,64 @@ def test_the_centre_is_a_voxel_of_the_region_and_includes_the_offset(
     voxel = np.argwhere(numbers == 1)
     distances = np.abs(grid.lps(voxel + offset) - region.centroid_lps_mm).max(axis=1)
     assert distances.min() < 0.06
+
+
+def calibrated(description: ModelDescription, *, threshold: float = 0.0, weight: float = 0.0) -> ModelDescription:
+    """A model whose regions have P = 0.5 at a mean error of 0.5, from which it rises by `weight`."""
+    model = LogisticModel(intercept=-weight / 2, weights={"mean_error": weight}, threshold=threshold)
+    return replace(description, region_probability=RegionProbability(own=model))
+
+
+def test_a_model_without_calibration_gives_no_probability(
+    probabilities: NDArray[np.float32], grid: Grid, description: ModelDescription
+) -> None:
+    compete(probabilities, np.s_[2:6, 3:8, 4:9], SPLEEN, LIVER, p=0.6)
+    (region,), _ = regions_to_review(probabilities, grid, ORIGIN, description)
+    assert region.probability is None
+    reviewed = replace(
+        description, region_probability=RegionProbability(reviewed=LogisticModel(intercept=0, weights={}))
+    )
+    (region,), _ = regions_to_review(probabilities, grid, ORIGIN, reviewed)
+    assert region.probability is None
+    mixed = 0.4 * probabilities
+    mixed[LIVER] += 0.6
+    regions, _ = regions_to_review(mixed, grid, ORIGIN, reviewed, given_weight=0.6)
+    assert {region.probability for region in regions} == {0.5}
+
+
+def test_the_probability_of_a_gross_error_is_in_the_sentence(
+    probabilities: NDArray[np.float32], grid: Grid, description: ModelDescription
+) -> None:
+    compete(probabilities, np.s_[2:6, 3:8, 4:9], SPLEEN, LIVER, p=0.6)
+    (region,), _ = regions_to_review(probabilities, grid, ORIGIN, calibrated(description, weight=10.0))
+    assert region.probability == pytest.approx(1 / (1 + np.exp(1)), abs=1e-3)
+    assert region.sentence == (
+        "Liver or spleen? Gross error with 27 % probability; 2.7 mL, about 40 % expected to be wrong."
+    )
+
+
+def test_regions_below_the_threshold_are_not_listed(
+    probabilities: NDArray[np.float32], grid: Grid, description: ModelDescription
+) -> None:
+    certain, uncertain = np.s_[0:6, 0:6, 0:6], np.s_[30:35, 0:6, 0:6]
+    compete(probabilities, certain, LIVER, 0, p=0.75)
+    compete(probabilities, uncertain, LIVER, 0, p=0.55)
+    model = calibrated(description, threshold=0.2, weight=10.0)
+    (region,), numbers = regions_to_review(probabilities, grid, ORIGIN, model)
+    assert region.probability == pytest.approx(0.378, abs=1e-3)
+    assert (numbers[uncertain] == 1).all()
+    assert not numbers[certain].any()
+
+
+@pytest.mark.parametrize(("weight", "of_liver"), [(-8.0, 4), (8.0, 2)])
+def test_an_organ_has_two_regions_unless_they_are_nearly_certain(
+    probabilities: NDArray[np.float32], grid: Grid, description: ModelDescription, weight: float, of_liver: int
+) -> None:
+    """A mean error of 0.25, at which P is 0.88 or 0.12."""
+    for z, y in product((0, 34), (0, 34)):
+        compete(probabilities, np.s_[z : z + 6, y : y + 6, 0:6], LIVER, 0, p=0.75)
+    compete(probabilities, np.s_[0:4, 0:4, 34:38], SPLEEN, 0, p=0.75)
+    regions, _ = regions_to_review(probabilities, grid, ORIGIN, calibrated(description, weight=weight))
+    assert [region.organ for region in regions] == ["liver"] * of_liver + ["spleen"]
+    unlimited, _ = regions_to_review(probabilities, grid, ORIGIN, description)
+    assert len(unlimited) == 5

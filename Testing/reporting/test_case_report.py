@@ -114,6 +114,17 @@ def test_an_absent_organ_has_neither_volume_nor_confidence(written: Callable[...
     assert written(result).rows[4][3] == "-"
 
 
+def test_margins_have_a_column_where_the_model_has_them(written: Callable[..., Page], result: Path) -> None:
+    margin = {"mm": 4.2, "contained": 0.99, "coverage": 0.9, "scans": 22, "missed": 1}
+    change(result, lambda report: report["organs"][0].update(margin=margin))
+    page = written(result)
+    assert page.rows[0] == ["Organ", "Volume (mL)", "90 % interval (mL)", "Confidence", "Margin", "Review"]
+    assert page.rows[1][4] == "4 mm (n = 22, 1 missed)"
+    assert page.rows[2][4] == ""
+    assert "Margin: 99 % of the organ lie within this distance of its segment in 90 % of n scans" in page.words
+    assert "Margin" not in written().words
+
+
 def test_organs_have_distinct_colours_from_their_model(written: Callable[..., Page]) -> None:
     labels = json.loads((find_model("abdomen-ct") / "model.json").read_text(encoding="utf-8"))["labels"]
     styles = [attributes["style"] for tag, attributes in written().tags if attributes.get("class") == "swatch"]

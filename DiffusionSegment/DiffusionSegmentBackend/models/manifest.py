@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.model_manifest import AnatomyLimits, BaseModel, Defaults, ModelLabel, ModelManifest, NetworkFile
+from ..schema.region_probability import RegionProbability
 from .folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
@@ -51,6 +52,7 @@ class ModelDescription:
     base: BaseModel | None
     raw: dict[str, Any]
     folder: Path
+    region_probability: RegionProbability | None = None
 
     @property
     def classes(self) -> int:
@@ -202,6 +204,7 @@ def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
         base=manifest.base,
         raw=raw,
         folder=folder,
+        region_probability=manifest.region_probability,
     )
 
 

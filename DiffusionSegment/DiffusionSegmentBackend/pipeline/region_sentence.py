@@ -26,6 +26,7 @@ class RegionContent:
         expected_wrong_ml: sum over its voxels of the probability that their label is wrong.
         position: the voxel (z, y, x) that is shown.
         labels: the label map (z, y, x).
+        probability: that of a gross error, 0..1, None where it is not calibrated.
     """
 
     pair: tuple[int, int]
@@ -33,6 +34,7 @@ class RegionContent:
     expected_wrong_ml: float
     position: Voxel
     labels: NDArray[np.uint8]
+    probability: float | None = None
 
 
 def region_sentence(content: RegionContent, grid: Grid, description: ModelDescription) -> str:
@@ -43,9 +45,16 @@ def region_sentence(content: RegionContent, grid: Grid, description: ModelDescri
     neighbour = _neighbour(content, grid)
     where = "" if neighbour is None else f" {neighbour[0]} the {titles[neighbour[1]]}"
     return (
-        f"{first.capitalize()} or {second}? {content.volume_ml:.1f} mL{where}, "
+        f"{first.capitalize()} or {second}? {_certainty(content.probability)}{content.volume_ml:.1f} mL{where}, "
         f"about {share:.0f} % expected to be wrong."
     )
+
+
+def _certainty(probability: float | None) -> str:
+    """The calibrated probability as whole percent, never 0 or 100; empty without one."""
+    if probability is None:
+        return ""
+    return f"Gross error with {min(99, max(1, round(100 * probability)))} % probability; "
 
 
 def _neighbour(content: RegionContent, grid: Grid) -> tuple[str, int] | None:

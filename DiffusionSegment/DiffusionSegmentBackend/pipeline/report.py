@@ -125,7 +125,7 @@ def _confidence_in_given(mean: float) -> float:
 
 
 def _in_given(organs: Sequence[OrganResult]) -> tuple[OrganResult, ...]:
-    return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence)) for organ in organs)
+    return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence), margin=None) for organ in organs)
 
 
 def _expected_wrong_ml(prediction: NDArray[np.float32], session: Session) -> float:
@@ -179,6 +179,7 @@ def _organ(
         volume_ml=round(volume_ml, 2),
         volume_interval_ml=(round(min(low, volume_ml), 2), round(max(high, volume_ml), 2)),
         confidence=round(float(probability[inside].mean()), 4) if inside.any() else 0.0,
+        margin=label.margin if inside.any() else None,
     )
 
 

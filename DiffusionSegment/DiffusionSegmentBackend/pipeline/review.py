@@ -2,11 +2,16 @@
 
 A rim of uncertainty around every organ is normal. So a region is not a connected piece of uncertain voxels, which is as
 wide as the organ that it surrounds, but what a reader sees around one position: the uncertain voxels inside a ball of
-20 mm. Balls are chosen greedily by the volume that is expected to be wrong in them.
+20 mm. Balls are chosen greedily by the volume that is expected to be wrong in them. Where the model has a calibrated
+probability of gross errors, regions that probably hold none are not listed, and an organ has at most two that are not
+nearly certain.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +22,23 @@ from numpy.typing import NDArray
 from ..imaging.balls import Ball, Spacing, Voxel, largest_balls
 from ..imaging.volume import Grid
 from ..models.manifest import ModelDescription
+from ..schema.region_probability import LogisticModel
 from ..schema.report import ReviewRegion
 from .region_sentence import RegionContent, region_sentence
 from .uncertainty import error_of_best
 
 MAX_REGIONS = 10
+# Among which the listed regions are chosen by their probability.
+MAX_CANDIDATES = 30
+# Regions of an organ, unless they hold a gross error with more than this probability.
+MAX_PER_ORGAN, CERTAIN_PROBABILITY = 2, 0.8
 LOOK_RADIUS_MM = 20.0
 # Probability, per voxel, that its label is wrong, from which it is counted.
 MIN_ERROR_PROBABILITY = 0.2
 # mL expected to be wrong, from which a region is listed.
 MIN_SCORE_ML = 0.1
+# Volume of an absent organ, for the share of it that is expected to be wrong.
+_MIN_ORGAN_ML = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,62 @@ def error_map(probabilities: NDArray[np.floating[Any]], *, given_weight: float =
     return ErrorMap(labels, competing, error)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """The uncertain voxels inside a ball, which no earlier candidate has.
+
+    Attributes:
+        ball: the ball.
+        inside: mask of the box of the ball.
+        pair: the two label values with the most expected error, the higher first.
+        volume_ml: volume of the voxels.
+        expected_wrong_ml: sum of the probabilities that their labels are wrong.
+        organ_ml: volume of the label `pair[0]` in the whole map.
+    """
+
+    ball: Ball
+    inside: NDArray[np.bool_]
+    pair: tuple[int, int]
+    volume_ml: float
+    expected_wrong_ml: float
+    organ_ml: float
+
+    @property
+    def features(self) -> dict[str, float]:
+        """The features of `schema.region_probability.REGION_FEATURES`."""
+        return {
+            "log_expected_wrong": math.log(self.expected_wrong_ml),
+            "mean_error": self.expected_wrong_ml / self.volume_ml,
+            "log_organ_share": math.log(self.expected_wrong_ml / max(self.organ_ml, _MIN_ORGAN_ML)),
+        }
+
+
+def review_candidates(errors: ErrorMap, *, voxel_ml: float, spacing: Spacing, count: int) -> list[Candidate]:
+    """Up to `count` candidates for the list of regions, largest expected error first; `spacing` in mm along z, y, x."""
+    counted = np.where(errors.probability > MIN_ERROR_PROBABILITY, errors.probability, 0).astype(np.float32)
+    balls = largest_balls(
+        counted, count=count, min_sum=MIN_SCORE_ML / voxel_ml, radius_mm=LOOK_RADIUS_MM, spacing=spacing
+    )
+    organ_ml = _label_voxels(errors.labels) * voxel_ml
+    candidates = []
+    for ball in balls:
+        inside = ball.inside & (counted[ball.box] > 0)
+        counted[ball.box][inside] = 0
+        error = errors.probability[ball.box][inside]
+        pair = _main_pair(errors.labels[ball.box][inside], errors.competing[ball.box][inside], error)
+        candidates.append(
+            Candidate(
+                ball=ball,
+                inside=inside,
+                pair=pair,
+                volume_ml=len(error) * voxel_ml,
+                expected_wrong_ml=float(error.sum()) * voxel_ml,
+                organ_ml=float(organ_ml[pair[0]]),
+            )
+        )
+    return candidates
+
+
 def regions_to_review(
     probabilities: NDArray[np.floating[Any]],
     grid: Grid,
@@ -68,7 +136,7 @@ def regions_to_review(
         probabilities: (classes, z, y, x), beginning at voxel `offset` (z, y, x) of the grid.
         grid: the model's grid.
         offset: first voxel of the probabilities.
-        description: the model, for the names of the labels.
+        description: the model, for the names of the labels and the calibrated probability of regions.
         given_weight: weight of a segmentation that is reviewed, as in `uncertainty.error_probability`.
 
     Returns:
@@ -76,41 +144,57 @@ def regions_to_review(
     """
     errors = error_map(probabilities, given_weight=given_weight)
     x, y, z = grid.spacing
-    spacing = (z, y, x)
-    counted = np.where(errors.probability > MIN_ERROR_PROBABILITY, errors.probability, 0).astype(np.float32)
-    balls = largest_balls(
-        counted,
-        count=MAX_REGIONS,
-        min_sum=MIN_SCORE_ML / grid.voxel_ml,
-        radius_mm=LOOK_RADIUS_MM,
-        spacing=spacing,
-    )
-    numbers = np.zeros(counted.shape, dtype=np.uint8)
+    calibration = description.region_probability
+    model = None if calibration is None else calibration.reviewed if given_weight else calibration.own
+    count = MAX_REGIONS if model is None else MAX_CANDIDATES
+    candidates = review_candidates(errors, voxel_ml=grid.voxel_ml, spacing=(z, y, x), count=count)
+    numbers = np.zeros(errors.labels.shape, dtype=np.uint8)
     regions: list[ReviewRegion] = []
-    for ball in balls:
-        inside = ball.inside & (counted[ball.box] > 0) & (numbers[ball.box] == 0)
-        numbers[ball.box][inside] = len(regions) + 1
-        regions.append(_region(errors, ball, inside, grid, offset, description))
+    for candidate, probability in listed(candidates, model):
+        numbers[candidate.ball.box][candidate.inside] = len(regions) + 1
+        regions.append(_region(candidate, probability, errors, grid, offset, description))
     return regions, numbers
 
 
+def listed(candidates: Sequence[Candidate], model: LogisticModel | None) -> list[tuple[Candidate, float | None]]:
+    """The first ten candidates that are listed, with the probability of a gross error, None without a model.
+
+    With a model, those below its threshold are left out, and so is the third and any further one of an organ unless its
+    probability is above 0.8. Without one all are listed: a limit per organ alone makes a list that shows less.
+    """
+    if model is None:
+        return [(candidate, None) for candidate in candidates[:MAX_REGIONS]]
+    chosen: list[tuple[Candidate, float | None]] = []
+    of_organ: Counter[int] = Counter()
+    for candidate in candidates:
+        probability = model.probability(candidate.features)
+        many = of_organ[candidate.pair[0]] >= MAX_PER_ORGAN
+        if probability < model.threshold or (many and probability <= CERTAIN_PROBABILITY):
+            continue
+        of_organ[candidate.pair[0]] += 1
+        chosen.append((candidate, probability))
+    return chosen[:MAX_REGIONS]
+
+
 def _region(
+    candidate: Candidate,
+    probability: float | None,
     errors: ErrorMap,
-    ball: Ball,
-    inside: NDArray[np.bool_],
     grid: Grid,
     offset: tuple[int, int, int],
     description: ModelDescription,
 ) -> ReviewRegion:
-    """The region of the voxels `inside` the box of a ball, named after the two labels with the most expected error."""
+    """The region of a candidate, named after the two labels with the most expected error."""
     names = ["background", *(label.name for label in description.labels)]
-    probability = errors.probability[ball.box]
-    first, second = _main_pair(errors.labels[ball.box][inside], errors.competing[ball.box][inside], probability[inside])
-    volume_ml = np.count_nonzero(inside) * grid.voxel_ml
-    score = float(probability[inside].sum()) * grid.voxel_ml
-    position = _shown_voxel(inside, ball, grid)
+    first, second = candidate.pair
+    position = _shown_voxel(candidate.inside, candidate.ball, grid)
     content = RegionContent(
-        pair=(first, second), volume_ml=volume_ml, expected_wrong_ml=score, position=position, labels=errors.labels
+        pair=candidate.pair,
+        volume_ml=candidate.volume_ml,
+        expected_wrong_ml=candidate.expected_wrong_ml,
+        position=position,
+        labels=errors.labels,
+        probability=probability,
     )
     x, y, z = grid.lps(np.array(position) + offset)
     return ReviewRegion(
@@ -118,11 +202,17 @@ def _region(
         competing_organ=names[second],
         value=first,
         competing_value=second,
-        volume_ml=round(volume_ml, 2),
-        score=round(score, 3),
+        volume_ml=round(candidate.volume_ml, 2),
+        score=round(candidate.expected_wrong_ml, 3),
         centroid_lps_mm=(round(float(x), 1), round(float(y), 1), round(float(z), 1)),
         sentence=region_sentence(content, grid, description),
+        probability=None if probability is None else round(probability, 3),
     )
+
+
+def _label_voxels(labels: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Number of voxels of each label value 0..255; slice by slice, because `bincount` takes eight bytes per voxel."""
+    return sum((np.bincount(part.ravel(), minlength=256) for part in labels), np.zeros(256, dtype=np.intp))
 
 
 def _main_pair(

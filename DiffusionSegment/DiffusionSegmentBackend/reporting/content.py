@@ -65,7 +65,7 @@ class OrganRow:
     """One row of the table of organs.
 
     `colour` is 0..255, `before` the volume in the uncorrected result, if given, and `corrected` the volume that
-    corrections added and removed, empty without any.
+    corrections added and removed, empty without any. `margin` is empty for an organ without one.
     """
 
     title: str
@@ -76,6 +76,7 @@ class OrganRow:
     confidence: str
     state: OrganState
     corrected: str = ""
+    margin: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ class CaseReport:
     """Content of the page.
 
     `colours` are 0..1 by label value; `provenance`, `facts` and `examination` are pairs of name and value. The
-    `examination` holds patient, study and series, if known and not anonymous.
+    `examination` holds patient, study and series, if known and not anonymous. `margins` says what the margins of the
+    organs mean, empty without any.
     """
 
     scan_name: str
@@ -108,6 +110,7 @@ class CaseReport:
     warnings: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
     corrections: tuple[str, ...] = ()
+    margins: str = ""
 
 
 def case_report(
@@ -158,6 +161,7 @@ def case_report(
             if examination is not None or key not in _IDENTIFYING
         ),
         corrections=_corrections(case.corrections),
+        margins=_margins_explained(case),
     )
 
 
@@ -226,6 +230,26 @@ def _row(organ: Organ, colour: tuple[int, int, int], review: ReviewState, before
         confidence=f"{100 * organ.confidence:.0f} %" if organ.is_present else "-",
         state=review.organ(organ.name),
         corrected=_corrected(organ, case.corrections),
+        margin=_margin(organ),
+    )
+
+
+def _margin(organ: Organ) -> str:
+    """The margin in mm and the number of scans that it was measured on, as text."""
+    if organ.margin is None or not organ.is_present:
+        return ""
+    missed = f", {organ.margin.missed} missed" if organ.margin.missed else ""
+    return f"{organ.margin.mm:.0f} mm (n = {organ.margin.scans}{missed})"
+
+
+def _margins_explained(case: Case) -> str:
+    margin = next((organ.margin for organ in case.organs if _margin(organ)), None)
+    if margin is None:
+        return ""
+    return (
+        f"Margin: {100 * margin.contained:.0f} % of the organ lie within this distance of its segment in "
+        f"{100 * margin.coverage:.0f} % of n scans that were held out in the training and show the organ where the "
+        "segment is; in the others it was missed."
     )
 
 

@@ -114,9 +114,7 @@ def _table(page: _Page, report: CaseReport, y: float) -> float:
     """Draw the table of organs; rows are smaller for models with many organs."""
     step = min(_ROW_MM, _TABLE_MM / (len(report.rows) + 1))
     size = 8 * step / _ROW_MM
-    with_before = any(row.before is not None for row in report.rows)
-    heads = ["Organ", *(["Before (mL)"] if with_before else []), "Volume (mL)", "90 % interval (mL)", "Confidence"]
-    columns = [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
+    heads, columns = _table_columns(report)
     for head, x in zip(heads, columns, strict=True):
         page.text(x, y, head, size=size, colour=_GREY, ha="left" if x == _LEFT else "right", fontweight="bold")
     page.text(168.0, y, "Review", size=size, colour=_GREY, fontweight="bold")
@@ -124,7 +122,21 @@ def _table(page: _Page, report: CaseReport, y: float) -> float:
         y += step
         page.rule(y - 0.22 * step, colour=_PALE, width=0.5)
         _table_row(page, row, y, columns=columns, size=size)
+    if report.margins:
+        y += 0.5 * step
+        for line in textwrap.wrap(report.margins, _PROVENANCE_CHARACTERS):
+            y += _LINE_MM
+            page.text(_LEFT, y, line, size=6.8, colour=_GREY)
     return y + step
+
+
+def _table_columns(report: CaseReport) -> tuple[list[str], list[float]]:
+    """The headings of the columns up to the review, and their positions: the left edge of the first, right edges."""
+    with_before = any(row.before is not None for row in report.rows)
+    heads = ["Organ", *(["Before (mL)"] if with_before else []), "Volume (mL)", "90 % interval (mL)", "Confidence"]
+    if report.margins:
+        return [*heads, "Margin"], [_LEFT, *([76.0] if with_before else []), 94.0, 121.0, 138.0, 164.0]
+    return heads, [_LEFT, *([84.0] if with_before else []), 107.0, 138.0, 160.0]
 
 
 def _table_row(page: _Page, row: OrganRow, y: float, *, columns: list[float], size: float) -> None:
@@ -134,11 +146,11 @@ def _table_row(page: _Page, row: OrganRow, y: float, *, columns: list[float], si
     ink = _GREY if row.confidence == "-" else _INK
     page.text(_LEFT + 5, y, row.title, size=size, colour=ink)
     if row.corrected:
-        # Beside the titles, of which the longest takes half of the column.
-        right = 72.0 if row.before is not None else 90.0
+        # Beside the titles, of which the longest takes half of the column; the next one is 12 to 17 mm wide.
+        right = columns[1] - (12.0 if row.before is not None else 17.0)
         page.text(right, y, f"corrected {row.corrected}", size=0.8 * size, colour=_GREEN, ha="right")
-    values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence]
-    for value, x in zip(values, columns[1:], strict=True):
+    values = [*([row.before] if row.before is not None else []), row.volume, row.interval, row.confidence, row.margin]
+    for value, x in zip(values, columns[1:], strict=False):
         page.text(x, y, value, size=size, colour=ink, ha="right")
     page.text(168.0, y, row.state.value, size=size, colour=_state_colour(row.state.value))
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from . import dataclass_json
 from .dataclass_json import SchemaError
+from .organ_margin import OrganMargin
+from .region_probability import RegionProbability
 
 NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
@@ -33,7 +35,8 @@ class ModelLabel:
     """One organ: voxel value, machine name, title, what Slicer and DICOM SEG show of it, and its usual position.
 
     `colour` is red, green, blue, 0..255; `body_mm` the position of its centroid in body coordinates, in mm; `usual_ml`
-    the smallest and the largest volume in the training cases; `one_piece` whether it was connected in all of them.
+    the smallest and the largest volume in the training cases; `one_piece` whether it was connected in all of them;
+    `margin` that of out-of-fold segmentations, None where there were too few.
     """
 
     value: int
@@ -46,6 +49,7 @@ class ModelLabel:
     body_mm: Point | None = None
     usual_ml: tuple[float, float] | None = None
     one_piece: bool = False
+    margin: OrganMargin | None = None
 
     @property
     def has_terms(self) -> bool:
@@ -151,7 +155,8 @@ class ModelManifest:
 
     `window` is in `window_unit`, one of WINDOW_UNITS: what becomes -1 and what becomes 1. `spacing_mm` of the model's
     grid and `trunk_spacing_mm`, in which the features and the body-part network lie, go along x, y, z, as
-    `tile_voxels`, which the networks see at once; `channels` are the widths of the features.
+    `tile_voxels`, which the networks see at once; `channels` are the widths of the features. `region_probability` is
+    None where it was not calibrated: regions to review have no probability then.
     """
 
     name: str
@@ -172,6 +177,7 @@ class ModelManifest:
     training_data: str | None = None
     licence: str | None = None
     quality: Quality | None = None
+    region_probability: RegionProbability | None = None
 
     def __post_init__(self) -> None:
         if [label.value for label in self.labels] != list(range(1, len(self.labels) + 1)):

@@ -10,6 +10,7 @@ from typing import Any
 from . import dataclass_json
 from .correction_record import CorrectionRecord
 from .dataclass_json import SchemaError
+from .organ_margin import OrganMargin
 from .provenance import Provenance
 from .reviewed_segmentation import ReviewedSegmentation
 
@@ -18,7 +19,10 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class OrganResult:
-    """One organ of a result: volume and its 90 % interval in mL, and the mean probability of its voxels, 0..1."""
+    """One organ of a result: volume and its 90 % interval in mL, and the mean probability of its voxels, 0..1.
+
+    `margin` is that of the model, None where it has none and for a reviewed segmentation.
+    """
 
     name: str
     title: str
@@ -26,13 +30,15 @@ class OrganResult:
     volume_ml: float
     volume_interval_ml: tuple[float, float]
     confidence: float
+    margin: OrganMargin | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewRegion:
     """A connected region in which two labels compete, "background" for label 0.
 
-    `score` are the mL expected to be wrong; `centroid_lps_mm` lies inside the region.
+    `score` are the mL expected to be wrong; `probability` is that of a gross error, 0..1, None for a model without
+    calibration; `centroid_lps_mm` lies inside the region.
     """
 
     organ: str
@@ -43,6 +49,7 @@ class ReviewRegion:
     volume_ml: float
     score: float
     sentence: str
+    probability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,12 +179,18 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """The object of the file."""
         values = {item.name: dataclass_json.to_json(getattr(self, item.name)) for item in fields(self)}
+        for name in ("organs", "review"):
+            values[name] = [
+                {k: v for k, v in item.items() if k not in _CALIBRATED or v is not None} for item in values[name]
+            ]
         left_out = [name for name in _OPTIONAL if not values[name]]
         return {name: values[name] for name in ("schema_version", *values) if name not in left_out}
 
 
 # Left out of the file where they are empty.
 _OPTIONAL = ("alarms", "run_timings_s", "corrections", "alternatives", "probabilities", "reviewed")
+# Left out of organs and regions without it.
+_CALIBRATED = ("margin", "probability")
 _NO_PROVENANCE = {"software": "", "version": "", "sha256": "", "model": "", "seed": 0, "samples": 0, "steps": 0}
 _RENAMED_IN_2 = {"rival": "competing_organ", "rival_value": "competing_value"}
 

@@ -19,7 +19,7 @@ def new_description(source: ModelDescription, *, folder_name: str, own: bool, li
     """The model.json at the start of a training.
 
     Title, modality, grid, window, labels and defaults are those of `source`; networks, quality, training data and the
-    limits of the anatomy check are empty.
+    limits of the anatomy check are empty. What was calibrated for the networks of `source` is left out.
 
     Args:
         source: Manifest or model.
@@ -30,6 +30,7 @@ def new_description(source: ModelDescription, *, folder_name: str, own: bool, li
     """
     raw = {**source.raw, "networks": {}, "quality": {}, "training_data": "", "anatomy": dict(_UNMEASURED_ANATOMY)}
     raw.pop("base", None)
+    raw.pop("region_probability", None)
     raw["labels"] = _labels_in_frame(raw["labels"])
     raw["licence"] = licence or (str(raw.get("licence") or "") if own else "") or LICENCE_NOT_STATED
     if not own:
@@ -40,10 +41,9 @@ def new_description(source: ModelDescription, *, folder_name: str, own: bool, li
 
 
 def _labels_in_frame(labels: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Labels with their positions in the body frame only if all have one; otherwise the frame is fitted."""
-    if all("body_mm" in label for label in labels):
-        return labels
-    return [{key: value for key, value in label.items() if key != "body_mm"} for label in labels]
+    """Labels without margins, and with positions in the body frame only if all have one; otherwise it is fitted."""
+    left_out = {"margin"} if all("body_mm" in label for label in labels) else {"margin", "body_mm"}
+    return [{key: value for key, value in label.items() if key not in left_out} for label in labels]
 
 
 def data_text(labelled: Mapping[str, int], *, unlabelled: int = 0, source: str = "") -> str:

@@ -66,6 +66,7 @@ class ResultTable:
         texts = (organ.title, volume, interval, confidence, _reviewed(scan, organ.name), "")
         # The tool tip also shows the columns that are hidden in a narrow panel.
         tip = wording.ORGAN_TIP.format(organ=organ.title, volume=volume, interval=interval, confidence=confidence)
+        tip += _marginTip(organ)
         for column, text in enumerate(texts):
             item = qt.QTableWidgetItem(text)
             item.setToolTip(tip)
@@ -108,6 +109,20 @@ def _reviewed(scan: SegmentedScan, name: str) -> str:
 
 def _checkState(value: bool) -> Any:
     return qt.Qt.Checked if value else qt.Qt.Unchecked
+
+
+def _marginTip(organ: OrganResult) -> str:
+    """A line of the tool tip about the margin of an organ, empty without one."""
+    margin = organ.margin
+    if margin is None:
+        return ""
+    return "\n" + wording.MARGIN_TIP.format(
+        contained=f"{100 * margin.contained:.0f}",
+        mm=f"{margin.mm:.0f}",
+        coverage=f"{100 * margin.coverage:.0f}",
+        scans=margin.scans,
+        missed=margin.missed,
+    )
 
 
 def _millilitres(volume: float) -> str:

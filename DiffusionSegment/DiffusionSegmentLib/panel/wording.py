@@ -190,6 +190,9 @@ ORGAN_COLUMN_TIPS: tuple[str, ...] = (
     _("A locked organ changes only where you paint, not with corrections or new results."),
 )
 ORGAN_TIP: str = _("{organ}: {volume} mL, 90 % interval {interval} mL, confidence {confidence}")
+MARGIN_TIP: str = _(
+    "Within {mm} mm of the segment lie {contained} % of the organ in {coverage} % of {scans} scans; {missed} missed."
+)
 INTERVAL: str = _("{low} to {high}")
 BEGUN: str = _("in progress")
 DONE: str = _("done")

@@ -87,6 +87,13 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="region-probability",
+            measures="reliability of the probability of regions, and margins of organs",
+            module="region_probability",
+            options=_BAKEOFF,
+            required=("trainings",),
+        ),
+        Study(
             name="audit",
             measures="wrong voxels that the audit network recognises",
             module="audit",

@@ -34,7 +34,7 @@ def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -
         for item, labels in zip(maps, predicted, strict=True)
     ]
     expert = [_expected_wrong(item, item.truth) for item in maps]
-    listed = [len(_regions(item, item.truth, description)) for item in maps]
+    listed = [len(reviewed_regions(item, item.truth, description)) for item in maps]
     correlation = rank_correlation(np.array(own), np.array(wrong))
     known = {} if np.isnan(correlation) else {"rank correlation of the two": round(correlation, 3)}
     means = {"expected wrong, mL": round(float(np.mean(own))), "wrong, mL": round(float(np.mean(wrong)))}
@@ -87,7 +87,7 @@ def _is_listed(
     item: OutOfFoldMap, altered: Labels, organs: set[str], description: ModelDescription
 ) -> tuple[bool, bool]:
     """Whether a region holds a part of the error, and whether an alarm names its organ."""
-    positions = item.voxels_of(_regions(item, altered, description))
+    positions = item.voxels_of(reviewed_regions(item, altered, description))
     errors = gross_errors(altered, item.truth, spacing=item.spacing, min_ml=0.0)
     seen = look(errors, positions, spacing=item.spacing)
     covered = {int(value) for value in np.unique(item.truth) if value}
@@ -95,7 +95,7 @@ def _is_listed(
     return any(seen.holds), any(alarm.organ in organs for alarm in alarms)
 
 
-def _regions(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> list[ReviewRegion]:
+def reviewed_regions(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> list[ReviewRegion]:
     """The regions to review of a given label map, as `review` lists them."""
     given = torch.from_numpy(labels)
     mixed = mix_with_given(torch.from_numpy(item.probabilities.copy()), given, torch.ones_like(given, dtype=torch.bool))

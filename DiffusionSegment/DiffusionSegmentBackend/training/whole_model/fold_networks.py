@@ -24,7 +24,7 @@ def train_folds(run: ModelRun) -> dict[str, Any]:
             network = fold_network(run, fold)
             for name in missing:
                 run.bar.note(f"scoring {name}")
-                _write_prediction(run, name, predict(run, network, name))
+                write_prediction(run, name, predict(run, network, name))
     return {"folds": {str(fold.number): list(fold.held_out) for fold in folds}}
 
 
@@ -67,12 +67,12 @@ def _prediction_file(run: ModelRun, name: str) -> Path:
     return run.folder.training / "out_of_fold" / f"{name}.npz"
 
 
-def _write_prediction(run: ModelRun, name: str, prediction: OutOfFold) -> None:
+def write_prediction(run: ModelRun, name: str, prediction: OutOfFold) -> None:
     """Write the file of a case atomically."""
     path = _prediction_file(run, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **asdict(prediction))
+    np.savez_compressed(partial, **{key: array for key, array in asdict(prediction).items() if array is not None})
     os.replace(partial, path)
 
 

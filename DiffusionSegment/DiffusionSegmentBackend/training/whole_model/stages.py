@@ -14,6 +14,7 @@ from ...metrics.calibration import fit_temperature
 from ...models.model import save_network
 from ...networks.segmenter import Segmenter
 from ...networks.temperature import set_temperature, temperature
+from ...schema import dataclass_json
 from ..bodypart import body_frame, framed_scans, free_scans, train_bodypart
 from ..organ_statistics import organ_statistics
 from ..segmenter import SegmenterRecipe
@@ -23,10 +24,11 @@ from .fold_networks import held_out_names, read_prediction, train_folds
 from .model_card import write_card
 from .model_folder import ModelFolder
 from .model_run import ModelRun
+from .review_calibration import label_margins, region_probability
 from .student import train_student
 
 # Entries of a label in model.json that are measured on the training cases.
-_MEASURED = ("body_mm", "usual_ml", "one_piece")
+_MEASURED = ("body_mm", "usual_ml", "one_piece", "margin")
 
 
 def bodypart(run: ModelRun) -> dict[str, Any]:
@@ -113,7 +115,10 @@ def calibration(run: ModelRun) -> dict[str, Any]:
 
 
 def card(run: ModelRun) -> dict[str, Any]:
-    """Write the out-of-fold results and the limits of the anatomy check to model.json and MODEL_CARD.md."""
+    """Write what out-of-fold predictions show to model.json and MODEL_CARD.md.
+
+    These are Dice, the limits of the anatomy check, the margins of organs and the probability of regions to review.
+    """
     description = run.folder.description
     value = temperature(run.load_segmenter())
     dice, measures = {}, []
@@ -122,7 +127,12 @@ def card(run: ModelRun) -> dict[str, Any]:
         dice[name] = prediction.dice
         measures.append(measures_of(prediction, description, temperature=value))
     limits = anatomy_limits(measures)
-    run.folder.change(anatomy={**description.raw["anatomy"], **limits})
+    probability = region_probability(run, temperature=value)
+    run.folder.change(
+        anatomy={**description.raw["anatomy"], **limits},
+        labels=label_margins(run),
+        region_probability=dataclass_json.to_json(probability),
+    )
     write_card(run.folder, run.options, run.plan, dice)
     return {"cases": len(dice), "anatomy": limits}
 
