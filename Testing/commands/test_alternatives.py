@@ -16,9 +16,8 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline import restore as restore_module
-from DiffusionSegmentBackend.pipeline.interactive.alternatives import sample_maps
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
-from DiffusionSegmentBackend.pipeline.restore import restore_map
+from DiffusionSegmentBackend.pipeline.restore import restore_labels, restore_map
 from DiffusionSegmentBackend.pipeline.segment import build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
 from fixtures.correction_cases import (
@@ -87,11 +86,10 @@ def test_identical_samples_are_one_alternative_and_the_first_has_most_samples(
     first, second = write_alternatives(session, model.description, labels, scan.index_to_lps, tmp_path)
     assert (first.samples, first.share) == (2, pytest.approx(2 / 3, abs=1e-4))
     assert (second.samples, second.share) == (1, pytest.approx(1 / 3, abs=1e-4))
-    maps, box = sample_maps(session)
-    for entry, sample in ((first, maps[0]), (second, maps[1])):
-        restored = read_volume(tmp_path / entry.file).array
-        np.testing.assert_array_equal(restored[box], sample)
-        assert np.count_nonzero(restored) == np.count_nonzero(sample)
+    for entry, sample in zip((first, second), session.prediction.sample_labels[:2], strict=True):
+        one_hot = torch.nn.functional.one_hot(sample.long(), model.description.classes).movedim(-1, 0).float()
+        restored = restore_labels(one_hot, session.prediction.offset, session.grid)
+        np.testing.assert_array_equal(read_volume(tmp_path / entry.file).array, restored)
     largest = second.differences[0]
     assert (largest.label, largest.instead) == ("spleen", "right_kidney")
     assert largest.sentence == f"Spleen, not right kidney: {largest.volume_ml:.1f} mL."

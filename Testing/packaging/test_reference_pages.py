@@ -33,6 +33,7 @@ WORDS = {
     "tuple[int, ...]": "array of integers",
     "tuple[float, ...]": "array of numbers",
     "tuple[float, float, float]": "three numbers",
+    "tuple[AlternativesOfRegion, ...]": "array of objects",
     "None": "null",
 }
 # Objects whose keys are names of organs or of stages, or are described elsewhere.

@@ -1,9 +1,9 @@
 """The real worker process around an engine that labels by threshold, for tests of the panel.
 
 The seed chooses the behaviour: 13 is refused, 44 gives a report without a total of its times, 66 kills the worker, 99
-is slow, 22 gives two regions to review with their voxels, and of its two samples the second has no organ in the first
-region. A review returns the given labels. For other requests, similarity falls with the distance to the point, and a
-fine-tuned model lists the names it was sent.
+is slow, 22 gives two regions to review with their voxels, and two alternatives of the first: no organ, and liver in
+two of its rows; with 23 these come only on request. A review returns the given labels. For other requests, similarity
+falls with the distance to the point, and a fine-tuned model lists the names it was sent.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from DiffusionSegmentBackend.protocol.messages import (
     FineTune,
     FineTuned,
     Preview,
+    RegionAlternatives,
     Request,
     Result,
     Review,
-    Samples,
     Segment,
     Similar,
     Similarity,
 )
+from DiffusionSegmentBackend.schema.region_alternative import AlternativesOfRegion, RegionAlternative
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
 from DiffusionSegmentBackend.worker.answer import EngineAnswer, SendEarly
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 
-REFUSED, UNCERTAIN, UNREADABLE, KILLED, SLOW = 13, 22, 44, 66, 99
+REFUSED, UNCERTAIN, ON_REQUEST, UNREADABLE, KILLED, SLOW = 13, 22, 23, 44, 66, 99
 MARGIN = {"mm": 4.2, "contained": 0.99, "coverage": 0.9, "scans": 22, "missed": 1}
 # Values from this one on are other structures than organs.
 OTHER = 14
@@ -64,14 +65,14 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     refine(request.seed, progress)
     bright = np.where(array > 900, 1, np.where(array > 300, 6, 0)).astype(np.uint8)
     labels = reviewed(request) if isinstance(request, Review) else bright
-    if isinstance(request, Alternatives) and request.seed == UNCERTAIN:
-        return samples(labels, geometry_of(request.volume))
+    if isinstance(request, Alternatives) and request.seed in (UNCERTAIN, ON_REQUEST):
+        return EngineAnswer(RegionAlternatives, *alternatives(request))
     uncertainty = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
     coordinates = np.stack(np.indices(array.shape)[::-1], axis=-1).astype(np.float32)
     maps = {"labels": labels, "uncertainty": uncertainty, "mutual_information": uncertainty / 10}
     if request.bodypart:
         maps["bodypart"] = coordinates
-    if request.seed == UNCERTAIN:
+    if request.seed in (UNCERTAIN, ON_REQUEST):
         maps["regions"] = np.zeros(array.shape, np.uint8)
         for number, box in enumerate(UNCERTAIN_BOXES, start=1):
             maps["regions"][box] = number
@@ -79,7 +80,9 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     reported = report(request)
     if request.seed == UNREADABLE:
         reported = replace(reported, timings_s={})
-    return EngineAnswer(Result, {name: Volume(array, geometry) for name, array in maps.items()}, {"report": reported})
+    volumes = {name: Volume(array, geometry) for name, array in maps.items()}
+    marks, values = alternatives(request) if request.seed == UNCERTAIN else ({}, {})
+    return EngineAnswer(Result, {**volumes, **marks}, {"report": reported, **values})
 
 
 def reviewed(request: Review) -> np.ndarray:
@@ -100,11 +103,22 @@ def refine(seed: int, progress: Callable[[str, int, int], None]) -> None:
             os.kill(os.getpid(), 9)
 
 
-def samples(labels: np.ndarray, geometry: np.ndarray) -> EngineAnswer:
-    """The labels, and the labels without the organ in the first region to review."""
-    without = labels.copy()
-    without[UNCERTAIN_BOXES[0]] = 0
-    return EngineAnswer(Samples, {"labels": Volume(np.stack([labels, without]), geometry)})
+def alternatives(request: Segment) -> tuple[dict[str, Volume], dict[str, Any]]:
+    """Marks and list of the alternatives of the regions to review."""
+    start = (3, 2, 8)
+    marks = np.zeros((2, 1, 4, 5), np.uint8)
+    marks[0] = 1
+    marks[1, :, :2] = 6 + 1
+    entries = tuple(
+        RegionAlternative(probability=probability, volume_ml=0.1, sentence=sentence, start_ijk=start)
+        for probability, sentence in ((0.3, "Background, not spleen: 0.1 mL."), (0.1, "Liver, not spleen: 0.1 mL."))
+    )
+    first, second = (tuple(region["centroid_lps_mm"]) for region in uncertainRegions(request.seed))
+    listed = (
+        AlternativesOfRegion(centroid_lps_mm=first, alternatives=entries),
+        AlternativesOfRegion(centroid_lps_mm=second),
+    )
+    return {"alternative_marks": Volume(marks, geometry_of(request.volume))}, {"alternatives": listed}
 
 
 def similarity(request: Similar, progress: Callable[[str, int, int], None]) -> EngineAnswer:
@@ -167,7 +181,7 @@ def uncertainRegion(organ: str, competingOrgan: str, centroid: list[float], volu
 
 def uncertainRegions(seed: int) -> list[dict[str, Any]]:
     """The regions to review of a scan whose voxels are (-1, 1.5, 2) mm apart from the origin of LPS on."""
-    if seed != UNCERTAIN:
+    if seed not in (UNCERTAIN, ON_REQUEST):
         return [uncertainRegion("spleen", "stomach", [4.0, 8.0, 5.0], 4.1)]
     return [
         uncertainRegion("spleen", "background", [-5.0, 5.25, 16.0], 0.1),

@@ -56,13 +56,12 @@ TESTS = {
     "correctButton": ("test_every_control", "test_correct_opens_the_editor_on_the_regions_organ"),
     "editor": ("test_every_control", "test_correct_opens_the_editor_on_the_regions_organ"),
     "applyButton": ("test_review_loop", "test_a_correction_that_is_cancelled_loses_no_edit"),
-    "undoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
-    "redoButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
-    "alternativesButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
-    "alternativePreviousButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
-    "alternativeNextButton": ("test_every_control", "test_samples_are_outlined_one_after_another"),
-    "pickRegionButton": ("test_every_control", "test_a_sample_is_used_for_the_region_and_undone"),
-    "pickOrganButton": ("test_every_control", "test_a_sample_is_used_for_the_organ"),
+    "undoButton": ("test_every_control", "test_an_alternative_is_used_and_undone"),
+    "redoButton": ("test_every_control", "test_an_alternative_is_used_and_undone"),
+    "alternativesButton": ("test_every_control", "test_alternatives_are_outlined_one_after_another"),
+    "alternativePreviousButton": ("test_every_control", "test_alternatives_are_outlined_one_after_another"),
+    "alternativeNextButton": ("test_every_control", "test_alternatives_are_outlined_one_after_another"),
+    "useAlternativeButton": ("test_every_control", "test_an_alternative_is_used_and_undone"),
     "similarPointButton": ("test_similar_panel", "test_a_point_shows_the_similarity_map"),
     "similarSlider": ("test_similar_panel", "test_the_slider_sets_the_threshold"),
     "similarSegmentButton": ("test_similar_panel", "test_a_segment_needs_no_result"),
@@ -88,7 +87,7 @@ TESTS = {
     "importButton": ("test_installation_panel", "test_a_zip_file_is_installed_outside_the_extension"),
     **dict.fromkeys(SECTIONS, ("test_every_control", "test_a_section_opens_and_closes")),
 }
-UNCERTAIN = 22
+UNCERTAIN, ON_REQUEST = 22, 23
 LIVER, SPLEEN = 6, 1
 GREEN, RED = (77, 191, 89), (230, 38, 51)
 
@@ -238,49 +237,87 @@ def test_correct_opens_the_editor_on_the_regions_organ(reader: PanelUser) -> Non
     assert reader.grab(ui.editor).std() > 5
 
 
-def alternatives(user: PanelUser) -> None:
-    user.click(user.ui.nextButton)
-    user.click(user.ui.alternativesButton)
-    user.until(lambda: user.ui.alternativeLabel.text == "1 of 2")
+def outlines(user: PanelUser) -> list[str]:
+    return [node.GetName() for node in user.segmentations() if node.GetName() != "CT segmentation"]
 
 
-def test_samples_are_outlined_one_after_another(reader: PanelUser, axialView: SliceView) -> None:
+def test_alternatives_are_outlined_one_after_another(reader: PanelUser, axialView: SliceView) -> None:
     ui = reader.ui
-    alternatives(reader)
+    assert (ui.alternativeLabel.text, ui.alternativeNextButton.enabled) == ("", False)
+    reader.click(ui.nextButton)
+    assert (ui.alternativeLabel.text, outlines(reader)) == ("1 of 2", ["Alternatives 1 of 2"])
+    assert ui.alternativeTextLabel.text == "Background, not spleen: 0.1 mL. Probability 30 %."
     first = axialView.grab()
     reader.click(ui.alternativeNextButton)
     second = axialView.grab()
-    assert ui.alternativeLabel.text == "2 of 2"
+    assert (ui.alternativeLabel.text, outlines(reader)) == ("2 of 2", ["Alternatives 2 of 2"])
     assert differing(first, second) > 50
     reader.click(ui.alternativePreviousButton)
     assert differing(first, axialView.grab()) < 20
     reader.click(ui.alternativesButton)
-    assert [node.GetName() for node in reader.segmentations()] == ["CT segmentation"]
+    assert (ui.alternativesButton.text, outlines(reader)) == ("Alternatives", [])
+    reader.click(ui.alternativesButton)
+    assert (ui.alternativesButton.text, outlines(reader)) == ("Hide alternatives", ["Alternatives 1 of 2"])
 
 
-def test_a_sample_is_used_for_the_region_and_undone(reader: PanelUser) -> None:
+def test_a_region_without_alternatives_says_so(reader: PanelUser) -> None:
+    ui = reader.ui
+    reader.click(ui.nextButton)
+    reader.click(ui.nextButton)
+    assert ui.alternativeTextLabel.text == "No other labels are plausible in this region."
+    assert outlines(reader) == []
+    assert not ui.useAlternativeButton.enabled
+    assert ui.useAlternativeButton.toolTip == ui.alternativeTextLabel.text
+
+
+def test_digits_show_and_hide_alternatives_while_the_editor_is_collapsed(reader: PanelUser) -> None:
+    ui, keys = reader.ui, reader.widget.panel.alternatives._shortcuts
+    assert not any(key.isEnabled() for key in keys)
+    assert ui.editor._shortcuts
+    reader.click(ui.nextButton)
+    assert all(key.isEnabled() for key in keys)
+    assert not ui.editor._shortcuts
+    keys[1].activated()
+    assert outlines(reader) == ["Alternatives 2 of 2"]
+    keys[1].activated()
+    assert outlines(reader) == []
+    keys[0].activated()
+    assert outlines(reader) == ["Alternatives 1 of 2"]
+    keys[3].activated()
+    assert outlines(reader) == ["Alternatives 1 of 2"]
+    reader.click(ui.correctButton)
+    assert not any(key.isEnabled() for key in keys)
+    assert ui.editor._shortcuts
+
+
+def test_an_alternative_is_used_and_undone(reader: PanelUser) -> None:
     ui, before = reader.ui, labels(reader)
-    alternatives(reader)
-    reader.click(ui.alternativeNextButton)
-    reader.click(ui.pickRegionButton)
+    reader.click(ui.nextButton)
+    reader.click(ui.useAlternativeButton)
     expected = before.copy()
     expected[8:9, 2:6, 3:8] = 0
     assert np.count_nonzero(expected != before) > 10
     assert np.array_equal(labels(reader), expected)
+    assert outlines(reader) == []
+    assert ui.regionTable.item(0, 2).text() == "Corrected"
+    reader.click(ui.useAlternativeButton)
+    assert "the same as the segmentation" in ui.messageLabel.text
     reader.click(ui.undoButton)
     assert np.array_equal(labels(reader), before)
+    assert ui.undoButton.text == "Undo Segment"
     reader.click(ui.redoButton)
     assert np.array_equal(labels(reader), expected)
 
 
-def test_a_sample_is_used_for_the_organ(reader: PanelUser) -> None:
-    before = labels(reader)
-    alternatives(reader)
-    reader.click(reader.ui.alternativeNextButton)
-    reader.click(reader.ui.pickOrganButton)
-    changed = labels(reader) != before
-    assert set(np.unique(before[changed])) == {SPLEEN}
-    assert not labels(reader)[changed].any()
+def test_alternatives_that_are_unknown_are_requested(user: PanelUser) -> None:
+    user.addVolume()
+    user.ui.seedBox.setValue(ON_REQUEST)
+    user.segment()
+    user.click(user.ui.nextButton)
+    assert user.ui.useAlternativeButton.toolTip == "Click Alternatives first."
+    user.click(user.ui.alternativesButton)
+    user.until(lambda: user.ui.alternativeLabel.text == "1 of 2")
+    assert outlines(user) == ["Alternatives 1 of 2"]
 
 
 def test_fine_tuning_with_name_and_minutes_adds_a_model(models: Path, reader: PanelUser) -> None:

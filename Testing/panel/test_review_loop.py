@@ -142,22 +142,40 @@ def test_segment_review_correct_undo_save_and_correct_again(reader: PanelUser, t
 
 
 @pytest.mark.slow
-def test_alternatives_are_shown_and_used_for_an_organ(reader: PanelUser) -> None:
+def test_alternatives_of_a_region_are_shown_used_and_undone(reader: PanelUser, tmp_path: Path) -> None:
     ui = reader.ui
     reader.click(ui.nextButton)
+    total = int(ui.alternativeLabel.text.removeprefix("1 of "))
+    assert 1 <= total <= 4
+    regions = reader.widget.panel.result.regions.unpack()
+    before = readLabels(_scan(reader)).labels.copy()
+    reader.widget.panel.alternatives._shortcuts[total - 1].activated()
+    assert [node.GetName() for node in reader.segmentations()][1:] == [f"Alternatives {total} of {total}"]
+    reader.click(ui.useAlternativeButton)
+    after = readLabels(_scan(reader)).labels.copy()
+    changed = after != before
+    assert np.count_nonzero(changed) > 0
+    assert (regions[changed] == 1).all()
+    assert ui.undoButton.text == "Undo Use alternative"
+    reader.click(ui.undoButton)
+    assert np.array_equal(readLabels(_scan(reader)).labels, before)
+    reader.click(ui.redoButton)
+
+    # A correction brings the alternatives of the new regions.
+    reader.click(ui.applyButton)
+    _finish(reader)
+    assert ui.messageLabel.text.startswith("Corrections applied")
+    assert (readLabels(_scan(reader)).labels[changed] == after[changed]).all()
+    reader.click(ui.nextButton)
+    assert ui.alternativeTextLabel.text
+
+    # A loaded scene requests them.
+    _saveAndLoad(reader, tmp_path / "saved")
+    reader.click(ui.nextButton)
+    assert ui.useAlternativeButton.toolTip == "Click Alternatives first."
     reader.click(ui.alternativesButton)
     _finish(reader)
-    assert ui.alternativeLabel.text == "1 of 2"
-    outlines = [node for node in reader.segmentations() if node.GetName() == "Alternative 1 of 2"]
-    assert len(outlines) == 1
-    reader.click(ui.alternativeNextButton)
-    assert ui.alternativeLabel.text == "2 of 2"
-    before = readLabels(_scan(reader)).labels.copy()
-    reader.click(ui.pickOrganButton)
-    changed = not np.array_equal(readLabels(_scan(reader)).labels, before)
-    assert changed == (ui.undoButton.text == "Undo Pick alternative")
-    reader.click(ui.alternativesButton)
-    assert not [node for node in reader.segmentations() if node.GetName().startswith("Alternative")]
+    assert ui.alternativeTextLabel.text
 
 
 def test_apply_without_edits_is_refused_with_a_message(reader: PanelUser) -> None:

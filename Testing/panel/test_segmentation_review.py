@@ -296,6 +296,10 @@ def test_a_review_is_corrected_by_the_real_worker(user: PanelUser, monkeypatch: 
     assert user.ui.messageLabel.text.startswith("Corrections applied")
     assert not readLabels(scan).labels[25, 25:28, 15:18].any()
     assert readReport(scan.segmentation).corrections
-    user.click(user.ui.alternativesButton)
-    finish()
-    assert user.ui.alternativeLabel.text.endswith("of 2")
+    user.click(user.ui.nextButton)
+    assert user.ui.alternativeLabel.text.startswith("1 of")
+    before, regions = readLabels(scan).labels.copy(), user.widget.panel.result.regions.unpack()
+    user.click(user.ui.useAlternativeButton)
+    changed = readLabels(scan).labels != before
+    assert changed.any()
+    assert (regions[changed] == 1).all()

@@ -12,7 +12,8 @@ import pytest
 import slicer
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
-from DiffusionSegmentBackend.protocol.messages import Result, Samples
+from DiffusionSegmentBackend.protocol.messages import RegionAlternatives, Result
+from DiffusionSegmentBackend.schema.region_alternative import AlternativesOfRegion, RegionAlternative
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
@@ -85,7 +86,8 @@ def result(tmp_path: Path, oblique: Volume, labels: np.ndarray) -> Result:
     return Result(id="1", report=report, **references)
 
 
-SAMPLES_START = (4, 5, 3)
+# First voxel (k, j, i) of the marks of each alternative.
+ALTERNATIVE_STARTS = ((8, 6, 11), (8, 6, 11))
 
 
 def region(organ: str, competingOrgan: str, lps: np.ndarray, *, score: float = 1.0) -> dict[str, Any]:
@@ -128,14 +130,12 @@ def regions(labels: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def samples(labels: np.ndarray) -> np.ndarray:
-    """Three samples of a box around the organs: as in the result, liver grown over the gap, liver removed."""
-    k, j, i = SAMPLES_START
-    box = labels[k:18, j:16, i:26]
-    grown = labels.copy()
-    grown[8:11, 6:10, 11:17] = 6
-    gone = np.where(box == 6, 0, box).astype(np.uint8)
-    return np.stack([box, grown[k:18, j:16, i:26], gone])
+def marks() -> np.ndarray:
+    """Two alternatives of the region between liver and spleen: all of it liver, and without a part of the spleen."""
+    array = np.zeros((2, 3, 4, 8), np.uint8)
+    array[0, :, :, :6] = 6 + 1
+    array[1, :2, :, 1:6] = 0 + 1
+    return array
 
 
 @pytest.fixture
@@ -146,10 +146,23 @@ def reviewed(result: Result, report: dict[str, Any], regions: np.ndarray, obliqu
 
 
 @pytest.fixture
-def samplesMessage(samples: np.ndarray, oblique: Volume, tmp_path: Path) -> Samples:
-    geometry = oblique.index_to_lps.copy()
-    geometry[:3, 3] = lpsOf(oblique, SAMPLES_START)
-    return Samples(id="2", labels=write_buffer(tmp_path / "samples.raw", samples, geometry))
+def alternativesMessage(
+    marks: np.ndarray, report: dict[str, Any], oblique: Volume, tmp_path: Path
+) -> RegionAlternatives:
+    """The alternatives of the second region; the others have none."""
+    entries = tuple(
+        RegionAlternative(probability=0.2, volume_ml=1.5, sentence="Liver, not spleen.", start_ijk=start[::-1])
+        for start in ALTERNATIVE_STARTS
+    )
+    regions = tuple(
+        AlternativesOfRegion(centroid_lps_mm=tuple(one["centroid_lps_mm"]), alternatives=entries if number == 1 else ())
+        for number, one in enumerate(report["review"])
+    )
+    return RegionAlternatives(
+        id="2",
+        alternatives=regions,
+        alternative_marks=write_buffer(tmp_path / "marks.raw", marks, oblique.index_to_lps),
+    )
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol.messages import Samples
+from DiffusionSegmentBackend.protocol.messages import RegionAlternatives
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.schema.review_state import RegionState
-from DiffusionSegmentLib.scene.alternatives import AlternativeTarget, keepAlternatives, pickAlternative
+from DiffusionSegmentLib.scene.alternatives import keepAlternatives, useAlternative
 from DiffusionSegmentLib.scene.box import Box
 from DiffusionSegmentLib.scene.correction_maps import appliedScribbles, storeResultLabels, storeScribbles
 from DiffusionSegmentLib.scene.corrections import findCorrections
@@ -146,14 +146,20 @@ def test_the_first_segmentation_can_be_undone(history: History, scan: SegmentedS
     assert len(ReviewList(scan.segmentation).regions) == 3
 
 
-def test_picking_can_be_undone(
-    history: History, scan: SegmentedScan, samplesMessage: Samples, labels: np.ndarray
+def test_the_use_of_an_alternative_is_one_step(
+    history: History, scan: SegmentedScan, alternativesMessage: RegionAlternatives, labels: np.ndarray
 ) -> None:
     before = snapshot(scan)
-    pickAlternative(scan, keepAlternatives(scan, samplesMessage), 2, AlternativeTarget(organ=LIVER))
-    history.record(StepName.PICK_ALTERNATIVE, scan, before)
-    history.undo(scan)
+    alternatives = keepAlternatives(scan, alternativesMessage).ofRegion(ReviewList(scan.segmentation).regions[1])
+    assert alternatives
+    useAlternative(scan, alternatives[0])
+    used = readLabels(scan).labels
+    history.record(StepName.USE_ALTERNATIVE, scan, before)
+    assert history.undo(scan) is StepName.USE_ALTERNATIVE
     np.testing.assert_array_equal(readLabels(scan).labels, labels)
+    history.redo(scan)
+    np.testing.assert_array_equal(readLabels(scan).labels, used)
+    assert not np.array_equal(used, labels)
 
 
 def test_many_steps_are_undone_and_redone_in_turn(history: History, scan: SegmentedScan) -> None:
@@ -183,7 +189,7 @@ def test_the_oldest_step_beyond_the_levels_is_discarded(scan: SegmentedScan) -> 
 def test_a_new_step_clears_redo(history: History, scan: SegmentedScan) -> None:
     history.record(StepName.SIMILAR_REGION, scan, snapshot(scan))
     history.undo(scan)
-    history.record(StepName.PICK_ALTERNATIVE, scan, snapshot(scan))
+    history.record(StepName.USE_ALTERNATIVE, scan, snapshot(scan))
     assert history.redoText is None
 
 

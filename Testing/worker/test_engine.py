@@ -19,10 +19,10 @@ from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
     ImportModel,
     Preview,
+    RegionAlternatives,
     Request,
     Result,
     Review,
-    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -92,11 +92,21 @@ def test_every_task_of_the_protocol_has_a_handler() -> None:
     assert tasks | {Segment} == set(HANDLERS)
 
 
+def assert_alternatives_fit(answer: EngineAnswer) -> None:
+    """Each region of the report has its alternatives, and each of these its marks."""
+    regions = answer.values["alternatives"]
+    assert [one.centroid_lps_mm for one in regions] == [r.centroid_lps_mm for r in answer.values["report"].review]
+    marks = answer.maps["alternative_marks"]
+    assert len(marks.array) == sum(len(one.alternatives) for one in regions) > 0
+
+
 def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
     answer = client.send(Segment, samples=1, steps=1, force=True, preview=True, bodypart=True)
     assert answer.message is Result
-    assert answer.maps.keys() == {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
-    shapes = {volume.array.shape[:3] for volume in answer.maps.values()}
+    maps = {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
+    assert answer.maps.keys() == {*maps, "alternative_marks"}
+    assert_alternatives_fit(answer)
+    shapes = {answer.maps[name].array.shape[:3] for name in maps}
     assert shapes == {client.scan.array.shape}
     assert answer.values["report"].provenance.plan.samples == 1
     assert [early.message for early in client.early] == [Preview]
@@ -108,9 +118,10 @@ def test_later_requests_use_the_model_and_the_session_of_the_run(client: Client)
     scribbles = np.zeros_like(labels)
     scribbles[tuple(n // 2 for n in labels.shape)] = 2
     corrected = client.send(Correct, {"labels": labels, "scribbles": scribbles}, samples=2, steps=1, force=True)
-    samples = client.send(Alternatives, samples=2, steps=1, force=True)
-    assert (corrected.message, samples.message) == (Corrected, Samples)
-    assert samples.maps["labels"].array.shape[0] == 2
+    alternatives = client.send(Alternatives, samples=2, steps=1, force=True)
+    assert (corrected.message, alternatives.message) == (Corrected, RegionAlternatives)
+    assert alternatives.values["alternatives"] == corrected.values["alternatives"]
+    assert_alternatives_fit(corrected)
     assert (client.loads, client.runs) == (1, 1)
 
 
@@ -147,8 +158,9 @@ def test_what_follows_a_review_uses_its_session(client: Client, given: np.ndarra
     scribbles[tuple(np.argwhere(labels == 1)[0])] = 1
     maps = {"labels": labels, "scribbles": scribbles, "reviewed": given}
     corrected = client.send(Correct, maps, organs=("spleen",), **OPTIONS)
-    samples = client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
-    assert (corrected.message, samples.message) == (Corrected, Samples)
+    alternatives = client.send(Alternatives, {"reviewed": given}, organs=("spleen",), **OPTIONS)
+    assert (corrected.message, alternatives.message) == (Corrected, RegionAlternatives)
+    assert alternatives.values["alternatives"] == corrected.values["alternatives"]
     assert corrected.values["report"].taken_out == ()
     assert client.runs == 1
 

@@ -201,7 +201,7 @@ def _island_warnings(removed: Sequence[RemovedIslands]) -> list[str]:
     large = [f"{o.title.lower()} {o.volume_ml:.1f} mL" for o in removed if o.volume_ml >= _MIN_ISLAND_ML]
     if not large:
         return []
-    return [f"Removed small separate pieces, not counted above: {', '.join(large)}. The alternatives show them."]
+    return [f"Removed small separate pieces, not counted above: {', '.join(large)}. A brush stroke restores one."]
 
 
 def _unusual_appearance(confidence: float, description: ModelDescription) -> list[str]:

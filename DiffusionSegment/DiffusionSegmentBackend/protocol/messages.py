@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
+from ..schema.region_alternative import AlternativesOfRegion
 from ..schema.report import Report
 from .requests import (
     Alternatives,
@@ -57,10 +58,10 @@ __all__ = [
     "Pong",
     "Preview",
     "Progress",
+    "RegionAlternatives",
     "Request",
     "Result",
     "Review",
-    "Samples",
     "Segment",
     "SelfTest",
     "SelfTestReport",
@@ -76,7 +77,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -138,7 +139,10 @@ class Preview(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Message):
-    """A finished segmentation in the input's own geometry; `report` is the content of report.json."""
+    """A finished segmentation in the input's own geometry; `report` is the content of report.json.
+
+    `alternatives` and `alternative_marks` are as in `RegionAlternatives`.
+    """
 
     type: ClassVar[str] = "result"
     id: str
@@ -148,11 +152,16 @@ class Result(Message):
     report: Report
     regions: VolumeReference | None = None
     bodypart: VolumeReference | None = None
+    alternatives: tuple[AlternativesOfRegion, ...] = ()
+    alternative_marks: VolumeReference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected(Message):
-    """A correction: labels and maps of a box of the scan (their own geometry), regions and report of the whole."""
+    """A correction: labels and maps of a box of the scan (their own geometry), regions and report of the whole.
+
+    `alternatives` and `alternative_marks` are as in `RegionAlternatives`.
+    """
 
     type: ClassVar[str] = "corrected"
     id: str
@@ -161,15 +170,23 @@ class Corrected(Message):
     mutual_information: VolumeReference
     regions: VolumeReference
     report: Report
+    alternatives: tuple[AlternativesOfRegion, ...] = ()
+    alternative_marks: VolumeReference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples(Message):
-    """The label maps of the samples, uint8 (K, k, j, i), of a box of the scan whose geometry `labels` names."""
+class RegionAlternatives(Message):
+    """The alternatives of each region to review.
 
-    type: ClassVar[str] = "samples"
+    `alternative_marks` (uint8 (n, k, j, i), the geometry is that of the scan) holds the marks of all n alternatives in
+    the order of `alternatives`: 0 no change, k + 1 label k. Those of one alternative begin at its `start_ijk`, and are
+    padded with 0. None where there is no alternative.
+    """
+
+    type: ClassVar[str] = "region_alternatives"
     id: str
-    labels: VolumeReference
+    alternatives: tuple[AlternativesOfRegion, ...] = ()
+    alternative_marks: VolumeReference | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +235,8 @@ class Imported(Message):
     name: str
 
 
-Answer = Result | Corrected | Samples | Similarity | FineTuned | Written | SelfTestReport | Imported
-ANSWERS = (Result, Corrected, Samples, Similarity, FineTuned, Written, SelfTestReport, Imported)
+Answer = Result | Corrected | RegionAlternatives | Similarity | FineTuned | Written | SelfTestReport | Imported
+ANSWERS = (Result, Corrected, RegionAlternatives, Similarity, FineTuned, Written, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +271,7 @@ _MESSAGES: dict[str, type[Message]] = {
     for cls in (
         *(Segment, Review, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
         *(SelfTest, SelfTestReport, ImportModel, Imported),
-        *(Hello, Progress, Preview, Result, Corrected, Samples, Similarity, FineTuned, Written),
+        *(Hello, Progress, Preview, Result, Corrected, RegionAlternatives, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),
     )
 }

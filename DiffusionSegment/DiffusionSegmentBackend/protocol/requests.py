@@ -110,7 +110,7 @@ class Correct(Segment):
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Segment):
-    """Ask for the K samples behind the result of the same `Segment` or `Review` request, answered by `Samples`.
+    """Ask for the alternatives of the regions of the same `Segment` or `Review`, answered by `RegionAlternatives`.
 
     `reviewed` are the `labels` of the `Review`.
     """

@@ -26,9 +26,9 @@ from ..protocol.messages import (
     Imported,
     ImportModel,
     Preview,
+    RegionAlternatives,
     Result,
     Review,
-    Samples,
     Segment,
     SelfTest,
     SelfTestReport,
@@ -44,6 +44,7 @@ from .session_cache import SessionCache, volume_of
 
 if TYPE_CHECKING:
     from ..models.model import Model
+    from ..pipeline.interactive.alternative_marks import AlternativeMarks
     from ..pipeline.session import Session
 
 
@@ -84,6 +85,7 @@ def _result(
     reviewed: ReviewedSegmentation | None = None,
 ) -> EngineAnswer:
     """The maps and the report of a session, which states what was `reviewed`."""
+    from ..pipeline.interactive.alternative_marks import alternative_marks
     from ..pipeline.segment import build_segmentation
 
     geometry = geometry_of(request.volume)
@@ -98,11 +100,24 @@ def _result(
     if result.bodypart is not None:
         maps["bodypart"] = result.bodypart
     volumes = {name: Volume(array, geometry) for name, array in maps.items()}
-    return EngineAnswer(Result, volumes, {"report": replace(result.report, reviewed=reviewed)})
+    values = {"report": replace(result.report, reviewed=reviewed)}
+    alternatives = alternative_marks(session, model.description, result.report.review, result.regions)
+    return _with_alternatives(EngineAnswer(Result, volumes, values), alternatives, geometry)
+
+
+def _with_alternatives(
+    answer: EngineAnswer, alternatives: AlternativeMarks, geometry: NDArray[np.float64]
+) -> EngineAnswer:
+    """An answer with the alternatives of its regions."""
+    marks = {} if alternatives.marks is None else {"alternative_marks": Volume(alternatives.marks, geometry)}
+    return replace(
+        answer, maps={**answer.maps, **marks}, values={**answer.values, "alternatives": alternatives.regions}
+    )
 
 
 def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
     """Apply the scribbles to the session of the run, and return what changed."""
+    from ..pipeline.interactive.alternative_marks import alternative_marks
     from ..pipeline.interactive.correction import Corrections
     from ..pipeline.interactive.correction import correct as correct_session
 
@@ -123,17 +138,20 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
         "mutual_information": Volume(correction.mutual_information, boxed),
         "regions": Volume(correction.regions, geometry),
     }
-    return EngineAnswer(Corrected, maps, {"report": correction.report})
+    alternatives = alternative_marks(corrected, model.description, correction.report.review, correction.regions)
+    return _with_alternatives(EngineAnswer(Corrected, maps, {"report": correction.report}), alternatives, geometry)
 
 
 def alternatives(request: Alternatives, context: HandlerContext) -> EngineAnswer:
-    """Return the label maps of the samples."""
-    from ..pipeline.interactive.alternatives import sample_maps
+    """Return the alternatives of the regions to review."""
+    from ..pipeline.interactive.alternative_marks import alternatives_of_session
 
     model = context.cache.model(request, context.progress)
     session = context.cache.session(request, model, context.progress)
-    labels, box = sample_maps(session, progress=context.progress)
-    return EngineAnswer(Samples, {"labels": Volume(labels, moved_to_box(geometry_of(request.volume), box))})
+    context.progress("alternatives", 0, 1)
+    result = alternatives_of_session(session, model.description)
+    context.progress("alternatives", 1, 1)
+    return _with_alternatives(EngineAnswer(RegionAlternatives, {}), result, geometry_of(request.volume))
 
 
 def similar(request: Similar, context: HandlerContext) -> EngineAnswer:

@@ -17,18 +17,33 @@ class SegmentEditor:
 
     def __init__(self, widget: Any) -> None:
         self._widget = widget
+        self._entered = False
+        self._shortcuts = True
 
     def enter(self) -> None:
         """The module is entered: install its keyboard shortcuts."""
         self._bindNode()
-        self._widget.installKeyboardShortcuts()
+        self._entered = True
+        if self._shortcuts:
+            self._widget.installKeyboardShortcuts()
         self._widget.updateWidgetFromMRML()
 
     def exit(self) -> None:
         """The module is left: otherwise an active effect would still take clicks in the views, and its keys."""
+        self._entered = False
         self._widget.setActiveEffect(None)
         self._widget.uninstallKeyboardShortcuts()
         self._widget.removeViewObservations()
+
+    def enableShortcuts(self, enabled: bool) -> None:
+        """Whether its keys, such as the digits that choose effects, work while the module is entered."""
+        if enabled == self._shortcuts:
+            return
+        self._shortcuts = enabled
+        if self._entered and enabled:
+            self._widget.installKeyboardShortcuts()
+        elif self._entered:
+            self._widget.uninstallKeyboardShortcuts()
 
     def edit(self, scan: SegmentedScan) -> None:
         """Edit the segmentation of a scan."""

@@ -10,8 +10,8 @@ from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
     FineTuned,
     Imported,
+    RegionAlternatives,
     Result,
-    Samples,
     SelfTestReport,
     Similarity,
     Written,
@@ -73,7 +73,7 @@ class SegmentPanel:
         self.review = ReviewPanel(ui, client, self)
         self.undo = UndoPanel(ui, client, self, self.review.open)
         self.corrections = CorrectionPanel(ui, client, self, self.review, self.undo)
-        self.alternatives = AlternativesPanel(ui, client, self, lambda: self.review.region, self.undo.record)
+        self.alternatives = AlternativesPanel(ui, client, self, self.review, self.undo.record)
         self.similar = SimilarPanel(ui, client, self, self.undo.record)
         self.fineTuning = FineTunePanel(ui, client, self, self.onModelAdded)
         self.reporting = ReportPanel(ui, client, self)
@@ -85,8 +85,8 @@ class SegmentPanel:
         self.run.abandoned.connect(self.onAbandoned)
         self.run.receivers = {
             Result: self.onResult,
-            Corrected: self.corrections.onCorrected,
-            Samples: self.alternatives.onSamples,
+            Corrected: self.onCorrected,
+            RegionAlternatives: self.alternatives.onAnswer,
             Similarity: self.similar.onAnswer,
             FineTuned: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,
@@ -228,6 +228,16 @@ class SegmentPanel:
             step = StepName.SEGMENT if run.given is None else StepName.REVIEW
             self.undo.record(step, before or emptySnapshot(self.scan))
         self.say(_summary(result.report, run))
+        self.alternatives.onAnswer(result)
+
+    def onCorrected(self, answer: Corrected) -> None:
+        """Put a correction into the scene.
+
+        Raises:
+            DiffusionSegmentError: what `CorrectionPanel.onCorrected` and `keepAlternatives` raise.
+        """
+        self.corrections.onCorrected(answer)
+        self.alternatives.onAnswer(answer)
 
     def onSurfaceButton(self) -> None:
         """Show the organs as surfaces in the 3D views."""

@@ -10,7 +10,7 @@ STAGES: dict[str, str] = {
     "refine": _("Drawing samples"),
     "restore": _("Resampling to the scan's voxels"),
     "correct": _("Applying corrections"),
-    "alternatives": _("Collecting samples"),
+    "alternatives": _("Finding alternatives"),
     "deliver": _("Transferring the result"),
     "self_test": _("Testing this computer"),
     "fine_tune": _("Training"),
@@ -54,12 +54,19 @@ CORRECT_TIP: str = _("Edit this region's organ in Segment Editor.")
 APPLY_TIP: str = _("Apply your edits; the model updates the surrounding region. Every voxel that you painted is kept.")
 APPLIED: str = _("Corrections applied in {seconds:.1f} s. Not for diagnosis.")
 KEPT_NEWER: str = _(" Edits made in the meantime were kept; apply again to include them.")
-ALTERNATIVES_TIP: str = _("Show the samples that the model drew: other plausible segmentations.")
+SHOW_ALTERNATIVES: str = _("Alternatives")
+HIDE_ALTERNATIVES: str = _("Hide alternatives")
+ALTERNATIVES_TIP: str = _(
+    "Outline other plausible labels of the region under review (keys 1 to 4), the most likely first."
+)
+STEP_ALTERNATIVE_TIP: str = _("Outline another alternative of the region.")
 ALTERNATIVE_OF: str = _("{number} of {total}")
-PICK_REGION_TIP: str = _("Use this sample inside the region under review.")
-PICK_ORGAN_TIP: str = _("Use this sample for the whole organ of the region under review.")
+ALTERNATIVE_TEXT: str = _("{sentence} Probability {percent:.0f} %.")
+NO_ALTERNATIVE_HERE: str = _("No other labels are plausible in this region.")
+UNKNOWN_ALTERNATIVES: str = _("The alternatives of this region are unknown until corrections are applied.")
+USE_ALTERNATIVE_TIP: str = _("Use the outlined labels in this region; nothing else changes.")
 NO_ALTERNATIVES: str = _("Click Alternatives first.")
-UNCHANGED: str = _("This sample is the same as the segmentation here.")
+UNCHANGED: str = _("This alternative is the same as the segmentation here.")
 
 # Model and organs
 MODEL_TIP: str = _("Which organs are segmented, and in which part of the body.")

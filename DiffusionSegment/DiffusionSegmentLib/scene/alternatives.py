@@ -1,17 +1,20 @@
-"""Samples of the diffusion model: preview one as an outline, and apply it to a region or an organ."""
+"""Alternatives of the regions to review: show one as outlines beside the segmentation, and use it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
-from DiffusionSegmentBackend.protocol.messages import Samples
+from DiffusionSegmentBackend.protocol.messages import Corrected, RegionAlternatives, Result
+from DiffusionSegmentBackend.schema.region_alternative import RegionAlternative
 from numpy.typing import NDArray
 
 from .box import Box, boxAround, boxOfGrid
+from .correction_maps import appliedScribbles
 from .label_map import readLabels, writeLabels
 from .layers import valueTable
 from .merge_policy import lockedValues
@@ -23,99 +26,139 @@ from .volumes import volumeBuffer
 
 PREVIEW_ROLE = "DiffusionSegment.alternativeOf"
 _OUTLINE_PIXELS = 3
+# Share of white in the colour of an outline, which distinguishes it from that of the segmentation.
+_WHITE = 0.5
+# The messages give centroids in LPS mm, rounded to 0.1 mm.
+_SAME_CENTROID_MM = 0.1
 
 
 @dataclass(frozen=True)
-class SampleMaps:
-    """K sampled label maps (uint8) of the voxels of `box`.
+class Alternative:
+    """Other labels of some voxels of a region: `marks` (k, j, i), uint8, in `box`, k + 1 for label k, else 0.
 
-    They are kept in memory only: saved scenes would grow by the number of samples.
+    `probability` is 0..1, `volumeMl` that of the voxels with a mark.
     """
 
-    samples: tuple[PackedArray, ...]
+    marks: PackedArray
     box: Box
-
-    def __len__(self) -> int:
-        return len(self.samples)
+    probability: float
+    volumeMl: float
+    sentence: str
 
 
 @dataclass(frozen=True)
-class AlternativeTarget:
-    """Where an alternative is previewed or applied: one region of the review, or one organ by its label value.
+class AlternativeList:
+    """The alternatives of each region to review, most likely first, by the centroid of the region.
 
-    `regions` is a map (k, j, i), uint8, of the whole volume: n + 1 in region n.
+    They are kept in memory only; a loaded scene requests them again.
     """
 
-    region: Region | None = None
-    regions: PackedArray | None = None
-    organ: int | None = None
+    regions: tuple[tuple[tuple[float, float, float], tuple[Alternative, ...]], ...]
+
+    def ofRegion(self, region: Region) -> tuple[Alternative, ...] | None:
+        """The alternatives of a region; None for a region of another list, whose alternatives are unknown."""
+        for centroid, alternatives in self.regions:
+            if np.abs(np.subtract(centroid, region.centroidLPS)).max() < _SAME_CENTROID_MM:
+                return alternatives
+        return None
 
 
-def keepAlternatives(scan: SegmentedScan, answer: Samples) -> SampleMaps:
-    """Copy the samples from the buffer of the worker, which is deleted afterwards.
+def keepAlternatives(scan: SegmentedScan, answer: Result | Corrected | RegionAlternatives) -> AlternativeList:
+    """Copy the alternatives from the buffer of the worker, which is deleted afterwards.
 
     Raises:
-        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved since or the samples
-            reach beyond it, PROTOCOL or INPUT_MISSING for a damaged buffer.
+        DiffusionSegmentError: INPUT_MISSING for deleted nodes, GEOMETRY when the scan was moved since or the marks
+            reach beyond it, PROTOCOL or INPUT_MISSING for a damaged answer.
     """
     scan.check()
-    samples = open_buffer(answer.labels)
+    entries = [entry for region in answer.alternatives for entry in region.alternatives]
+    kept = iter(_alternatives(scan, entries, answer))
+    return AlternativeList(
+        tuple(
+            (region.centroid_lps_mm, tuple(next(kept) for _ in region.alternatives)) for region in answer.alternatives
+        )
+    )
+
+
+def _alternatives(
+    scan: SegmentedScan, entries: Sequence[RegionAlternative], answer: Result | Corrected | RegionAlternatives
+) -> list[Alternative]:
+    reference = answer.alternative_marks
+    if reference is None and not entries:
+        return []
+    if reference is None or len(reference.shape) != 4 or reference.shape[0] != len(entries):
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The alternatives do not fit their marks.", hint="Ask again.")
+    marks = open_buffer(reference)
     grid = volumeBuffer(scan.input)[1]
-    box = boxOfGrid(samples.shape[1:], geometry_of(answer.labels), grid, what="The list of samples")
-    if not scan.box.contains(box):
-        raise DiffusionSegmentError(ErrorCode.GEOMETRY, "The samples reach beyond the scan.", hint="Ask again.")
-    return SampleMaps(tuple(pack(sample) for sample in samples), box)
+    boxOfGrid(scan.box.shape, geometry_of(reference), grid, what="The list of alternatives")
+    alternatives = []
+    for entry, array in zip(entries, marks, strict=True):
+        inner = boxAround(array)
+        if inner is None:
+            raise DiffusionSegmentError(ErrorCode.PROTOCOL, "An alternative marks no voxel.", hint="Ask again.")
+        k, j, i = (int(n) for n in np.add(entry.start_ijk[::-1], inner.start))
+        box = Box.ofShape(inner.shape, (k, j, i))
+        if min(entry.start_ijk) < 0 or not scan.box.contains(box):
+            raise DiffusionSegmentError(
+                ErrorCode.GEOMETRY, "The alternatives reach beyond the scan.", hint="Ask again."
+            )
+        packed = pack(array[inner.slices])
+        alternatives.append(Alternative(packed, box, entry.probability, entry.volume_ml, entry.sentence))
+    return alternatives
 
 
-def pickAlternative(
-    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget
-) -> Box | None:
-    """Write sample `number` (from 0) into the segmentation, in a region or for an organ.
+def useAlternative(scan: SegmentedScan, alternative: Alternative) -> Box | None:
+    """Write the labels of an alternative into the segmentation: a correction without painting.
 
-    The voxels of a region take the labels of the sample. An organ loses the voxels that it does not have in the sample,
-    and gains those that are background in the segmentation; other organs do not change. Locked organs and user segments
-    are not touched. The stored result labels do not change, so the choice later counts as an edit.
+    Only marked voxels change. Locked organs, user segments and voxels that were corrected with scribbles do not. The
+    stored result labels do not change, so that the change later counts as an edit.
 
     Returns:
         The box of the changed voxels; None when nothing changed.
 
     Raises:
-        DiffusionSegmentError: OPTION for a sample or region that does not exist; INPUT_MISSING, GEOMETRY as
-            `writeLabels`.
+        DiffusionSegmentError: INPUT_MISSING, GEOMETRY as `writeLabels`.
     """
-    present = readLabels(scan, box=alternatives.box).labels
-    wanted = _labelsAfterPick(scan, alternatives, number, target, present)
+    present = readLabels(scan, box=alternative.box).labels
+    wanted = _labelsWith(scan, alternative, present)
     changed = boxAround(wanted != present)
     if changed is None:
         return None
-    start = np.add(alternatives.box.start, changed.start)
-    box = Box.ofShape(changed.shape, (int(start[0]), int(start[1]), int(start[2])))
+    k, j, i = (int(n) for n in np.add(alternative.box.start, changed.start))
+    box = Box.ofShape(changed.shape, (k, j, i))
     writeLabels(scan, wanted[changed.slices], box=box)
     return box
 
 
-def showAlternative(
-    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget
-) -> slicer.vtkMRMLSegmentationNode:
-    """Show the outlines that picking sample `number` would give, of the affected organs, in a node that is not saved.
+def showAlternative(scan: SegmentedScan, alternative: Alternative, name: str) -> slicer.vtkMRMLSegmentationNode:
+    """Show the outlines that the organs would have with an alternative, in a node `name` that is not saved.
+
+    Of the organs that gain or lose voxels, the whole outline is shown, in a lighter colour than the segmentation's.
 
     Raises:
-        DiffusionSegmentError: as `pickAlternative`.
+        DiffusionSegmentError: INPUT_MISSING, GEOMETRY as `readLabels`.
     """
-    present = readLabels(scan, box=alternatives.box).labels
-    wanted = _labelsAfterPick(scan, alternatives, number, target, present)
-    affected = {target.organ} if target.organ is not None else _valuesOf(scan, target.region)
-    shown = valueTable({value: value for value in affected if value})[wanted]
+    labels = readLabels(scan, shared=True).labels
+    present = labels[alternative.box.slices]
+    wanted = _labelsWith(scan, alternative, present)
+    changed = wanted != present
+    affected = set(np.unique([present[changed], wanted[changed]]).tolist()) - {0}
+    table = valueTable({value: value for value in affected})
+    shown = table[labels]
+    shown[alternative.box.slices] = table[wanted]
+    box = boxAround(shown) or alternative.box
     node = _previewNode(scan) or _newPreview(scan)
-    node.SetName(f"Alternative {number + 1} of {len(alternatives)}")
+    node.SetName(name)
     node.SetAndObserveTransformNodeID(scan.input.GetTransformNodeID())
     wasModified = node.StartModify()
     segmentation = node.GetSegmentation()
     segmentation.RemoveAllSegments()
-    image = orientedImage(shown, scan.input, start=alternatives.box.start)
+    image = orientedImage(shown[box.slices], scan.input, start=box.start)
     for label in scan.labels:
-        if label.value in affected and np.any(shown == label.value):
-            segmentation.AddSegment(newSegment(label, image, None), label.name)
+        if label.value in affected and np.any(shown[box.slices] == label.value):
+            segment = newSegment(label, image, None)
+            segment.SetColor(*(_WHITE + (1 - _WHITE) * share for share in label.colour))
+            segmentation.AddSegment(segment, label.name)
     node.EndModify(wasModified)
     return node
 
@@ -129,41 +172,14 @@ def hideAlternative(scan: SegmentedScan) -> None:
         scene.RemoveNode(node)
 
 
-def _labelsAfterPick(
-    scan: SegmentedScan, alternatives: SampleMaps, number: int, target: AlternativeTarget, present: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """The labels inside the box of the samples after picking."""
-    if not 0 <= number < len(alternatives):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION,
-            f"There is no alternative {number + 1}.",
-            hint=f"The result holds {len(alternatives)}.",
-        )
-    sample = alternatives.samples[number].unpack()
+def _labelsWith(scan: SegmentedScan, alternative: Alternative, present: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The labels inside the box of an alternative after its use."""
+    marks = alternative.marks.unpack()
+    labels = np.where(marks > 0, marks - 1, present).astype(np.uint8)
     locked = np.zeros(256, bool)
     locked[list(lockedValues(scan))] = True
-    free = ~(locked[present] | locked[sample])
-    if target.organ is None:
-        return np.where(free & _regionMask(target, alternatives.box), sample, present)
-    organ = np.uint8(target.organ)
-    lost = (present == organ) & (sample != organ) & ~locked[organ]
-    gained = (present == 0) & (sample == organ) & free
-    return np.where(lost, np.uint8(0), np.where(gained, organ, present))
-
-
-def _regionMask(target: AlternativeTarget, box: Box) -> NDArray[np.bool_]:
-    regions = target.regions.unpack() if target.regions is not None else None
-    if target.region is None or regions is None or not Box.ofShape(regions.shape).contains(box):
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION, "The voxels of this region are unknown.", hint="Segment the scan again."
-        )
-    mask: NDArray[np.bool_] = regions[box.slices] == target.region.number + 1
-    return mask
-
-
-def _valuesOf(scan: SegmentedScan, region: Region | None) -> set[int]:
-    labels = {scan.label(name) for name in region.organs} if region is not None else set()
-    return {label.value for label in labels if label is not None}
+    kept = locked[present] | locked[labels] | (appliedScribbles(scan)[alternative.box.slices] > 0)
+    return np.where(kept, present, labels)
 
 
 def _previewNode(scan: SegmentedScan) -> slicer.vtkMRMLSegmentationNode | None:

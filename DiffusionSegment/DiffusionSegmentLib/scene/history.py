@@ -37,7 +37,7 @@ class StepName(Enum):
     SEGMENT = "Segment"
     REVIEW = "Review"
     APPLY_CORRECTIONS = "Apply corrections"
-    PICK_ALTERNATIVE = "Pick alternative"
+    USE_ALTERNATIVE = "Use alternative"
     SIMILAR_REGION = "Similar region"
 
     def label(self) -> str:
@@ -48,7 +48,7 @@ class StepName(Enum):
             StepName.SEGMENT: _("Segment"),
             StepName.REVIEW: _("Review"),
             StepName.APPLY_CORRECTIONS: _("Apply corrections"),
-            StepName.PICK_ALTERNATIVE: _("Pick alternative"),
+            StepName.USE_ALTERNATIVE: _("Use alternative"),
             StepName.SIMILAR_REGION: _("Similar region"),
         }
         return texts[self]

@@ -94,6 +94,13 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="alternatives",
+            measures="what the best alternative of a region gains",
+            module="alternatives",
+            options=_BAKEOFF,
+            required=("trainings",),
+        ),
+        Study(
             name="audit",
             measures="wrong voxels that the audit network recognises",
             module="audit",

@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from ...errors import DiffusionSegmentError, ErrorCode
 from ...imaging.volume import Box
 from ..memory import memory_errors
-from ..progress import Progress, silent
-from ..restore import in_native_box, interpolated, native_box
+from ..restore import interpolated, native_box
 from ..session import Session
 
 _SLAB = 16
@@ -42,24 +40,6 @@ class Difference:
     instead: int
     volume_ml: float
     position_lps_mm: tuple[float, float, float]
-
-
-def sample_maps(session: Session, *, progress: Progress = silent) -> tuple[NDArray[np.uint8], Box]:
-    """Label maps (K, k, j, i), uint8, of the K samples, and the box (k, j, i) of the scan that they cover.
-
-    Raises:
-        DiffusionSegmentError: OPTION when no sample contains an organ, OUT_OF_MEMORY.
-    """
-    samples = session.prediction.sample_labels
-    box = _native_box_of(session)
-    maps = []
-    with torch.inference_mode(), memory_errors():
-        for n, sample in enumerate(samples):
-            progress("alternatives", n, len(samples))
-            maps.append(_restored(sample, box, session))
-    progress("alternatives", len(samples), len(samples))
-    own = [np.ascontiguousarray(session.grid.order.undo(labels)) for labels in maps]
-    return np.stack(own), in_native_box(box, session.grid)
 
 
 def grid_alternatives(session: Session) -> list[GridAlternative]:
@@ -127,18 +107,6 @@ def _requested(labels: Tensor, wanted: list[int]) -> Tensor:
     if not wanted:
         return labels
     return torch.where(torch.isin(labels, labels.new_tensor(wanted)), labels, torch.zeros_like(labels))
-
-
-def _native_box_of(session: Session) -> Box:
-    """Box of the canonical native voxels whose interpolation depends on an organ of any sample.
-
-    Raises:
-        DiffusionSegmentError: OPTION when no sample contains an organ.
-    """
-    organs = torch.stack([sample > 0 for sample in session.prediction.sample_labels]).any(dim=0)
-    if not bool(organs.any()):
-        raise DiffusionSegmentError(ErrorCode.OPTION, "No sample holds an organ.", hint="Draw more samples.")
-    return native_box(organs, session.prediction.offset, session.grid)
 
 
 def _restored(sample: Tensor, box: Box, session: Session) -> NDArray[np.uint8]:
