@@ -111,13 +111,31 @@ def test_what_has_no_organ_is_refused(ct: Any, given: Any, model: ModelDescripti
         read(ct, node, model)
 
 
-def test_a_segmentation_of_another_scan_is_refused(
+def test_a_segmentation_on_other_voxels_is_resampled_and_its_result_says_so(
     scene: Any, oblique: Volume, given: Any, model: ModelDescription
 ) -> None:
     matrix = oblique.index_to_lps.copy()
-    matrix[:3, 3] += 0.4
+    matrix[:3, :3] *= 0.5
+    fine = putVolume(scene, Volume(oblique.array.repeat(2, 0).repeat(2, 1).repeat(2, 2), matrix), "Fine")
+    result = read(fine, given, model)
+    assert result.resampled
+    assert result.resultName == "Theirs (reviewed, resampled)"
+    assert result.organs == ("spleen", "liver")
+    for value, part in ((LIVER, LIVER_BOX), (SPLEEN, SPLEEN_BOX), (CYST, CYST_BOX)):
+        inner = tuple(slice(2 * side.start, 2 * side.stop - 1) for side in part)
+        assert (result.labels[inner] == value).all()
+        voxels = np.prod([side.stop - side.start for side in part])
+        assert np.count_nonzero(result.labels == value) == pytest.approx(8 * voxels, rel=0.35)
+    assert not read(given.GetNodeReference("referenceImageGeometryRef"), given, model).resampled
+
+
+def test_a_segmentation_that_lies_outside_the_scan_is_refused(
+    scene: Any, oblique: Volume, given: Any, model: ModelDescription
+) -> None:
+    matrix = oblique.index_to_lps.copy()
+    matrix[:3, 3] += 200.4
     other = putVolume(scene, Volume(oblique.array, matrix), "Other")
-    with pytest.raises(DiffusionSegmentError, match="another geometry") as caught:
+    with pytest.raises(DiffusionSegmentError, match="Most of Theirs lies outside Other") as caught:
         read(other, given, model)
     assert caught.value.code is ErrorCode.GEOMETRY
 

@@ -14,7 +14,8 @@ from DiffusionSegmentBackend.schema.reviewed_segmentation import OtherSegment, R
 from DiffusionSegmentBackend.schema.segment_matching import SegmentMatch, SegmentName, match_segments, terms_of_entry
 from numpy.typing import NDArray
 
-from .layers import Layer, layersOf, lookUp, valueTable
+from .layers import Layer, lookUp, valueTable
+from .resampled_layers import readLayers
 from .segmented_scan import SegmentedScan
 from .terminology import LabelDefinition
 
@@ -36,7 +37,7 @@ class GivenSegmentation:
 
     `labels`, uint8 (k, j, i) on the grid of the scan, has the label values of the model, and larger ones for other
     structures; `organs` are the names of the labels that the segmentation covers, in the order of their values;
-    `record` is `reviewed` of the report.
+    `record` is `reviewed` of the report; `resampled`: the voxels of the segmentation are not those of the scan.
     """
 
     node: slicer.vtkMRMLSegmentationNode
@@ -44,11 +45,12 @@ class GivenSegmentation:
     labels: NDArray[np.uint8]
     organs: tuple[str, ...]
     record: ReviewedSegmentation
+    resampled: bool = False
 
     @property
     def resultName(self) -> str:
         """Name of the segmentation node of the review."""
-        return f"{self.node.GetName()} (reviewed)"
+        return f"{self.node.GetName()} (reviewed{', resampled' if self.resampled else ''})"
 
     def hideMatched(self) -> None:
         """Hide the segments whose voxels the review shows; the segments themselves do not change."""
@@ -96,12 +98,14 @@ def matchGiven(
 def readGiven(scan: SegmentedScan, segments: Sequence[GivenSegment]) -> GivenSegmentation:
     """Read the segmentation of `scan` with the label values of the model; nothing in the scene changes.
 
+    A segmentation on other voxels, as that of another program, is resampled to those of the scan.
+
     A segment without a match is another structure, which is not judged, unless it overlaps a matched one: then it is no
     structure beside the organs, such as the body around them, and only the organs count.
 
     Raises:
         DiffusionSegmentError: INPUT_VALUES where no segment is an organ of the model, none of them has a voxel in the
-            scan, or two organs overlap; INPUT_MISSING or GEOMETRY, see `layersOf`.
+            scan, or two organs overlap; INPUT_MISSING or GEOMETRY, see `readLayers`.
     """
     name = scan.segmentation.GetName()
     matched = {segment.segmentId: segment.match for segment in segments if segment.match is not None}
@@ -118,9 +122,9 @@ def readGiven(scan: SegmentedScan, segments: Sequence[GivenSegment]) -> GivenSeg
             (segment for segment in segments if segment.match is None), _valuesOfOthers(scan.labels), strict=False
         )
     }
-    layers = layersOf(scan)
+    read = readLayers(scan)
     labels = np.zeros(scan.box.shape, np.uint8)
-    for layer in layers:
+    for layer in read.layers:
         _drawOrgans(layer, scan, {key: match.value for key, match in matched.items()}, labels)
     if not labels.any():
         raise DiffusionSegmentError(
@@ -129,12 +133,12 @@ def readGiven(scan: SegmentedScan, segments: Sequence[GivenSegment]) -> GivenSeg
             hint="Choose the segmentation of this scan.",
         )
     organs = labels > 0
-    for layer in layers:
+    for layer in read.layers:
         _drawOthers(layer, scan, {key: other.value for key, other in others.items()}, labels, organs)
     record = ReviewedSegmentation(matches=tuple(matched.values()), unmatched=tuple(others.values()))
     values = {match.value for match in matched.values()}
     covered = tuple(label.name for label in sorted(scan.labels, key=lambda label: label.value) if label.value in values)
-    return GivenSegmentation(scan.segmentation, tuple(segments), labels, covered, record)
+    return GivenSegmentation(scan.segmentation, tuple(segments), labels, covered, record, read.resampled)
 
 
 def _valuesOfOthers(labels: Iterable[LabelDefinition]) -> Iterable[int]:

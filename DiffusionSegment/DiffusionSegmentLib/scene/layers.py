@@ -55,12 +55,31 @@ class Layer:
         self.box = union
 
 
+@dataclass(frozen=True)
+class ScanGrid:
+    """The 4x4 matrices from the voxels (i, j, k, 1) of the input volume to LPS and RAS mm."""
+
+    toLPS: NDArray[np.float64]
+    toRAS: vtk.vtkMatrix4x4
+
+
 def layersOf(scan: SegmentedScan) -> list[Layer]:
     """Every label map of the segmentation, in the voxels of the input volume.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING or GEOMETRY when the nodes do not belong together, or the segmentation is
             stored as surfaces or on another grid.
+    """
+    grid = gridOfScan(scan)
+    count = scan.segmentation.GetSegmentation().GetNumberOfLayers(BINARY)
+    return [layerOf(scan, number, grid) for number in range(count)]
+
+
+def gridOfScan(scan: SegmentedScan) -> ScanGrid:
+    """The grid of the input volume, after a check of the nodes.
+
+    Raises:
+        DiffusionSegmentError: as `layersOf`, but for another grid.
     """
     scan.check()
     segmentation = scan.segmentation.GetSegmentation()
@@ -70,15 +89,26 @@ def layersOf(scan: SegmentedScan) -> list[Layer]:
             f"{scan.segmentation.GetName()} is stored as surfaces.",
             hint="Make the binary labelmap its source in the Segmentations module.",
         )
-    grid = ijkToLPS(scan.input)
-    gridToRAS = toMatrix(RAS_FROM_LPS @ grid)
-    layers = []
-    for number in range(segmentation.GetNumberOfLayers(BINARY)):
-        image = segmentation.GetLayerDataObject(number, BINARY)
-        names = segmentation.GetSegmentIDsForLayer(number, BINARY)
-        values = {name: segmentation.GetSegment(name).GetLabelValue() for name in names}
-        layers.append(Layer(image, _boxOf(image, grid, scan.segmentation.GetName()), values, gridToRAS))
-    return layers
+    toLPS = ijkToLPS(scan.input)
+    return ScanGrid(toLPS, toMatrix(RAS_FROM_LPS @ toLPS))
+
+
+def layerOf(scan: SegmentedScan, number: int, grid: ScanGrid) -> Layer:
+    """Label map `number` of the segmentation, in the voxels of the input volume.
+
+    Raises:
+        DiffusionSegmentError: GEOMETRY for another grid.
+    """
+    image = scan.segmentation.GetSegmentation().GetLayerDataObject(number, BINARY)
+    box = _boxOf(image, grid.toLPS, scan.segmentation.GetName())
+    return Layer(image, box, layerValues(scan, number), grid.toRAS)
+
+
+def layerValues(scan: SegmentedScan, number: int) -> dict[str, int]:
+    """Ids of the segments of label map `number`, and their values in it."""
+    segmentation = scan.segmentation.GetSegmentation()
+    names = segmentation.GetSegmentIDsForLayer(number, BINARY)
+    return {name: segmentation.GetSegment(name).GetLabelValue() for name in names}
 
 
 def valueTable(values: dict[int, int], *, size: int = 256) -> NDArray[np.uint8]:

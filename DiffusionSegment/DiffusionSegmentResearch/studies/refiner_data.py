@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
 from DiffusionSegmentBackend.imaging.volume import coarser_grid
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
 from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
+from DiffusionSegmentBackend.training.whole_model.out_of_fold import pooled_labels
 from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -96,9 +96,6 @@ def _stored_map(
 def coarse_case(volume: TrainingVolume) -> Case:
     """The volume at the spacing of the trunk; a voxel has the label of most of its sub-voxels."""
     image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, TRUNK_STRIDE)[0, 0]
-    shares = torch.stack(
-        [F.avg_pool3d((volume.labels == value).float()[None], TRUNK_STRIDE)[0] for value in range(len(volume.drawn))]
-    )
     coordinates = F.interpolate(
         volume.coordinates[None], size=list(image.shape), mode="trilinear", align_corners=False
     )[0]
@@ -106,7 +103,7 @@ def coarse_case(volume: TrainingVolume) -> Case:
     return Case(
         name=volume.name,
         image=image.numpy(),
-        labels=shares.argmax(dim=0).byte().numpy(),
+        labels=pooled_labels(volume.labels, TRUNK_STRIDE).numpy(),
         grid=coarser_grid(volume.grid, TRUNK_STRIDE),
         offset=(z, y, x),
         coordinates=coordinates.numpy().astype(np.float16),
