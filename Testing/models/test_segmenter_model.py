@@ -24,7 +24,7 @@ from DiffusionSegmentBackend.pipeline import segment as segment_module
 from DiffusionSegmentBackend.pipeline.constraints import one_hot_scribbles
 from DiffusionSegmentBackend.pipeline.dense_features import scan_features
 from DiffusionSegmentBackend.pipeline.features import body_coordinates
-from DiffusionSegmentBackend.pipeline.interactive.alternatives import sample_maps
+from DiffusionSegmentBackend.pipeline.interactive.alternatives import alternative_map, grid_alternatives
 from DiffusionSegmentBackend.pipeline.interactive.correction import Corrections, correct
 from DiffusionSegmentBackend.pipeline.interactive.scribbles import REACH_VOXELS, Descriptors, spread
 from DiffusionSegmentBackend.pipeline.interactive.similarity import (
@@ -219,9 +219,8 @@ class TestCorrections:
 
 
 def test_without_samples_there_is_one_alternative(session: Session, reference: Segmentation) -> None:
-    labels, box = sample_maps(session)
-    assert len(labels) == 1
-    predicted, expected = labels[0] > 0, reference.labels[box] > 0
+    (only,) = grid_alternatives(session)
+    predicted, expected = alternative_map(only, session) > 0, reference.labels > 0
     assert 2 * np.count_nonzero(predicted & expected) / (np.count_nonzero(predicted) + np.count_nonzero(expected)) > 0.9
 
 
