@@ -1,7 +1,6 @@
 """Alternatives of the region under review: outlined one by one beside the segmentation, and used by a click."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import qt
@@ -61,7 +60,11 @@ class AlternativesPanel:
         shortcut = qt.QShortcut(self._ui.reviewButton)
         shortcut.setKey(qt.QKeySequence(str(number + 1)))
         shortcut.setContext(qt.Qt.ApplicationShortcut)
-        shortcut.activated.connect(partial(self.onKey, number))
+
+        def activate() -> None:
+            self.onKey(number)
+
+        shortcut.activated.connect(activate)
         return shortcut
 
     @property
