@@ -27,19 +27,12 @@ from DiffusionSegmentBackend.pipeline.session import GIVEN_WEIGHT, Session
 from DiffusionSegmentBackend.pipeline.uncertainty import error_probability
 from DiffusionSegmentBackend.schema.report import AlarmKind
 from DiffusionSegmentBackend.schema.run_options import box_region
-from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, SPLEEN, write_models
+from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, SPLEEN
 from fixtures.tiny_model import coarse_phantom
 from numpy.typing import NDArray
 
 ALL = ("spleen", "right_kidney", "left_kidney")
 OTHER = 255
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)

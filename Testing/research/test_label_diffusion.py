@@ -10,6 +10,7 @@ import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.tile_shape import TileShape
+from DiffusionSegmentBackend.training.corruption import without_organ
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentResearch.label_diffusion import inference, training
 from DiffusionSegmentResearch.label_diffusion.coarse import decoded, pooled
@@ -22,7 +23,6 @@ from DiffusionSegmentResearch.label_diffusion.training import (
     Recipe,
     on_coarse_grid,
     train_denoiser,
-    without_organ,
 )
 from torch import Tensor
 

@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.models.tile_shape import TileShape
 from DiffusionSegmentResearch.label_diffusion import inference
 from DiffusionSegmentResearch.label_diffusion.network import LabelDenoiser
 from DiffusionSegmentResearch.label_diffusion.process import Process
-from DiffusionSegmentResearch.studies import bakeoff_data, refiner, refiner_data
+from DiffusionSegmentResearch.studies import bakeoff_data, out_of_fold_maps, refiner, refiner_data
 from DiffusionSegmentResearch.studies.bakeoff import BakeoffData
 from DiffusionSegmentResearch.studies.bakeoff_data import BakeoffSetup, read_setup
 from DiffusionSegmentResearch.studies.refiner import HALF_SHOWN, RefinerBench, Variant, disagreement_looks
@@ -66,7 +66,7 @@ def test_training_cases_have_maps_of_the_trunk_and_held_out_ones_of_the_control_
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(refiner_data, "whole_scan_probabilities", refuse)
+    monkeypatch.setattr(out_of_fold_maps, "whole_scan_probabilities", refuse)
     again = refiner_data.refiner_data(setup)
     np.testing.assert_array_equal(again.training[0].presegmentation, prepared.training[0].presegmentation)
 

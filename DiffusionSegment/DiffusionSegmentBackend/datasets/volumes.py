@@ -61,6 +61,11 @@ class TrainingVolume:
         """(Z, Y, X) bool, voxels that are not air."""
         return self.image > (TISSUE_THRESHOLD + 1) * (_LEVELS / 2)
 
+    def pooled_image(self, pool: Stride) -> Tensor:
+        """The image (z, y, x), float32 in -1..1, averaged over `pool` voxels."""
+        pooled: Tensor = F.avg_pool3d(self.image[None, None].float() / (_LEVELS / 2) - 1, pool)[0, 0]
+        return pooled
+
     def to(self, device: torch.device | str) -> TrainingVolume:
         """A copy with image, labels and coordinates on another device."""
         return replace(

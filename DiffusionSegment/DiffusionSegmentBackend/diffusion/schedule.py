@@ -48,6 +48,17 @@ class Schedule:
         """The step with the nearest alpha_bar; T' is specified by its alpha_bar, not by its index."""
         return int((self.alpha_bar - alpha_bar).abs().argmin())
 
+    def evenly_spaced(self, abar_start: float, steps: int) -> list[float]:
+        """alpha_bar at `steps` + 1 times, evenly spaced from T', where it is `abar_start`, to 0."""
+        times = torch.linspace(self.step_of(abar_start), 0, steps + 1).round().long()
+        return [float(a) for a in self.at(times)]
+
+    def random_levels(self, count: int, last: int, generator: torch.Generator, *, last_share: float) -> Tensor:
+        """alpha_bar (count,) at random steps 1..last; a share `last_share` of them is at `last`."""
+        t = torch.randint(1, last + 1, (count,), generator=generator)
+        at_last = torch.rand(count, generator=generator) < last_share
+        return self.at(torch.where(at_last, torch.full_like(t, last), t))
+
 
 def log_snr(alpha_bar: Tensor) -> Tensor:
     """log(alpha_bar / (1 - alpha_bar)), clamped to -12..12: the time input of all networks."""

@@ -42,10 +42,7 @@ class SamplingPlan:
     @property
     def alpha_bars(self) -> list[float]:
         """alpha_bar at `steps` + 1 times, evenly spaced in the schedule's time from T' to 0."""
-        schedule = Schedule(self.schedule)
-        start = schedule.step_of(self.abar_start)
-        times = torch.linspace(start, 0, self.steps + 1).round().long()
-        return [float(a) for a in schedule.at(times)]
+        return Schedule(self.schedule).evenly_spaced(self.abar_start, self.steps)
 
 
 def coded(probabilities: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ _MAX_SHIFT = 3
 
 def corrupted(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """Apply a random error to class probabilities (classes, z, y, x): an organ removed, merged, shifted or blurred."""
-    errors: list[Callable[[Tensor, torch.Generator], Tensor]] = [_dropped, _merged, _shifted, _blurred]
+    errors: list[Callable[[Tensor, torch.Generator], Tensor]] = [without_organ, _merged, _shifted, _blurred]
     return errors[_integer(len(errors), generator)](probabilities, generator)
 
 
-def _dropped(p: Tensor, generator: torch.Generator) -> Tensor:
+def without_organ(p: Tensor, generator: torch.Generator) -> Tensor:
+    """Class probabilities (classes, z, y, x) with those of a random organ that is present given to the background."""
     organ = _present_organ(p, generator)
     p = p.clone()
     p[0] += p[organ]

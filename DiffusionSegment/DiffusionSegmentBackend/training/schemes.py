@@ -58,9 +58,7 @@ class RefinerRecipe:
         if self.scheme == "deterministic":
             return torch.ones(count)
         last = schedule.step_of(self.abar_start) if self.starts_from_presegmentation else schedule.timesteps
-        t = torch.randint(1, last + 1, (count,), generator=generator)
-        at_start = torch.rand(count, generator=generator) < _START_SHARE
-        return schedule.at(torch.where(at_start, torch.full_like(t, last), t))
+        return schedule.random_levels(count, last, generator, last_share=_START_SHARE)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def whole_scan_probabilities(
     network = network.to(device).eval()
     shape = recipe.shape(network)
     sides = [n // p for n, p in zip(volume.image.shape, recipe.pool, strict=True)]
-    image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, recipe.pool)
+    image = volume.pooled_image(recipe.pool)[None, None]
     coordinates = F.interpolate(normalised(volume.coordinates)[None], size=sides, mode="trilinear", align_corners=False)
 
     def predict(tile: Tensor) -> Tensor:

@@ -44,15 +44,11 @@ class Process:
         """Random alpha_bar (count,) of a training step, with a higher probability at T'."""
         schedule = Schedule(self.schedule)
         last = schedule.step_of(self.abar_start)
-        t = torch.randint(1, last + 1, (count,), generator=generator)
-        at_start = torch.rand(count, generator=generator) < start_share
-        return schedule.at(torch.where(at_start, torch.full_like(t, last), t))
+        return schedule.random_levels(count, last, generator, last_share=start_share)
 
     def alpha_bars(self, steps: int) -> list[float]:
         """alpha_bar at `steps` + 1 times, evenly spaced in the schedule's time from T' to 0."""
-        schedule = Schedule(self.schedule)
-        times = torch.linspace(schedule.step_of(self.abar_start), 0, steps + 1).round().long()
-        return [float(a) for a in schedule.at(times)]
+        return Schedule(self.schedule).evenly_spaced(self.abar_start, steps)
 
 
 class Fields(Protocol):

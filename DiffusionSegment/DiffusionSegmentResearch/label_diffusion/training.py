@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.patches import patch_batches
 from DiffusionSegmentBackend.diffusion.schedule import add_noise, log_snr
 from DiffusionSegmentBackend.networks.space_to_depth import space_to_depth
-from DiffusionSegmentBackend.training.corruption import corrupted
+from DiffusionSegmentBackend.training.corruption import corrupted, without_organ
 from DiffusionSegmentBackend.training.label_loss import label_loss
 from DiffusionSegmentBackend.training.loop import RunOptions, Training
 from DiffusionSegmentBackend.training.losses import marginalised
@@ -189,15 +189,3 @@ def on_coarse_grid(item: dict[str, Tensor]) -> dict[str, Tensor]:
         "labels": space_to_depth(item["labels"], (POOL, POOL, POOL)),
         "drawn": item["drawn"],
     }
-
-
-def without_organ(pre: Tensor, generator: torch.Generator) -> Tensor:
-    """The pre-segmentation (classes, z, y, x) with the probability of a random organ given to the background."""
-    present = (pre[1:].flatten(1).amax(dim=1) > 0.5).nonzero().flatten() + 1
-    if not len(present):
-        return pre
-    organ = int(present[int(torch.randint(len(present), (), generator=generator))])
-    result = pre.clone()
-    result[0] += result[organ]
-    result[organ] = 0
-    return result

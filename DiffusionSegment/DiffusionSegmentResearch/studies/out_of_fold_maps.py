@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from DiffusionSegmentBackend.datasets.labelled_cases import CaseFiles, read_case_labels
 from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
@@ -15,7 +14,9 @@ from DiffusionSegmentBackend.imaging.balls import Spacing, Voxel
 from DiffusionSegmentBackend.imaging.volume import Grid, coarser_grid
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription
+from DiffusionSegmentBackend.networks.segmenter import Segmenter
 from DiffusionSegmentBackend.schema.report import ReviewRegion
+from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
 from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -67,11 +68,21 @@ def out_of_fold_maps(setup: BakeoffSetup) -> Iterator[OutOfFoldMap]:
     network = train_arm(CONTROL, setup.data, trunk, setup.plan)
     folder = setup.plan.folder / CONTROL.name
     for files, volume in tqdm(setup.data.held_out, desc="cases"):
-        path = folder / f"{files.name}.npy"
-        if not path.is_file():
-            predicted = whole_scan_probabilities(network, volume, CONTROL.recipe, device=setup.plan.device)
-            write_map(path, predicted.half().numpy())
-        yield _map(files, volume, np.load(path, allow_pickle=False).astype(np.float32), setup.data.description)
+        stored = stored_map(folder / f"{files.name}.npy", volume, network, CONTROL.recipe, setup.plan.device)
+        yield _map(files, volume, stored.astype(np.float32), setup.data.description)
+
+
+def stored_map(
+    path: Path, volume: TrainingVolume, network: Segmenter, recipe: SegmenterRecipe, device: str
+) -> NDArray[np.float16]:
+    """Probabilities (classes, z, y, x) at the spacing of the trunk, read from `path` or computed and written there."""
+    if not path.is_file():
+        predicted = whole_scan_probabilities(network, volume, recipe, device=device)
+        if recipe.pool != TRUNK_STRIDE:
+            predicted = F.avg_pool3d(predicted, TRUNK_STRIDE)
+        _write(path, predicted.half().numpy())
+    result: NDArray[np.float16] = np.load(path, allow_pickle=False)
+    return result
 
 
 def _map(
@@ -83,19 +94,17 @@ def _map(
     shape = probabilities.shape[1:]
     # The volume is padded with air to whole voxels of the coordinate grid.
     padded = np.pad(truth, [(0, max(0, n - m)) for n, m in zip(shape, truth.shape, strict=True)])
-    image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, TRUNK_STRIDE)[0, 0]
-    assert isinstance(image, torch.Tensor)
     return OutOfFoldMap(
         name=files.name,
         probabilities=probabilities,
         truth=padded[: shape[0], : shape[1], : shape[2]],
-        image=image.numpy(),
+        image=volume.pooled_image(TRUNK_STRIDE).numpy(),
         grid=grid,
         offset=(z, y, x),
     )
 
 
-def write_map(path: Path, array: NDArray[np.float16]) -> None:
+def _write(path: Path, array: NDArray[np.float16]) -> None:
     """Write an array so that an interrupted run leaves no part of it."""
     partial = path.with_suffix(".partial.npy")
     np.save(partial, array)

@@ -11,15 +11,13 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.volumes import TrainingVolume
 from DiffusionSegmentBackend.imaging.volume import coarser_grid
 from DiffusionSegmentBackend.networks.segmenter import Segmenter
-from DiffusionSegmentBackend.training.segmenter import SegmenterRecipe
 from DiffusionSegmentBackend.training.whole_model.out_of_fold import pooled_labels
-from DiffusionSegmentBackend.training.whole_scan import whole_scan_probabilities
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .bakeoff import CONTROL, SUB_VOXELS, TRUNK_RECIPE, TRUNK_STRIDE, Arm, train_arm, train_trunk
 from .bakeoff_data import BakeoffSetup
-from .out_of_fold_maps import write_map
+from .out_of_fold_maps import stored_map
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def ensemble_maps(setup: BakeoffSetup) -> dict[str, list[NDArray[np.float16]]]:
     for _, volume in tqdm(setup.data.held_out, desc="ensemble"):
         for network, recipe, name in members:
             path = setup.plan.folder / name / f"{volume.name}.npy"
-            maps.setdefault(volume.name, []).append(_stored_map(path, volume, network, recipe, setup.plan.device))
+            maps.setdefault(volume.name, []).append(stored_map(path, volume, network, recipe, setup.plan.device))
     return maps
 
 
@@ -77,25 +75,12 @@ def refiner_data(setup: BakeoffSetup) -> RefinerData:
 
 def _presegmented(volume: TrainingVolume, network: Segmenter, folder: Path, device: str) -> PresegmentedCase:
     path = folder / f"{volume.name}.npy"
-    return PresegmentedCase(coarse_case(volume), _stored_map(path, volume, network, TRUNK_RECIPE, device))
-
-
-def _stored_map(
-    path: Path, volume: TrainingVolume, network: Segmenter, recipe: SegmenterRecipe, device: str
-) -> NDArray[np.float16]:
-    """Probabilities (classes, z, y, x) at the spacing of the trunk, read from `path` or computed and written there."""
-    if not path.is_file():
-        predicted = whole_scan_probabilities(network, volume, recipe, device=device)
-        if recipe.pool != TRUNK_STRIDE:
-            predicted = F.avg_pool3d(predicted, TRUNK_STRIDE)
-        write_map(path, predicted.half().numpy())
-    result: NDArray[np.float16] = np.load(path, allow_pickle=False)
-    return result
+    return PresegmentedCase(coarse_case(volume), stored_map(path, volume, network, TRUNK_RECIPE, device))
 
 
 def coarse_case(volume: TrainingVolume) -> Case:
     """The volume at the spacing of the trunk; a voxel has the label of most of its sub-voxels."""
-    image = F.avg_pool3d(volume.image[None, None].float() / 127.5 - 1, TRUNK_STRIDE)[0, 0]
+    image = volume.pooled_image(TRUNK_STRIDE)
     coordinates = F.interpolate(
         volume.coordinates[None], size=list(image.shape), mode="trilinear", align_corners=False
     )[0]

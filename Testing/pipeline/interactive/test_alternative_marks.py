@@ -18,18 +18,11 @@ from DiffusionSegmentBackend.pipeline.interactive.alternative_marks import (
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
-from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, SPLEEN, write_models
+from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, SPLEEN
 from fixtures.tiny_model import coarse_phantom
 from numpy.typing import NDArray
 
 OTHER = 255
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_models(folder)
-    return folder
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)

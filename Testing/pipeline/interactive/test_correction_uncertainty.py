@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, 
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
-from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY, write_models
+from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY
 from fixtures.tiny_model import coarse_phantom
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,9 +28,7 @@ def scan() -> Volume:
 
 
 @pytest.fixture(scope="module", params=GENERATIONS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    models = tmp_path_factory.mktemp("models")
-    write_models(models)
+def model(request: pytest.FixtureRequest, models: Path) -> Model:
     return load_model(str(models / request.param), "cpu", precision="float32")
 
 
