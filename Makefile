@@ -77,7 +77,7 @@ $(STAMP): pyproject.toml | system-packages
 	  { echo "Python's venv is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
-	$(PIP) -e '.[test,nnunet]'
+	$(PIP) -e '.[test,nnunet,cohort,service,pacs]'
 	touch $(STAMP)
 
 # Drawing without a display (OSMesa, EGL), Qt without a screen, and CMake for the packaging tests.
