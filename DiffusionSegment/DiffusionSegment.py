@@ -129,6 +129,10 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
         """Start a segmentation and return at once; see `Scripting.segmentAsync`."""
         return self.scripting.segmentAsync(volumeNode, model, progress, **options)
 
+    def presegment(self, volumeNode, folder, model="abdomen-ct", progress=None, **options):
+        """Segment a volume with a model of another program and wait; see `Scripting.presegment`."""
+        return self.scripting.presegment(volumeNode, folder, model, progress, **options)
+
     def review(self, volumeNode, segmentationNode, model="abdomen-ct", matches=None, progress=None, **options):
         """Review a segmentation from another source and wait; see `Scripting.review`."""
         return self.scripting.review(volumeNode, segmentationNode, model, matches, progress, **options)

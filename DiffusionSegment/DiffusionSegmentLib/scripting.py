@@ -10,153 +10,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import slicer
-from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol.messages import Answer, Progress, Request, Result, Review, Segment
-from numpy.typing import NDArray
+from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.protocol.messages import Progress, Request, Segment
 
 from .installation import requireInstalled
-from .scene.given_segmentation import GivenSegmentation, matchGiven, readGiven
+from .scene.given_segmentation import matchGiven, readGiven
 from .scene.installed_models import installedModels
-from .scene.merge_policy import MergePolicy
-from .scene.result import putResult
 from .scene.segmented_scan import SegmentedScan
 from .scene.sequence import findFrames
 from .scene.terminology import ModelDescription
-from .scene.volumes import scanVersion, volumeBuffer
+from .segmentation_run import PresegmentationRun, ProgressCallback, SegmentationRun
 from .sequence_run import SequenceOutcome, SequenceRun
 from .worker.client import WorkerClient
 
 # A preview is for the panel.
 _NO_OPTIONS = {item.name for item in fields(Request)} - {"device"} | {"preview"}
 OPTIONS = tuple(sorted({item.name for item in fields(Segment)} - _NO_OPTIONS))
-ProgressCallback = Callable[[str, int, int], None]
-
-
-class SegmentationRun:
-    """A segmentation, or the review of a `given` one, in progress; its result is put into the scene when it arrives.
-
-    `progress` is the last progress message (stage, done, total), None before the first; `done` is True when the run has
-    ended, failed or was cancelled.
-    """
-
-    def __init__(
-        self,
-        client: WorkerClient,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
-        model: ModelDescription,
-        *,
-        processEvents: Callable[[], None],
-        progress: ProgressCallback | None = None,
-        given: GivenSegmentation | None = None,
-    ) -> None:
-        self.progress: Progress | None = None
-        self._client = client
-        self._volume = volumeNode
-        self._model = model
-        self._given = given
-        self._version: int | None = None
-        self._processEvents = processEvents
-        self._callback = progress
-        self.done = False
-        self._segmentation: slicer.vtkMRMLSegmentationNode | None = None
-        self._error: Exception | None = None
-        self._slots = (
-            (client.progress, self._onProgress),
-            (client.finished, self._onFinished),
-            (client.cancelled, self._onCancelled),
-            (client.failed, self._onFailed),
-        )
-
-    def start(self, **options: Any) -> None:
-        """Send the request; `options` are fields of `protocol.Segment`.
-
-        Raises:
-            DiffusionSegmentError: what is wrong with the volume, BUSY during another run, NO_TORCH.
-        """
-        array, geometry = volumeBuffer(self._volume)
-        if self._client.running:
-            raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Wait for it, or cancel it.")
-        # Connected before the request, because a worker that cannot be started fails within it.
-        for signal, slot in self._slots:
-            signal.connect(slot)
-        try:
-            self._version = scanVersion(self._volume)
-            self._request(array, geometry, options)
-        except Exception as error:
-            self._end(error)
-            raise
-
-    def _request(self, array: NDArray[Any], geometry: NDArray[np.float64], options: dict[str, Any]) -> None:
-        given = self._given
-        if given is None:
-            self._client.segment(array, geometry, version=self._version, **options)
-            return
-        maps, covered = {"labels": given.labels}, {"segments": given.record, "organs": given.organs}
-        self._client.request(Review, array, geometry, version=self._version, maps=maps, **{**options, **covered})
-
-    def wait(self) -> slicer.vtkMRMLSegmentationNode:
-        """Process events until the run has ended; returns the segmentation node.
-
-        Raises:
-            DiffusionSegmentError: the error of the run; CANCELLED after `cancel`.
-            Exception: what the progress callback raised, which cancels the run.
-        """
-        try:
-            while not self.done:
-                self._processEvents()
-        except BaseException:
-            # Such as KeyboardInterrupt: nothing waits for the result any more.
-            self.cancel()
-            raise
-        if self._error is not None:
-            raise self._error
-        return self._segmentation
-
-    def cancel(self) -> None:
-        """Stop within one denoising step; nothing is put into the scene."""
-        if not self.done:
-            self._client.cancel()
-
-    def _onProgress(self, message: Progress) -> None:
-        self.progress = message
-        if self._callback is None:
-            return
-        try:
-            self._callback(message.stage, message.done, message.total)
-        except Exception as error:
-            # Qt would print it and continue.
-            self._callback = None
-            self._error = error
-            self._client.cancel()
-
-    def _onFinished(self, answer: Answer) -> None:
-        failure: Exception | None = None
-        try:
-            if isinstance(answer, Result) and self._error is None:
-                scene, new = self._volume.GetScene(), MergePolicy.NEW
-                result = putResult(
-                    scene, answer, self._volume, self._model, policy=new, version=self._version, given=self._given
-                )
-                self._segmentation = result.segmentation
-        except Exception as error:
-            failure = error
-        self._client.release(answer)
-        self._end(failure)
-
-    def _onCancelled(self, _: str) -> None:
-        self._end(Cancelled())
-
-    def _onFailed(self, _: str | None, error: DiffusionSegmentError) -> None:
-        self._end(error)
-
-    def _end(self, error: Exception | None) -> None:
-        """End the run; `wait` raises the first `error`."""
-        self._error = self._error or error
-        self.done = True
-        for signal, slot in self._slots:
-            signal.disconnect(slot)
 
 
 class _SequenceWait:
@@ -277,6 +147,40 @@ class Scripting:
         if options.get("organs") is not None:
             options["organs"] = tuple(options["organs"])
         return self._client, models[model], options
+
+    def presegment(
+        self,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        folder: str,
+        model: str = "abdomen-ct",
+        progress: ProgressCallback | None = None,
+        *,
+        limitMinutes: float = 60.0,
+        device: str = "auto",
+        force: bool = False,
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Segment a volume with a model of another program and wait; `review` takes the result.
+
+        Args:
+            volumeNode: the scan.
+            folder: model folder of nnU-Net v2, or a MONAI bundle.
+            model: installed model that gives colour and codes to segments with the names of its organs.
+            progress: called with (stage, done, total).
+            limitMinutes: after which the other program is stopped.
+            device: "auto", "cpu" or "cuda".
+            force: accept a scan of another modality than that of the model.
+
+        Returns:
+            A new segmentation node.
+
+        Raises:
+            DiffusionSegmentError: INPUT_MISSING for a folder without a model, PACKAGE_MISSING, MODALITY,
+                PRESEGMENTER_FAILED; as `segment`.
+        """
+        client, description, _ = self._prepared(model, {})
+        run = PresegmentationRun(client, volumeNode, description, processEvents=self._processEvents, progress=progress)
+        run.start(folder=str(folder), limit_minutes=limitMinutes, device=device, force=force)
+        return run.wait()
 
     def review(
         self,

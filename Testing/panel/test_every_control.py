@@ -39,6 +39,10 @@ TESTS = {
     "modelSelector": ("test_panel_inputs", "test_titles_are_listed_and_names_are_stored"),
     "segmentButton": ("test_panel", "test_the_button_cancels_and_nothing_changes"),
     "givenSelector": ("test_segmentation_review", "test_the_button_needs_a_scan_and_a_segmentation"),
+    "presegmentButton": (
+        "test_presegmentation_panel",
+        "test_the_segmentation_of_a_bundle_is_put_into_the_scene_and_chosen_for_a_review",
+    ),
     "reviewGivenButton": ("test_segmentation_review", "test_the_review_is_shown_in_a_node_with_the_same_voxels"),
     "matchTable": ("test_segmentation_review", "test_the_organ_of_a_segment_is_chosen_in_the_table"),
     "anonymousBox": ("test_scan_header", "test_patient_data_are_hidden_on_request"),

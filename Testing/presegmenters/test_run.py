@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from DiffusionSegmentBackend.errors import Cancelled
 from DiffusionSegmentBackend.presegmenters.run import last_line, run_in_child
 
 SLEEP = "import time; time.sleep(60)"
@@ -58,6 +59,30 @@ pathlib.Path("child.txt").write_text(str(child.pid))
 """
     assert run(script, tmp_path) == 0
     assert _is_gone(int((tmp_path / "child.txt").read_text(encoding="utf-8")))
+
+
+def test_a_cancelled_run_ends_its_process_at_once(tmp_path: Path) -> None:
+    calls = 0
+
+    def cancelled_at_the_third_call() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Cancelled
+
+    script = f"import os, pathlib; pathlib.Path('child.txt').write_text(str(os.getpid())); {SLEEP}"
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        run_in_child(
+            [sys.executable, "-c", script],
+            tmp_path / "log.txt",
+            tmp_path,
+            seconds=60.0,
+            check_cancelled=cancelled_at_the_third_call,
+        )
+    assert time.monotonic() - begun < 20
+    started = tmp_path / "child.txt"
+    assert not started.exists() or _is_gone(int(started.read_text(encoding="utf-8")))
 
 
 def _is_gone(pid: int, *, seconds: float = 10.0) -> bool:

@@ -28,12 +28,34 @@ def model_named(text: str) -> PresegmenterModel:
         )
     if kind not in PRESEGMENTERS:
         raise unknown_name("presegmenter", kind, tuple(PRESEGMENTERS))
-    plugin = PRESEGMENTERS[kind]
-    model = plugin.describe(Path(folder).expanduser().resolve())
+    return _checked(PRESEGMENTERS[kind], Path(folder).expanduser().resolve())
+
+
+def model_in(folder: Path) -> PresegmenterModel:
+    """The model in a folder of any kind, after a check of the folder and of its package.
+
+    Raises:
+        DiffusionSegmentError: INPUT_MISSING for a folder of none, PACKAGE_MISSING, and as `Presegmenter.describe`.
+    """
+    for plugin in PRESEGMENTERS.values():
+        try:
+            return _checked(plugin, folder)
+        except DiffusionSegmentError as error:
+            if error.code is not ErrorCode.INPUT_MISSING:
+                raise
+    raise DiffusionSegmentError(
+        ErrorCode.INPUT_MISSING,
+        f"{folder} is no model folder of nnU-Net v2 and no MONAI bundle.",
+        hint="Choose the folder with dataset.json, plans.json and fold_0, or that with configs and models.",
+    )
+
+
+def _checked(plugin: Presegmenter, folder: Path) -> PresegmenterModel:
+    model = plugin.describe(folder)
     if find_spec(plugin.package) is None:
         raise DiffusionSegmentError(
             ErrorCode.PACKAGE_MISSING,
-            f"The Python package {plugin.package}, which runs {kind} models, is missing.",
+            f"The Python package {plugin.package}, which runs {plugin.kind} models, is missing.",
             hint=f"Install it: {plugin.install}.",
         )
     return model

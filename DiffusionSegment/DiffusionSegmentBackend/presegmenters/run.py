@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..imaging.volume_io import write_map
 from .plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
 
 _MINUTE = 60.0
-_POLL_S = 0.1
+_POLL_S = 0.2
 _MAX_LOG_BYTES = 65536
 _REVIEW_A_FILE = "Run the model in its own program, and review its label map with --segmentation."
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
@@ -39,7 +39,18 @@ class RunLimits:
     minutes: float = DEFAULT_LIMIT_MIN
 
 
-def run_presegmenter(model: PresegmenterModel, volume: Volume, folder: Path, limits: RunLimits) -> Path:
+def _keep_running() -> None:
+    """Nobody stops the run."""
+
+
+def run_presegmenter(
+    model: PresegmenterModel,
+    volume: Volume,
+    folder: Path,
+    limits: RunLimits,
+    *,
+    check_cancelled: Callable[[], None] = _keep_running,
+) -> Path:
     """Segment a scan with a model of another program; returns the label map, a file in `folder`.
 
     Args:
@@ -47,6 +58,7 @@ def run_presegmenter(model: PresegmenterModel, volume: Volume, folder: Path, lim
         volume: the scan (k, j, i), in HU for a CT.
         folder: an empty folder for the files of the run, which the caller deletes.
         limits: device and time.
+        check_cancelled: called several times a second; what it raises stops the process.
 
     Raises:
         DiffusionSegmentError: PRESEGMENTER_FAILED, with the last line that the process printed, for one that fails, is
@@ -54,22 +66,22 @@ def run_presegmenter(model: PresegmenterModel, volume: Volume, folder: Path, lim
     """
     scan, output = folder / f"scan{model.suffix}", folder / "segmentation.nii.gz"
     write_map(volume, scan)
-    request = {
-        "kind": model.kind,
-        "folder": str(model.folder),
-        "scan": str(scan),
-        "output": str(output),
-        "device": limits.device,
-    }
-    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    request = {"kind": model.kind, "folder": str(model.folder), "scan": str(scan), "output": str(output)}
+    (folder / "request.json").write_text(json.dumps({**request, "device": limits.device}), encoding="utf-8")
     log = folder / "log.txt"
-    status = run_in_child(child_command(folder / "request.json"), log, folder, seconds=limits.minutes * _MINUTE)
+    status = run_in_child(
+        child_command(folder / "request.json"),
+        log,
+        folder,
+        seconds=limits.minutes * _MINUTE,
+        check_cancelled=check_cancelled,
+    )
     if status is None:
         raise _failure(
             model,
             f"did not end within {limits.minutes:g} min",
             log,
-            hint="Give it more time with --time-limit MINUTES, or run it in its own program.",
+            hint="Give it more minutes (--time-limit, or limitMinutes in a script), or run it in its own program.",
         )
     if status < 0:
         raise _failure(model, f"was stopped by the system (signal {-status}), perhaps for lack of memory", log)
@@ -85,10 +97,18 @@ def child_command(request: Path) -> list[str]:
     return [sys.executable, "-m", f"{__package__}.child", str(request)]
 
 
-def run_in_child(command: Sequence[str], log: Path, folder: Path, *, seconds: float) -> int | None:
+def run_in_child(
+    command: Sequence[str],
+    log: Path,
+    folder: Path,
+    *,
+    seconds: float,
+    check_cancelled: Callable[[], None] = _keep_running,
+) -> int | None:
     """Run a command in a process of its own; returns its exit status, None if it was ended after `seconds`.
 
-    Whatever happens, the process and those that it started are gone afterwards. What it prints is in `log`.
+    What `check_cancelled` raises, several times a second, ends it too. Whatever happens, the process and those that it
+    started are gone afterwards. What it prints is in `log`.
     """
     environment = {**os.environ, **_ENVIRONMENT}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_PACKAGE_FOLDER), os.environ.get("PYTHONPATH"))))
@@ -107,6 +127,7 @@ def run_in_child(command: Sequence[str], log: Path, folder: Path, *, seconds: fl
         )
         try:
             while process.poll() is None and time.monotonic() < deadline:
+                check_cancelled()
                 time.sleep(_POLL_S)
             return process.poll()
         finally:

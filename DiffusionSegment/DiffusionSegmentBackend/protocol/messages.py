@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
@@ -24,6 +24,7 @@ from .requests import (
     Finished,
     ImportModel,
     Message,
+    Presegment,
     Request,
     Review,
     Segment,
@@ -56,6 +57,8 @@ __all__ = [
     "Message",
     "Ping",
     "Pong",
+    "Presegment",
+    "Presegmented",
     "Preview",
     "Progress",
     "RegionAlternatives",
@@ -77,7 +80,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -190,6 +193,22 @@ class RegionAlternatives(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Presegmented(Message):
+    """The label map of a model of another program, uint8 on the voxels of the scan.
+
+    `names` are those of `values`, without background; `title` names the model; `warnings` are sentences for the user.
+    """
+
+    type: ClassVar[str] = "presegmented"
+    id: str
+    labels: VolumeReference
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    title: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Similarity(Message):
     """Cosine similarity -1..1, float32 (k, j, i), on the trunk's grid, whose geometry `similarity` names."""
 
@@ -235,8 +254,18 @@ class Imported(Message):
     name: str
 
 
-Answer = Result | Corrected | RegionAlternatives | Similarity | FineTuned | Written | SelfTestReport | Imported
-ANSWERS = (Result, Corrected, RegionAlternatives, Similarity, FineTuned, Written, SelfTestReport, Imported)
+Answer = (
+    Result
+    | Corrected
+    | RegionAlternatives
+    | Presegmented
+    | Similarity
+    | FineTuned
+    | Written
+    | SelfTestReport
+    | Imported
+)
+ANSWERS: tuple[type[Message], ...] = get_args(Answer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +299,7 @@ _MESSAGES: dict[str, type[Message]] = {
     cls.type: cls
     for cls in (
         *(Segment, Review, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
-        *(SelfTest, SelfTestReport, ImportModel, Imported),
+        *(SelfTest, SelfTestReport, ImportModel, Imported, Presegment, Presegmented),
         *(Hello, Progress, Preview, Result, Corrected, RegionAlternatives, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),
     )

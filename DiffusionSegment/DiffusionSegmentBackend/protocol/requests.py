@@ -81,6 +81,20 @@ class Segment(Request, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Presegment(Request):
+    """Ask for a segmentation by a model of another program in `folder`, answered by `Presegmented`.
+
+    The model is that of nnU-Net v2 or a MONAI bundle; it is stopped after `limit_minutes`. `model` is not used. With
+    `force`, a scan of another modality than the model's is accepted.
+    """
+
+    type: ClassVar[str] = "presegment"
+    folder: str
+    limit_minutes: float = 60.0
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Review(Segment):
     """Ask for a review of a segmentation from another source, answered by `Result`; no `Preview` comes.
 

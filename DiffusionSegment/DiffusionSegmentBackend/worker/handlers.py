@@ -25,6 +25,7 @@ from ..protocol.messages import (
     FineTuned,
     Imported,
     ImportModel,
+    Presegment,
     Preview,
     RegionAlternatives,
     Result,
@@ -194,6 +195,13 @@ def export_dicom(request: ExportDicom, context: HandlerContext) -> EngineAnswer:
     return EngineAnswer(Written, {}, {"path": str(export_dicom_of(request, context.progress))})
 
 
+def presegment(request: Presegment, context: HandlerContext) -> EngineAnswer:
+    """Segment the scan with a model of another program; the model in memory is not needed and stays."""
+    from .presegmentation import presegment_scan
+
+    return presegment_scan(request, context.progress)
+
+
 def self_test(request: SelfTest, context: HandlerContext) -> EngineAnswer:
     """Measure the device."""
     from .self_test import run_self_test
@@ -216,6 +224,7 @@ Handler = Callable[[Any, HandlerContext], EngineAnswer]
 HANDLERS: dict[type[Task], Handler] = {
     Segment: segment,
     Review: review,
+    Presegment: presegment,
     Correct: correct,
     Alternatives: alternatives,
     Similar: similar,

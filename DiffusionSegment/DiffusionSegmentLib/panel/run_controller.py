@@ -6,7 +6,7 @@ from typing import Any
 
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.protocol.messages import Answer, Message, Preview, Progress, Review
+from DiffusionSegmentBackend.protocol.messages import Answer, Message, Presegment, Preview, Progress, Review
 
 from ..parameters import Parameters, runOptions
 from ..scene.given_segmentation import GivenSegmentation
@@ -97,6 +97,26 @@ class RunController:
             maps={"labels": given.labels},
             segments=given.record,
             **options,
+        )
+
+    def presegment(self, parameters: Parameters, model: ModelDescription, folder: str) -> None:
+        """Request a segmentation of the input volume by a model of another program; `model` is that of the panel.
+
+        Raises:
+            DiffusionSegmentError: as `segment`.
+        """
+        volume = parameters.inputVolume
+        array, geometry = volumeBuffer(volume)
+        self.input = RunInput(volume, model, scanVersion(volume))
+        self._progress.begin(wording.STARTING, kind=folder)
+        self._client.request(
+            Presegment,
+            array,
+            geometry,
+            version=self.input.version,
+            folder=folder,
+            device=parameters.device.value,
+            force=parameters.force,
         )
 
     def _segmentFrames(self, frames: FrameSource, model: ModelDescription, options: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Corrected,
     FineTuned,
     Imported,
+    Presegmented,
     RegionAlternatives,
     Result,
     SelfTestReport,
@@ -37,6 +38,7 @@ from .model_selector import ModelSelector
 from .organ_list import OrganList
 from .overlay_panel import OverlayPanel
 from .panel_context import PanelPart, offer
+from .presegmentation_panel import PresegmentationPanel
 from .report_panel import ReportPanel
 from .result_table import ResultTable
 from .review_panel import ReviewPanel
@@ -70,6 +72,7 @@ class SegmentPanel:
         self._table = ResultTable(ui, self.guard)
         self.run = RunController(ui, client, self)
         self.givenReview = SegmentationReviewPanel(ui, client, self, self._models, self.run)
+        self.presegmentation = PresegmentationPanel(ui, client, self, self._models, self.run)
         self.review = ReviewPanel(ui, client, self)
         self.undo = UndoPanel(ui, client, self, self.review.open)
         self.corrections = CorrectionPanel(ui, client, self, self.review, self.undo)
@@ -81,12 +84,14 @@ class SegmentPanel:
         self._parts: tuple[PanelPart, ...] = (
             *(self.review, self.undo, self.corrections, self.alternatives, self.similar, self.fineTuning),
             *(self.reporting, self.installation, self.run.sequences, self._header, self.givenReview),
+            self.presegmentation,
         )
         self.run.abandoned.connect(self.onAbandoned)
         self.run.receivers = {
             Result: self.onResult,
             Corrected: self.onCorrected,
             RegionAlternatives: self.alternatives.onAnswer,
+            Presegmented: self.presegmentation.onAnswer,
             Similarity: self.similar.onAnswer,
             FineTuned: self.fineTuning.onAnswer,
             Written: self.reporting.onAnswer,

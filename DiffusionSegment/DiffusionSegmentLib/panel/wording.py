@@ -4,6 +4,7 @@ from slicer.i18n import tr as _
 
 STAGES: dict[str, str] = {
     "load": _("Loading the model"),
+    "presegmenter": _("Running the model of another program"),
     "prepare": _("Preparing the scan"),
     "bodypart": _("Locating the body region"),
     "features": _("Extracting image features"),
@@ -87,6 +88,9 @@ NO_ORGANS_TIP: str = _("Clear all organs, then tick those you need.")
 
 # Review of a segmentation from another source
 REVIEW_GIVEN_TIP: str = _("Show where this segmentation is probably wrong; it is not changed.")
+PRESEGMENT_TIP: str = _("Segment the scan with a model folder of nnU-Net v2 or a MONAI bundle, to be reviewed.")
+PRESEGMENTER_TITLE: str = _("Folder of the model (nnU-Net v2 or MONAI bundle)")
+PRESEGMENTED: str = _("{name} is in the scene. Review this segmentation shows where it is probably wrong.")
 NO_GIVEN: str = _("Choose a segmentation first.")
 MATCH_COLUMNS: tuple[str, ...] = (_("Segment"), _("Organ"))
 LEFT_AS_IT_IS: str = _("leave as it is")

@@ -9,7 +9,6 @@ import numpy as np
 import slicer
 import vtk
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.schema.model_manifest import ModelLabel
 from DiffusionSegmentBackend.schema.reviewed_segmentation import OtherSegment, ReviewedSegmentation
 from DiffusionSegmentBackend.schema.segment_matching import SegmentMatch, SegmentName, match_segments, terms_of_entry
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from .layers import Layer, lookUp, valueTable
 from .resampled_layers import readLayers
 from .segmented_scan import SegmentedScan
-from .terminology import LabelDefinition
+from .terminology import LabelDefinition, modelLabels
 
 _LARGEST = 255
 
@@ -84,11 +83,7 @@ def matchGiven(
         DiffusionSegmentError: OPTION for a given segment or organ that does not exist.
     """
     named = segmentNames(node)
-    known = [
-        ModelLabel(value=label.value, name=label.name, title=label.title, code=label.code, modifier=label.modifier)
-        for label in labels
-    ]
-    matching = match_segments([name for _, name in named], known, given=given)
+    matching = match_segments([name for _, name in named], modelLabels(labels), given=given)
     return tuple(
         GivenSegment(segmentId, name.name, match)
         for (segmentId, name), match in zip(named, matching.matches, strict=True)

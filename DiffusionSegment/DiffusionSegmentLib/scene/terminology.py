@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,14 @@ def readModelDescription(path: Path) -> ModelDescription:
         trainingData=manifest.training_data or "",
         quality=Quality(dice, manifest.quality.cases) if manifest.quality is not None and dice is not None else None,
     )
+
+
+def modelLabels(definitions: Sequence[LabelDefinition]) -> list[ModelLabel]:
+    """The labels of model.json with the names and codes of `definitions`."""
+    return [
+        ModelLabel(value=label.value, name=label.name, title=label.title, code=label.code, modifier=label.modifier)
+        for label in definitions
+    ]
 
 
 def _label(label: ModelLabel) -> LabelDefinition:
