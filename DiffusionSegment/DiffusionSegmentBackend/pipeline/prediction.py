@@ -93,7 +93,9 @@ def predict(
     given = request.presegmentation
     start = pre if given is None else _one_hot(given[box], tiled.shape, model.description.classes)
     with watch.stage("refine"):
-        mean, information, labels = tiled.refined(start, SamplingPlan.of(request.run), request.run.samples)
+        mean, information, labels = tiled.refined(
+            start, SamplingPlan.of(request.run), request.run.samples, only_in_doubt=given is None
+        )
         ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * pre[crop]
         islands = torch.from_numpy(remove_islands(ensemble, smallest_piece=smallest_piece))
     prediction = Prediction(
@@ -169,12 +171,14 @@ class _TiledScan:
             whole[:, part.core] = self.stage(index).pre[:, _core_of_input(part)]
         return whole
 
-    def refined(self, start: Tensor, plan: SamplingPlan, samples: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def refined(
+        self, start: Tensor, plan: SamplingPlan, samples: int, *, only_in_doubt: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Mean of the samples, their mutual information and their label maps, all of the volume."""
         mean, information = self.empty(self.model.description.classes), self.empty(1)[0]
         labels: list[Tensor] = []
         for index, part in enumerate(self.parts):
-            statistics = self._refined_part(index, start, plan, samples)
+            statistics = self._refined_part(index, start, plan, samples, only_in_doubt=only_in_doubt)
             if len(self.parts) == 1:
                 return statistics.mean, statistics.mutual_information, statistics.sample_labels
             core = _core_of_input(part)
@@ -184,13 +188,23 @@ class _TiledScan:
                 whole[part.core] = sample[core]
         return mean, information, labels
 
-    def _refined_part(self, index: int, start: Tensor, plan: SamplingPlan, samples: int) -> SampleStatistics:
+    def _refined_part(
+        self, index: int, start: Tensor, plan: SamplingPlan, samples: int, *, only_in_doubt: bool
+    ) -> SampleStatistics:
         context = self.parts[index].input
         stage = replace(self.stage(index), pre=start[:, context].float())
         _, height, width = self.shape
         window = Window(self.shape, (context, slice(0, height), slice(0, width)))
         progress = part_of(self.progress, index, len(self.parts))
-        return refine(stage, self.model, plan, samples=samples, window=window, progress=progress)
+        return refine(
+            stage,
+            self.model,
+            plan,
+            samples=samples,
+            window=window,
+            only_in_doubt=only_in_doubt,
+            progress=progress,
+        )
 
 
 def _core_of_input(part: Part) -> slice:
@@ -224,20 +238,22 @@ def refine(
     *,
     samples: int,
     window: Window | None = None,
+    only_in_doubt: bool = False,
     progress: Progress = silent,
 ) -> SampleStatistics:
     """Draw K samples of S steps each from the noised pre-segmentation, all on the same features.
 
-    `window` is the position of the input in a larger volume, whose noise field is used. Without a refiner the
+    `window` is the position of the input in a larger volume, whose noise field is used. With `only_in_doubt`, tiles in
+    which hardly a voxel of the pre-segmentation is in doubt keep it in every sample. Without a refiner the
     pre-segmentation itself is the only sample: the ensemble is then the same.
     """
     statistics = SampleStatistics.empty(model.description.classes, stage1.tiling.shape)
     if model.refiner is None:
         statistics.add(stage1.pre)
         return statistics
-    total = samples * plan.steps * len(stage1.tiling.tiles)
-    tick = counted(progress, "refine", total)
-    chains = TileChains(stage1, model.refiner, model.device, model.dtype, tick=tick)
+    chains = TileChains(stage1, model.refiner, model.device, model.dtype, only_in_doubt=only_in_doubt)
+    total = max(1, samples * plan.steps * sum(chains.sampled))
+    chains.tick = counted(progress, "refine", total)
     for sample in range(samples):
         statistics.add(chains.sample(plan, sample=sample, window=window))
     progress("refine", total, total)

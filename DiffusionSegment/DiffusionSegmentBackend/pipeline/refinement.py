@@ -1,14 +1,14 @@
 """Samples of the label map of a volume: a reverse chain for every tile, blended.
 
 What does not change between the steps and samples of a tile is computed once. All tiles use one noise field, so that
-overlapping chains agree and leave no seams.
+overlapping chains agree and leave no seams. A tile in which hardly a voxel is in doubt keeps its pre-segmentation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +21,15 @@ from ..networks.refiner import Refiner, Shared
 from .constraints import clamped
 from .features import Stage1
 from .sampling import PredictX0, SamplingPlan, Window, coded, sample_steps
+
+# A voxel is in doubt where no class has at least this probability, and a tile where at least this share of it is.
+CERTAIN_PROBABILITY, MIN_SHARE_IN_DOUBT = 0.9, 0.005
+
+
+def is_in_doubt(pre: Tensor) -> bool:
+    """Whether the pre-segmentation (classes, z, y, x) of a tile leaves enough doubt for samples."""
+    largest = pre.amax(dim=0)
+    return int((largest < CERTAIN_PROBABILITY).sum()) >= MIN_SHARE_IN_DOUBT * largest.numel()
 
 
 def _no_tick() -> None:
@@ -38,6 +47,7 @@ class TileChains:
         dtype: type in which the network computes.
         scribbles: one-hot labels (classes, z, y, x) to which every estimate is clamped, zero elsewhere.
         show_scribbles: whether the scribbles are an input of the network.
+        only_in_doubt: whether tiles without doubt (`is_in_doubt`) keep their pre-segmentation.
         tick: called before every pass of the network.
     """
 
@@ -47,8 +57,15 @@ class TileChains:
     dtype: torch.dtype = torch.float32
     scribbles: Tensor | None = None
     show_scribbles: bool = True
+    only_in_doubt: bool = False
     tick: Callable[[], None] = _no_tick
     _shared: dict[int, Shared] = field(default_factory=dict)
+
+    @cached_property
+    def sampled(self) -> list[bool]:
+        """Of every tile whether it is sampled."""
+        pre = self.stage1.pre
+        return [not self.only_in_doubt or is_in_doubt(pre[(slice(None), *tile)]) for tile in self.stage1.tiling.tiles]
 
     def sample(self, plan: SamplingPlan, *, sample: int, window: Window | None = None) -> Tensor:
         """Probabilities (classes, z, y, x) of one sample: the last estimate of x_0, as in Fu et al. 2023.
@@ -58,6 +75,8 @@ class TileChains:
         noise = self._noise(plan, sample, window)
 
         def last(index: int, tile: Box) -> Tensor:
+            if not self.sampled[index]:
+                return self.stage1.pre[(slice(None), *tile)]
             *_, estimate = self._chain(index, tile, plan, noise)
             return estimate
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
@@ -254,18 +254,10 @@ class Imported(Message):
     name: str
 
 
-Answer = (
-    Result
-    | Corrected
-    | RegionAlternatives
-    | Presegmented
-    | Similarity
-    | FineTuned
-    | Written
-    | SelfTestReport
-    | Imported
-)
-ANSWERS: tuple[type[Message], ...] = get_args(Answer)
+_MapAnswer = Result | Corrected | RegionAlternatives | Presegmented | Similarity
+Answer = _MapAnswer | FineTuned | Written | SelfTestReport | Imported
+_MAP_ANSWERS = (Result, Corrected, RegionAlternatives, Presegmented, Similarity)
+ANSWERS = (*_MAP_ANSWERS, FineTuned, Written, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)

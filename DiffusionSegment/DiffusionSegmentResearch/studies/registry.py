@@ -72,6 +72,7 @@ STUDIES = {
         Study(name="organ-rules", measures="alarms of the rules about whole organs", module="organ_rules"),
         Study(name="augmentations", measures="appearance and cost of each augmentation", module="augmentations"),
         Study(name="tiles", measures="agreement of overlapping tiles", module="tiles"),
+        Study(name="doubt", measures="samples left out where there is no doubt", module="tiles_in_doubt"),
         Study(
             name="bakeoff",
             measures="network variants trained for the same time",
