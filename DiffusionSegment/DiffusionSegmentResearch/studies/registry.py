@@ -102,6 +102,11 @@ STUDIES = {
             required=("trainings",),
         ),
         Study(
+            name="validation-review",
+            measures="regions to review and alternatives of a model on its validation cases",
+            module="validation_review",
+        ),
+        Study(
             name="audit",
             measures="wrong voxels that the audit network recognises",
             module="audit",
