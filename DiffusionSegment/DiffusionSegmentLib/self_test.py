@@ -1,10 +1,9 @@
 """The self-test for "Reload and Test" and ctest in Slicer: the worker answers, and the phantom is segmented."""
 
-from typing import Any
-
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.messages import Answer, SelfTest, SelfTestReport
+from DiffusionSegmentBackend.schema.self_test_findings import SelfTestFindings
 
 from .installation import planInstallation
 from .sample_data import addPhantom
@@ -27,7 +26,7 @@ def runSelfTest() -> None:
         DiffusionSegmentError: the run failed.
     """
     report = askWorker()
-    assert bool(report["torch"]) == ("torch" not in report["missing"]), "the worker does not know its own packages"
+    assert bool(report.torch) == ("torch" not in report.missing), "the worker does not know its own packages"
     scripting = Scripting(lambda: WorkerClient(QProcessTransport), processEvents)
     try:
         if planInstallation().missing:
@@ -38,7 +37,7 @@ def runSelfTest() -> None:
         scripting.close()
 
 
-def askWorker() -> dict[str, Any]:
+def askWorker() -> SelfTestFindings:
     """The self-test report of the worker.
 
     Raises:

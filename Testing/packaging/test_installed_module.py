@@ -54,7 +54,7 @@ client.failed.connect(lambda _, error: errors.append(str(error)))
 client.ask(SelfTest, device="cpu")
 while not answers and not errors:
     processEvents()
-state |= {"errors": errors, "worker": list(client.hello.models), "torch": answers[0].report["torch"]}
+state |= {"errors": errors, "worker": list(client.hello.models), "torch": answers[0].report.torch}
 widget.cleanup()
 print(json.dumps(state))
 """

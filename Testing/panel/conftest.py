@@ -52,7 +52,7 @@ class PanelUser:
 
         self.widget.logic.client._createTransport = lambda: QProcessTransport(command)
 
-    def until(self, done: Callable[[], Any], seconds: float = 20.0) -> None:
+    def until(self, done: Callable[[], Any], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < end, f"timed out; message of the panel: {self.ui.messageLabel.text}"

@@ -38,6 +38,7 @@ from DiffusionSegmentBackend.protocol.messages import (
     Similar,
     Similarity,
 )
+from DiffusionSegmentBackend.schema.fine_tuning_report import AnnotatedOrgan, FineTuningReport
 from DiffusionSegmentBackend.schema.region_alternative import AlternativesOfRegion, RegionAlternative
 from DiffusionSegmentBackend.schema.report import Report
 from DiffusionSegmentBackend.worker import server as worker
@@ -151,7 +152,9 @@ def fineTuned(request: FineTune, progress: Callable[[str, int, int], None]) -> E
     folder.mkdir(parents=True)
     text = json.dumps({**raw, "name": request.name, "labels": entries, "minutes": request.minutes})
     (folder / "model.json").write_text(text, encoding="utf-8")
-    return EngineAnswer(FineTuned, {}, {"name": request.name, "report": {"seconds": 1.0, "organs": entries}})
+    organs = tuple(AnnotatedOrgan(name=entry["name"], title=entry["title"], drawn_ml=1.0) for entry in entries)
+    made = FineTuningReport(folder=str(folder), base=request.model, seconds=1.0, organs=organs)
+    return EngineAnswer(FineTuned, {}, {"name": request.name, "report": made})
 
 
 def organ(

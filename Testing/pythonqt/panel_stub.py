@@ -92,7 +92,7 @@ class PanelStub:
         button.click()
         self.application.process()
 
-    def until(self, done: Callable[[], Any], seconds: float = 20.0) -> None:
+    def until(self, done: Callable[[], Any], seconds: float = 60.0) -> None:
         """Process events until a condition is true."""
         end = time.monotonic() + seconds
         while not done():

@@ -196,7 +196,7 @@ def test_similarity_is_1_at_the_point_and_the_features_are_computed_once(client:
 def test_the_self_test_needs_no_model(client: Client) -> None:
     answer = client.run(SelfTest(id="1", output_folder=str(client.folder), device="cpu"))
     assert answer.message is SelfTestReport
-    assert answer.values["report"]["device"]
+    assert answer.values["report"].device
     assert client.loads == 0
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from DiffusionSegmentBackend.errors import Cancelled, DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.schema.dataclass_json import from_json, to_json
+from DiffusionSegmentBackend.schema.self_test_findings import SelfTestFindings
 from DiffusionSegmentBackend.worker import self_test
 from DiffusionSegmentBackend.worker.self_test import (
     NO_TORCH_ADVICE,
@@ -27,7 +29,7 @@ def test_it_reports_version_device_and_speed_within_the_requested_time() -> None
     assert 0.2 <= result.seconds < 5
     assert 0.1 < result.gflops < 1e5
     assert result.missing == ()
-    assert json.loads(json.dumps(result.as_report()))["gflops"] == result.gflops
+    assert from_json(SelfTestFindings, json.loads(json.dumps(to_json(result)))) == result
 
 
 def test_it_can_be_cancelled() -> None:

@@ -18,13 +18,14 @@ from DiffusionSegmentBackend.protocol.messages import (
 )
 from DiffusionSegmentLib.worker.transport_protocol import WORKER_ARGUMENTS
 from DiffusionSegmentLib.worker.worker_state import WorkerState
+from fixtures.self_test_findings import FINDINGS
 
 
 @pytest.mark.parametrize(
     "message",
     [
         SelfTest(id="1", output_folder="out", device="cpu"),
-        SelfTestReport(id="1", report={"gflops": 1.5, "missing": []}),
+        SelfTestReport(id="1", report=FINDINGS),
         ImportModel(id="2", output_folder="out", path="a b/mine.zip", replace=True),
         Imported(id="2", name="mine"),
     ],
@@ -39,8 +40,8 @@ def test_the_real_worker_runs_the_self_test_and_refuses_a_missing_model(
     session = openSession([sys.executable, *WORKER_ARGUMENTS])
     session.client.ask(SelfTest, device="cpu")
     report = session.first("finished", seconds=60).report
-    assert report["gflops"] > 0
-    assert report["missing"] == []
+    assert report.gflops > 0
+    assert report.missing == ()
     session.client.ask(ImportModel, path="no/such/model.zip")
     assert session.first("failed", seconds=60).code is ErrorCode.INPUT_MISSING
     assert session.files() == []

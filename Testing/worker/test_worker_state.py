@@ -21,6 +21,7 @@ from DiffusionSegmentLib.worker import client as client_module
 from DiffusionSegmentLib.worker.client import WorkerClient
 from DiffusionSegmentLib.worker.transport_protocol import ignoreFinished, ignoreOutput
 from DiffusionSegmentLib.worker.worker_state import TRANSITIONS, WorkerEvent, WorkerState, nextState
+from fixtures.self_test_findings import FINDINGS
 
 STATES, EVENTS = WorkerState, WorkerEvent
 POSSIBLE = [(state, event) for state in TRANSITIONS for event, after in TRANSITIONS[state].items() if after is not None]
@@ -75,12 +76,15 @@ class Driver:
     def submit(self) -> None:
         self.request = self.client.ask(SelfTest)
 
+    def report(self) -> None:
+        self.receive(SelfTestReport(id=self.request, report=FINDINGS))
+
     def goTo(self, state: WorkerState) -> None:
         """Reach a state from the start."""
         steps: dict[WorkerState, tuple[Callable[[], object], ...]] = {
             STATES.STOPPED: (),
             STATES.STARTING: (self.submit,),
-            STATES.READY: (self.submit, self.hello, lambda: self.receive(SelfTestReport(id=self.request, report={}))),
+            STATES.READY: (self.submit, self.hello, self.report),
             STATES.BUSY: (self.submit, self.hello),
             STATES.CANCELLING: (self.submit, self.hello, self.client.cancel),
             STATES.FAILED: (self.submit, lambda: self.transports[-1].onFinished(1)),

@@ -146,7 +146,7 @@ def _run_fine_tune(options: argparse.Namespace) -> None:
             from_namespace(FineTuneOptions, options),
             progress=bar,
         )
-    print(f"Model saved. Use it with --model {options.name}. Stored in {report['folder']}.")
+    print(f"Model saved. Use it with --model {options.name}. Stored in {report.folder}.")
 
 
 def _run_export(options: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.dicom_scan import check_hounsfield
@@ -16,6 +15,7 @@ from ..models.model import load_model
 from ..models.user_models import check_base_is_installed, check_free_name
 from ..pipeline.memory import memory_errors
 from ..pipeline.progress import Progress, silent
+from ..schema.fine_tuning_report import FineTuningReport
 from ..training.fine_tuned_model import fine_tune_user_model, fine_tuning_budget, scans_modality
 from ..training.fine_tuning import LabelledVolume
 
@@ -48,7 +48,7 @@ def fine_tune_files(
     options: FineTuneOptions,
     *,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FineTuningReport:
     """Fine-tune a model on scans and their label maps, given in the same order.
 
     Args:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..schema.dataclass_json import from_json, to_json
+from ..schema.fine_tuning_report import FineTuningReport
 from ..schema.region_alternative import AlternativesOfRegion
 from ..schema.report import Report
+from ..schema.self_test_findings import SelfTestFindings
 from .requests import (
     Alternatives,
     Correct,
@@ -224,7 +226,7 @@ class FineTuned(Message):
     type: ClassVar[str] = "fine_tuned"
     id: str
     name: str
-    report: dict[str, Any]
+    report: FineTuningReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,11 +240,11 @@ class Written(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTestReport(Message):
-    """`report` is that of `worker.self_test.run_self_test`."""
+    """What the worker computes with and how fast."""
 
     type: ClassVar[str] = "self_test_report"
     id: str
-    report: dict[str, Any]
+    report: SelfTestFindings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ Standard library only, because Slicer's process imports it too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
+from ..schema.examination import Examination
 from ..schema.report import Report
 from ..schema.review_state import ReviewState
 from ..schema.reviewed_segmentation import ReviewedSegmentation
@@ -173,13 +174,13 @@ class Finished(Request):
 class WriteReport(Finished):
     """Ask for the case report, HTML or PDF by the suffix of `path`; `review` is as in review.json.
 
-    `examination` holds the fields of `schema.examination.Examination`; an `anonymous` report shows no patient data.
+    `examination` is shown at its top; an `anonymous` report shows no patient data.
     """
 
     type: ClassVar[str] = "write_report"
     scan_name: str
     review: ReviewState
-    examination: dict[str, Any] = field(default_factory=dict)
+    examination: Examination | None = None
     anonymous: bool = False
 
 

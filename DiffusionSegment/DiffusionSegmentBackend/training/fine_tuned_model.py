@@ -22,6 +22,7 @@ from ..pipeline.checks import check_modality, shows_hounsfield
 from ..pipeline.features import body_coordinates
 from ..pipeline.prepare import network_input
 from ..pipeline.progress import Progress, silent
+from ..schema.fine_tuning_report import AnnotatedOrgan, FineTuningReport
 from .fine_tuning import LabelledVolume, check_labels, fine_tune_probe
 from .loop import Budget
 
@@ -61,12 +62,11 @@ def fine_tune_user_model(
     replace: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> FineTuningReport:
     """Fine-tune `base` and store the result as a user model of the modality of the scans.
 
     Nothing is stored when `progress` raises `Cancelled`. `minutes` includes the computation of features; `replace`
-    overwrites an existing model of that name; `force` accepts scans of another modality than that of the base. Returns
-    a report: folder, base, seconds, and of each organ name, title and annotated volume in mL.
+    overwrites an existing model of that name; `force` accepts scans of another modality than that of the base.
 
     Raises:
         DiffusionSegmentError: OPTION for invalid minutes, a base that is not installed, or an invalid or existing name;
@@ -91,27 +91,26 @@ def fine_tune_user_model(
         facts=UserModelFacts(modality=modality, training_data=f"fine-tuned by a reader on {_count(cases)}"),
         replace=replace,
     )
-    return {
-        "folder": str(saved),
-        "base": f"{description.name} {description.version}",
-        "seconds": round(time.monotonic() - began, 1),
-        "organs": _drawn_organs(cases, names, labels),
-    }
+    return FineTuningReport(
+        folder=str(saved),
+        base=f"{description.name} {description.version}",
+        seconds=round(time.monotonic() - began, 1),
+        organs=_annotated_organs(cases, names, labels),
+    )
 
 
 def _count(cases: Sequence[LabelledVolume]) -> str:
     return "one scan" if len(cases) == 1 else f"{len(cases)} scans"
 
 
-def _drawn_organs(
+def _annotated_organs(
     cases: Sequence[LabelledVolume], names: Mapping[int, str], labels: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Name, title and annotated volume (mL) of each organ."""
+) -> tuple[AnnotatedOrgan, ...]:
     drawn = [sum(np.count_nonzero(c.labels == value) * c.volume.voxel_ml for c in cases) for value in names]
-    return [
-        {"name": entry["name"], "title": entry["title"], "drawn_ml": round(ml, 2)}
+    return tuple(
+        AnnotatedOrgan(name=entry["name"], title=entry["title"], drawn_ml=round(ml, 2))
         for entry, ml in zip(labels, drawn, strict=True)
-    ]
+    )
 
 
 def scans_modality(cases: Sequence[LabelledVolume], base: ModelDescription, *, force: bool = False) -> str:

@@ -206,7 +206,7 @@ def self_test(request: SelfTest, context: HandlerContext) -> EngineAnswer:
     """Measure the device."""
     from .self_test import run_self_test
 
-    report = run_self_test(request.device, progress=context.progress).as_report()
+    report = run_self_test(request.device, progress=context.progress)
     return EngineAnswer(SelfTestReport, {}, {"report": report})
 
 

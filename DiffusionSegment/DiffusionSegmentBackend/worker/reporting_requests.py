@@ -19,7 +19,6 @@ from ..pipeline.progress import Progress
 from ..protocol.buffers import geometry_of, open_buffer
 from ..protocol.messages import ExportDicom, WriteReport
 from ..schema.dataclass_json import to_json
-from ..schema.examination import Examination
 from ..schema.output_kinds import REPORT, SEGMENTATION, UNCERTAINTY
 from ..schema.report import Report
 
@@ -50,7 +49,7 @@ def write_report_of(request: WriteReport, progress: Progress) -> Path:
             review=review,
             header=ReportHeader(
                 scan_name=one_line(request.scan_name),
-                examination=Examination.of_dicom(request.examination),
+                examination=request.examination,
                 anonymous=request.anonymous,
             ),
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..pipeline.progress import Progress, silent
+from ..schema.self_test_findings import SelfTestFindings
 
 PACKAGES = (
     "torch",
@@ -30,33 +30,6 @@ PACKAGES = (
 NO_TORCH_ADVICE = "PyTorch is not installed. Segment offers to install it."
 _SIDE, _CHANNELS, _TICKS = 48, 16, 10
 _DRIVER_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class SelfTestFindings:
-    """One look at the computer.
-
-    `torch` is its version and `build` what it was built for ("CPU", "CUDA 12.6"), both empty without torch; `device` is
-    what ran, by its name; `driver` that of an NVIDIA card, empty without one; `free_memory_bytes` that of the device,
-    None where it is unknown; `gflops` the speed of 3D convolutions in 1e9 operations per second over `seconds`;
-    `advice` holds sentences on what to do, none when all is well.
-    """
-
-    software: str
-    python: str
-    missing: tuple[str, ...]
-    torch: str
-    build: str
-    device: str
-    driver: str
-    free_memory_bytes: int | None
-    gflops: float
-    seconds: float
-    advice: tuple[str, ...]
-
-    def as_report(self) -> dict[str, Any]:
-        """The fields for a message."""
-        return asdict(self)
 
 
 def run_self_test(device: str = "auto", *, seconds: float = 1.0, progress: Progress = silent) -> SelfTestFindings:

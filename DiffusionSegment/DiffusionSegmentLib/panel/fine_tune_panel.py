@@ -91,6 +91,5 @@ class FineTunePanel:
     def onAnswer(self, answer: FineTuned) -> None:
         """The new model is installed: choose it and show a message."""
         self._modelAdded(answer.name)
-        titles = ", ".join(str(organ["title"]) for organ in answer.report.get("organs", []))
-        seconds = float(answer.report.get("seconds", 0.0))
-        self._context.say(wording.MODEL_SAVED.format(model=answer.name, organs=titles, seconds=seconds))
+        titles = ", ".join(organ.title for organ in answer.report.organs)
+        self._context.say(wording.MODEL_SAVED.format(model=answer.name, organs=titles, seconds=answer.report.seconds))

@@ -6,6 +6,7 @@ from typing import Any
 
 import qt
 from DiffusionSegmentBackend.protocol.messages import Imported, ImportModel, SelfTest, SelfTestReport
+from DiffusionSegmentBackend.schema.self_test_findings import SelfTestFindings
 
 from ..worker.client import WorkerClient
 from . import wording
@@ -86,20 +87,20 @@ class InstallationPanel:
         self._context.say(wording.IMPORTED.format(model=answer.name))
 
 
-def _lines(report: dict[str, Any]) -> list[str]:
-    """The lines that show the report of a self-test."""
-    memory, free = report["free_memory_bytes"], wording.SELF_TEST_MEMORY_UNKNOWN
+def _lines(found: SelfTestFindings) -> list[str]:
+    """The lines that show the findings of a self-test."""
+    memory, free = found.free_memory_bytes, wording.SELF_TEST_MEMORY_UNKNOWN
     if memory is not None:
         free = wording.SELF_TEST_MEMORY.format(gigabytes=memory / _GIGABYTE)
     lines = [
         wording.SELF_TEST_NO_TORCH,
-        wording.SELF_TEST_DRIVER.format(driver=report["driver"]) if report["driver"] else wording.SELF_TEST_NO_DRIVER,
+        wording.SELF_TEST_DRIVER.format(driver=found.driver) if found.driver else wording.SELF_TEST_NO_DRIVER,
         free,
-        wording.SELF_TEST_VERSION.format(version=report["software"], python=report["python"]),
+        wording.SELF_TEST_VERSION.format(version=found.software, python=found.python),
     ]
-    if report["torch"]:
-        lines[0] = wording.SELF_TEST_DEVICE.format(device=report["device"], gflops=report["gflops"])
-        lines.insert(1, wording.SELF_TEST_TORCH.format(version=report["torch"], build=report["build"]))
-    if report["missing"]:
-        lines.append(wording.SELF_TEST_MISSING.format(packages=", ".join(report["missing"])))
-    return [*lines, *(f"⚠ {sentence}" for sentence in report["advice"])]
+    if found.torch:
+        lines[0] = wording.SELF_TEST_DEVICE.format(device=found.device, gflops=found.gflops)
+        lines.insert(1, wording.SELF_TEST_TORCH.format(version=found.torch, build=found.build))
+    if found.missing:
+        lines.append(wording.SELF_TEST_MISSING.format(packages=", ".join(found.missing)))
+    return [*lines, *(f"⚠ {sentence}" for sentence in found.advice)]

@@ -1,7 +1,6 @@
 """The section "Report and export": case report and DICOM SEG."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ class ReportPanel:
             path=path,
             scan_name="" if anonymous else scan.input.GetName(),
             review=reviewRecord(scan),
-            examination={} if anonymous else asdict(examinationOf(scan.input)),
+            examination=None if anonymous else examinationOf(scan.input),
             anonymous=anonymous,
         )
 
