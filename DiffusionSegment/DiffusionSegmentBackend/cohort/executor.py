@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from .resources import Resources
@@ -26,6 +28,10 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End all workers."""
+
+
+# Starts an executor for the private folder of a cohort, which all its workers must see.
+StartExecutor = Callable[[Resources, WorkerSettings, Path], Executor]
 
 
 class ProcessExecutor:

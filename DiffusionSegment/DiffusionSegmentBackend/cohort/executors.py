@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from .executor import Executor, ProcessExecutor
+from .executor import Executor, ProcessExecutor, StartExecutor
 from .resources import Resources
 from .worker_process import WorkerSettings
 
 _INSTALL = "pip install 'diffusion-segment[cohort]'"
 
 
-def executor_starter(kind: str, address: str | None) -> Callable[[Resources, WorkerSettings], Executor]:
+def executor_starter(kind: str, address: str | None) -> StartExecutor:
     """The function that starts an executor of a `kind`, "auto", "ray" or "processes", for Ray at an `address`.
 
     Raises:
@@ -35,14 +35,14 @@ def executor_starter(kind: str, address: str | None) -> Callable[[Resources, Wor
         print(f"Ray is not installed ({_INSTALL}): worker processes are used instead.", file=sys.stderr)
         return _start_processes
 
-    def start_ray(resources: Resources, settings: WorkerSettings) -> Executor:
+    def start_ray(resources: Resources, settings: WorkerSettings, folder: Path) -> Executor:
         from .ray_executor import RayExecutor
 
-        executor: Executor = RayExecutor(resources, settings, address=address)
+        executor: Executor = RayExecutor(resources, settings, folder, address=address)
         return executor
 
     return start_ray
 
 
-def _start_processes(resources: Resources, settings: WorkerSettings) -> Executor:
+def _start_processes(resources: Resources, settings: WorkerSettings, folder: Path) -> Executor:
     return ProcessExecutor(resources, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..schema.run_options import RunOptions
 from .dicom_scans import DicomLister
 from .discovery import Discovery
 from .dispatcher import dispatch
-from .executor import Executor
+from .executor import StartExecutor
 from .folder import CohortFolder, prepare_folder
 from .journal import Journal, read_journal
 from .keys import settings_digest
@@ -29,7 +29,6 @@ from .worker_process import WorkerSettings
 _MEMORY_SHARE = 0.9
 _GB = 1e9
 _MINUTE = 60.0
-StartExecutor = Callable[[Resources, WorkerSettings], Executor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +165,7 @@ def _segment(
             outcomes[outcome.scan_id] = stated
             progress(stated)
 
-        executor = start(options.resources, options.worker)
+        executor = start(options.resources, options.worker, folder.private)
         try:
             dispatch(_jobs(plan, earlier, settings, folder, options), executor, record)
         except KeyboardInterrupt as error:

@@ -21,7 +21,7 @@ from ..protocol.messages import CancelledNotice, Error, FilesSegmented, Hello, M
 from .scan import Job, Outcome
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
-_START_SECONDS = 300.0
+START_SECONDS = 300.0
 _GRACE_SECONDS = 2.0
 
 
@@ -144,7 +144,7 @@ class WorkerProcess:
         self._process = process
         assert process.stdout is not None
         threading.Thread(target=_receive, args=(process.stdout, self._messages), daemon=True).start()
-        hello = self._next(time.monotonic() + _START_SECONDS, "The worker did not start.")
+        hello = self._next(time.monotonic() + START_SECONDS, "The worker did not start.")
         if not isinstance(hello, Hello):
             raise WorkerDied(ErrorCode.WORKER_DIED, "The worker did not say hello.")
 
