@@ -1,7 +1,7 @@
 """The real worker process of a cohort with a stand-in for the networks: the text of a scan decides what happens.
 
-Volumes follow from the bytes of the scan, so that a result can be compared bit by bit. `once FAULT` happens at the first
-attempt alone.
+Volumes follow from the bytes of the scan, so that a result can be compared bit by bit. `once FAULT` happens at the
+first attempt alone.
 """
 
 from __future__ import annotations

@@ -91,8 +91,12 @@ def test_workers_killed_at_random_change_no_result(tmp_path: Path) -> None:
     for name, row in shot.items():
         assert row["status"] == "done" or (row["code"], row["attempts"]) == ("WORKER_DIED", "2")
         if row["status"] == "done":
-            reports = [out / "scans" / r["scan_id"] / "report.json" for out, r in ((tmp_path / "shot", row), (tmp_path / "quiet", quiet[name]))]
-            assert reports[0].read_bytes() == reports[1].read_bytes()
+            report = report_of(tmp_path / "shot", row)
+            assert report.read_bytes() == report_of(tmp_path / "quiet", quiet[name]).read_bytes()
+
+
+def report_of(output: Path, row: dict[str, str]) -> Path:
+    return output / "scans" / row["scan_id"] / "report.json"
 
 
 class Killer(threading.Thread):
@@ -132,7 +136,7 @@ run_stand_in(Path({str(source)!r}), Path({str(output)!r}))
     workers = psutil.Process(driver.pid).children()
     driver.kill()
     driver.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
     before = read_journal(journal)
     assert 3 <= len(before) < 12
@@ -164,8 +168,14 @@ def test_two_cohorts_cannot_write_to_one_folder(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_process_that_has_ended_is_taken_over(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    code = "import sys, os; sys.path[:0] = {!r}; from pathlib import Path\nfrom DiffusionSegmentBackend.cohort.lock import locked\n"
-    code = code.format(sys.path) + f"with locked(Path({str(lock)!r})): os._exit(0)"
+    code = f"""
+import os, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from DiffusionSegmentBackend.cohort.lock import locked
+with locked(Path({str(lock)!r})):
+    os._exit(0)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
     assert lock.exists()
     with locked(lock):

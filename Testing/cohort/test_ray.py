@@ -23,7 +23,7 @@ from DiffusionSegmentBackend.cohort.worker_process import WorkerSettings
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from fixtures.cohorts import read_rows, rows_by_name, run_stand_in, write_scans
 
-CANARY = "Canary-Hieronymus"
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 def ray_folders() -> list[Path]:
@@ -42,7 +42,8 @@ class ActorKiller(threading.Thread):
         deadline = time.monotonic() + 120
         while not self.killed and time.monotonic() < deadline:
             time.sleep(0.05)
-            workers = [p for p in psutil.Process().children(recursive=True) if "stand_in_worker" in " ".join(cmdline(p))]
+            children = psutil.Process().children(recursive=True)
+            workers = [process for process in children if "stand_in_worker" in " ".join(cmdline(process))]
             if len(workers) == 2:
                 self.modes = {stat.S_IMODE(folder.stat().st_mode) for folder in ray_folders()}
                 actor = workers[0].parent()
@@ -63,14 +64,15 @@ def start_ray(resources: Resources, settings: WorkerSettings, folder: Path) -> E
 
 
 def test_two_actors_of_which_one_is_killed_give_every_scan_one_row(tmp_path: Path) -> None:
-    texts = {f"{CANARY}{n}": f"slow {n}" for n in range(10)}
+    texts = {f"scan{n}": f"slow {n}" for n in range(10)}
     source = write_scans(tmp_path / "scans", {**texts, "crashes": "crash", "hangs_once": "once hang"})
     killer = ActorKiller()
     killer.start()
     status = run_stand_in(source, tmp_path / "ray", start=start_ray, time_limit_min=0.1)
     killer.join()
     rows = rows_by_name(tmp_path / "ray")
-    assert killer.killed and not psutil.pid_exists(killer.killed)
+    assert killer.killed
+    assert not psutil.pid_exists(killer.killed)
     assert killer.modes == {0o700}
     assert status == 1
     assert len(read_rows(tmp_path / "ray" / "scans.csv")) == len(rows) == 12
@@ -87,7 +89,7 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, monkeypatch: p
     def start(resources: Resources, settings: WorkerSettings, folder: Path) -> Executor:
         return RayExecutor(resources, settings, folder, address="127.0.0.1:9")
 
-    with pytest.raises(DiffusionSegmentError, match="no Ray cluster at 127.0.0.1:9") as caught:
+    with pytest.raises(DiffusionSegmentError, match=r"no Ray cluster at 127\.0\.0\.1:9") as caught:
         run_stand_in(source, tmp_path / "out", start=start)
     assert caught.value.code is ErrorCode.OPTION
 
@@ -99,12 +101,11 @@ def cluster() -> Iterator[str]:
 import sys
 sys.path[:0] = {sys.path!r}
 import ray
-context = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+context = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
 """
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}
-    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **TOKEN, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
     with tempfile.TemporaryDirectory(prefix="dst") as folder:
         environment["RAY_TMPDIR"] = folder
         head = subprocess.Popen(
@@ -122,22 +123,21 @@ sys.stdin.read()
         head.wait(30)
 
 
-@pytest.fixture
-def token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
-
-
-def test_an_existing_cluster_runs_as_many_workers_as_it_has_room_for(
-    token: None, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from DiffusionSegmentBackend.cohort import ray_executor
-
-    monkeypatch.setattr(ray_executor, "_READY_SECONDS", 15.0)
+def test_an_existing_cluster_runs_as_many_workers_as_it_has_room_for(cluster: str, tmp_path: Path) -> None:
     source = write_scans(tmp_path / "scans", {"a": "", "b": "x"})
-
-    def start(resources: Resources, settings: WorkerSettings, folder: Path) -> Executor:
-        return RayExecutor(resources, settings, folder, address=cluster)
-
-    assert run_stand_in(source, tmp_path / "out", start=start) == 0
-    assert "room for 1 of 2 workers" in capsys.readouterr().err
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from DiffusionSegmentBackend.cohort import ray_executor
+from fixtures.cohorts import run_stand_in
+ray_executor._READY_SECONDS = 20.0
+start = lambda resources, settings, folder: ray_executor.RayExecutor(resources, settings, folder, address={cluster!r})
+sys.exit(run_stand_in(Path({str(source)!r}), Path({str(tmp_path / "out")!r}), start=start))
+"""
+    environment = {**os.environ, **TOKEN, "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Ray reads the token once in a process.
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "The Ray cluster has room for 1 of 2 workers."
+    assert {row["status"] for row in read_rows(tmp_path / "out" / "scans.csv")} == {"done"}

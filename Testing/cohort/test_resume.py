@@ -56,7 +56,9 @@ def test_a_scan_whose_bytes_changed_is_segmented_again_and_one_with_another_time
     assert kept[0].shape == (3, 4, 5)
 
 
-@pytest.mark.parametrize(("changed", "again"), [({"seed": 5}, True), ({"samples": 3}, True), ({"device": "cpu"}, False)])
+@pytest.mark.parametrize(
+    ("changed", "again"), [({"seed": 5}, True), ({"samples": 3}, True), ({"device": "cpu"}, False)]
+)
 def test_options_that_change_the_result_segment_all_scans_again(
     source: Path, tmp_path: Path, changed: dict[str, object], again: bool
 ) -> None:
@@ -96,7 +98,9 @@ def test_a_folder_with_a_cohort_or_other_files_is_not_written_to(source: Path, t
         run_stand_in(source, tmp_path / "mine")
 
 
-def test_an_interrupt_leaves_tables_of_what_is_done(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_leaves_tables_of_what_is_done(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from DiffusionSegmentBackend.cohort import run
 
     options = stand_in_options(source, tmp_path / "out", workers=1)

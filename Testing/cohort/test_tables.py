@@ -59,8 +59,8 @@ def test_the_deviation_of_a_volume_is_robust_against_outliers() -> None:
 
 def test_the_scan_that_is_worst_by_all_criteria_has_priority_one() -> None:
     rows = [
-        {"status": "done", "expected_wrong_ml": value, "confidence": 1 - value / 100, "alarms": value, "max_volume_z": value}
-        for value in (1, 3, 2)
+        {"status": "done", "expected_wrong_ml": n, "confidence": 1 - n / 100, "alarms": n, "max_volume_z": n}
+        for n in (1, 3, 2)
     ]
     assert review_priorities([*rows, {"status": "failed"}]) == [0.0, 1.0, 0.5, None]
 
