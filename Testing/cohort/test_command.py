@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.cohort.executor import cuda_environment
 from DiffusionSegmentBackend.cohort.resources import choose_resources, cpu_count
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume_io import write_volume
@@ -128,15 +129,22 @@ def test_the_default_is_a_worker_for_each_processor_as_far_as_the_memory_allows(
 ) -> None:
     from DiffusionSegmentBackend.cohort import resources
 
-    monkeypatch.setattr(resources, "gpu_count", lambda: 0)
+    monkeypatch.setattr(resources, "visible_cards", lambda: [])
     monkeypatch.setattr(resources, "cpu_count", lambda: 16)
     monkeypatch.setattr(resources, "free_bytes", lambda: 10 * 10**9)
     chosen = choose_resources(workers=None, threads=0, gpus_per_worker=None)
     assert (chosen.workers, chosen.threads, chosen.gpus_per_worker) == (3, 5, 0.0)
-    monkeypatch.setattr(resources, "gpu_count", lambda: 2)
+    monkeypatch.setattr(resources, "visible_cards", lambda: ["0", "1"])
     chosen = choose_resources(workers=None, threads=1, gpus_per_worker=0.5)
     assert (chosen.workers, chosen.gpus_per_worker) == (3, 0.5)
     with pytest.raises(DiffusionSegmentError):
         choose_resources(workers=1000, threads=0, gpus_per_worker=None)
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     assert cpu_count(tmp_path) == 1
+
+
+def test_workers_without_ray_share_the_cards_that_are_visible() -> None:
+    seen = [cuda_environment(n, 0.5, ["3", "5"])["CUDA_VISIBLE_DEVICES"] for n in range(6)]
+    assert seen == ["3", "3", "5", "5", "3", "3"]
+    assert cuda_environment(1, 2.0, ["0", "1", "2", "3"]) == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert cuda_environment(0, 1.0, []) == cuda_environment(0, 0.0, ["0"]) == {}

@@ -180,3 +180,28 @@ with locked(Path({str(lock)!r})):
     assert lock.exists()
     with locked(lock):
         assert str(os.getpid()) in lock.read_text()
+
+
+def test_a_terminated_driver_ends_its_workers_and_writes_the_tables(tmp_path: Path) -> None:
+    source = write_scans(tmp_path / "scans", {"a": "", "hangs": "hang", "b": "x"})
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from fixtures.cohorts import run_stand_in
+from DiffusionSegmentBackend.errors import DiffusionSegmentError
+try:
+    run_stand_in(Path({str(source)!r}), Path({str(tmp_path / "out")!r}), workers=1)
+except DiffusionSegmentError as error:
+    sys.exit(error.exit_status)
+"""
+    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(read_journal(tmp_path / "out" / "private" / "journal.jsonl")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = psutil.Process(driver.pid).children()
+    driver.terminate()
+    assert driver.wait(30) == 130
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert codes(tmp_path / "out")["hangs"] == ("waiting", "", "")
+    assert not (tmp_path / "out" / "private" / "lock").exists()

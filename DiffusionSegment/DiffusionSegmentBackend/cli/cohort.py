@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,10 @@ def add_cohort_command(commands: Any) -> None:
 def _add_execution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="scans at once (default: by processors and memory)")
     parser.add_argument(
-        "--gpus-per-worker", type=float, metavar="F", help="share of a graphics card (default: one card, if any)"
+        "--gpus-per-worker",
+        type=float,
+        metavar="F",
+        help="share of a graphics card, 0 for the processor (default: a card each, if there is one)",
     )
     parser.add_argument(
         "--executor",
@@ -72,10 +76,13 @@ def _run_cohort(options: argparse.Namespace) -> int:
         workers=options.workers, threads=options.threads, gpus_per_worker=options.gpus_per_worker
     )
     start = executor_starter(options.executor, options.address)
+    run = run_options_of(options)
+    if options.gpus_per_worker == 0:
+        run = replace(run, device="cpu")
     cohort = CohortOptions(
         sources=tuple(options.input),
         output=options.output,
-        run=run_options_of(options),
+        run=run,
         resources=resources,
         worker=WorkerSettings(threads=resources.threads, verbose=options.verbose),
         time_limit_min=options.time_limit,

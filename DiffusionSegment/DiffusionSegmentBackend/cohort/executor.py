@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from .resources import Resources
+from .resources import Resources, visible_cards
 from .scan import Job, Outcome
 from .worker_process import WorkerProcess, WorkerSettings
 
@@ -41,7 +41,7 @@ class ProcessExecutor:
         self._jobs: queue.Queue[Job | None] = queue.Queue()
         self._outcomes: queue.Queue[Outcome] = queue.Queue()
         self._supervisors = [
-            WorkerProcess(settings, environment=cuda_environment(number, resources.gpus_per_worker))
+            WorkerProcess(settings, environment=cuda_environment(number, resources.gpus_per_worker, visible_cards()))
             for number in range(resources.workers)
         ]
         self._threads = [
@@ -88,13 +88,13 @@ class ProcessExecutor:
             self._outcomes.put(supervisor.run(job))
 
 
-def cuda_environment(number: int, gpus_per_worker: float) -> dict[str, str]:
+def cuda_environment(number: int, gpus_per_worker: float, cards: Sequence[str]) -> dict[str, str]:
     """The environment in which a worker sees its share of the cards: 0.5 gives workers 0 and 1 the first one.
 
-    Without a share it is empty, and the worker sees what this process sees.
+    With more workers than shares, cards are shared by more. Without a share or a card the environment is empty.
     """
-    if gpus_per_worker <= 0:
+    if gpus_per_worker <= 0 or not cards:
         return {}
     first = int(number * gpus_per_worker)
-    cards = range(first, first + max(1, int(gpus_per_worker)))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, cards))}
+    own = {cards[(first + n) % len(cards)] for n in range(max(1, int(gpus_per_worker)))}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(sorted(own))}

@@ -45,7 +45,7 @@ def choose_resources(*, workers: int | None, threads: int, gpus_per_worker: floa
         raise _out_of_range("--workers", workers, f"1 to {_MAX_WORKERS}")
     if gpus_per_worker is not None and not 0 <= gpus_per_worker <= 64:
         raise _out_of_range("--gpus-per-worker", gpus_per_worker, "0 to 64")
-    cards = gpu_count()
+    cards = len(visible_cards())
     share = gpus_per_worker if gpus_per_worker is not None else float(bool(cards))
     cores = cpu_count()
     if workers is None:
@@ -83,6 +83,12 @@ def gpu_count() -> int:
     except (OSError, subprocess.TimeoutExpired):
         return 0
     return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+
+
+def visible_cards() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES selects the cards that this process may use."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(n) for n in range(gpu_count())] if listed is None else [name for name in listed.split(",") if name]
 
 
 def _out_of_range(option: str, value: float, allowed: str) -> DiffusionSegmentError:

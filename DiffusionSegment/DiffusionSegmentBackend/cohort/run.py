@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -77,7 +80,7 @@ def run_cohort(options: CohortOptions, start: StartExecutor) -> int:
     for name in options.run.organs or ():
         model.label_named(name)
     folder = prepare_folder(options.output, resume=options.resume)
-    with locked(folder.private / "lock"):
+    with locked(folder.private / "lock"), _terminable():
         settings = settings_digest(
             (model.folder / DESCRIPTION_FILE).read_bytes(), options.run, dicom_seg=options.dicom_seg
         )
@@ -90,6 +93,19 @@ def run_cohort(options: CohortOptions, start: StartExecutor) -> int:
         finally:
             write_results(folder, plan.scans, outcomes, model, identifiers=options.identifiers)
     return _summarise(plan, outcomes, folder)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """End on SIGTERM as on an interrupt from the keyboard: workers are ended, and tables written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _scans(options: CohortOptions, folder: CohortFolder, model: ModelDescription) -> tuple[CohortScan, ...]:
