@@ -129,7 +129,7 @@ def test_the_default_is_a_worker_for_each_processor_as_far_as_the_memory_allows(
 ) -> None:
     from DiffusionSegmentBackend.cohort import resources
 
-    monkeypatch.setattr(resources, "visible_cards", lambda: [])
+    monkeypatch.setattr(resources, "visible_cards", list)
     monkeypatch.setattr(resources, "cpu_count", lambda: 16)
     monkeypatch.setattr(resources, "free_bytes", lambda: 10 * 10**9)
     chosen = choose_resources(workers=None, threads=0, gpus_per_worker=None)

@@ -82,10 +82,12 @@ class Discovery:
         )
 
     def _of_files(self, files: Sequence[Path], folder: Path) -> Iterator[CohortScan]:
-        images = [path for path in files if path.name.lower().endswith(_IMAGE_SUFFIXES)]
-        for path in images:
-            yield self._of_image(path)
-        others = [path for path in files if path not in set(images)]
+        others = []
+        for path in files:
+            if path.name.lower().endswith(_IMAGE_SUFFIXES):
+                yield self._of_image(path)
+            else:
+                others.append(path)
         if others:
             yield from self.lister.scans(others, folder)
 
