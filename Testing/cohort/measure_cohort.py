@@ -97,11 +97,11 @@ def measure_scheduling(folder: Path, *, scans: int, executor: str) -> None:
             status = run_stand_in(source, folder / "out", start=executor_starter(executor, None), identifiers=False)
         seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
     rows = len(read_rows(folder / "out" / "scans.csv"))
-    quarter = samples[len(samples) // 4]
+    first, last = (samples[len(samples) * part // 10] for part in (3, 7))
     print(
         f"{rows} rows of {scans} scans, status {status}: {1000 * seconds / scans:.2f} ms a scan with discovery, tables "
-        f"and page, of which {1000 * cpu / scans:.2f} ms of the driver's processor; memory of the driver after a "
-        f"quarter {quarter:.0f} MB, at the end {samples[-1]:.0f} MB, largest "
+        f"and page, of which {1000 * cpu / scans:.2f} ms of the driver's processor; memory of the driver after "
+        f"3/10 of the time {first:.0f} MB, after 7/10 {last:.0f} MB, with tables and page at most "
         f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f} MB, {executor}"
     )
 

@@ -10,8 +10,10 @@ import numpy as np
 import pydicom
 import pytest
 from DiffusionSegmentBackend.cli.main import main
+from DiffusionSegmentBackend.cohort import executors
 from DiffusionSegmentBackend.cohort.executor import cuda_environment
-from DiffusionSegmentBackend.cohort.resources import choose_resources, cpu_count
+from DiffusionSegmentBackend.cohort.resources import Resources, choose_resources, cpu_count
+from DiffusionSegmentBackend.cohort.worker_process import WorkerSettings
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from fixtures.cohorts import read_rows, rows_by_name
@@ -116,6 +118,28 @@ def test_a_wrong_option_is_one_line_and_nothing_is_written(
     assert len(lines) == 1
     assert lines[0].startswith(code.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_does_not_exist_is_one_line_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cohort", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("INPUT_MISSING:")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_ray_processes_are_used_after_one_line_and_ray_itself_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(executors, "find_spec", lambda name: None)
+    executor = executors.executor_starter("auto", None)(Resources(workers=2, threads=1), WorkerSettings(), tmp_path)
+    executor.close()
+    assert executor.workers == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    for kind, address in (("ray", None), ("auto", "127.0.0.1:1")):
+        with pytest.raises(DiffusionSegmentError) as caught:
+            executors.executor_starter(kind, address)
+        assert caught.value.code is ErrorCode.PACKAGE_MISSING
 
 
 def test_a_folder_without_scans_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,8 @@ def organ(name: str, volume: float) -> OrganResult:
 
 def test_an_organ_that_is_cut_or_outside_of_the_scan_has_no_volume_and_an_absent_one_has_none_at_all() -> None:
     labels = {label.name: label for label in read_description(find_model("abdomen-ct")).labels}
-    names = sorted((name for name in labels if labels[name].body_mm), key=lambda name: labels[name].body_mm[2])  # type: ignore[index]
+    levels = {name: label.body_mm[2] for name, label in labels.items() if label.body_mm is not None}
+    names = sorted(levels, key=levels.__getitem__)
     below, lowest, between, highest = names[0], names[1], names[2], names[-1]
     report = replace(
         Report.from_partial_json({}),

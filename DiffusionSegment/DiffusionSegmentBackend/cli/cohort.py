@@ -9,7 +9,7 @@ from typing import Any
 
 from ..schema.run_options import run_options_of
 from .command_parser import examples
-from .run_options import add_run_options
+from .run_options import add_run_options, check_input
 
 EXECUTORS = ("auto", "ray", "processes")
 
@@ -72,6 +72,8 @@ def _run_cohort(options: argparse.Namespace) -> int:
     from ..cohort.run import CohortOptions, run_cohort
     from ..cohort.worker_process import WorkerSettings
 
+    for path in options.input:
+        check_input(path)
     resources = choose_resources(
         workers=options.workers, threads=options.threads, gpus_per_worker=options.gpus_per_worker
     )

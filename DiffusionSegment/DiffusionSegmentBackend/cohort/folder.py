@@ -53,7 +53,7 @@ def prepare_folder(root: Path, *, resume: bool) -> CohortFolder:
 
     Raises:
         DiffusionSegmentError: OUTPUT_UNWRITABLE for a folder with other files, or with a cohort without `resume`,
-            INPUT_MISSING for none with `resume`, DISK_FULL.
+            DISK_FULL.
     """
     folder = CohortFolder(root)
     check_writable(root)
