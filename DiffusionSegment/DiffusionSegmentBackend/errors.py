@@ -38,6 +38,7 @@ class ErrorCode(str, Enum):
     PROTOCOL = "PROTOCOL"
     BUSY = "BUSY"
     WORKER_DIED = "WORKER_DIED"
+    TIME_LIMIT = "TIME_LIMIT"
     CANCELLED = "CANCELLED"
     INTERNAL = "INTERNAL"
 
@@ -54,6 +55,7 @@ _EXIT_STATUS = {
     ErrorCode.OUT_OF_GPU_MEMORY: 4,
     ErrorCode.INTERNAL: 1,
     ErrorCode.WORKER_DIED: 1,
+    ErrorCode.TIME_LIMIT: 1,
     ErrorCode.PRESEGMENTER_FAILED: 1,
     ErrorCode.CANCELLED: 130,
 }

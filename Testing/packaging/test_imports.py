@@ -46,6 +46,7 @@ ORDER = (
         "reporting",
         "worker",
         "commands",
+        "cohort",
         "cli",
         "__main__",
     ),

@@ -12,6 +12,7 @@ from ..errors import DiffusionSegmentError, ErrorCode, missing_package, one_line
 from ..process.environment import prepare_environment
 from ..process.logs import configure_logging
 from ..process.standard_streams import reserve_descriptors, tolerant_streams
+from .cohort import add_cohort_command
 from .command_parser import PROGRAM, examples, new_parser
 from .correct import add_correct_command
 from .evaluate import add_evaluation_commands
@@ -91,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_segment_command(commands, _report_error)
     add_review_command(commands)
     add_correct_command(commands)
+    add_cohort_command(commands)
     add_evaluation_commands(commands)
     add_features_command(commands)
     add_training_commands(commands)

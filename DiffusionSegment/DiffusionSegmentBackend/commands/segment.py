@@ -119,9 +119,20 @@ def load_with_passes(options: RunOptions, bar: ProgressBar) -> Model:
 
 
 def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, bar: ProgressBar) -> Report:
-    """Segment one scan on disk; returns the report as it was written."""
     bar("read", 0, 1)
-    scan = read_scan(source, series=choices.series)
+    return segment_scan(read_scan(source, series=choices.series), source, folder, model, choices, bar=bar)
+
+
+def segment_scan(
+    scan: Scan, source: str, folder: Path, model: Model, choices: RunChoices, *, bar: ProgressBar, stated: bool = True
+) -> Report:
+    """Segment a scan that was read from `source` into `folder`; returns the report as it was written.
+
+    The report states source and series only if they are to be `stated`.
+
+    Raises:
+        DiffusionSegmentError: whatever is wrong with the scan or the options, OUTPUT_UNWRITABLE, DISK_FULL.
+    """
     volume = scan.volume
     if scan.dicom is not None and not choices.options.force:
         check_hounsfield(scan.dicom)
@@ -133,12 +144,11 @@ def _segment_into(folder: Path, source: str, model: Model, choices: RunChoices, 
     session = open_session(volume, model, options, progress=bar)
     beside = folder if folder.is_dir() else folder.parent
     result = build_segmentation(session, model, bodypart=options.bodypart, progress=bar, folder=beside)
+    origin = source_of(source, scan, model, presegmentation=choices.presegmentation) if stated else Source()
     report = replace(
         result.report,
         warnings=(*notes_of(volume), *result.report.warnings),
-        provenance=replace(
-            result.report.provenance, source=source_of(source, scan, model, presegmentation=choices.presegmentation)
-        ),
+        provenance=replace(result.report.provenance, source=origin),
     )
     bar("write", 0, 1)
     return write_run(

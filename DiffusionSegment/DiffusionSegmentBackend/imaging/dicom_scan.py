@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +40,13 @@ class DicomScan:
     not_hounsfield: str
 
 
-def read_dicom(path: Path, series: str | None = None) -> DicomScan:
-    """Read the scan in a DICOM file or folder; `series` is a UID, a series number or an index.
+def read_dicom(path: Path, series: str | None = None, *, files: Sequence[Path] | None = None) -> DicomScan:
+    """Read the scan in a DICOM file or folder, or in `files` of it; `series` is a UID, a series number or an index.
 
     Raises:
         DiffusionSegmentError: as `choose_series` and `read_values`.
     """
-    chosen = choose_series(path, series)
+    chosen = choose_series(path, series, files=files)
     candidate, stack = chosen.candidate, chosen.stack
     with itk_warnings_off():
         array = read_values(stack.frames, modality=candidate.modality)

@@ -58,21 +58,44 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def choose_series(path: Path, series: str | None = None) -> Chosen:
+@dataclass(frozen=True)
+class SeriesList:
+    """All stacks of slices in some files, and the files that are none, with their kind in `excluded` or `damage`."""
+
+    candidates: tuple[Candidate, ...]
+    others: tuple[DicomFile, ...]
+
+    def damage_of(self, candidate: Candidate) -> DicomFile | None:
+        """A damaged file that belongs, or may belong, to a stack, which would lack a slice without it."""
+        return _damage(self.others, candidate)
+
+
+def list_series(paths: Sequence[Path], *, what: Path) -> SeriesList:
+    """List the stacks of slices in the DICOM files among `paths`; `what` names them in the errors of a stack."""
+    with lenient():
+        files = _read_headers(paths)
+        kept, _ = _without_duplicates([file for file in files if not file.excluded])
+        candidates = _sorted_stacks(kept, what)
+    return SeriesList(tuple(candidates), tuple(file for file in files if not file.frames or file.excluded))
+
+
+def choose_series(path: Path, series: str | None = None, *, files: Sequence[Path] | None = None) -> Chosen:
     """Choose the scan in a DICOM file or folder (with its sub-folders); `series` is a UID, a series number or an index.
+
+    `files` are those to read where they are not all of `path`, which errors then name.
 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE without a scan or with a damaged slice, INPUT_SHAPE for a single slice,
             OPTION for several scans or none that matches `series`, GEOMETRY.
     """
     with lenient():
-        files = _read_headers(path)
-        scans = [file for file in files if not file.excluded]
-        if not files or not scans:
-            raise _no_scan(path, files)
+        headers = _read_headers(dicom_paths(path) if files is None else files)
+        scans = [file for file in headers if not file.excluded]
+        if not headers or not scans:
+            raise _no_scan(path, headers)
         kept, duplicates = _without_duplicates(scans)
         candidates, scouts = _candidates(kept, path)
-    excluded = Counter(file.excluded for file in files if file.excluded)
+    excluded = Counter(file.excluded for file in headers if file.excluded)
     if not candidates and (damaged := next((file for file in kept if file.damage), None)):
         raise _damaged(damaged)
     chosen = _choice(candidates, series, path)
@@ -103,9 +126,9 @@ def dicom_paths(path: Path) -> list[Path]:
     return paths
 
 
-def _read_headers(path: Path) -> list[DicomFile]:
+def _read_headers(files_or_links: Sequence[Path]) -> list[DicomFile]:
     """The headers of all DICOM files, with damage noted for those that cannot be read."""
-    paths = [file for file in dicom_paths(path) if file.is_file()]
+    paths = [file for file in files_or_links if file.is_file()]
     with ThreadPoolExecutor(max_workers=2) as pool:
         headers = list(pool.map(read_header, paths, chunksize=16))
     files = [header for header in headers if header is not None]
@@ -146,14 +169,7 @@ def _without_duplicates(files: Sequence[DicomFile]) -> tuple[list[DicomFile], in
 
 def _candidates(files: Sequence[DicomFile], path: Path) -> tuple[list[Candidate], Counter[str]]:
     """The stacks of all series by series number, and the number of excluded scout slices by kind."""
-    groups: dict[tuple[str, str], list[DicomFile]] = defaultdict(list)
-    for file in files:
-        if file.frames:
-            groups[file.series_uid, file.modality].append(file)
-    candidates: list[Candidate] = []
-    for members in groups.values():
-        candidates += _stacks_of(members, path)
-    candidates.sort(key=lambda c: (c.rank, _sort_number(c.number), c.uid))
+    candidates = _sorted_stacks(files, path)
     longest = max((len(c.frames) for c in candidates), default=0)
     scouts = [c for c in candidates if len(c.frames) <= _MAX_SCOUT_SLICES < longest]
     names: Counter[str] = Counter()
@@ -164,6 +180,18 @@ def _candidates(files: Sequence[DicomFile], path: Path) -> tuple[list[Candidate]
     if localizers:
         names["localizer"] += localizers
     return kept, names
+
+
+def _sorted_stacks(files: Sequence[DicomFile], path: Path) -> list[Candidate]:
+    """The stacks of all series by series number."""
+    groups: dict[tuple[str, str], list[DicomFile]] = defaultdict(list)
+    for file in files:
+        if file.frames:
+            groups[file.series_uid, file.modality].append(file)
+    candidates: list[Candidate] = []
+    for members in groups.values():
+        candidates += _stacks_of(members, path)
+    return sorted(candidates, key=lambda c: (c.rank, _sort_number(c.number), c.uid))
 
 
 def _sort_number(number: str) -> tuple[float, str]:
@@ -293,11 +321,17 @@ def _check_damage(files: Sequence[DicomFile], chosen: Candidate, path: Path) -> 
     Raises:
         DiffusionSegmentError: INPUT_UNREADABLE, with the file's name.
     """
+    if (file := _damage(files, chosen)) is not None:
+        raise _damaged(file)
+
+
+def _damage(files: Sequence[DicomFile], chosen: Candidate) -> DicomFile | None:
     folders = {frame.pixels.path.parent for frame in chosen.frames}
     for file in files:
         unknown = not file.series_uid and (file.path.parent in folders)
         if file.damage and (file.series_uid == chosen.uid or unknown):
-            raise _damaged(file)
+            return file
+    return None
 
 
 def _damaged(file: DicomFile) -> DiffusionSegmentError:

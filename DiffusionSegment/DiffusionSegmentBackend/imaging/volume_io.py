@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,10 @@ def read_volume(path: Path | str, *, series: str | None = None) -> Volume:
     return scan.volume
 
 
-def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
+def read_scan(path: Path | str, *, series: str | None = None, files: Sequence[Path] | None = None) -> Scan:
     """As `read_volume`, with the DICOM series that was read, and without a check of HU.
+
+    `files` are the DICOM files to read where they are not all of `path`.
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING, INPUT_UNREADABLE, INPUT_SHAPE, INPUT_VALUES, GEOMETRY, OUT_OF_MEMORY, and
@@ -64,7 +67,7 @@ def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
     try:
         if not path.exists():
             raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, f"{path} does not exist.", hint="Check the path.")
-        scan = _read(path, series)
+        scan = _read(path, series, files)
     except MemoryError as error:
         raise out_of_memory(str(path)) from error
     except OSError as error:
@@ -84,12 +87,12 @@ def read_scan(path: Path | str, *, series: str | None = None) -> Scan:
     return scan
 
 
-def _read(path: Path, series: str | None) -> Scan:
+def _read(path: Path, series: str | None, files: Sequence[Path] | None) -> Scan:
     reader = None if path.is_dir() else reader_of(path)
     if reader is not None:
         return Scan(reader(path))
-    if _holds_dicom(path):
-        dicom = read_dicom(path, series)
+    if files is not None or _holds_dicom(path):
+        dicom = read_dicom(path, series, files=files)
         return Scan(dicom.volume, dicom)
     raise unreadable(path)
 

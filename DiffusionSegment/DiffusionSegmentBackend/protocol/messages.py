@@ -30,6 +30,7 @@ from .requests import (
     Request,
     Review,
     Segment,
+    SegmentFiles,
     SelfTest,
     Similar,
     Task,
@@ -49,6 +50,7 @@ __all__ = [
     "Corrected",
     "Error",
     "ExportDicom",
+    "FilesSegmented",
     "FineTune",
     "FineTuned",
     "Finished",
@@ -68,6 +70,7 @@ __all__ = [
     "Result",
     "Review",
     "Segment",
+    "SegmentFiles",
     "SelfTest",
     "SelfTestReport",
     "Shutdown",
@@ -239,6 +242,23 @@ class Written(Message):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilesSegmented(Message):
+    """The result folder of a scan is complete. `key` follows from the scan's bytes and the `settings`.
+
+    `kept` states that it is an earlier result of the same key. `shape` is numpy's (k, j, i), `spacing_mm` is along
+    i, j, k, and `cut` are the organs that reach the edge of the scan; all three are empty for a kept result.
+    """
+
+    type: ClassVar[str] = "files_segmented"
+    id: str
+    key: str
+    kept: bool
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    cut: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SelfTestReport(Message):
     """What the worker computes with and how fast."""
 
@@ -257,9 +277,9 @@ class Imported(Message):
 
 
 _MapAnswer = Result | Corrected | RegionAlternatives | Presegmented | Similarity
-Answer = _MapAnswer | FineTuned | Written | SelfTestReport | Imported
+Answer = _MapAnswer | FineTuned | Written | FilesSegmented | SelfTestReport | Imported
 _MAP_ANSWERS = (Result, Corrected, RegionAlternatives, Presegmented, Similarity)
-ANSWERS = (*_MAP_ANSWERS, FineTuned, Written, SelfTestReport, Imported)
+ANSWERS = (*_MAP_ANSWERS, FineTuned, Written, FilesSegmented, SelfTestReport, Imported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +313,7 @@ _MESSAGES: dict[str, type[Message]] = {
     cls.type: cls
     for cls in (
         *(Segment, Review, Correct, Alternatives, Similar, FineTune, WriteReport, ExportDicom, Cancel, Ping, Shutdown),
-        *(SelfTest, SelfTestReport, ImportModel, Imported, Presegment, Presegmented),
+        *(SelfTest, SelfTestReport, ImportModel, Imported, Presegment, Presegmented, SegmentFiles, FilesSegmented),
         *(Hello, Progress, Preview, Result, Corrected, RegionAlternatives, Similarity, FineTuned, Written),
         *(Error, CancelledNotice, Pong),
     )

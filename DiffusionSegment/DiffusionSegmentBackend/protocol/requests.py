@@ -190,3 +190,24 @@ class ExportDicom(Finished):
 
     type: ClassVar[str] = "export_dicom"
     files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentFiles(Task, RunOptions):
+    """Ask for a result folder of a scan on disk, answered by `FilesSegmented`; only the worker of a cohort does it.
+
+    `scan` is the scan's file, or for DICOM a list of paths, each ended by a null byte, of which `series` selects one.
+    The result is written to `result_folder`, a picture to `thumbnail`, and a DICOM SEG to `dicom_seg` if it is not
+    empty. `settings` is a checksum of model and options. A scan whose key is `finished_key` and whose result is there
+    is not segmented again. Without `identifiers` the result states no path and no series.
+    """
+
+    type: ClassVar[str] = "segment_files"
+    scan: str
+    result_folder: str
+    thumbnail: str
+    series: str | None = None
+    settings: str = ""
+    finished_key: str = ""
+    dicom_seg: str = ""
+    identifiers: bool = False
