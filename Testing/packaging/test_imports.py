@@ -45,6 +45,7 @@ ORDER = (
         "evaluation",
         "reporting",
         "worker",
+        "dicom_node",
         "commands",
         "cli",
         "__main__",
