@@ -97,7 +97,9 @@ def _send_all(port: int, transfers: Queue[Path]) -> None:
             scan = transfers.get_nowait()
         except Empty:
             return
-        send(port, files_of(scan))
+        statuses = send(port, files_of(scan))
+        if any(statuses):
+            raise RuntimeError(f"an image was refused: {statuses}")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -13,16 +14,20 @@ import numpy as np
 import pydicom
 import pytest
 from DiffusionSegmentBackend.dicom_node.ledger import JobState
+from DiffusionSegmentBackend.dicom_node.settings import Listener, Peer, address
 from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentBackend.models.manifest import read_description
 from fixtures.dicom_phantom import write_phantom_series
 from fixtures.dicom_seg import labels_on_scan
+from fixtures.orthanc import free_port, running_orthanc
 from fixtures.tiny_model import coarse_phantom
 from pydicom.uid import RLELossless
 
-from .conftest import Site
+from .conftest import Site, running_node
 from .sending import files_of, send
 from .stand_in_worker import stand_in_labels
+
+CONTAINERS = Path(__file__).resolve().parents[2] / "containers" / "orthanc"
 
 
 def results_of(site: Site, scan: Path, modality: str) -> list[pydicom.FileDataset]:
@@ -180,3 +185,18 @@ def test_series_that_do_not_fit_have_no_result(
     assert set(send(site.node.port, files_of(scan)[:slices])) == {0}
     site.node.until_idle()
     assert results_of(site, scan, "SEG") == []
+
+
+def test_the_archive_of_the_compose_file_forwards_by_itself(tmp_path: Path, tiny_model: Path) -> None:
+    settings = json.loads((CONTAINERS / "orthanc.json").read_text(encoding="utf-8"))
+    port = free_port()
+    ((name, (aet, _, _)),) = settings["DicomModalities"].items()
+    base = {key: settings[key] for key in ("DicomAet", "OverwriteInstances", "DicomCheckCalledAet", "DicomWeb")}
+    base |= {"DicomModalities": {name: [aet, "127.0.0.1", port]}, "LuaScripts": [str(CONTAINERS / "forward.lua")]}
+    listener = Listener(port=port, host="127.0.0.1", peers=(Peer(aet=settings["DicomAet"]),))
+    with running_orthanc(tmp_path / "archive", base=base) as archive:
+        forward = address(archive.address)
+        with running_node(tmp_path, tiny_model, listener=listener, forward=forward) as node:
+            archive.upload(write_phantom_series(tmp_path / "scan", "forwarded"))
+            node.until_idle()
+            assert [len(archive.series(modality)) for modality in ("SEG", "DOC")] == [1, 1]
