@@ -21,7 +21,7 @@ from fixtures.tiny_model import write_tiny_model
 from .sending import SENDER
 from .stand_in_worker import RUNS
 
-_WAIT_S = 60.0
+_WAIT_S = 240.0
 PATIENCE = Patience(quiet_s=0.3, silence_s=1.0, limit_s=3.0)
 LIMITS = Limits(min_slices=5, min_free_bytes=1, retry_s=(0.2,))
 

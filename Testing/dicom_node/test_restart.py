@@ -23,7 +23,7 @@ from fixtures.orthanc import AET, Orthanc, free_port, running_orthanc
 from .sending import SENDER, files_of, send
 from .stand_in_worker import HOLD, RUNS
 
-_WAIT_S = 60.0
+_WAIT_S = 240.0
 CANARY = "Canarybird^Tweety"
 
 

@@ -47,14 +47,14 @@ class WorkerProcess:
             try:
                 message = self._messages.get(timeout=max(0.0, min(_MAX_WAIT_S, deadline - time.monotonic())))
             except Empty:
-                if self._stopped.is_set():
-                    raise DiffusionSegmentError(ErrorCode.CANCELLED, "The node was stopped.") from None
                 if time.monotonic() >= deadline:
                     self._end()
                     raise _died(f"The run did not end within {seconds / 60:g} min.") from None
                 continue
             if message is None:
                 self._end()
+                if self._stopped.is_set():
+                    raise _stopped()
                 raise _died("The segmentation process stopped unexpectedly.")
             if isinstance(message, ANSWERS) and message.id == task.id:
                 return message
@@ -78,7 +78,7 @@ class WorkerProcess:
 
     def _start(self) -> None:
         if self._stopped.is_set():
-            raise DiffusionSegmentError(ErrorCode.CANCELLED, "The node was stopped.")
+            raise _stopped()
         environment = dict(os.environ)
         paths = (str(_PACKAGE_FOLDER), os.environ.get("PYTHONPATH"))
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -120,6 +120,10 @@ def _read(stream: IO[bytes], messages: Queue[Message | None]) -> None:
 
 def _died(message: str) -> DiffusionSegmentError:
     return DiffusionSegmentError(ErrorCode.WORKER_DIED, message, hint=_TRY_AGAIN)
+
+
+def _stopped() -> DiffusionSegmentError:
+    return DiffusionSegmentError(ErrorCode.CANCELLED, "The node was stopped.")
 
 
 def _error_of(message: Error) -> DiffusionSegmentError:
