@@ -20,7 +20,7 @@ from DiffusionSegmentBackend.dicom_node.result import REPORT_FILE, SEGMENTATION_
 from fixtures.dicom_phantom import write_phantom_series
 from fixtures.orthanc import AET, Orthanc, free_port, running_orthanc
 
-from .sending import SENDER, files_of, send
+from .sending import SENDER, associate, files_of, send
 from .stand_in_worker import HOLD, RUNS
 
 _WAIT_S = 240.0
@@ -203,6 +203,15 @@ def test_the_log_names_no_patient_and_a_stop_leaves_no_process(
     image = pydicom.dcmread(scan[0])
     secrets = [*CANARY.split("^"), image.PatientID + "\\", image.StudyInstanceUID, image.SeriesInstanceUID, SENDER]
     assert [secret for secret in secrets if secret in seen] == []
+
+
+def test_an_open_association_does_not_keep_a_node_alive(node: NodeProcess) -> None:
+    association = associate(node.port)
+    assert association.is_established
+    began = time.monotonic()
+    assert node.terminate() == 0
+    assert time.monotonic() - began < 15
+    association.abort()
 
 
 def node_pid(node: NodeProcess) -> int:

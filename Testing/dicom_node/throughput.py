@@ -1,25 +1,28 @@
 """How long a node takes for series of clinical size, with the installed model and a real archive.
 
-`python -m dicom_node.throughput --slices 300 --series 3`; with `--stand-in` a threshold takes the place of the networks,
-so that the time of everything else remains.
+`python -m dicom_node.throughput --slices 300 --series 3`; with `--stand-in` a threshold takes the place of the
+networks, so that the time of everything else remains. *Processor* is the time of node, worker and reading process on all
+cores, which other programs change little.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 from DiffusionSegmentBackend.dicom_node.settings import WORKER_COMMAND, address
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.schema.run_options import DEFAULT_MODEL, RunOptions
 from DiffusionSegmentResearch.benchmark.scans import benchmark_scan
 from fixtures.dicom_phantom import write_phantom_series
-from fixtures.orthanc import running_orthanc
+from fixtures.orthanc import PROGRAM, running_orthanc
 from fixtures.tiny_model import write_tiny_model
 
 from .conftest import PATIENCE, running_node
@@ -51,7 +54,7 @@ def _measure(folder: Path, slices: int, count: int, *, stand_in: bool) -> None:
         with running_node(folder, model, forward=forward, patience=patience, **changes) as node:
             for number in range(count + 1):
                 files = files_of(write_phantom_series(folder / "scan", f"{number}", volume=volume))
-                before, began = node.node.status(), time.monotonic()
+                before, began, processor = node.node.status(), time.monotonic(), processor_s()
                 send(node.port, files)
                 sent_s = time.monotonic() - began
                 node.until(lambda expected=number + 1: len(archive.series("DOC")) == expected, seconds=600.0)
@@ -60,13 +63,22 @@ def _measure(folder: Path, slices: int, count: int, *, stand_in: bool) -> None:
                 size_mb = sum(path.stat().st_size for path in files) / 1e6
                 print(
                     f"{'next' if number else 'first'}: {slices} images, {size_mb:.0f} MB received in {sent_s:.1f} s, "
-                    f"run {run_s:.1f} s, until found in the archive {total_s:.1f} s; load {os.getloadavg()[0]:.1f}",
+                    f"run {run_s:.1f} s, until found in the archive {total_s:.1f} s, processor "
+                    f"{processor_s() - processor:.1f} s; load {os.getloadavg()[0]:.1f}",
                     flush=True,
                 )
                 shutil.rmtree(folder / "scan")
         for modality in ("SEG", "DOC"):
             sizes = [len(archive.file(series["Instances"][0])) for series in archive.series(modality)]
             print(f"{modality}: {max(sizes) / 1e6:.1f} MB")
+
+
+def processor_s() -> float:
+    """Processor time in s of this process and its children, ended ones included, but without the archive."""
+    running = [child for child in psutil.Process().children(recursive=True) if child.name() != PROGRAM]
+    times = [child.cpu_times() for child in running]
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + sum(t.user + t.system for t in times) + ended.ru_utime + ended.ru_stime
 
 
 if __name__ == "__main__":

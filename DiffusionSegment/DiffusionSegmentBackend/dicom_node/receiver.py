@@ -17,7 +17,6 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event
 from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .completeness import Transfer
@@ -46,13 +45,12 @@ class Receiver:
         self, aet: str, listener: Listener, limits: Limits, ledger: Ledger, store: ImageStore, *, modality: str
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._aet = aet
         self._listener, self._limits = listener, limits
         self._ledger, self._store, self._modality = ledger, store, modality
         self._lock = threading.Lock()
         self._open: dict[str, set[int]] = defaultdict(set)
         self._broken: set[str] = set()
-        self._server: ThreadedAssociationServer | None = None
+        self._entity = AE(ae_title=aet)
 
     def start(self) -> int:
         """Listen; returns the port.
@@ -60,7 +58,7 @@ class Receiver:
         Raises:
             DiffusionSegmentError: OPTION for a port that is taken or an address that is none of this computer's.
         """
-        entity = AE(ae_title=self._aet)
+        entity = self._entity
         entity.require_called_aet = True
         entity.maximum_associations = self._listener.max_associations
         entity.acse_timeout, entity.dimse_timeout = ACSE_S, DIMSE_S
@@ -89,14 +87,12 @@ class Receiver:
                 hint="Choose another --port, or another address of this computer with --host.",
             ) from error
         assert server is not None
-        self._server = server
         return int(server.server_address[1])
 
     def stop(self) -> None:
         """Close the port and all associations."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
+        # Threads of open associations would keep the process alive.
+        self._entity.shutdown()
 
     def _on_request(self, event: Event) -> None:
         """Reject a caller that is not among the peers."""
