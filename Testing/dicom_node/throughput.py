@@ -1,8 +1,8 @@
 """How long a node takes for series of clinical size, with the installed model and a real archive.
 
 `python -m dicom_node.throughput --slices 300 --series 3`; with `--stand-in` a threshold takes the place of the
-networks, so that the time of everything else remains. *Processor* is the time of node, worker and reading process on all
-cores, which other programs change little.
+networks, so that the time of everything else remains. *Processor* is the time of node, worker and reading process on
+all cores, which other programs change little.
 """
 
 from __future__ import annotations
