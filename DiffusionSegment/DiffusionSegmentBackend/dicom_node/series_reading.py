@@ -10,7 +10,6 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode, out_of_memory
 from ..presegmenters.run import run_in_child
@@ -18,6 +17,7 @@ from ..process.environment import prepare_environment
 from ..protocol.buffers import write_buffer
 from ..protocol.messages import VolumeReference
 from ..schema.dataclass_json import from_json, to_json
+from ..schema.examination import Examination
 
 _ANSWER = "answer.json"
 
@@ -26,8 +26,7 @@ _ANSWER = "answer.json"
 class SeriesVolume:
     """A series as a volume on disk: HU for a CT.
 
-    `series` and `key` name it for the provenance; `notes` are warnings for the report; `examination` holds the fields
-    of `schema.examination.Examination`.
+    `series` and `key` name it for the provenance; `notes` are warnings for the report, which shows the `examination`.
     """
 
     volume: VolumeReference
@@ -35,7 +34,7 @@ class SeriesVolume:
     series: str
     key: str
     notes: tuple[str, ...]
-    examination: dict[str, Any]
+    examination: Examination
 
 
 def read_series(scan: Path, output: Path, *, force: bool, seconds: float) -> SeriesVolume:
@@ -90,7 +89,7 @@ def _read(scan: Path, output: Path, *, force: bool) -> SeriesVolume:
         series=read.series.title,
         key=read.series.key,
         notes=tuple(notes_of(volume)),
-        examination=to_json(read_examination(read.series.path)),
+        examination=read_examination(read.series.path),
     )
 
 
