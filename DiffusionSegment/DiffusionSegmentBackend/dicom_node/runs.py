@@ -22,6 +22,8 @@ _PASSING = (
     ErrorCode.INTERNAL,
     ErrorCode.PROTOCOL,
 )
+# The exit status of missing weights, packages and devices.
+_MISSING = 3
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +88,7 @@ class Runs:
             delay = delays[min(job.attempts, len(delays) - 1)]
             self._ledger.postpone(job, JobState.READY, code=code.value, seconds=delay)
         else:
-            state = JobState.FAILED if code in _PASSING else JobState.REJECTED
+            # Missing weights or packages, too, are no fault of the series.
+            state = JobState.FAILED if code in _PASSING or error.exit_status == _MISSING else JobState.REJECTED
             self._ledger.advance(job, state, code=code.value)
             self._store.remove_job(job.id)
