@@ -39,7 +39,8 @@ def empty(archive: Orthanc) -> Orthanc:
 
 def fetching(archive: Orthanc, **limits: object) -> dict[str, object]:
     service = Dicomweb(url=archive.dicomweb)
-    return {"dicomweb": service, "listener": None, "forward": None, "limits": replace(LIMITS, **limits)}  # type: ignore[arg-type]
+    changed = replace(LIMITS, **limits)  # type: ignore[arg-type]
+    return {"dicomweb": service, "listener": None, "forward": None, "limits": changed}
 
 
 # Every series has too few images to be segmented, and its job ends at once.
