@@ -45,6 +45,7 @@ ORDER = (
         "evaluation",
         "reporting",
         "worker",
+        "dicom_node",
         "commands",
         "cohort",
         "cli",

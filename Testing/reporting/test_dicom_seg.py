@@ -213,15 +213,36 @@ def test_the_object_contains_no_local_path(stored: Callable[..., Path], result: 
     assert b"series_uid=1.2.3" in data
 
 
-def test_repeated_exports_have_equal_tracking_uids(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+def exported(result: Path, series: Path, output: Path) -> FileDataset:
+    write_dicom_seg(result, output, scan=series)
+    return pydicom.dcmread(output)
+
+
+def test_repeated_exports_are_the_same_object(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
     series = stored()
-    for name in ("first.dcm", "second.dcm"):
-        write_dicom_seg(result, tmp_path / name, scan=series)
-    first, second = (segread(tmp_path / name) for name in ("first.dcm", "second.dcm"))
-    uids = first.get_tracking_ids()
-    assert uids == second.get_tracking_ids()
+    first, second = (exported(result, series, tmp_path / name) for name in ("first.dcm", "second.dcm"))
+    for segmentation in (first, second):
+        for name in ("ContentDate", "ContentTime", "InstanceCreationDate", "InstanceCreationTime"):
+            segmentation.pop(name, None)
+        del segmentation.ContributingEquipmentSequence[0].ContributionDateTime
+    assert first.SOPInstanceUID.startswith("2.25.")
+    assert first == second
+    uids = segread(tmp_path / "first.dcm").get_tracking_ids()
     assert len(set(uids)) == len(uids)
-    assert len({pydicom.dcmread(tmp_path / name).SOPInstanceUID for name in ("first.dcm", "second.dcm")}) == 2
+
+
+def test_another_result_is_another_object(stored: Callable[..., Path], result: Path, tmp_path: Path) -> None:
+    series = stored()
+    objects = [exported(result, series, tmp_path / "before.dcm")]
+    relabel(result, lambda labels: np.where(np.arange(labels.size).reshape(labels.shape) == labels.argmax(), 0, labels))
+    objects.append(exported(result, series, tmp_path / "edited.dcm"))
+    report = json.loads((result / REPORT).read_text(encoding="utf-8"))
+    for change in ({"seed": 5}, {"sha256": "0" * 64}):
+        changed = {**report, "provenance": {**report["provenance"], **change}}
+        (result / REPORT).write_text(json.dumps(changed), encoding="utf-8")
+        objects.append(exported(result, series, tmp_path / "changed.dcm"))
+    for name in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert len({str(one[name].value) for one in objects}) == len(objects)
 
 
 def test_a_series_without_optional_attributes_is_accepted(

@@ -15,6 +15,7 @@ from ..process.standard_streams import reserve_descriptors, tolerant_streams
 from .cohort import add_cohort_command
 from .command_parser import PROGRAM, examples, new_parser
 from .correct import add_correct_command
+from .dicom_node import add_dicom_node_command
 from .evaluate import add_evaluation_commands
 from .features import add_features_command
 from .fine_tune import add_fine_tuning_commands
@@ -98,5 +99,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_training_commands(commands)
     add_fine_tuning_commands(commands)
     add_reporting_commands(commands)
+    add_dicom_node_command(commands)
     add_installation_commands(commands)
     return parser

@@ -21,6 +21,7 @@ from ..imaging.dicom_values import DAMAGE, lenient
 from ..schema.provenance import LOCAL_PATHS
 from .case import Case, Organ, case_on_scan, read_case
 from .dicom_seg_source import SegSource, read_seg_source
+from .result_uids import derived_uid, result_key
 
 MANUFACTURER = "DiffusionSegment"
 _SERIES_NUMBER = 300
@@ -72,6 +73,7 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
     model, software = case.provenance.plan.model, case.provenance.software
     numbers = np.zeros(max(organ.value for organ in organs) + 1, dtype=np.uint8)
     numbers[[organ.value for organ in organs]] = np.arange(1, len(organs) + 1)
+    key = result_key(case, source.images)
     segments = [
         _segment(number, organ, terms[organ.name], case=case, series=series, algorithm=algorithm)
         for number, organ in enumerate(organs, start=1)
@@ -82,9 +84,9 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
             pixel_array=numbers[case.labels.array],
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=segments,
-            series_instance_uid=highdicom.UID(),
+            series_instance_uid=derived_uid(key, "segmentation series"),
             series_number=_SERIES_NUMBER,
-            sop_instance_uid=highdicom.UID(),
+            sop_instance_uid=derived_uid(key, "segmentation"),
             instance_number=1,
             manufacturer=MANUFACTURER,
             manufacturer_model_name=f"{model} {software.version}"[:64],
@@ -99,7 +101,14 @@ def dicom_seg(case: Case, source: SegSource) -> Segmentation:
     except DAMAGE as error:
         raise _inexpressible(error) from error
     _restore_frame_numbers(segmentation, source)
+    _set_dimension_organization(segmentation, derived_uid(key, "dimensions"))
     return segmentation
+
+
+def _set_dimension_organization(segmentation: Segmentation, uid: str) -> None:
+    """Replace the UID that highdicom drew at random for the order of the frames."""
+    for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
 
 
 def _encoded(segmentation: Segmentation) -> bytes:
