@@ -21,6 +21,7 @@ from .installation import add_installation_commands
 from .report import add_reporting_commands
 from .review import add_review_command
 from .segment import add_segment_command
+from .serve import add_service_commands
 from .train import add_training_commands
 
 _FORCE_HINT = "To go on anyway, run again with --force."
@@ -97,4 +98,5 @@ def build_parser() -> argparse.ArgumentParser:
     add_fine_tuning_commands(commands)
     add_reporting_commands(commands)
     add_installation_commands(commands)
+    add_service_commands(commands)
     return parser
