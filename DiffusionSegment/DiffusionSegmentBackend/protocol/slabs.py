@@ -1,6 +1,6 @@
 """Volumes between a computer and a server: pieces of at most SLAB_BYTES, each compressed for itself (numpy only).
 
-The first byte of a slab names its codec. Both sides know how many bytes a slab has when it is decoded, so that one that
+Both sides know how many bytes a slab has when it is decoded, so that one that
 would grow beyond them is refused while it is being decompressed.
 """
 
@@ -9,24 +9,38 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import Enum
 
 import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
 
 SLAB_BYTES = 8 * 1024 * 1024
-# A codec's byte, and the growth of data that cannot be compressed.
+# With the growth of data that cannot be compressed.
 MAX_ENCODED_BYTES = SLAB_BYTES + SLAB_BYTES // 256 + 1024
 _LEVEL = 1
 
+Bytes = bytes | bytearray | memoryview
 
-class Codec(IntEnum):
-    """How the bytes of a slab are written."""
 
-    RAW = 0
+class Codec(str, Enum):
+    """How the bytes of a slab travel."""
+
+    RAW = "raw"
     # The first bytes of all values, then their second bytes and so on, by zlib.
-    PLANES = 1
+    PLANES = "planes"
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of a name.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for a codec that does not exist.
+    """
+    try:
+        return Codec(name)
+    except ValueError as error:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab has an unknown codec.") from error
 
 
 def volume_bytes(shape: Sequence[int], dtype: str) -> int:
@@ -50,24 +64,22 @@ def slab_range(total: int, index: int) -> range:
     return range(index * SLAB_BYTES, min((index + 1) * SLAB_BYTES, total))
 
 
-def encode_slab(data: bytes | memoryview, itemsize: int, codec: Codec) -> bytes:
+def encode_slab(data: Bytes, itemsize: int, codec: Codec) -> Bytes:
     """Encode the bytes of a slab of values of `itemsize` bytes each."""
     if codec is Codec.RAW:
-        return bytes([codec]) + data
+        return data
     planes = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T
-    return bytes([codec]) + zlib.compress(np.ascontiguousarray(planes).data, _LEVEL)
+    return zlib.compress(np.ascontiguousarray(planes).data, _LEVEL)
 
 
-def decode_slab(encoded: bytes | memoryview, itemsize: int, size: int) -> memoryview:
+def decode_slab(encoded: Bytes, itemsize: int, codec: Codec, size: int) -> memoryview:
     """The `size` bytes of a slab.
 
     Raises:
-        DiffusionSegmentError: PROTOCOL for an unknown codec, damaged data, or another number of bytes than `size`.
+        DiffusionSegmentError: PROTOCOL for damaged data, or another number of bytes than `size`.
     """
-    if len(encoded) < 1 or encoded[0] not in tuple(Codec):
-        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab has an unknown codec.")
-    payload = memoryview(encoded)[1:]
-    if encoded[0] == Codec.RAW:
+    payload = memoryview(encoded)
+    if codec is Codec.RAW:
         return _of_size(payload, size)
     inflater = zlib.decompressobj()
     try:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..protocol.connection import ServerConnection
+from ..protocol.slabs import Bytes
 from .patience import Patience, Retrying
 from .trust import check_fingerprint, tls_context, untrusted
 
@@ -38,7 +39,7 @@ class ServerClient:
         self._free: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
-    def ask_once(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def ask_once(self, method: str, path: str, body: Bytes = b"") -> bytes:
         """Send a request and return the body of the answer.
 
         Raises:
@@ -48,7 +49,7 @@ class ServerClient:
             response = self._send(channel, method, path, body)
             return response.read()
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, retrying: Retrying) -> bytes:
+    def ask(self, method: str, path: str, body: Bytes = b"", *, retrying: Retrying) -> bytes:
         """As `ask_once`, repeated for up to `retry_seconds` while the server cannot be reached.
 
         The server treats a repeated request as the same one.
@@ -140,7 +141,7 @@ class ServerClient:
         return channel
 
     def _send(
-        self, channel: http.client.HTTPConnection, method: str, path: str, body: bytes
+        self, channel: http.client.HTTPConnection, method: str, path: str, body: Bytes
     ) -> http.client.HTTPResponse:
         headers = {"Authorization": f"Bearer {self._connection.token}", "Accept-Encoding": "identity"}
         try:

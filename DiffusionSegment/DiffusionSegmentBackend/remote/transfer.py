@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
+from ..errors import from_os_error
+from ..protocol.buffers import open_buffer
 from ..protocol.messages import VolumeReference
 from ..protocol.slabs import decode_slab, encode_slab, slab_count, slab_range, volume_bytes
 from .codec_choice import CodecChoice
@@ -38,27 +40,32 @@ class Transfer:
 
     def __init__(self, client: ServerClient) -> None:
         self._client = client
-        self._up, self._down = CodecChoice(), CodecChoice()
+        # Label maps are compressed better, and faster, than scans.
+        self._up: defaultdict[str, CodecChoice] = defaultdict(CodecChoice)
+        self._down: defaultdict[str, CodecChoice] = defaultdict(CodecChoice)
 
     def upload(self, reference: VolumeReference, path: str, watch: TransferWatch) -> None:
         """Send the voxels of a local file to the volume at `path` on the server; only the slabs that it lacks.
 
         Raises:
-            DiffusionSegmentError: As `ServerClient.ask`; INPUT_MISSING for a file that is gone.
+            DiffusionSegmentError: As `ServerClient.ask` and `open_buffer`.
         """
         declared = json.dumps({"shape": reference.shape, "dtype": reference.dtype}).encode()
         missing = json.loads(self._client.ask("PUT", path, declared, retrying=watch.retrying))["missing"]
         total = volume_bytes(reference.shape, reference.dtype)
-        itemsize = np.dtype(reference.dtype).itemsize
+        itemsize, choice = np.dtype(reference.dtype).itemsize, self._up[reference.dtype]
 
-        def send(index: int) -> None:
-            data = _read(reference.path, slab_range(total, index))
-            codec, started = self._up.next(), time.monotonic()
-            encoded = encode_slab(data, itemsize, codec)
-            self._client.ask("PUT", f"{path}/slabs/{index}", encoded, retrying=watch.retrying)
-            self._up.moved(codec, size=len(data), encoded=len(encoded), seconds=time.monotonic() - started)
+        def send(index: int, voxels: memoryview) -> None:
+            part = slab_range(total, index)
+            codec, started = choice.next(), time.monotonic()
+            encoded = encode_slab(voxels[part.start : part.stop], itemsize, codec)
+            slab = f"{path}/slabs/{index}?codec={codec.value}"
+            self._client.ask("PUT", slab, encoded, retrying=watch.retrying)
+            choice.moved(codec, len(part), time.monotonic() - started)
 
-        _each(send, missing, watch.moved)
+        if missing:
+            voxels = open_buffer(reference).data.cast("B")
+            _each(lambda index: send(index, voxels), missing, watch.moved)
 
     def download(self, reference: VolumeReference, path: str, file: Path, watch: TransferWatch) -> VolumeReference:
         """Fetch the volume at `path` on the server into a file; the reference to it.
@@ -67,15 +74,15 @@ class Transfer:
             DiffusionSegmentError: As `ServerClient.ask`; DISK_FULL or OUTPUT_UNWRITABLE; no partial file is left.
         """
         total = volume_bytes(reference.shape, reference.dtype)
-        itemsize = np.dtype(reference.dtype).itemsize
+        itemsize, choice = np.dtype(reference.dtype).itemsize, self._down[reference.dtype]
 
         def fetch(index: int) -> None:
-            codec, started, part = self._down.next(), time.monotonic(), slab_range(total, index)
-            slab = f"{path}/slabs/{index}?codec={codec.name.lower()}"
+            codec, started, part = choice.next(), time.monotonic(), slab_range(total, index)
+            slab = f"{path}/slabs/{index}?codec={codec.value}"
             encoded = self._client.ask("GET", slab, retrying=watch.retrying)
-            data = decode_slab(encoded, itemsize, len(part))
+            data = decode_slab(encoded, itemsize, codec, len(part))
             _write(file, part.start, data)
-            self._down.moved(codec, size=len(part), encoded=len(encoded), seconds=time.monotonic() - started)
+            choice.moved(codec, len(part), time.monotonic() - started)
 
         try:
             with open(file, "wb") as made:
@@ -103,18 +110,6 @@ def _each(action: Callable[[int], None], indices: list[int], moved: Moved) -> No
             for job in jobs:
                 job.cancel()
             raise
-
-
-def _read(path: str, part: range) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            file.seek(part.start)
-            data = file.read(len(part))
-    except OSError as error:
-        raise DiffusionSegmentError(ErrorCode.INPUT_MISSING, "The volume buffer is gone.") from error
-    if len(data) != len(part):
-        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The volume buffer has the wrong size.")
-    return data
 
 
 def _write(path: Path, start: int, data: memoryview) -> None:

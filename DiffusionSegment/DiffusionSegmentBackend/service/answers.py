@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..protocol.messages import Error, encode
+from ..protocol.slabs import Bytes
 
 _STATUS = {
     ErrorCode.SERVER_TOKEN: 401,
@@ -37,6 +38,6 @@ def error_answer(
     return Response(encode(message), status, media_type="application/json", headers=all_headers)
 
 
-def bytes_answer(content: bytes) -> Response:
+def bytes_answer(content: Bytes) -> Response:
     """A slab."""
     return Response(content, media_type="application/octet-stream", headers=_NO_CACHE)

@@ -1,8 +1,7 @@
-"""What stands before every route: the token, slow readers, and failures that nobody foresaw."""
+"""What stands before every route: the token, and failures that nobody foresaw."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import traceback
 from pathlib import Path
@@ -12,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .answers import error_answer
-from .limits import ServiceLimits
 from .metrics import Metrics
 from .rate_window import RateWindow
 from .tokens import TokenFile
@@ -23,16 +21,11 @@ OPEN_PATHS = ("/healthz", "/readyz")
 _log = logging.getLogger(__name__)
 
 
-class ClientTooSlowError(Exception):
-    """A client does not read its answer."""
-
-
 class _Answer:
-    """The answer of one request, each part of which has to be taken within `seconds`."""
+    """The answer of one request, and whether it has begun."""
 
-    def __init__(self, send: Send, seconds: float, metrics: Metrics) -> None:
+    def __init__(self, send: Send, metrics: Metrics) -> None:
         self._send = send
-        self._seconds = seconds
         self._metrics = metrics
         self.started = False
 
@@ -41,10 +34,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.started = True
             self._metrics.answered(message["status"])
-        try:
-            await asyncio.wait_for(self._send(message), self._seconds)
-        except asyncio.TimeoutError as error:
-            raise ClientTooSlowError from error
+        await self._send(message)
 
 
 class Guard:
@@ -53,19 +43,18 @@ class Guard:
     Not Starlette's BaseHTTPMiddleware, which hides from a route that its client is gone.
     """
 
-    def __init__(self, app: ASGIApp, tokens: TokenFile, limits: ServiceLimits, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, tokens: TokenFile, failures_per_minute: int, metrics: Metrics) -> None:
         self._app = app
         self._tokens = tokens
-        self._limits = limits
         self._metrics = metrics
-        self._failures = RateWindow(limits.failures_per_minute)
+        self._failures = RateWindow(failures_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            answer = _Answer(send, self._limits.send_seconds, self._metrics)
+            answer = _Answer(send, self._metrics)
             refusal = self._refusal(scope)
             if refusal is None:
                 refusal = await self._served(scope, receive, answer)
@@ -81,10 +70,6 @@ class Guard:
             self._metrics.failures.labels(code=error.code.value).inc()
             _log.warning("a request of %s was refused: %s", scope["user"], error.code.value)
             failure = error
-        except ClientTooSlowError:
-            # Nothing can be sent to it; without an end of the answer the connection is closed.
-            _log.warning("a client of %s reads too slowly", scope["user"])
-            return None
         except Exception as error:
             _log.error("%s at %s", type(error).__name__, _places(error))
             failure = DiffusionSegmentError(ErrorCode.INTERNAL, "The server could not answer.")

@@ -13,7 +13,7 @@ class ServiceLimits:
     those of one user; `failures_per_minute` are refused tokens from one address. A session without a request for
     `idle_seconds` is dropped, and so is a run whose messages nobody has read for `detached_seconds`. A request's head
     has to arrive within `head_seconds`, each piece of its body within `body_seconds`, and the body at `body_rate`
-    bytes per second or faster after these seconds.
+    bytes per second or faster after these seconds; an answer has to be read as fast, looked at every `send_seconds`.
     """
 
     max_sessions: int = 8

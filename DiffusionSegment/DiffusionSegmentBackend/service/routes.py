@@ -19,7 +19,7 @@ from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..models.folders import installed_descriptions
 from ..protocol.messages import MAX_LINE_BYTES, PROTOCOL_VERSION, Task, decode
-from ..protocol.slabs import MAX_ENCODED_BYTES, Codec
+from ..protocol.slabs import MAX_ENCODED_BYTES, codec_named
 from .answers import bytes_answer, json_answer
 from .body import read_body
 from .metrics import Metrics
@@ -30,6 +30,7 @@ from .sessions import Sessions
 from .volume_files import IDENTIFIER, VolumeFile, declare, read_slab, write_slab
 
 _MAX_DECLARATION = 4096
+_KEPT_BUFFERS = 4
 _STREAM_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -50,6 +51,7 @@ class Routes:
         self._stopping = stopping
         self._openings = RateWindow(sessions.limits.openings_per_minute)
         self._bodies: Counter[str] = Counter()
+        self._buffers: list[bytearray] = []
 
     def table(self) -> list[Route]:
         """All routes."""
@@ -120,7 +122,7 @@ class Routes:
     async def declare_volume(self, request: Request) -> Response:
         """Declare a volume before its slabs are sent; answers which of them are missing."""
         session, identifier = self._session(request), _identifier(request, "volume")
-        shape, dtype = _declaration(await read_body(request, _MAX_DECLARATION, self._sessions.limits))
+        shape, dtype = _declaration(bytes(await read_body(request, bytearray(_MAX_DECLARATION), self._sessions.limits)))
         limits, volume = self._sessions.limits, session.volumes.get(identifier)
         if volume is None:
             left = limits.max_session_bytes - session.volume_bytes
@@ -150,17 +152,18 @@ class Routes:
         session, volume = self._session(request), self._volume(request)
         if session.busy:
             raise DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Wait for its end.")
-        with self._receiving(session.user):
-            encoded = await read_body(request, MAX_ENCODED_BYTES, self._sessions.limits)
-        self._metrics.bytes_in.inc(len(encoded))
-        await asyncio.to_thread(write_slab, volume, request.path_params["slab"], encoded)
+        codec = codec_named(request.query_params.get("codec", ""))
+        with self._receiving(session.user) as buffer:
+            encoded = await read_body(request, buffer, self._sessions.limits)
+            self._metrics.bytes_in.inc(len(encoded))
+            await asyncio.to_thread(write_slab, volume, request.path_params["slab"], encoded, codec)
         session.used = time.monotonic()
         return json_answer({})
 
     async def get_slab(self, request: Request) -> Response:
         """Send a slab of a volume with the codec that the client asks for."""
         volume = self._volume(request)
-        codec = Codec.PLANES if request.query_params.get("codec") == Codec.PLANES.name.lower() else Codec.RAW
+        codec = codec_named(request.query_params.get("codec", ""))
         encoded = await asyncio.to_thread(read_slab, volume, request.path_params["slab"], codec)
         self._metrics.bytes_out.inc(len(encoded))
         return bytes_answer(encoded)
@@ -168,7 +171,7 @@ class Routes:
     async def start_run(self, request: Request) -> Response:
         """Start a run; the same run again is no error."""
         session, identifier = self._session(request), _identifier(request, "run")
-        task = decode(await read_body(request, MAX_LINE_BYTES, self._sessions.limits))
+        task = decode(bytes(await read_body(request, bytearray(MAX_LINE_BYTES), self._sessions.limits)))
         if not isinstance(task, SERVED) or task.id != identifier:
             raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The server does not run this kind of request.")
         if session.run is None or session.run.id != identifier:
@@ -239,13 +242,19 @@ class Routes:
         self._openings.add(user)
 
     @contextmanager
-    def _receiving(self, user: str) -> Iterator[None]:
-        """Count the uploads that a user has in progress."""
+    def _receiving(self, user: str) -> Iterator[bytearray]:
+        """A buffer for an upload of a user, who may have some of them at once.
+
+        Buffers are used again: a new one would cost a page fault for every 4 kB.
+        """
         if self._bodies[user] >= self._sessions.limits.bodies_per_user:
             raise DiffusionSegmentError(ErrorCode.SERVER_LIMIT, "Too many uploads at once.")
         self._bodies[user] += 1
+        buffer = self._buffers.pop() if self._buffers else bytearray(MAX_ENCODED_BYTES)
         try:
-            yield
+            yield buffer
+            if len(self._buffers) < _KEPT_BUFFERS:
+                self._buffers.append(buffer)
         finally:
             self._bodies[user] -= 1
 

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -21,6 +22,7 @@ from .limits import ServiceLimits
 _ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
 WORKER_COMMAND = (sys.executable, "-u", str(_ENTRY), "worker")
 _GRACEFUL_SECONDS = 5
+_BACKLOG = 256
 _KEEP_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ def serve(options: ServiceOptions) -> None:
 
 def _make_server(options: ServiceOptions, tokens: Any, folder: Path) -> Any:
     import uvicorn
-    from starlette.applications import Starlette
+    from starlette.routing import Router
 
     from .guard import Guard
     from .http_protocol import connection_options
@@ -85,21 +87,25 @@ def _make_server(options: ServiceOptions, tokens: Any, folder: Path) -> Any:
     metrics, stopping = Metrics(sessions), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Router) -> AsyncIterator[None]:
         keeper = asyncio.create_task(sessions.keep(min(_KEEP_SECONDS, limits.idle_seconds / 2)))
         yield
         keeper.cancel()
         await sessions.drop_all()
 
-    app = Starlette(routes=Routes(sessions, metrics, device, stopping).table(), lifespan=lifespan)
+    # Not the class Starlette, which answers failures itself, before the guard sees them.
+    routes = Routes(sessions, metrics, device, stopping).table()
+    app = Router(routes, redirect_slashes=False, lifespan=lifespan)
 
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
+            # Not uvicorn's own, which raises the signal again at its end, before the private folder is emptied.
             stopping.set()
-            super().handle_exit(sig, frame)
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
 
     config = uvicorn.Config(
-        Guard(app, tokens, limits, metrics),
+        Guard(app, tokens, limits.failures_per_minute, metrics),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -108,7 +114,7 @@ def _make_server(options: ServiceOptions, tokens: Any, folder: Path) -> Any:
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
-        **connection_options(limits.head_seconds, limits.max_connections),
+        **connection_options(limits),
     )
     _load(config)
     return StoppingServer(config)
@@ -155,6 +161,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        # At once, so that nobody is refused who comes after the address was printed.
+        listening.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)

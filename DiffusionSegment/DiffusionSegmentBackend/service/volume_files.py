@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
 from ..protocol.messages import VolumeReference
-from ..protocol.slabs import Codec, decode_slab, encode_slab, slab_count, slab_range, volume_bytes
+from ..protocol.slabs import Bytes, Codec, decode_slab, encode_slab, slab_count, slab_range, volume_bytes
 
 # Of sessions, volumes and runs.
 IDENTIFIER = re.compile(r"[0-9a-f]{32}")
@@ -70,7 +70,7 @@ def declare(folder: Path, shape: tuple[int, ...], dtype: str, *, max_bytes: int)
     return VolumeFile(path, shape, dtype, set(range(slab_count(total))))
 
 
-def write_slab(volume: VolumeFile, index: int, encoded: bytes) -> None:
+def write_slab(volume: VolumeFile, index: int, encoded: Bytes, codec: Codec) -> None:
     """Decode a slab into its volume.
 
     Raises:
@@ -78,7 +78,7 @@ def write_slab(volume: VolumeFile, index: int, encoded: bytes) -> None:
             OUTPUT_UNWRITABLE.
     """
     part = slab_range(volume.total, index)
-    data = decode_slab(encoded, volume.itemsize, len(part))
+    data = decode_slab(encoded, volume.itemsize, codec, len(part))
     try:
         with open(volume.path, "r+b", buffering=0) as file:
             file.seek(part.start)
@@ -89,7 +89,7 @@ def write_slab(volume: VolumeFile, index: int, encoded: bytes) -> None:
         volume.missing.discard(index)
 
 
-def read_slab(volume: VolumeFile, index: int, codec: Codec) -> bytes:
+def read_slab(volume: VolumeFile, index: int, codec: Codec) -> Bytes:
     """A slab of a volume, encoded.
 
     Raises:
