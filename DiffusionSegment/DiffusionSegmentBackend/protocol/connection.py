@@ -58,13 +58,13 @@ def server_connection(address: str, token: str, certificate: str = "") -> Server
         DiffusionSegmentError: SERVER_ADDRESS for an address that is none, or is not encrypted; SERVER_TOKEN without
             a token, or for one that cannot be a token.
     """
-    text = address.strip().rstrip("/")
+    text = address.strip()
     if "://" not in text:
         text = f"https://{text}"
     try:
         parts = urlsplit(text)
         valid = bool(parts.hostname) and parts.scheme in ("http", "https") and (parts.port is None or parts.port > 0)
-        valid = valid and not any((parts.path, parts.query, parts.fragment, parts.username, parts.password))
+        valid = valid and not any((parts.path.strip("/"), parts.query, parts.fragment, parts.username, parts.password))
     except ValueError:
         valid = False
     if not valid:
@@ -82,7 +82,7 @@ def server_connection(address: str, token: str, certificate: str = "") -> Server
         raise DiffusionSegmentError(
             ErrorCode.SERVER_TOKEN, "The token is missing or incomplete.", hint="Copy it as you received it."
         )
-    return ServerConnection(address=text, token=token, certificate=certificate.strip())
+    return ServerConnection(address=f"{parts.scheme}://{parts.netloc}", token=token, certificate=certificate.strip())
 
 
 def write_connection(connection: ServerConnection) -> bytes:
