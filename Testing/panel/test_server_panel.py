@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import slicer
+import trustme
 from DiffusionSegmentBackend.protocol.connection import server_connection
 from DiffusionSegmentLib.worker.remembered_server import readServer, writeServer
 from fixtures.running_service import RunningService
@@ -137,6 +138,21 @@ def test_a_server_is_remembered_only_where_that_is_asked_for(
     assert serverFile().stat().st_mode & 0o777 == 0o600
     serverUser.ui.rememberServerBox.setChecked(False)
     assert not serverFile().exists()
+
+
+def test_the_certificate_of_the_server_is_checked(serverUser: PanelUser, tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(file)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    service = RunningService(tmp_path, tls_cert=str(file), tls_key=str(file))
+    try:
+        for certificate, text in (("", "SERVER_CERTIFICATE"), (str(tmp_path / "authority.pem"), "Connected")):
+            fill(serverUser, service.address, service.tokens["alice"], certificate)
+            serverUser.click(serverUser.ui.testConnectionButton)
+            serverUser.until(lambda expected=text: expected in serverUser.ui.serverLabel.text)
+    finally:
+        service.close()
 
 
 def test_a_remembered_server_is_read_back_and_a_damaged_file_is_none(tmp_path: Path) -> None:
