@@ -1,4 +1,4 @@
-"""Clients that connect, start a run, cancel and leave, again and again; what the server holds after each hundred.
+"""Clients that connect, start a run, cancel and leave, again and again; what the server holds after each tenth.
 
 `PYTHONPATH=DiffusionSegment:Testing python Testing/service/cycles.py [--count N]`
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +22,7 @@ from DiffusionSegmentBackend.remote.http_client import ServerClient
 from DiffusionSegmentBackend.remote.remote_session import RemoteSession
 from fixtures.running_service import RunningService
 
+WORKER = [sys.executable, "-u", "-S", str(Path(__file__).with_name("waiting_worker.py"))]
 LIMITS = {"openings_per_minute": 1_000_000}
 
 
@@ -104,7 +106,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        service = RunningService(Path(name), limits=LIMITS)
+        service = RunningService(Path(name), worker_command=WORKER, limits=LIMITS)
         started = time.monotonic()
         try:
             print(0, held(service), flush=True)

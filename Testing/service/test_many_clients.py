@@ -13,19 +13,20 @@ from DiffusionSegmentBackend.service.server import WORKER_COMMAND
 from DiffusionSegmentLib.worker.client import WorkerClient
 from fixtures.running_service import RunningService
 from fixtures.subprocess_transport import SubprocessTransport
-from service.cycles import LIMITS, run_cycles
+from service.cycles import LIMITS, WORKER, run_cycles
 
 CLIENTS = 8
 MAPS = ("labels", "uncertainty", "mutual_information", "regions")
 # Small runs, whose results differ with the seed.
-OPTIONS = {"samples": 1, "steps": 1, "device": "cpu", "precision": "float32"}
+OPTIONS = {"samples": 1, "steps": 1, "device": "cpu", "precision": "float32", "force": True}
 EIGHT = {"max_sessions": CLIENTS, "sessions_per_user": CLIENTS // 2}
 
 
 @pytest.fixture(scope="module")
 def phantom() -> tuple[np.ndarray, np.ndarray]:
     made = make_phantom(seed=3, spacing_mm=(6.0, 6.0, 6.0))
-    return made.image, made.index_to_lps
+    # A part of it, because a whole one takes minutes on a busy machine.
+    return np.ascontiguousarray(made.image[16:30]), made.index_to_lps
 
 
 def maps_of(answer: object) -> dict[str, np.ndarray]:
@@ -89,8 +90,8 @@ def test_eight_clients_of_a_quick_engine_each_get_their_own_result(
 
 
 def test_clients_that_come_and_go_leave_nothing(startService: Callable[..., RunningService], tmp_path: Path) -> None:
-    service = startService(limits=LIMITS)
-    states = run_cycles(service, tmp_path, 20)
+    service = startService(worker_command=WORKER, limits=LIMITS)
+    states = run_cycles(service, tmp_path, 50)
     assert all((state.folders, state.workers) == (0, 0) for state in states)
     assert states[-1].files <= states[3].files + 1
     assert states[-1].memory < states[3].memory + 15
