@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from DiffusionSegmentBackend.errors import ErrorCode
+from DiffusionSegmentBackend.protocol.messages import ImportModel
+from DiffusionSegmentBackend.remote.bridge import LOCAL
+from DiffusionSegmentBackend.service.session import SERVED
+from DiffusionSegmentBackend.worker.handlers import HANDLERS
 from fixtures.running_service import RunningService
 
 
@@ -81,6 +85,18 @@ def test_a_crash_of_the_worker_costs_one_run(service: RunningService, openClient
     client.events.clear()
     client.segment()
     client.first("finished")
+
+
+def test_every_request_runs_on_the_server_or_here() -> None:
+    assert not set(SERVED) & set(LOCAL)
+    assert {*SERVED, *LOCAL} == set(HANDLERS)
+
+
+def test_a_request_on_files_of_this_computer_runs_here(service: RunningService, openClient: Callable) -> None:
+    client = openClient(service.connection())
+    client.client.ask(ImportModel, path="no such file")
+    client.until(lambda: client.has("failed"), seconds=60)
+    assert not list(service.work_dir.glob("session-*"))
 
 
 def test_an_ended_client_leaves_nothing_on_the_server(service: RunningService, openClient: Callable) -> None:

@@ -30,6 +30,7 @@ from ..protocol.messages import (
     Message,
     Ping,
     Pong,
+    Presegment,
     Shutdown,
     Task,
     WriteReport,
@@ -40,8 +41,8 @@ from .http_client import ServerClient
 from .local_worker import LocalWorker
 from .remote_session import RemoteSession
 
-# What reads or writes files of this computer, its DICOM files and models.
-LOCAL = (WriteReport, ExportDicom, ImportModel, FineTune)
+# What reads or writes files of this computer, its DICOM files and models, or runs its programs.
+LOCAL = (WriteReport, ExportDicom, ImportModel, FineTune, Presegment)
 
 _log = logging.getLogger(__name__)
 
