@@ -10,7 +10,7 @@ from DiffusionSegmentBackend.protocol.connection import ServerConnection, server
 from DiffusionSegmentBackend.protocol.messages import Hello
 
 from ..worker.client import WorkerClient
-from ..worker.remembered_server import forgetServer, readServer, writeServer
+from ..worker.remembered_server import SERVER_FILE, forgetServer, readServer, writeServer
 from ..worker.server_check import ServerCheck
 from ..worker.server_choice import ServerChoice
 from ..worker.transport import transportOf
@@ -18,12 +18,11 @@ from . import wording
 from .panel_context import PanelContext, offer
 
 _THIS_COMPUTER, _SERVER = 0, 1
-_FILE = "DiffusionSegmentServer.json"
 
 
 def serverFile() -> Path:
     """The file of a remembered server, next to the settings of Slicer but not in them."""
-    return Path(str(slicer.app.slicerUserSettingsFilePath)).parent / _FILE
+    return Path(str(slicer.app.slicerUserSettingsFilePath)).parent / SERVER_FILE
 
 
 class ServerPanel:

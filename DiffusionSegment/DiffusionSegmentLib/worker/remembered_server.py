@@ -9,6 +9,7 @@ from pathlib import Path
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, from_os_error
 from DiffusionSegmentBackend.protocol.connection import ServerConnection, read_connection, write_connection
 
+SERVER_FILE = "DiffusionSegmentServer.json"
 _PRIVATE = 0o600
 
 
