@@ -151,6 +151,7 @@ def test_the_certificate_of_the_server_is_checked(serverUser: PanelUser, tmp_pat
             fill(serverUser, service.address, service.tokens["alice"], certificate)
             serverUser.click(serverUser.ui.testConnectionButton)
             serverUser.until(lambda expected=text: expected in serverUser.ui.serverLabel.text)
+            assert ("Connected" in serverUser.ui.serverLabel.text) == bool(certificate)
     finally:
         service.close()
 
