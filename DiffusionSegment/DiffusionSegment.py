@@ -27,7 +27,8 @@ from DiffusionSegmentLib.sample_data import registerSampleData  # noqa: E402
 from DiffusionSegmentLib.scripting import Scripting  # noqa: E402
 from DiffusionSegmentLib.self_test import runSelfTest  # noqa: E402
 from DiffusionSegmentLib.worker.client import WorkerClient  # noqa: E402
-from DiffusionSegmentLib.worker.transport import QProcessTransport, processEvents  # noqa: E402
+from DiffusionSegmentLib.worker.server_choice import ServerChoice  # noqa: E402
+from DiffusionSegmentLib.worker.transport import QProcessTransport, processEvents, transportOf  # noqa: E402
 
 
 class DiffusionSegment(ScriptedLoadableModule):
@@ -61,8 +62,8 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DiffusionSegmentLogic()
-        self.logic.client.prepare = firstUse(uiWidget)
-        self.panel = SegmentPanel(self.ui, self.logic.client)
+        self.logic.client.prepare = self.logic.server.preparation(firstUse(uiWidget))
+        self.panel = SegmentPanel(self.ui, self.logic.client, self.logic.server)
         self.observeScene(slicer.mrmlScene)
         self.initializeParameterNode()
 
@@ -72,6 +73,7 @@ class DiffusionSegmentWidget(ScriptedLoadableModuleWidget, SceneEvents):
         self.removeObservers()
         if self.panel is not None:
             self.panel.onSceneClosing()
+            self.panel.server.close()
             self.panel.review.editor.exit()
         if self.logic is not None:
             self.logic.close()
@@ -114,7 +116,8 @@ class DiffusionSegmentLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self):
         ScriptedLoadableModuleLogic.__init__(self)
-        self.client = WorkerClient(QProcessTransport)
+        self.server = ServerChoice()
+        self.client = WorkerClient(lambda: transportOf(self.server))
         self.scripting = Scripting(lambda: WorkerClient(QProcessTransport), processEvents)
 
     def getParameterNode(self):

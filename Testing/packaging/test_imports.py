@@ -19,7 +19,7 @@ SHARED = tuple(
     f"{BACKEND}.{name}" for name in ("errors", "schema", "protocol", "imaging.label_changes", "models.folders")
 )
 # Modules among them that need numpy as well.
-WITH_NUMPY = {"protocol/buffers.py"}
+WITH_NUMPY = {"protocol/buffers.py", "protocol/slabs.py"}
 # Imported in Slicer's process on demand; needs numpy and scipy only, which Slicer includes.
 ON_DEMAND = {f"{LIB}/sample_data.py": f"{BACKEND}.phantom."}
 
@@ -46,6 +46,8 @@ ORDER = (
         "reporting",
         "worker",
         "dicom_node",
+        "service",
+        "remote",
         "commands",
         "cohort",
         "cli",
@@ -55,7 +57,10 @@ ORDER = (
 # Packages of the Slicer side that a package must not import.
 LIB_ABOVE = {"scene": ("panel", "worker"), "worker": ("panel", "scene")}
 # Packages that must not import each other, although one comes before the other.
-APART = {("evaluation", "training"), ("worker", "evaluation"), ("reporting", "training"), ("reporting", "evaluation")}
+APART = {
+    *(("evaluation", "training"), ("worker", "evaluation"), ("reporting", "training"), ("reporting", "evaluation")),
+    ("remote", "service"),
+}
 
 
 def imports(path: Path, package: tuple[str, ...]) -> Iterator[str]:

@@ -11,8 +11,10 @@ import ctypes
 import functools
 import re
 import sys
+import tempfile
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -145,6 +147,7 @@ class SlicerApp:
     def __init__(self, qapplication: QtCore.QCoreApplication) -> None:
         self.testing = False
         self._qapplication = qapplication
+        self._settings = tempfile.TemporaryDirectory(prefix="slicer-settings-")
         self._modules = ModuleManager()
         self._receivers: dict[str, list[Callable[[], None]]] = {"startupCompleted()": [], "aboutToQuit()": []}
 
@@ -165,6 +168,11 @@ class SlicerApp:
     def moduleManager(self) -> ModuleManager:
         """Loads and unloads modules."""
         return self._modules
+
+    @property
+    def slicerUserSettingsFilePath(self) -> str:
+        """The settings of the user, in a folder of this process."""
+        return str(Path(self._settings.name) / "Slicer.ini")
 
     def testingEnabled(self) -> bool:
         """Whether Slicer runs its tests, so that no dialog is shown."""

@@ -23,6 +23,7 @@ from .installation import add_installation_commands
 from .report import add_reporting_commands
 from .review import add_review_command
 from .segment import add_segment_command
+from .serve import add_service_commands
 from .train import add_training_commands
 
 _FORCE_HINT = "To go on anyway, run again with --force."
@@ -101,4 +102,5 @@ def build_parser() -> argparse.ArgumentParser:
     add_reporting_commands(commands)
     add_dicom_node_command(commands)
     add_installation_commands(commands)
+    add_service_commands(commands)
     return parser

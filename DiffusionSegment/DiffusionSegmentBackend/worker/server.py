@@ -94,7 +94,7 @@ class Worker:
     def run(self, stream: BinaryIO) -> None:
         """Read messages until the stream ends or `shutdown` comes."""
         self._thread.start()
-        for line in _lines(stream):
+        for line in lines_of(stream):
             try:
                 message = decode(line)
             except DiffusionSegmentError as error:
@@ -176,7 +176,7 @@ class Worker:
         return encode(answer)
 
 
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
     """The stream's lines but empty ones; of one that is too long only the beginning, which is still too long."""
     while line := stream.readline(MAX_LINE_BYTES + 1):
         rest = line
@@ -257,7 +257,7 @@ def main(engine: Engine | None = None, *, idle_seconds: float | None = None, ver
             protocol=PROTOCOL_VERSION,
             version=__version__,
             device="auto",
-            torch=_torch_version(),
+            torch=torch_version(),
             models=tuple(installed_descriptions()),
         )
     )
@@ -265,7 +265,7 @@ def main(engine: Engine | None = None, *, idle_seconds: float | None = None, ver
     os._exit(0)
 
 
-def _torch_version() -> str:
+def torch_version() -> str:
     """Version of the installed torch, without the seconds that its import takes; empty without torch."""
     from importlib.metadata import PackageNotFoundError, version
 

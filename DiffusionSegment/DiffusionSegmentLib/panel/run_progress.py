@@ -24,7 +24,10 @@ class RunProgress:
         self._set(text, "", 0, 0)
 
     def show(self, message: Progress) -> None:
-        """Show stage, units done and the time left."""
+        """Show stage, units done and the time left; for a run that waits, how many are ahead of it."""
+        if message.stage in wording.WAITING_STAGES:
+            self._set(wording.WAITING_STAGES[message.stage].format(ahead=message.total), "", 0, 0)
+            return
         seconds = self._timeLeft.update(message.stage, message.done, message.total)
         parts = [wording.DONE_OF.format(done=message.done, total=message.total)] if message.total > 1 else []
         if seconds is not None:

@@ -28,6 +28,7 @@ from ..scene.segmentation import showSurfaces
 from ..scene.segmented_scan import SegmentedScan, readReport
 from ..scene.terminology import ModelDescription
 from ..worker.client import WorkerClient
+from ..worker.server_choice import ServerChoice
 from . import wording
 from .alternatives_panel import AlternativesPanel
 from .correction_panel import CorrectionPanel
@@ -47,6 +48,7 @@ from .scan_header import ScanHeader
 from .scene_results import SceneResults
 from .segment_button import SegmentButton
 from .segmentation_review_panel import SegmentationReviewPanel
+from .server_panel import ServerPanel
 from .similar_panel import SimilarPanel
 from .undo_panel import UndoPanel
 
@@ -54,7 +56,7 @@ from .undo_panel import UndoPanel
 class SegmentPanel:
     """Connects the widgets of DiffusionSegment.ui, the worker client and the scene; `PanelContext` of its parts."""
 
-    def __init__(self, ui: Any, client: WorkerClient) -> None:
+    def __init__(self, ui: Any, client: WorkerClient, server: ServerChoice) -> None:
         self._ui = ui
         self._client = client
         self.parameters: Parameters | None = None
@@ -81,9 +83,10 @@ class SegmentPanel:
         self.fineTuning = FineTunePanel(ui, client, self, self.onModelAdded)
         self.reporting = ReportPanel(ui, client, self)
         self.installation = InstallationPanel(ui, client, self, self.onModelAdded)
+        self.server = ServerPanel(ui, client, self, server)
         self._parts: tuple[PanelPart, ...] = (
             *(self.review, self.undo, self.corrections, self.alternatives, self.similar, self.fineTuning),
-            *(self.reporting, self.installation, self.run.sequences, self._header, self.givenReview),
+            *(self.reporting, self.installation, self.server, self.run.sequences, self._header, self.givenReview),
             self.presegmentation,
         )
         self.run.abandoned.connect(self.onAbandoned)

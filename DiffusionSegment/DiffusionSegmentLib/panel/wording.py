@@ -16,6 +16,12 @@ STAGES: dict[str, str] = {
     "self_test": _("Testing this computer"),
     "fine_tune": _("Training"),
     "report": _("Writing"),
+    "upload": _("Sending the scan to the server"),
+    "download": _("Receiving the result"),
+}
+WAITING_STAGES: dict[str, str] = {
+    "queue": _("Waiting for the server; {ahead} ahead"),
+    "reconnect": _("The connection to the server is lost; trying again…"),
 }
 DONE_OF: str = _("{done} of {total}")
 SECONDS_LEFT: str = _("about {seconds} s left")
@@ -171,10 +177,20 @@ SELF_TEST_MEMORY_UNKNOWN: str = _("Free memory: unknown on this system")
 SELF_TEST_MISSING: str = _("Missing packages: {packages}")
 SELF_TEST_VERSION: str = _("Diffusion Segment {version}, Python {python}")
 
+# Server.
+RUN_ON: tuple[str, str] = (_("This computer"), _("A server"))
+RUN_ON_TIP: str = _("Where scans are segmented. A server receives the voxels of the scan, but no patient data.")
+SERVER_REMEMBER_TIP: str = _("Keep address and token in a file that only you can read: {path}")
+TEST_CONNECTION_TIP: str = _("Ask the server for its version and models; no scan is sent.")
+TESTING_CONNECTION: str = _("Testing the connection…")
+SERVER_FINE: str = _("Connected: version {version}, device {device}, {count} models.")
+SERVER_FORGOTTEN: str = _("The connection ended without an answer.")
+
 # Help page of the module.
 HELP: str = _(
     "Segments organs in CT and MR with generative diffusion models (not diffusion MRI) and shows where the result is "
-    "uncertain. Runs on this computer; nothing is sent over the network. For research, not for diagnosis."
+    "uncertain. Runs on this computer; nothing is sent over the network unless you choose a server. For research, not "
+    "for diagnosis."
 )
 ACKNOWLEDGEMENT: str = _(
     "Builds on diffusion pretraining (Li et al. 2025), recycling training (Fu et al. 2023) and "

@@ -245,9 +245,9 @@ class WorkerClient:
         elif isinstance(message, CancelledNotice):
             self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
         elif isinstance(message, Error) and message.id is None:
-            self._giveUp(_errorOf(message))
+            self._giveUp(errorOf(message))
         elif isinstance(message, Error):
-            self._endRequest(message.id, lambda: self.failed.emit(message.id, _errorOf(message)))
+            self._endRequest(message.id, lambda: self.failed.emit(message.id, errorOf(message)))
 
     def _onHello(self, message: Hello) -> None:
         self.hello = message
@@ -343,7 +343,7 @@ class WorkerClient:
             self.stateChanged.emit(state)
 
 
-def _errorOf(message: Error) -> DiffusionSegmentError:
+def errorOf(message: Error) -> DiffusionSegmentError:
     """The worker's error; a code that this version does not know becomes INTERNAL."""
     known = message.code in {code.value for code in ErrorCode}
     code = ErrorCode(message.code) if known else ErrorCode.INTERNAL

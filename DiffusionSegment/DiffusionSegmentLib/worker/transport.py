@@ -9,8 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import qt
+from DiffusionSegmentBackend.protocol.connection import write_connection
 
-from .transport_protocol import LOG_LINES, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
+from .server_choice import ServerChoice
+from .transport_protocol import LOG_LINES, REMOTE_ARGUMENTS, WORKER_ARGUMENTS, ignoreFinished, ignoreOutput
 
 _SLEEP_SECONDS = 0.005
 
@@ -26,13 +28,22 @@ def slicerPython() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
-class QProcessTransport:
-    """Runs `command` (default: Slicer's Python with the bundled worker)."""
+def transportOf(server: ServerChoice) -> QProcessTransport:
+    """The worker on this computer, or the client process of the chosen server."""
+    if server.connection is None:
+        return QProcessTransport()
+    # By standard input, so that the token is in no argument or environment variable.
+    return QProcessTransport([slicerPython(), *REMOTE_ARGUMENTS], firstInput=write_connection(server.connection))
 
-    def __init__(self, command: Sequence[str] | None = None) -> None:
+
+class QProcessTransport:
+    """Runs `command` (default: Slicer's Python with the bundled worker); its input begins with `firstInput`."""
+
+    def __init__(self, command: Sequence[str] | None = None, *, firstInput: bytes = b"") -> None:
         self.onOutput: Callable[[bytes], None] = ignoreOutput
         self.onFinished: Callable[[int], None] = ignoreFinished
         self._command = list(command) if command else [slicerPython(), *WORKER_ARGUMENTS]
+        self._firstInput = firstInput
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._partialLine = b""
         self._process = qt.QProcess()
@@ -54,6 +65,8 @@ class QProcessTransport:
         if not self._process.waitForStarted(5000):
             self._log.append(f"{self._command[0]} could not be started.")
             self.onFinished(-1)
+        elif self._firstInput:
+            self.write(self._firstInput)
 
     def _onReadyOutput(self) -> None:
         self.onOutput(self._process.readAllStandardOutput().data())

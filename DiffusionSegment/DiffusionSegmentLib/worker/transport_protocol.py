@@ -9,6 +9,7 @@ from typing import Protocol
 BACKEND_ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegmentBackend" / "__main__.py"
 # An idle worker exits to free its memory; ten minutes are longer than the review of one result.
 WORKER_ARGUMENTS = ("-u", str(BACKEND_ENTRY), "worker", "--idle-seconds", "600")
+REMOTE_ARGUMENTS = ("-u", str(BACKEND_ENTRY), "remote")
 LOG_LINES = 200
 
 

@@ -1,0 +1,100 @@
+"""Volumes between a computer and a server: pieces of at most SLAB_BYTES, each compressed for itself (numpy only).
+
+Both sides know how many bytes a slab has when it is decoded, so that one that
+would grow beyond them is refused while it is being decompressed.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+
+from ..errors import DiffusionSegmentError, ErrorCode
+
+SLAB_BYTES = 8 * 1024 * 1024
+# With the growth of data that cannot be compressed.
+MAX_ENCODED_BYTES = SLAB_BYTES + SLAB_BYTES // 256 + 1024
+_LEVEL = 1
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Codec(str, Enum):
+    """How the bytes of a slab travel."""
+
+    RAW = "raw"
+    # The first bytes of all values, then their second bytes and so on, by zlib.
+    PLANES = "planes"
+
+
+def codec_named(name: str) -> Codec:
+    """The codec of a name.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for a codec that does not exist.
+    """
+    try:
+        return Codec(name)
+    except ValueError as error:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab has an unknown codec.") from error
+
+
+def volume_bytes(shape: Sequence[int], dtype: str) -> int:
+    """The bytes of an array."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def slab_count(total: int) -> int:
+    """The number of slabs of a volume of `total` bytes."""
+    return -(-total // SLAB_BYTES)
+
+
+def slab_range(total: int, index: int) -> range:
+    """The bytes of slab `index` of a volume of `total` bytes.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for a slab that the volume does not have.
+    """
+    if not 0 <= index < slab_count(total):
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"The volume has no slab {index}.")
+    return range(index * SLAB_BYTES, min((index + 1) * SLAB_BYTES, total))
+
+
+def encode_slab(data: Bytes, itemsize: int, codec: Codec) -> Bytes:
+    """Encode the bytes of a slab of values of `itemsize` bytes each."""
+    if codec is Codec.RAW:
+        return data
+    planes = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T
+    return zlib.compress(np.ascontiguousarray(planes).data, _LEVEL)
+
+
+def decode_slab(encoded: Bytes, itemsize: int, codec: Codec, size: int) -> memoryview:
+    """The `size` bytes of a slab.
+
+    Raises:
+        DiffusionSegmentError: PROTOCOL for damaged data, or another number of bytes than `size`.
+    """
+    payload = memoryview(encoded)
+    if codec is Codec.RAW:
+        return _of_size(payload, size)
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(payload, size)
+    except zlib.error as error:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab is damaged.") from error
+    if not inflater.eof and inflater.unconsumed_tail:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab is larger than its volume declares.")
+    if not inflater.eof:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A slab is damaged.")
+    planes = np.frombuffer(_of_size(memoryview(data), size), np.uint8).reshape(itemsize, -1)
+    return np.ascontiguousarray(planes.T).data.cast("B")
+
+
+def _of_size(data: memoryview, size: int) -> memoryview:
+    if len(data) != size:
+        raise DiffusionSegmentError(ErrorCode.PROTOCOL, f"A slab has {len(data)} bytes instead of {size}.")
+    return data
