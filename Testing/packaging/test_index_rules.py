@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "DiffusionSegment"
 MAX_BYTES = 100_000_000
 NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "smtplib", "aiohttp", "httpx", "webbrowser", "xmlrpc"}
-# Packages that serve a network on demand; nothing in Slicer's process imports them.
 PROGRAMS = {".exe", ".dll", ".so", ".dylib", ".bat", ".msi", ".jar", ".whl", ".pyd"}
 # Calls that only create a value; anything else at module level would run when Slicer starts.
 HARMLESS = re.compile(

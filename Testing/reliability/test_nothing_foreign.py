@@ -34,7 +34,7 @@ NETWORK = {
     "telnetlib",
 }
 # Packages that serve a network, each imported by its own command alone.
-SERVERS = {"dicom_node"}
+SERVERS = {"dicom_node", "remote", "service"}
 UNPICKLING = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 CODE_EXECUTION = {"eval", "exec", "compile", "__import__"}
 

@@ -93,9 +93,7 @@ def predict(
     given = request.presegmentation
     start = pre if given is None else _one_hot(given[box], tiled.shape, model.description.classes)
     with watch.stage("refine"):
-        mean, information, labels = tiled.refined(
-            start, SamplingPlan.of(request.run), request.run.samples, only_in_doubt=given is None
-        )
+        mean, information, labels = tiled.refined(start, request.run, only_in_doubt=given is None)
         ensemble = ENSEMBLE_WEIGHT * mean[crop] + (1 - ENSEMBLE_WEIGHT) * pre[crop]
         islands = torch.from_numpy(remove_islands(ensemble, smallest_piece=smallest_piece))
     prediction = Prediction(
@@ -171,14 +169,12 @@ class _TiledScan:
             whole[:, part.core] = self.stage(index).pre[:, _core_of_input(part)]
         return whole
 
-    def refined(
-        self, start: Tensor, plan: SamplingPlan, samples: int, *, only_in_doubt: bool
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    def refined(self, start: Tensor, run: RunPlan, *, only_in_doubt: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Mean of the samples, their mutual information and their label maps, all of the volume."""
         mean, information = self.empty(self.model.description.classes), self.empty(1)[0]
         labels: list[Tensor] = []
         for index, part in enumerate(self.parts):
-            statistics = self._refined_part(index, start, plan, samples, only_in_doubt=only_in_doubt)
+            statistics = self._refined_part(index, start, run, only_in_doubt=only_in_doubt)
             if len(self.parts) == 1:
                 return statistics.mean, statistics.mutual_information, statistics.sample_labels
             core = _core_of_input(part)
@@ -188,9 +184,7 @@ class _TiledScan:
                 whole[part.core] = sample[core]
         return mean, information, labels
 
-    def _refined_part(
-        self, index: int, start: Tensor, plan: SamplingPlan, samples: int, *, only_in_doubt: bool
-    ) -> SampleStatistics:
+    def _refined_part(self, index: int, start: Tensor, run: RunPlan, *, only_in_doubt: bool) -> SampleStatistics:
         context = self.parts[index].input
         stage = replace(self.stage(index), pre=start[:, context].float())
         _, height, width = self.shape
@@ -199,8 +193,8 @@ class _TiledScan:
         return refine(
             stage,
             self.model,
-            plan,
-            samples=samples,
+            SamplingPlan.of(run),
+            samples=run.samples,
             window=window,
             only_in_doubt=only_in_doubt,
             progress=progress,

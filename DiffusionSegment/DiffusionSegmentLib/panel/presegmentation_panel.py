@@ -20,7 +20,7 @@ def chooseModelFolder() -> str:
 
 
 class PresegmentationPanel:
-    """Connects the button *Run a model of nnU-Net or MONAI*: it asks for a folder and puts the answer into the scene."""
+    """Connects the button *Run a model of nnU-Net or MONAI*: asks for a folder, puts the answer into the scene."""
 
     def __init__(
         self,
