@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import IO
 
-import psutil
-
-from ..errors import DiffusionSegmentError, ErrorCode
-from ..protocol.messages import CancelledNotice, Error, FilesSegmented, Hello, Message, decode, encode
+from ..errors import ErrorCode
+from ..process.worker_child import WorkerChild
+from ..protocol.messages import CancelledNotice, Error, FilesSegmented, Hello, Message
 from .scan import Job, Outcome
 
-_PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 START_SECONDS = 300.0
 _GRACE_SECONDS = 2.0
 
@@ -51,15 +43,15 @@ class WorkerProcess:
     """Supervises one worker process, which is started for the first job and again after it ended."""
 
     def __init__(self, settings: WorkerSettings, *, environment: Mapping[str, str] | None = None) -> None:
-        self._settings = settings
-        self._more_environment = dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._messages: queue.Queue[Message | None] = queue.Queue()
+        threads = {"OMP_NUM_THREADS": str(settings.threads)}
+        self._child = WorkerChild(
+            settings.command, environment={**(environment or {}), **threads}, show_log=settings.verbose
+        )
 
     @property
     def pid(self) -> int | None:
         """The process, None while there is none."""
-        return None if self._process is None else self._process.pid
+        return self._child.pid
 
     def run(self, job: Job) -> Outcome:
         """The outcome of a job; a process that ends or exceeds the time limit gives WORKER_DIED or TIME_LIMIT."""
@@ -85,15 +77,7 @@ class WorkerProcess:
 
     def close(self, *, grace_seconds: float = _GRACE_SECONDS) -> None:
         """End the process and all that it started."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(OSError):
-            assert process.stdin is not None
-            process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(grace_seconds)
-        _end(process)
+        self._child.end(grace_seconds=grace_seconds)
 
     def _ask(self, job: Job) -> Message:
         """Send the request and wait for its answer.
@@ -101,17 +85,10 @@ class WorkerProcess:
         Raises:
             WorkerDied: there is none.
         """
-        if self._process is None or self._process.poll() is not None:
+        if not self._child.running:
             self._start()
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
         deadline = time.monotonic() + job.seconds
-        try:
-            process.stdin.write(encode(job.request))
-            process.stdin.flush()
-        except OSError as error:
-            raise WorkerDied(ErrorCode.WORKER_DIED, "The worker ended before the scan was sent.") from error
+        self._child.send(job.request)
         while True:
             message = self._next(deadline, f"No result after {job.seconds:.0f} s.")
             if isinstance(message, (FilesSegmented, Error, CancelledNotice)):
@@ -119,7 +96,7 @@ class WorkerProcess:
 
     def _next(self, deadline: float, late: str) -> Message:
         try:
-            message = self._messages.get(timeout=max(0.0, deadline - time.monotonic()))
+            message = self._child.receive(deadline - time.monotonic())
         except queue.Empty:
             raise WorkerDied(ErrorCode.TIME_LIMIT, late) from None
         if message is None:
@@ -127,23 +104,10 @@ class WorkerProcess:
         return message
 
     def _start(self) -> None:
-        self.close(grace_seconds=0.0)
-        self._messages = queue.Queue()
         try:
-            process = subprocess.Popen(
-                self._settings.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                # The log names paths.
-                stderr=None if self._settings.verbose else subprocess.DEVNULL,
-                env=_environment({**os.environ, **self._more_environment}, self._settings.threads),
-                start_new_session=True,
-            )
+            self._child.start()
         except OSError as error:
             raise WorkerDied(ErrorCode.WORKER_DIED, f"No worker can be started ({error.strerror}).") from error
-        self._process = process
-        assert process.stdout is not None
-        threading.Thread(target=_receive, args=(process.stdout, self._messages), daemon=True).start()
         hello = self._next(time.monotonic() + START_SECONDS, "The worker did not start.")
         if not isinstance(hello, Hello):
             raise WorkerDied(ErrorCode.WORKER_DIED, "The worker did not say hello.")
@@ -153,36 +117,7 @@ def _timed(outcome: Outcome, begun: float) -> Outcome:
     return replace(outcome, seconds=time.monotonic() - begun)
 
 
-def _receive(stream: IO[bytes], messages: queue.Queue[Message | None]) -> None:
-    """Put the messages of a worker into a queue, and None at its end or at a line that is no message."""
-    with stream, suppress(DiffusionSegmentError, OSError, ValueError):
-        for line in stream:
-            messages.put(decode(line))
-    messages.put(None)
-
-
 def _failure(answer: Message) -> tuple[str, str]:
     if isinstance(answer, Error):
         return answer.code, answer.message
     return ErrorCode.CANCELLED.value, "Cancelled."
-
-
-def _environment(environment: Mapping[str, str], threads: int) -> dict[str, str]:
-    paths = (str(_PACKAGE_FOLDER), environment.get("PYTHONPATH"))
-    return {
-        **environment,
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started."""
-    started: Sequence[psutil.Process] = ()
-    with suppress(psutil.Error):
-        started = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    for child in started:
-        with suppress(psutil.Error):
-            child.kill()
-    process.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Volume
 from ..imaging.volume_io import write_map
+from ..process.process_tree import end_tree
 from .plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
 
 _MINUTE = 60.0
@@ -131,22 +129,7 @@ def run_in_child(
                 time.sleep(_POLL_S)
             return process.poll()
         finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process with all that it started."""
-    if sys.platform != "win32":
-        # Its session has those too that outlived it.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        with suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-    process.kill()
-    process.wait()
+            end_tree(process)
 
 
 def last_line(log: Path) -> str:
