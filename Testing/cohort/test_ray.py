@@ -77,7 +77,8 @@ def test_two_actors_of_which_one_is_killed_give_every_scan_one_row(tmp_path: Pat
     assert status == 1
     assert len(read_rows(tmp_path / "ray" / "scans.csv")) == len(rows) == 12
     assert {name: row["code"] for name, row in rows.items() if row["code"]} == {"crashes": "WORKER_DIED"}
-    assert sum(int(row["attempts"]) for row in rows.values()) >= 12 + 3
+    # One for the scan that crashes and one for the one that hangs; the actor may have been killed during either.
+    assert sum(int(row["attempts"]) for row in rows.values()) >= 12 + 2
     assert ray_folders() == []
     assert not [p for p in psutil.Process().children(recursive=True) if "ray" in " ".join(cmdline(p))]
 

@@ -43,7 +43,7 @@ class PanelUser:
         self.widget = application.openModule(module)
         self.ui = self.widget.ui
         self.useWorker(ENGINE)
-        self.widget.parent.resize(420, 900)
+        self.widget.parent.resize(420, 960)
         self.widget.parent.show()
         application.process()
 

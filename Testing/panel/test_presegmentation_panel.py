@@ -1,4 +1,4 @@
-"""Run a model of nnU-Net or MONAI: a MONAI bundle segments the scan, and its segmentation is chosen for a review."""
+"""Run nnU-Net or MONAI: a MONAI bundle segments the scan, and its segmentation is chosen for a review."""
 
 from __future__ import annotations
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from fixtures.self_test_findings import FINDINGS
 from panel.conftest import PanelUser
 
 FILE = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "Testing" / "Python" / "DiffusionSegmentSelfTest.py"
@@ -28,7 +30,7 @@ def test_without_packages_it_passes_when_the_run_is_refused(user: PanelUser, mon
     def refuse() -> None:
         raise DiffusionSegmentError(ErrorCode.NO_TORCH, "Not installed: torch.", hint="Click Segment.")
 
-    monkeypatch.setattr(self_test, "askWorker", lambda: {"torch": "", "missing": ["torch"]})
+    monkeypatch.setattr(self_test, "askWorker", lambda: replace(FINDINGS, torch="", missing=("torch",)))
     monkeypatch.setattr(self_test, "planInstallation", lambda: missing)
     monkeypatch.setattr(scripting, "requireInstalled", refuse)
     self_test.runSelfTest()

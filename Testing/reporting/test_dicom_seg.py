@@ -237,7 +237,7 @@ def test_another_result_is_another_object(stored: Callable[..., Path], result: P
     relabel(result, lambda labels: np.where(np.arange(labels.size).reshape(labels.shape) == labels.argmax(), 0, labels))
     objects.append(exported(result, series, tmp_path / "edited.dcm"))
     report = json.loads((result / REPORT).read_text(encoding="utf-8"))
-    for change in ({"seed": 5}, {"sha256": "0" * 64}):
+    for change in ({"seed": 6}, {"sha256": "0" * 64}):
         changed = {**report, "provenance": {**report["provenance"], **change}}
         (result / REPORT).write_text(json.dumps(changed), encoding="utf-8")
         objects.append(exported(result, series, tmp_path / "changed.dcm"))

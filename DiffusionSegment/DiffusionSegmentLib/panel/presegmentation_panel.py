@@ -20,7 +20,7 @@ def chooseModelFolder() -> str:
 
 
 class PresegmentationPanel:
-    """Connects the button *Run a model of nnU-Net or MONAI*: asks for a folder, puts the answer into the scene."""
+    """Connects the button *Run nnU-Net or MONAI*: asks for a folder, puts the answer into the scene."""
 
     def __init__(
         self,
