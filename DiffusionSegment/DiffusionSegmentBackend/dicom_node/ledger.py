@@ -341,6 +341,11 @@ class Ledger:
         found = {JobState(row["state"]): int(row["n"]) for row in rows}
         return {state: found.get(state, 0) for state in JobState}
 
+    def unfinished(self) -> int:
+        """The number of jobs that have not ended."""
+        counts = self.counts()
+        return sum(counts[state] for state in UNFINISHED)
+
     def forget(self, job: Job, *, remove_images: Callable[[], None]) -> bool:
         """Delete the record of a job that has ended; False if it was opened again since `job` was read.
 

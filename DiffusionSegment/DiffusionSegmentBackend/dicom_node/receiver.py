@@ -5,7 +5,6 @@ A handler runs in the thread of its association: it stores the image, records it
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import socket
 import threading
@@ -22,8 +21,9 @@ from ..errors import DiffusionSegmentError, ErrorCode
 from .completeness import Transfer
 from .image_store import ImageStore
 from .instance import Instance, read_instance
-from .ledger import UNFINISHED, Ledger, Origin
+from .ledger import Ledger, Origin
 from .settings import Limits, Listener, Peer
+from .taking import take
 from .tls import server_context
 from .transfer_syntaxes import ACCEPTED_SYNTAXES
 
@@ -130,12 +130,7 @@ class Receiver:
             return OUT_OF_RESOURCES
         with self._lock:
             self._open[instance.series_uid].add(association)
-        digest = hashlib.sha256(data).hexdigest()
-        path = self._store.path_of(instance.series_uid, instance.sop_uid)
-        if self._ledger.digest_of(instance.sop_uid) is None:
-            self._store.put(path, data)
-        receipt = self._ledger.receive(instance, digest, Origin.DIMSE, file=path)
-        self._count(receipt.value)
+        self._count(take(instance, data, Origin.DIMSE, self._store, self._ledger).value)
         return SUCCESS
 
     def _refusal(self, instance: Instance, size: int) -> str:
@@ -144,8 +139,7 @@ class Receiver:
             return "refused: disk"
         if self._ledger.latest_job(instance.series_uid) is not None:
             return ""
-        counts = self._ledger.counts()
-        return "refused: queue" if sum(counts[state] for state in UNFINISHED) >= self._limits.max_queue else ""
+        return "refused: queue" if self._ledger.unfinished() >= self._limits.max_queue else ""
 
     def _on_pdu(self, event: Event) -> None:
         if isinstance(event.pdu, A_RELEASE_RQ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 from collections import Counter
 
@@ -12,8 +11,9 @@ from .destination import TransferError
 from .dicomweb_archive import ArchivedSeries, DicomwebArchive
 from .image_store import ImageStore
 from .instance import read_instance
-from .ledger import UNFINISHED, JobState, Ledger, Origin
+from .ledger import JobState, Ledger, Origin
 from .settings import Limits
+from .taking import take
 
 SET_ASIDE = "SET_ASIDE"
 
@@ -57,8 +57,7 @@ class Search:
         if job is not None:
             unfinished = job.state is JobState.RECEIVING and job.transfer is not Transfer.RELEASED
             return job.origin is Origin.DICOMWEB and (unfinished or (series.images or 0) > job.listed)
-        counts = self._ledger.counts()
-        room = sum(counts[state] for state in UNFINISHED) < self._limits.max_queue
+        room = self._ledger.unfinished() < self._limits.max_queue
         return room and self._store.free_bytes() >= self._limits.min_free_bytes
 
     def _fetch(self, series: ArchivedSeries) -> None:
@@ -78,7 +77,4 @@ class Search:
         if instance is None or instance.set_aside:
             self.counts["unreadable" if instance is None else instance.set_aside] += 1
             return
-        path = self._store.path_of(instance.series_uid, instance.sop_uid)
-        self._store.put(path, data)
-        receipt = self._ledger.receive(instance, hashlib.sha256(data).hexdigest(), Origin.DICOMWEB, file=path)
-        self.counts[receipt.value] += 1
+        self.counts[take(instance, data, Origin.DICOMWEB, self._store, self._ledger).value] += 1

@@ -50,7 +50,7 @@ class WorkerProcess:
             if isinstance(message, ANSWERS) and message.id == task.id:
                 return message
             if isinstance(message, Error) and message.id in (task.id, None):
-                raise _error_of(message)
+                raise message.as_exception()
 
     def close(self) -> None:
         """End the worker; a running task raises CANCELLED."""
@@ -70,9 +70,3 @@ def _died(message: str) -> DiffusionSegmentError:
 
 def _stopped() -> DiffusionSegmentError:
     return DiffusionSegmentError(ErrorCode.CANCELLED, "The node was stopped.")
-
-
-def _error_of(message: Error) -> DiffusionSegmentError:
-    known = message.code in {code.value for code in ErrorCode}
-    code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
-    return DiffusionSegmentError(code, message.message, hint=message.hint)

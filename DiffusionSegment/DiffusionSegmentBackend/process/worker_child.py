@@ -12,7 +12,8 @@ from queue import Queue
 from typing import IO
 
 from ..errors import DiffusionSegmentError
-from ..protocol.messages import LineBuffer, Message, decode, encode
+from ..protocol.line_buffer import LineBuffer
+from ..protocol.messages import Message, decode, encode
 from .process_tree import end_tree
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[2]

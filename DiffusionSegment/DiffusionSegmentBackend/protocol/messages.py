@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -57,7 +57,6 @@ __all__ = [
     "Hello",
     "ImportModel",
     "Imported",
-    "LineBuffer",
     "Message",
     "Ping",
     "Pong",
@@ -276,10 +275,28 @@ class Imported(Message):
     name: str
 
 
-_MapAnswer = Result | Corrected | RegionAlternatives | Presegmented | Similarity
-Answer = _MapAnswer | FineTuned | Written | FilesSegmented | SelfTestReport | Imported
-_MAP_ANSWERS = (Result, Corrected, RegionAlternatives, Presegmented, Similarity)
-ANSWERS = (*_MAP_ANSWERS, FineTuned, Written, FilesSegmented, SelfTestReport, Imported)
+Answer = (
+    Result
+    | Corrected
+    | RegionAlternatives
+    | Presegmented
+    | Similarity
+    | FineTuned
+    | Written
+    | SelfTestReport
+    | Imported
+)
+ANSWERS = (
+    Result,
+    Corrected,
+    RegionAlternatives,
+    Presegmented,
+    Similarity,
+    FineTuned,
+    Written,
+    SelfTestReport,
+    Imported,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +308,17 @@ class Error(Message):
     message: str
     hint: str = ""
     id: str | None = None
+
+    @classmethod
+    def of(cls, error: DiffusionSegmentError, run_id: str | None = None) -> Error:
+        """The message about an error, of a run or, without `run_id`, of a message."""
+        return cls(code=error.code.value, message=error.message, hint=error.hint, id=run_id)
+
+    def as_exception(self) -> DiffusionSegmentError:
+        """The error that the message is about; a code that this version does not know becomes INTERNAL."""
+        known = self.code in {code.value for code in ErrorCode}
+        code = ErrorCode(self.code) if known else ErrorCode.INTERNAL
+        return DiffusionSegmentError(code, self.message, hint=self.hint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,22 +382,3 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:20]} is not a finite number")
     return number
-
-
-@dataclass
-class LineBuffer:
-    """Joins the pieces in which a pipe delivers its bytes into whole lines."""
-
-    _rest: bytes = field(default=b"")
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines completed by `chunk`, without their newline.
-
-        Raises:
-            DiffusionSegmentError: PROTOCOL when more than MAX_LINE_BYTES arrive without a newline.
-        """
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > MAX_LINE_BYTES:
-            self._rest = b""
-            raise DiffusionSegmentError(ErrorCode.PROTOCOL, "The other side sent an endless line.")
-        return [line for line in lines if line.strip()]

@@ -28,15 +28,11 @@ from ..protocol.messages import (
     Hello,
     ImportModel,
     Message,
-    Ping,
-    Pong,
     Presegment,
-    Shutdown,
     Task,
     WriteReport,
-    decode,
 )
-from ..worker.server import Outbox, lines_of
+from ..worker.message_stream import Outbox, messages_of, refuse_busy
 from .http_client import ServerClient
 from .local_worker import LocalWorker
 from .remote_session import RemoteSession
@@ -60,23 +56,14 @@ class Bridge:
 
     def run(self, stream: BinaryIO) -> None:
         """Read messages until the stream ends or `shutdown` comes; then end the session on the server."""
-        for line in lines_of(stream):
-            try:
-                message = decode(line)
-            except DiffusionSegmentError as error:
-                self._outbox.send(_error(error))
-                continue
-            if isinstance(message, Shutdown):
-                break
+        for message in messages_of(stream, self._outbox):
             self._take(message)
         self._stopped.set()
         self._session.close()
         self._local.close()
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Ping):
-            self._outbox.send(Pong(id=message.id))
-        elif isinstance(message, Cancel):
+        if isinstance(message, Cancel):
             self._cancel(message)
         elif isinstance(message, Task):
             with self._lock:
@@ -87,8 +74,7 @@ class Bridge:
             if free:
                 threading.Thread(target=self._serve, args=(message,), daemon=True).start()
             else:
-                busy = DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Cancel it or wait.")
-                self._outbox.send(_error(busy, message.id))
+                refuse_busy(message, self._outbox)
 
     def _cancel(self, message: Cancel) -> None:
         with self._lock:
@@ -116,13 +102,13 @@ class Bridge:
             return self._session.run(task, self._stopped.is_set)
         except DiffusionSegmentError as error:
             cancelled = error.code is ErrorCode.CANCELLED
-            return CancelledNotice(id=task.id) if cancelled else _error(error, task.id)
+            return CancelledNotice(id=task.id) if cancelled else Error.of(error, task.id)
         except OSError as error:
-            return _error(from_os_error(error, task.output_folder), task.id)
+            return Error.of(from_os_error(error, task.output_folder), task.id)
         except Exception as error:
             _log.error("a request failed: %s", type(error).__name__)
             unknown = DiffusionSegmentError(ErrorCode.INTERNAL, f"The request failed ({type(error).__name__}).")
-            return _error(unknown, task.id)
+            return Error.of(unknown, task.id)
 
 
 def greeting(client: ServerClient) -> Hello:
@@ -155,10 +141,6 @@ def greeting(client: ServerClient) -> Hello:
     return hello
 
 
-def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error:
-    return Error(code=error.code.value, message=error.message, hint=error.hint, id=request_id)
-
-
 def main() -> None:
     """Serve on stdin and stdout until stdin closes; an error without an id says why there is no connection."""
     reserve_descriptors()
@@ -170,7 +152,7 @@ def main() -> None:
         client = ServerClient(read_connection(stream.readline(MAX_LINE_BYTES)))
         outbox.send(greeting(client))
     except DiffusionSegmentError as error:
-        outbox.send(_error(error))
+        outbox.send(Error.of(error))
         os._exit(0)
     Bridge(client, outbox).run(stream)
     os._exit(0)

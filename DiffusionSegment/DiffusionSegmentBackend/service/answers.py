@@ -32,10 +32,9 @@ def error_answer(
     error: DiffusionSegmentError, *, status: int = 0, headers: Mapping[str, str] | None = None
 ) -> Response:
     """A refusal; the connection ends with it, because the rest of the request was not read."""
-    message = Error(code=error.code.value, message=error.message, hint=error.hint)
     status = status or _STATUS.get(error.code, 400)
     all_headers = {**_NO_CACHE, "connection": "close", **(headers or {})}
-    return Response(encode(message), status, media_type="application/json", headers=all_headers)
+    return Response(encode(Error.of(error)), status, media_type="application/json", headers=all_headers)
 
 
 def bytes_answer(content: Bytes) -> Response:

@@ -135,7 +135,7 @@ class Session:
     async def _fail(self, run: Run, error: DiffusionSegmentError) -> None:
         """End a run whose worker has failed; the next run starts another worker."""
         await self.worker.stop()
-        answer = CancelledNotice(id=run.id) if run.cancelled else _error_of(error, run.id)
+        answer = CancelledNotice(id=run.id) if run.cancelled else Error.of(error, run.id)
         self._publish(run, answer)
 
     def _publish(self, run: Run, message: Message) -> None:
@@ -181,10 +181,6 @@ def _references(message: Message) -> dict[str, VolumeReference]:
     """The volumes of a message by field."""
     values = {item.name: getattr(message, item.name) for item in fields(message)}
     return {name: value for name, value in values.items() if isinstance(value, VolumeReference)}
-
-
-def _error_of(error: DiffusionSegmentError, run_id: str) -> Error:
-    return Error(code=error.code.value, message=error.message, hint=error.hint, id=run_id)
 
 
 async def _first(*events: Coroutine[Any, Any, object]) -> None:

@@ -11,8 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from glob import escape
 from pathlib import Path
 from queue import Empty, Queue
@@ -27,51 +26,25 @@ from ..process.logs import configure_logging
 from ..process.standard_streams import reserve_descriptors
 from ..protocol.buffers import write_buffer
 from ..protocol.messages import (
-    MAX_LINE_BYTES,
     PROTOCOL_VERSION,
     Cancel,
     CancelledNotice,
     Error,
     Hello,
     Message,
-    Ping,
-    Pong,
     Progress,
-    Shutdown,
     Task,
     buffers_of,
-    decode,
     encode,
 )
 from .answer import EngineAnswer, SendEarly
 from .engine import PipelineEngine
+from .message_stream import Outbox, messages_of, refuse_busy
 
 Engine = Callable[[Any, ReportProgress, SendEarly], EngineAnswer]
 _GRACE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class Outbox:
-    """Writes messages, one whole line at a time, from any thread."""
-
-    stream: BinaryIO
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def send(self, message: Message) -> None:
-        """Encode, write and flush.
-
-        Raises:
-            TypeError, ValueError: the message cannot be written as JSON.
-        """
-        self.send_line(encode(message))
-
-    def send_line(self, line: bytes) -> None:
-        """Write and flush; a reader that is gone is no error, stdin will close too."""
-        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
-            self.stream.write(line)
-            self.stream.flush()
 
 
 class Worker:
@@ -94,23 +67,14 @@ class Worker:
     def run(self, stream: BinaryIO) -> None:
         """Read messages until the stream ends or `shutdown` comes."""
         self._thread.start()
-        for line in lines_of(stream):
-            try:
-                message = decode(line)
-            except DiffusionSegmentError as error:
-                self._outbox.send(_error(error))
-                continue
-            if isinstance(message, Shutdown):
-                break
+        for message in messages_of(stream, self._outbox):
             self._take(message)
         self._cancelled.set()
         self._queue.put(None)
         self._thread.join(_GRACE_SECONDS)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Ping):
-            self._outbox.send(Pong(id=message.id))
-        elif isinstance(message, Cancel):
+        if isinstance(message, Cancel):
             with self._lock:
                 if message.id == self._current:
                     self._cancelled.set()
@@ -123,8 +87,7 @@ class Worker:
             if free:
                 self._queue.put(message)
             else:
-                busy = DiffusionSegmentError(ErrorCode.BUSY, "A run is in progress.", hint="Cancel it or wait.")
-                self._outbox.send(_error(busy, message.id))
+                refuse_busy(message, self._outbox)
 
     def _serve(self) -> None:
         while (request := self._next()) is not None:
@@ -171,19 +134,9 @@ class Worker:
             self._device_lost = _is_device_error(error)
             failure = user_error(error)
             _log.info("%s refused: %s", request.id, failure)
-            answer = _error(failure, request.id)
+            answer = Error.of(failure, request.id)
         _remove_buffers(request)
         return encode(answer)
-
-
-def lines_of(stream: BinaryIO) -> Iterator[bytes]:
-    """The stream's lines but empty ones; of one that is too long only the beginning, which is still too long."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        rest = line
-        while len(rest) > MAX_LINE_BYTES and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE_BYTES + 1)
-        if line.strip():
-            yield line
 
 
 def user_error(error: BaseException) -> DiffusionSegmentError:
@@ -235,10 +188,6 @@ def _remove_buffers(request: Task) -> None:
         if path not in given:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-def _error(error: DiffusionSegmentError, request_id: str | None = None) -> Error:
-    return Error(code=error.code.value, message=error.message, hint=error.hint, id=request_id)
 
 
 def main(engine: Engine | None = None, *, idle_seconds: float | None = None, verbose: bool = False) -> None:

@@ -37,6 +37,15 @@ class ModelSelector:
         parameters = self._context.parameters
         return self.models.get(parameters.model) if parameters is not None else None
 
+    def missing(self) -> str:
+        """What a request on the input volume still needs, scan or model; empty if nothing."""
+        parameters = self._context.parameters
+        if parameters is None or parameters.inputVolume is None:
+            return wording.NO_INPUT
+        if self.model is None:
+            return wording.UNKNOWN_MODEL.format(model=parameters.model) if self.models else wording.NO_MODEL
+        return ""
+
     def reload(self) -> None:
         """Read the installed models again."""
         self.models = installedModels()

@@ -42,12 +42,7 @@ class PresegmentationPanel:
 
     def update(self) -> None:
         """Follow the input volume and the state of the worker."""
-        parameters = self._context.parameters
-        reason = wording.BUSY if self._client.running else ""
-        if parameters is None or parameters.inputVolume is None:
-            reason = wording.NO_INPUT
-        elif self._models.model is None:
-            reason = wording.NO_MODEL
+        reason = self._models.missing() or (wording.BUSY if self._client.running else "")
         offer(self._ui.presegmentButton, reason, wording.PRESEGMENT_TIP)
 
     def onPresegment(self) -> None:

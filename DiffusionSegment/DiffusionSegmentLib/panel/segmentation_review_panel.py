@@ -52,11 +52,8 @@ class SegmentationReviewPanel:
     def _missing(self) -> str:
         """What a review still needs; empty when it can be started."""
         parameters = self._context.parameters
-        if parameters is None or parameters.inputVolume is None:
-            return wording.NO_INPUT
-        if self._models.model is None:
-            return wording.UNKNOWN_MODEL.format(model=parameters.model) if self._models.models else wording.NO_MODEL
-        return wording.NO_GIVEN if parameters.reviewedSegmentation is None else ""
+        chosen = parameters is not None and parameters.reviewedSegmentation is not None
+        return self._models.missing() or ("" if chosen else wording.NO_GIVEN)
 
     def _match(self) -> None:
         """Match again, and fill the table, where segmentation, model or segments are others than before."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import write_buffer
+from DiffusionSegmentBackend.protocol.line_buffer import LineBuffer
 from DiffusionSegmentBackend.protocol.messages import (
     ANSWERS,
     PROTOCOL_VERSION,
@@ -21,7 +22,6 @@ from DiffusionSegmentBackend.protocol.messages import (
     CancelledNotice,
     Error,
     Hello,
-    LineBuffer,
     Message,
     Preview,
     Progress,
@@ -245,9 +245,9 @@ class WorkerClient:
         elif isinstance(message, CancelledNotice):
             self._endRequest(message.id, lambda: self.cancelled.emit(message.id))
         elif isinstance(message, Error) and message.id is None:
-            self._giveUp(errorOf(message))
+            self._giveUp(message.as_exception())
         elif isinstance(message, Error):
-            self._endRequest(message.id, lambda: self.failed.emit(message.id, errorOf(message)))
+            self._endRequest(message.id, lambda: self.failed.emit(message.id, message.as_exception()))
 
     def _onHello(self, message: Hello) -> None:
         self.hello = message
@@ -341,13 +341,6 @@ class WorkerClient:
         if state is not self.state:
             self.state = state
             self.stateChanged.emit(state)
-
-
-def errorOf(message: Error) -> DiffusionSegmentError:
-    """The worker's error; a code that this version does not know becomes INTERNAL."""
-    known = message.code in {code.value for code in ErrorCode}
-    code = ErrorCode(message.code) if known else ErrorCode.INTERNAL
-    return DiffusionSegmentError(code, message.message, hint=message.hint)
 
 
 def _exitError(exitCode: int, started: bool) -> DiffusionSegmentError:

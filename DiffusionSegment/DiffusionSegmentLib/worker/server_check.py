@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
-from DiffusionSegmentBackend.protocol.messages import Error, Hello, LineBuffer, decode
+from DiffusionSegmentBackend.protocol.line_buffer import LineBuffer
+from DiffusionSegmentBackend.protocol.messages import Error, Hello, decode
 
-from .client import errorOf
 from .transport_protocol import Transport, ignoreFinished, ignoreOutput
 
 # Gets the hello of the server, or why there is none.
@@ -45,7 +45,7 @@ class ServerCheck:
             if isinstance(message, Hello):
                 self._end(message)
             elif isinstance(message, Error):
-                self._end(errorOf(message))
+                self._end(message.as_exception())
 
     def _onFinished(self, exitCode: int) -> None:
         self._end(DiffusionSegmentError(ErrorCode.WORKER_DIED, f"The client process ended (exit status {exitCode})."))

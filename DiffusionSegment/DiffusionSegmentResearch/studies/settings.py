@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
-from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
 from DiffusionSegmentBackend.training.session import load_cases
 from torch import Tensor
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
-from .study_data import organ_names, training_budget
+from .study_data import organ_names, predict_case, training_budget
 from .uncertainty import case_measures, measured_row
 
 
@@ -82,11 +81,8 @@ def setting_rows(model: Path, cases: Sequence[Case], settings: Sequence[Setting]
 
 def _predict_case(case: Case, model: Model, setting: Setting) -> tuple[Tensor, float]:
     """Probabilities (classes, z, y, x) of a case, background outside the body, and seconds in the networks."""
-    run = run_plan_of(SegmentOptions(samples=setting.samples, steps=setting.steps), model)
     watch = Stopwatch()
-    with torch.inference_mode():
-        request = PredictionRequest(image=torch.from_numpy(case.image), run=run, tile=model.tile, force=True)
-        prediction = predict(request, model, watch=watch)
+    prediction = predict_case(case, model, SegmentOptions(samples=setting.samples, steps=setting.steps), watch)
     ensemble = prediction.ensemble
     box = tuple(slice(o, o + n) for o, n in zip(prediction.offset, ensemble.shape[1:], strict=True))
     whole = torch.zeros(ensemble.shape[0], *case.image.shape)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
-from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
 from DiffusionSegmentBackend.training.session import load_cases
 from tqdm import tqdm
@@ -20,7 +18,7 @@ from .regions import list_rows
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .reviewed_errors import reviewed_rows
 from .study import StudyRequest
-from .study_data import training_budget
+from .study_data import predict_case, training_budget
 
 
 def study(request: StudyRequest) -> StudyResult:
@@ -53,17 +51,7 @@ def review_rows(maps: Sequence[OutOfFoldMap], model: Model, *, seed: int) -> lis
 
 def predicted_map(case: Case, model: Model) -> OutOfFoldMap:
     """The ensemble of a run with the defaults, in the box around the body."""
-    with torch.inference_mode():
-        prediction = predict(
-            PredictionRequest(
-                image=torch.from_numpy(case.image),
-                run=run_plan_of(SegmentOptions(), model),
-                tile=model.tile,
-                force=True,
-            ),
-            model,
-            watch=Stopwatch(),
-        )
+    prediction = predict_case(case, model, SegmentOptions(), Stopwatch())
     shape = prediction.ensemble.shape[1:]
     z, y, x = (slice(o, o + n) for o, n in zip(prediction.offset, shape, strict=True))
     return OutOfFoldMap(
