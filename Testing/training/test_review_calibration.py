@@ -17,7 +17,11 @@ from DiffusionSegmentBackend.training.whole_model.fold_networks import read_pred
 from DiffusionSegmentBackend.training.whole_model.model_folder import ModelFolder
 from DiffusionSegmentBackend.training.whole_model.model_run import ModelRun
 from DiffusionSegmentBackend.training.whole_model.out_of_fold import OutOfFold, pooled_labels
-from DiffusionSegmentBackend.training.whole_model.review_calibration import label_margins, region_probability
+from DiffusionSegmentBackend.training.whole_model.review_calibration import (
+    label_margins,
+    region_probability,
+    volume_tail,
+)
 
 LIVER, CLASSES = 6, 14
 SCANS = 10
@@ -76,6 +80,18 @@ def test_a_region_with_a_gross_error_is_more_probable(run: ModelRun) -> None:
     assert calibrated.own.weights["mean_error"] > 0
 
 
+def test_the_tail_of_volumes_is_that_of_the_worst_of_ten_livers() -> None:
+    """The gross errors have a probability of 0.55 to 0.68, at which the intervals have to leave them out."""
+    predictions = [prediction(seed) for seed in range(SCANS)]
+    calibration = volume_tail(predictions, temperature=1.0)
+    assert calibration is not None
+    assert (calibration.organs, calibration.contained) == (SCANS, 1.0)
+    assert 0.3 < calibration.tail < 0.46
+    softer = volume_tail(predictions, temperature=2.0)
+    assert softer is not None
+    assert softer.tail != calibration.tail
+
+
 def test_predictions_of_an_older_version_have_neither(run: ModelRun) -> None:
     for number in range(SCANS):
         whole = prediction(number)
@@ -84,14 +100,16 @@ def test_predictions_of_an_older_version_have_neither(run: ModelRun) -> None:
     assert read_prediction(run, "case_0").truth is None
     assert not any("margin" in label for label in label_margins(run))
     assert region_probability(run, temperature=1.0) is None
+    assert volume_tail([read_prediction(run, "case_0")], temperature=1.0) is None
 
 
 def test_a_new_training_does_not_inherit_a_calibration(run: ModelRun) -> None:
-    run.folder.change(labels=label_margins(run), region_probability={"own": {"intercept": 0.0, "weights": {}}})
+    calibrated = {"region_probability": {"own": {"intercept": 0.0, "weights": {}}}, "volume_tail": 0.1}
+    run.folder.change(labels=label_margins(run), **calibrated)
     raw: dict[str, Any] = new_description(run.folder.description, folder_name="other", own=False)
     assert "margin" in json.dumps(run.folder.description.raw)
     assert "margin" not in json.dumps(raw)
-    assert "region_probability" not in raw
+    assert not calibrated.keys() & raw.keys()
 
 
 def test_a_pooled_label_is_that_of_most_voxels_and_the_lowest_of_equal_ones() -> None:

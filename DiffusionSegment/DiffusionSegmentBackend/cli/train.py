@@ -169,11 +169,15 @@ def _add_presegment(commands: Any) -> None:
 def _add_calibrate(commands: Any) -> None:
     parser = commands.add_parser(
         "calibrate",
-        help="fit the temperature of a network on cases that it was not trained on",
-        epilog=examples("calibrate refiner --data data --model model"),
+        help="fit a temperature, or the intervals of volumes, on cases that the model was not trained on",
+        epilog=examples("calibrate refiner --data data --model model", "calibrate volumes --data data --model model"),
     )
     parser.add_argument(
-        "network", nargs="?", default="probe", choices=("probe", "refiner"), help="the network (default: %(default)s)"
+        "target",
+        nargs="?",
+        default="probe",
+        choices=("probe", "refiner", "volumes"),
+        help="temperature of a network, or 90 %% intervals of volumes (default: %(default)s)",
     )
     add_data_option(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
@@ -247,8 +251,13 @@ def _run_presegment(options: argparse.Namespace) -> None:
 
 def _run_calibrate(options: argparse.Namespace) -> None:
     from ..training.cross_fitting import calibrate, calibrate_refiner
+    from ..training.volume_calibration import calibrate_volumes
 
-    if options.network == "refiner":
+    if options.target == "volumes":
+        volumes = calibrate_volumes(options.model, options.data, part=options.part or "validation")
+        print(f"Tail {volumes.tail:.4f}: {100 * volumes.contained:.0f} % of {volumes.organs} volumes are contained.")
+        return
+    if options.target == "refiner":
         temperature = calibrate_refiner(options.model, options.data, part=options.part or "validation")
     elif options.presegmentations is None:
         raise DiffusionSegmentError(

@@ -128,10 +128,12 @@ def measure_labels(predicted: NDArray[np.uint8], truth: Truth, *, vox2vec: bool)
 
 
 def volume_intervals(
-    probabilities: Tensor, voxel_ml: float, organs: Mapping[int, str]
+    probabilities: Tensor, voxel_ml: float, organs: Mapping[int, str], *, tail: float
 ) -> dict[str, tuple[float, float]]:
     """The 90 % interval in mL of each organ's volume, from probabilities (classes, z, y, x) of voxels of `voxel_ml`."""
-    return {name: volume_interval_ml(probabilities[value].numpy(), voxel_ml) for value, name in organs.items()}
+    return {
+        name: volume_interval_ml(probabilities[value].numpy(), voxel_ml, tail=tail) for value, name in organs.items()
+    }
 
 
 def error_shares(uncertainty: NDArray[np.float32], wrong: NDArray[np.bool_]) -> dict[str, float]:

@@ -151,16 +151,18 @@ def _measure_variant(
     islands = remove_islands(probabilities, smallest_piece=model.description.defaults.smallest_piece)
     labels = restore_labels(probabilities, session.prediction.offset, session.grid)
     organs = measure_labels(labels, run.truth, vox2vec=vox2vec)
-    return organs, _measure_output(run, probabilities, labels, islands) if name == variants_of(model)[-1] else None
+    if name != variants_of(model)[-1]:
+        return organs, None
+    return organs, _measure_output(run, probabilities, labels, islands, tail=model.description.volume_tail)
 
 
 def _measure_output(
-    run: _CaseRun, probabilities: Tensor, labels: NDArray[np.uint8], islands: NDArray[np.uint8]
+    run: _CaseRun, probabilities: Tensor, labels: NDArray[np.uint8], islands: NDArray[np.uint8], *, tail: float
 ) -> OutputMeasures:
     session, truth = run.session, run.truth
     removed, mostly_organ = island_counts(islands, run.true_on_grid, session.prediction.offset, truth.organs)
     return OutputMeasures(
-        intervals_ml=volume_intervals(probabilities, session.grid.voxel_ml, truth.organs),
+        intervals_ml=volume_intervals(probabilities, session.grid.voxel_ml, truth.organs, tail=tail),
         errors_in_most_uncertain=_error_shares(run, probabilities, labels),
         removed_islands=removed,
         islands_mostly_organ=mostly_organ,

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..schema.model_manifest import AnatomyLimits, BaseModel, Defaults, ModelLabel, ModelManifest, NetworkFile
+from ..schema.model_manifest import (
+    VOLUME_TAIL,
+    AnatomyLimits,
+    BaseModel,
+    Defaults,
+    ModelLabel,
+    ModelManifest,
+    NetworkFile,
+)
 from ..schema.region_probability import RegionProbability
 from .folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
@@ -53,6 +61,7 @@ class ModelDescription:
     raw: dict[str, Any]
     folder: Path
     region_probability: RegionProbability | None = None
+    volume_tail: float = VOLUME_TAIL
 
     @property
     def classes(self) -> int:
@@ -205,6 +214,7 @@ def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
         raw=raw,
         folder=folder,
         region_probability=manifest.region_probability,
+        volume_tail=manifest.volume_tail,
     )
 
 

@@ -60,7 +60,13 @@ def build_report(
     chosen = [label for label in model.description.labels if not session.wanted or label.value in session.wanted]
     best = prediction.argmax(axis=0)
     organs = tuple(
-        _organ(label, prediction[label.value], best == label.value, counts[label.value] * session.voxel_ml, voxel_ml)
+        _organ(
+            label,
+            prediction[label.value],
+            best == label.value,
+            counts[label.value] * session.voxel_ml,
+            volume_interval_ml(prediction[label.value], voxel_ml, tail=model.description.volume_tail),
+        )
         for label in chosen
     )
     organs, confidence = _judged(organs, organ_confidence(torch.from_numpy(prediction)), session)
@@ -169,9 +175,13 @@ def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) ->
 
 
 def _organ(
-    label: ModelLabel, probability: NDArray[np.float32], inside: NDArray[np.bool_], volume_ml: float, voxel_ml: float
+    label: ModelLabel,
+    probability: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    volume_ml: float,
+    interval_ml: tuple[float, float],
 ) -> OrganResult:
-    low, high = volume_interval_ml(probability, voxel_ml)
+    low, high = interval_ml
     return OrganResult(
         name=label.name,
         title=label.title,

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..schema.model_manifest import VOLUME_TAIL
+
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Shannon entropy over the classes (classes, ...) -> (...), scaled to 0..1 by log(classes), float32."""
@@ -76,12 +78,12 @@ class SampleStatistics:
 
 
 def volume_interval_ml(
-    probability: NDArray[np.floating[Any]], voxel_ml: float, *, level: float = 0.9
+    probability: NDArray[np.floating[Any]], voxel_ml: float, *, tail: float = VOLUME_TAIL
 ) -> tuple[float, float]:
-    """Interval that contains an organ's volume in mL with probability `level`, if all voxels are fully dependent.
+    """90 % interval of an organ's volume in mL: the volumes of the voxels with p > 1 - tail and p > tail.
 
-    Then, with errors that move the whole surface, the q-quantile of the volume is the volume where p > 1 - q.
+    With fully dependent voxels, whose errors move the whole surface, the q-quantile of the volume is the volume where
+    p > 1 - q, and `tail` is 0.05. The tail of a model may be calibrated instead (`training.volume_calibration`).
     """
-    tail = (1 - level) / 2
     low, high = (float(np.count_nonzero(probability > limit)) * voxel_ml for limit in (1 - tail, tail))
     return low, high

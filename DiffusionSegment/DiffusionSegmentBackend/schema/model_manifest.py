@@ -16,6 +16,8 @@ DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
 # Hounsfield units; the scan's own values; percentiles of the scan's own voxels.
 WINDOW_UNITS = ("HU", "value", "percentile")
 _MAX_NAME_BYTES = 200
+# Of fully dependent voxels, see `pipeline.uncertainty.volume_interval_ml`.
+VOLUME_TAIL = 0.05
 MAX_LABELS = 254  # scribbles are uint8 and hold k + 1 for label k
 _MIN_SPACING_MM, _MAX_SPACING_MM = 0.01, 100.0
 Point = tuple[float, float, float]
@@ -156,7 +158,8 @@ class ModelManifest:
     `window` is in `window_unit`, one of WINDOW_UNITS: what becomes -1 and what becomes 1. `spacing_mm` of the model's
     grid and `trunk_spacing_mm`, in which the features and the body-part network lie, go along x, y, z, as
     `tile_voxels`, which the networks see at once; `channels` are the widths of the features. `region_probability` is
-    None where it was not calibrated: regions to review have no probability then.
+    None where it was not calibrated: regions to review have no probability then. `volume_tail` is the probability above
+    which voxels count for the upper end of a volume's 90 % interval; one minus it, for the lower end.
     """
 
     name: str
@@ -178,6 +181,7 @@ class ModelManifest:
     licence: str | None = None
     quality: Quality | None = None
     region_probability: RegionProbability | None = None
+    volume_tail: float = VOLUME_TAIL
 
     def __post_init__(self) -> None:
         if [label.value for label in self.labels] != list(range(1, len(self.labels) + 1)):
@@ -186,6 +190,8 @@ class ModelManifest:
             raise SchemaError(f"there can be {MAX_LABELS} labels")
         if not (min(self.spacing_mm) >= _MIN_SPACING_MM and max(self.spacing_mm) <= _MAX_SPACING_MM):
             raise SchemaError("spacing_mm must be 0.01 to 100")
+        if not 0 <= self.volume_tail <= 0.5:
+            raise SchemaError("volume_tail must be 0 to 0.5")
         self._check_window()
         siblings = [network.model for network in self.networks.values() if network.model is not None]
         if not all(map(_is_plain_name, (*siblings, *(network.file for network in self.networks.values())))):

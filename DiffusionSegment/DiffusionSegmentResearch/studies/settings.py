@@ -11,13 +11,14 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
+from DiffusionSegmentBackend.training.case_prediction import predict_case
 from DiffusionSegmentBackend.training.session import load_cases
 from torch import Tensor
 from tqdm import tqdm
 
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
-from .study_data import organ_names, predict_case, training_budget
+from .study_data import organ_names, training_budget
 from .uncertainty import case_measures, measured_row
 
 

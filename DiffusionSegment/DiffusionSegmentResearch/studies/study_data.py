@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.manifest import ModelDescription
-from DiffusionSegmentBackend.models.model import Model, load_network
+from DiffusionSegmentBackend.models.model import load_network
 from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
-from DiffusionSegmentBackend.pipeline.prediction import PredictionRequest, predict
-from DiffusionSegmentBackend.pipeline.session import Prediction, Stopwatch
 from DiffusionSegmentBackend.training.session import TRAINING_FOLDER, add_coordinates, load_cases
 
 from .frozen_features import Cohort
@@ -36,14 +32,6 @@ def validation_cases(description: ModelDescription, data: Sequence[Path]) -> lis
     cases = load_cases(data, description, part="validation")
     add_coordinates(cases, load_regressor(description))
     return cases
-
-
-def predict_case(case: Case, model: Model, options: SegmentOptions, watch: Stopwatch) -> Prediction:
-    """Apply all networks to a case, whatever the checks of the anatomy say; `watch` measures the stages."""
-    run = run_plan_of(options, model)
-    with torch.inference_mode():
-        request = PredictionRequest(image=torch.from_numpy(case.image), run=run, tile=model.tile, force=True)
-        return predict(request, model, watch=watch)
 
 
 def load_cohort(description: ModelDescription, data: Sequence[Path]) -> Cohort:

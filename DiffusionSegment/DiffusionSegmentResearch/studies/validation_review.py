@@ -9,6 +9,7 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.session import Stopwatch
+from DiffusionSegmentBackend.training.case_prediction import predict_case
 from DiffusionSegmentBackend.training.session import load_cases
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from .regions import list_rows
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .reviewed_errors import reviewed_rows
 from .study import StudyRequest
-from .study_data import predict_case, training_budget
+from .study_data import training_budget
 
 
 def study(request: StudyRequest) -> StudyResult:

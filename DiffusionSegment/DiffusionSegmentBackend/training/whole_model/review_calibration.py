@@ -1,7 +1,8 @@
-"""Margins of organs and probability of regions to review in model.json, from out-of-fold predictions."""
+"""Margins of organs, intervals of volumes and probability of regions to review, from out-of-fold predictions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from ..region_calibration import (
     own_examples,
     reviewed_examples,
 )
+from ..volume_calibration import TailCalibration, conformal_tail, containing_tail
 from .anatomy_limits import tempered
 from .fold_networks import held_out_names, read_prediction
 from .model_run import ModelRun
+from .out_of_fold import OutOfFold
 
 
 def label_margins(run: ModelRun) -> list[dict[str, Any]]:
@@ -34,6 +37,20 @@ def label_margins(run: ModelRun) -> list[dict[str, Any]]:
         label if margin is None else {**label, "margin": dataclass_json.to_json(margin)}
         for label, margin in zip(plain, margins, strict=True)
     ]
+
+
+def volume_tail(predictions: Sequence[OutOfFold], *, temperature: float) -> TailCalibration | None:
+    """The tail of the intervals of volumes, from predictions at the temperature of the model on the trunk's grid.
+
+    None if the held-out cases show too few organs.
+    """
+    tails = []
+    for stored in predictions:
+        if stored.truth is not None:
+            probabilities = tempered(torch.from_numpy(stored.on_trunk).float(), temperature).numpy()
+            counts = np.bincount(stored.truth.ravel(), minlength=len(probabilities))
+            tails += [containing_tail(probabilities[value], counts[value]) for value in counts.nonzero()[0] if value]
+    return conformal_tail(tails)
 
 
 def region_probability(run: ModelRun, *, temperature: float) -> RegionProbability | None:

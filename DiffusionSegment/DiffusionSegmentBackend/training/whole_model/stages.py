@@ -24,7 +24,7 @@ from .fold_networks import held_out_names, read_prediction, train_folds
 from .model_card import write_card
 from .model_folder import ModelFolder
 from .model_run import ModelRun
-from .review_calibration import label_margins, region_probability
+from .review_calibration import label_margins, region_probability, volume_tail
 from .student import train_student
 
 # Entries of a label in model.json that are measured on the training cases.
@@ -104,10 +104,13 @@ def _recipe_json(recipe: SegmenterRecipe) -> dict[str, Any]:
 
 
 def calibration(run: ModelRun) -> dict[str, Any]:
-    """Fit the temperature on out-of-fold predictions and store it in the network."""
+    """Fit the temperature, stored in the network, and the tail of volume intervals on out-of-fold predictions."""
     predictions = [read_prediction(run, name) for name in held_out_names(run)]
     logits = np.concatenate([prediction.log_probabilities for prediction in predictions], axis=1)
     value = fit_temperature(logits, np.concatenate([prediction.labels for prediction in predictions]).astype(np.int64))
+    volumes = volume_tail(predictions, temperature=value)
+    if volumes is not None:
+        run.folder.change(volume_tail=volumes.tail)
     network = run.load_segmenter()
     set_temperature(network, value)
     save_network(run.folder.path, "segmenter", network, architecture=network.architecture)
