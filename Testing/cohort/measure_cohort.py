@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -106,32 +107,46 @@ def _job(folder: Path, number: int, run: str) -> Job:
 
 
 def measure_scheduling(folder: Path, *, scans: int, executor: str) -> None:
-    """Milliseconds for a scan with nothing to compute, of which the driver's own, and the driver's memory."""
+    """Milliseconds for a scan with nothing to compute, and the driver's memory while it dispatches."""
     source = write_scans(folder / "scans", {f"{number:06d}": str(number) for number in range(scans)})
-    samples: list[float] = []
-    with _sampled(samples):
+    samples: list[_DriverSample] = []
+    with _sampled(samples, folder / "out" / "private" / "journal.jsonl"):
         begun, cpu = time.monotonic(), time.process_time()
         with redirect_stdout(StringIO()):
             status = run_stand_in(source, folder / "out", start=executor_starter(executor, None), identifiers=False)
         seconds, cpu = time.monotonic() - begun, time.process_time() - cpu
     rows = len(read_rows(folder / "out" / "scans.csv"))
-    first, last = (samples[len(samples) * part // 10] for part in (3, 7))
+    journal = samples[-1].journal_bytes
+    first, last = (next(one for one in samples if one.journal_bytes >= part * journal) for part in (0.1, 0.9))
+    scan_ms = 1000 * (last.seconds - first.seconds) / (0.8 * scans)
+    driver_ms = 1000 * (last.processor_seconds - first.processor_seconds) / (0.8 * scans)
     print(
-        f"{rows} rows of {scans} scans, status {status}: {1000 * seconds / scans:.2f} ms a scan with discovery, tables "
-        f"and page, of which {1000 * cpu / scans:.2f} ms of the driver's processor; memory of the driver after "
-        f"3/10 of the time {first:.0f} MB, after 7/10 {last:.0f} MB, with tables and page at most "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f} MB, {executor}"
+        f"{rows} rows of {scans} scans, status {status}: {scan_ms:.2f} ms a scan between the first and the last tenth, "
+        f"of which {driver_ms:.2f} ms of the driver's processor; with discovery, tables and page "
+        f"{1000 * seconds / scans:.2f} and {1000 * cpu / scans:.2f} ms. Memory of the driver after the first tenth "
+        f"{first.memory_mb:.0f} MB, after nine tenths {last.memory_mb:.0f} MB, with tables and page at most "
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000:.0f} MB, {executor}, load {os.getloadavg()[0]:.1f}"
     )
 
 
+@dataclass(frozen=True)
+class _DriverSample:
+    seconds: float
+    processor_seconds: float
+    memory_mb: float
+    journal_bytes: int
+
+
 @contextmanager
-def _sampled(samples: list[float]) -> Iterator[None]:
-    """Append the resident memory of this process in MB twice a second."""
+def _sampled(samples: list[_DriverSample], journal: Path) -> Iterator[None]:
+    """Append the state of this process and the size of the journal five times a second."""
     stopped = threading.Event()
 
     def sample() -> None:
-        while not stopped.wait(0.5):
-            samples.append(psutil.Process().memory_info().rss / 1e6)
+        while not stopped.wait(0.2):
+            size = journal.stat().st_size if journal.exists() else 0
+            memory_mb = psutil.Process().memory_info().rss / 1e6
+            samples.append(_DriverSample(time.monotonic(), time.process_time(), memory_mb, size))
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()

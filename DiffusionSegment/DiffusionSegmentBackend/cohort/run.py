@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -87,12 +87,18 @@ def run_cohort(options: CohortOptions, start: StartExecutor) -> int:
         earlier = read_journal(folder.journal)
         plan = _plan(_scans(options, folder, model), earlier, settings, folder, options)
         _announce(plan, options)
-        outcomes = dict(plan.finished)
+        recorded: set[str] = set()
         try:
-            _segment(plan, earlier, settings, folder, options, start, outcomes)
+            _segment(plan, earlier, settings, folder, options, start, recorded)
         finally:
+            outcomes = {**plan.finished, **_of_journal(folder.journal, recorded)}
             write_results(folder, plan.scans, outcomes, model, identifiers=options.identifiers)
     return _summarise(plan, outcomes, folder)
+
+
+def _of_journal(path: Path, recorded: Set[str]) -> dict[str, Outcome]:
+    """The outcomes of the scans that this call has recorded; they are not kept in memory while it runs."""
+    return {name: outcome for name, outcome in read_journal(path).items() if name in recorded} if recorded else {}
 
 
 @contextmanager
@@ -161,9 +167,9 @@ def _segment(
     folder: CohortFolder,
     options: CohortOptions,
     start: StartExecutor,
-    outcomes: dict[str, Outcome],
+    recorded: set[str],
 ) -> None:
-    """Segment the waiting scans and add their outcomes to `outcomes` and to the journal."""
+    """Segment the waiting scans; their outcomes go to the journal, and their names to `recorded`."""
     if not plan.waiting:
         return
     stamps = {scan.scan_id: scan.stamp for scan in plan.waiting}
@@ -178,7 +184,7 @@ def _segment(
                 # The bytes are the same, only the times of the files have changed.
                 stated = replace(before, stamp=stated.stamp, kept=True)
             journal.add(stated)
-            outcomes[outcome.scan_id] = stated
+            recorded.add(outcome.scan_id)
             progress(stated)
 
         executor = start(options.resources, options.worker, folder.private)
@@ -188,7 +194,8 @@ def _segment(
             raise DiffusionSegmentError(
                 ErrorCode.CANCELLED,
                 "Stopped by the user.",
-                hint=f"{len(outcomes)} of {len(plan.scans)} scans are done; --resume goes on with the others.",
+                hint=f"{len(plan.finished) + len(recorded)} of {len(plan.scans)} scans are done; "
+                "--resume goes on with the others.",
             ) from error
         finally:
             executor.close()
