@@ -6,11 +6,11 @@ The exit status follows from the code: 2 bad input, 3 missing weights or devices
 from __future__ import annotations
 
 import errno
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 
 
-class ErrorCode(str, Enum):
+class ErrorCode(StrEnum):
     """What went wrong, as it appears on stderr and in the worker's messages."""
 
     INPUT_MISSING = "INPUT_MISSING"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def models(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("model", GENERATIONS)
 def test_the_report_lists_each_correction_of_a_chain(model: str, results: Path, tmp_path: Path) -> None:
-    began = datetime.now(timezone.utc) - timedelta(seconds=1)
+    began = datetime.now(UTC) - timedelta(seconds=1)
     first = write_scribbles(results / model, tmp_path / "first.nii.gz", of=SPLEEN, label=BACKGROUND, count=3)
     one = correct(results / model, first, tmp_path / "one")
     second = write_scribbles(one, tmp_path / "second.nii.gz", of=RIGHT_KIDNEY, label=SPLEEN)
@@ -50,7 +50,7 @@ def test_the_report_lists_each_correction_of_a_chain(model: str, results: Path, 
     chain = (results / model, one, two)
     for record, before, after in zip(report_of(two)["corrections"], chain[:-1], chain[1:], strict=True):
         was, now = labels_of(before), labels_of(after)
-        assert began <= datetime.fromisoformat(record["time"]) <= datetime.now(timezone.utc)
+        assert began <= datetime.fromisoformat(record["time"]) <= datetime.now(UTC)
         assert record["changed_voxels"] == np.count_nonzero(was != now) > 0
         for organ in report_of(after)["organs"]:
             changes = [change for change in record["organs"] if change["name"] == organ["name"]]

@@ -74,7 +74,7 @@ class NodeProcess:
         return ""
 
     def count(self, state: str) -> int:
-        found = re.search(rf'diffusionsegment_jobs{{state="{state}"}} ([\d.]+)', self.ask("/metrics"))
+        found = re.search(rf'diffusion_segment_jobs{{state="{state}"}} ([\d.]+)', self.ask("/metrics"))
         return int(float(found[1])) if found else -1
 
     def until(self, done: Callable[[], bool]) -> None:

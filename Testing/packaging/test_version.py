@@ -26,6 +26,17 @@ def test_pyproject_takes_the_version_from_the_package() -> None:
     assert re.findall(r'^version = "', text, re.MULTILINE) == []
 
 
+def test_one_version_of_python_is_required_checked_and_documented() -> None:
+    """The code uses syntax of this version, which an older one refuses when it imports a module."""
+    text = read("pyproject.toml")
+    (required,) = re.findall(r'^requires-python = ">=(\S+)"$', text, re.MULTILINE)
+    assert re.findall(r'^python_version = "(\S+)"$', text, re.MULTILINE) == [required]
+    assert re.findall(r'^target-version = "(\S+)"$', text, re.MULTILINE) == [f"py{required.replace('.', '')}"]
+    pages = ("README.md", "CONTRIBUTING.md", "Makefile", "docs/SERVICE.md")
+    named = {name: re.findall(r"Python (\d\.\d+) or newer", read(name)) for name in pages}
+    assert named == {name: [required] for name in pages}
+
+
 def test_the_newest_release_of_the_changelog_is_this_version() -> None:
     releases = re.findall(r"^## \[([^]]+)\] - (.+)$", read("CHANGELOG.md"), re.MULTILINE)
     assert releases[0][0] == VERSION

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def test_an_unknown_authority_or_another_fingerprint_is_refused(service: Running
 @pytest.mark.parametrize("fault", ["host", "expired"])
 def test_the_host_name_and_the_dates_are_checked(fault: str, folder: Path, authority: Authority) -> None:
     host = "elsewhere.example.org" if fault == "host" else "127.0.0.1"
-    yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+    yesterday = datetime.now(UTC) - timedelta(days=1)
     file = authority.issue(host, not_after=yesterday) if fault == "expired" else authority.issue(host)
     (folder / fault).mkdir()
     service = RunningService(folder / fault, tls_cert=file, tls_key=file)

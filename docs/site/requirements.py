@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10; pip brings a parser along
-    from pip._vendor import tomli as tomllib  # type: ignore[no-redef]
 
 if __name__ == "__main__":
     project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text(encoding="utf-8"))

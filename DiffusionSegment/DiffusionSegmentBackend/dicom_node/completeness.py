@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _TOLERANCE = 0.2
 _SAME_POSITION_MM = 1e-3
 
 
-class Transfer(str, Enum):
+class Transfer(StrEnum):
     """How the associations that brought a series stand."""
 
     OPEN = "open"

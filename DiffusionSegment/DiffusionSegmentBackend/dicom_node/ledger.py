@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
@@ -37,7 +37,7 @@ CREATE INDEX IF NOT EXISTS instances_by_series ON instances (series_uid);
 """
 
 
-class JobState(str, Enum):
+class JobState(StrEnum):
     """Where a series is. An ended process continues `RUNNING` from `READY`, every other state from itself."""
 
     RECEIVING = "receiving"
@@ -63,7 +63,7 @@ class Receipt(Enum):
     CONFLICT = "conflict"
 
 
-class Origin(str, Enum):
+class Origin(StrEnum):
     """How a series came to the node."""
 
     DIMSE = "dimse"

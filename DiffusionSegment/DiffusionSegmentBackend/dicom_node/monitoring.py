@@ -52,15 +52,15 @@ class StatusCollector:
     def collect(self) -> Iterator[Metric]:
         """The metrics, as `prometheus_client` asks for them."""
         status = self._status()
-        jobs = GaugeMetricFamily("diffusionsegment_jobs", "Recorded series by state.", labels=["state"])
+        jobs = GaugeMetricFamily("diffusion_segment_jobs", "Recorded series by state.", labels=["state"])
         for state, count in status.jobs.items():
             jobs.add_metric([state.value], count)
         yield jobs
-        images = CounterMetricFamily("diffusionsegment_images", "Images by what became of them.", labels=["outcome"])
+        images = CounterMetricFamily("diffusion_segment_images", "Images by what became of them.", labels=["outcome"])
         for outcome, count in sorted(status.images.items()):
             images.add_metric([outcome], count)
         yield images
-        prefix = "diffusionsegment_"
+        prefix = "diffusion_segment_"
         yield GaugeMetricFamily(f"{prefix}oldest_job_seconds", "Age of the oldest unfinished series.", status.oldest_s)
         yield GaugeMetricFamily(f"{prefix}disk_free_bytes", "Free space for images and results.", status.free_bytes)
         yield CounterMetricFamily(f"{prefix}runs", "Successful runs.", status.runs)

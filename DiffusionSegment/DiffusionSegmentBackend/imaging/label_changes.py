@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -56,7 +56,7 @@ def record_correction(
         for organ in organs
     )
     return CorrectionRecord(
-        time=time or datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        time=time or datetime.now(UTC).isoformat(timespec="seconds"),
         kind=kind,
         marked_voxels=marked_voxels,
         changed_voxels=sum(gained),

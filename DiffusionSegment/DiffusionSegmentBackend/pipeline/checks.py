@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def organ_confidence(probabilities: Tensor) -> float:
     return float(best.values[organs].mean()) if organs.any() else 0.0
 
 
-class Verdict(str, Enum):
+class Verdict(StrEnum):
     """Outcome of a check."""
 
     ACCEPT = "accept"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _LEVEL = 1
 Bytes = bytes | bytearray | memoryview
 
 
-class Codec(str, Enum):
+class Codec(StrEnum):
     """How the bytes of a slab travel."""
 
     RAW = "raw"

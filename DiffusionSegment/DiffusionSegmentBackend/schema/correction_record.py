@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 
 from .dataclass_json import SchemaError
 
 
-class CorrectionKind(str, Enum):
+class CorrectionKind(StrEnum):
     """How labels came to change: by scribbles that the model was given, or by edits that it was not."""
 
     MARKS = "marks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from . import dataclass_json
@@ -62,7 +62,7 @@ class RemovedIslands:
     volume_ml: float
 
 
-class AlarmKind(str, Enum):
+class AlarmKind(StrEnum):
     """What is unusual about a whole organ."""
 
     ABSENT = "absent"

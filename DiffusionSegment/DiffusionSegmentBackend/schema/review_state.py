@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .dataclass_json import SchemaError
 
 
-class OrganState(str, Enum):
+class OrganState(StrEnum):
     """A reader's decision about an organ."""
 
     ACCEPTED = "accepted"
@@ -25,7 +25,7 @@ class OrganState(str, Enum):
     NOT_REVIEWED = "not reviewed"
 
 
-class RegionState(str, Enum):
+class RegionState(StrEnum):
     """A reader's decision about a region to review."""
 
     OPEN = "open"

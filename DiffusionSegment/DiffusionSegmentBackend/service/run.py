@@ -54,6 +54,6 @@ class Run:
         if len(self.lines) <= count and not self.finished:
             try:
                 await asyncio.wait_for(self._news.wait(), seconds)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return []
         return self.lines[count:]

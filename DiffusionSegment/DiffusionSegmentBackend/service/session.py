@@ -119,7 +119,7 @@ class Session:
                 self._publish(run, CancelledNotice(id=run.id))
             else:
                 await asyncio.wait_for(self.worker.run(task, lambda message: self._publish(run, message)), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             await self._fail(run, DiffusionSegmentError(ErrorCode.SERVER_LIMIT, f"The run took over {seconds:.0f} s."))
         except DiffusionSegmentError as error:
             await self._fail(run, error)

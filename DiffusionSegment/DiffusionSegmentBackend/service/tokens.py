@@ -9,7 +9,7 @@ import re
 import secrets
 import stat
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode, from_os_error
@@ -50,7 +50,7 @@ def add_user(path: Path, name: str, *, days: int | None = None) -> str:
             ErrorCode.OPTION, f"'{name}' is no name of a user.", hint="Use letters, digits, dots and hyphens."
         )
     token, today = secrets.token_urlsafe(_TOKEN_BYTES), _today()
-    expires = (datetime.now(timezone.utc) + timedelta(days=days)).date().isoformat() if days is not None else ""
+    expires = (datetime.now(UTC) + timedelta(days=days)).date().isoformat() if days is not None else ""
     others = [user for user in (read_users(path) if path.exists() else ()) if user.name != name]
     _write_users(path, [*others, User(name, digest_of(token), today, expires)])
     return token
@@ -152,4 +152,4 @@ def _change_of(path: Path) -> tuple[int, int]:
 
 
 def _today() -> str:
-    return datetime.now(timezone.utc).date().isoformat()
+    return datetime.now(UTC).date().isoformat()

@@ -88,7 +88,7 @@ class WorkerProcess:
                 process.stdin.close()
             try:
                 await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
