@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from ..protocol.messages import (
     decode,
     encode,
 )
+from ..protocol.slabs import Codec, installed_codecs
 from .http_client import ServerClient
 from .transfer import Transfer, TransferWatch
 
@@ -43,7 +45,7 @@ class RemoteSession:
     def __init__(self, client: ServerClient, send: Callable[[Message], None]) -> None:
         self._client = client
         self._send = send
-        self._transfer = Transfer(client)
+        self._transfer = Transfer(client, (Codec.RAW,))
         self._id = ""
         self._sent: dict[str, _Sent] = {}
         self._current = ""
@@ -98,8 +100,9 @@ class RemoteSession:
 
         if not self._id:
             identifier = uuid.uuid4().hex
-            self._client.ask("PUT", f"/v1/sessions/{identifier}", retrying=retrying)
-            self._id = identifier
+            opened = json.loads(self._client.ask("PUT", f"/v1/sessions/{identifier}", retrying=retrying))
+            common = [codec for codec in installed_codecs() if codec in opened["codecs"]]
+            self._id, self._transfer = identifier, Transfer(self._client, common)
         volumes = {name: self._upload(ref, watch("upload")) for name, ref in _references(task).items()}
         run = uuid.uuid4().hex
         path = f"{self._path}/runs/{run}"

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import from_os_error
 from ..protocol.buffers import open_buffer
 from ..protocol.messages import VolumeReference
-from ..protocol.slabs import decode_slab, encode_slab, slab_count, slab_range, volume_bytes
+from ..protocol.slabs import Codec, decode_slab, encode_slab, slab_count, slab_range, volume_bytes
 from .codec_choice import CodecChoice
 from .http_client import ServerClient
 from .patience import Retrying
@@ -36,13 +36,17 @@ class TransferWatch:
 
 
 class Transfer:
-    """Moves volumes of one session."""
+    """Moves volumes of one session, with the codecs that server and client have in common."""
 
-    def __init__(self, client: ServerClient) -> None:
+    def __init__(self, client: ServerClient, codecs: Sequence[Codec]) -> None:
         self._client = client
+
+        def choice() -> CodecChoice:
+            return CodecChoice(codecs)
+
         # Label maps are compressed better, and faster, than scans.
-        self._up: defaultdict[str, CodecChoice] = defaultdict(CodecChoice)
-        self._down: defaultdict[str, CodecChoice] = defaultdict(CodecChoice)
+        self._up: defaultdict[str, CodecChoice] = defaultdict(choice)
+        self._down: defaultdict[str, CodecChoice] = defaultdict(choice)
 
     def upload(self, reference: VolumeReference, path: str, watch: TransferWatch) -> None:
         """Send the voxels of a local file to the volume at `path` on the server; only the slabs that it lacks.

@@ -19,7 +19,7 @@ from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..models.folders import installed_descriptions
 from ..protocol.messages import MAX_LINE_BYTES, PROTOCOL_VERSION, Task, decode
-from ..protocol.slabs import MAX_ENCODED_BYTES, codec_named
+from ..protocol.slabs import MAX_ENCODED_BYTES, codec_named, installed_codecs
 from .answers import bytes_answer, json_answer
 from .body import read_body
 from .metrics import Metrics
@@ -107,12 +107,12 @@ class Routes:
         )
 
     async def open_session(self, request: Request) -> Response:
-        """Open a session under an id that the client has drawn; again is the same."""
+        """Open a session under an id that the client has drawn; again is the same. Answers the codecs for slabs."""
         user, identifier = request.scope["user"], request.path_params["session"]
         if identifier not in self._sessions.opened:
             self._count_opening(user)
         session = self._sessions.open(identifier, user)
-        return json_answer({"session": session.id})
+        return json_answer({"session": session.id, "codecs": installed_codecs()})
 
     async def close_session(self, request: Request) -> Response:
         """End a session and everything of it."""
