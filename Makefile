@@ -11,7 +11,7 @@ DOCS_VENV := build/docs-venv
 DOCS_STAMP := $(DOCS_VENV)/.installed
 export QT_QPA_PLATFORM ?= offscreen
 
-.PHONY: demo test docs lint fuzz endurance screenshots tutorial click-times evidence performance schemas system-packages clean
+.PHONY: demo test docs lint package fuzz endurance screenshots tutorial click-times evidence performance schemas system-packages clean
 
 demo: system-packages $(STAMP)
 	PYTHONPATH=DiffusionSegment:Testing $(PY) -m headless.demo $(if $(CT),"$(CT)")
@@ -35,6 +35,10 @@ $(DOCS_STAMP): pyproject.toml
 	$(DOCS_VENV)/bin/python docs/site/requirements.py > $(DOCS_VENV)/requirements.txt
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_VENV)/requirements.txt
 	touch $(DOCS_STAMP)
+
+# The extension as one file, build/DiffusionSegment-VERSION.zip, with what CMake installs.
+package:
+	$(PYTHON) Testing/packaging/extension_zip.py -o build
 
 # Screenshots of the panel in each of its states.
 screenshots: $(STAMP)

@@ -1,4 +1,4 @@
-"""The installed extension starts from the files that CMake lists, independent of the repository."""
+"""The extension starts from its zip file, which holds what CMake installs, independent of the repository."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import DiffusionSegmentBackend
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +82,25 @@ def start(modules: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip file that `make package` writes."""
+    folder = tmp_path_factory.mktemp("package")
+    subprocess.run([sys.executable, ROOT / "Testing" / "packaging" / "extension_zip.py", "-o", folder], check=True)
+    (path,) = folder.iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def modules(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that a reader names as additional module path, from the zip file."""
+    folder = tmp_path_factory.mktemp("Félix 测试")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder / "DiffusionSegment"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of scripted modules after CMake configured and installed the extension."""
     if shutil.which("cmake") is None:
         pytest.skip("CMake is not installed")
@@ -99,6 +119,23 @@ def state(modules: Path) -> dict[str, Any]:
     assert outcome.returncode == 0, outcome.stderr
     assert "Traceback" not in outcome.stderr, outcome.stderr
     return json.loads(outcome.stdout.splitlines()[-1])
+
+
+def test_the_zip_file_is_named_after_the_version_and_always_the_same(archive: Path, tmp_path: Path) -> None:
+    assert archive.name == f"DiffusionSegment-{DiffusionSegmentBackend.__version__}.zip"
+    subprocess.run([sys.executable, ROOT / "Testing" / "packaging" / "extension_zip.py", "-o", tmp_path], check=True)
+    assert (tmp_path / archive.name).read_bytes() == archive.read_bytes()
+
+
+def test_it_holds_what_cmake_installs(modules: Path, installed: Path) -> None:
+    def files(folder: Path) -> set[str]:
+        kept = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        return {path.relative_to(folder).as_posix() for path in kept}
+
+    assert files(modules) - files(installed) == {"LICENSE.txt", "CHANGELOG.md"}
+    assert files(installed) - files(modules) == set()
+    for name in files(installed):
+        assert (modules / name).read_bytes() == (installed / name).read_bytes(), name
 
 
 def test_it_starts_with_installed_files_only(modules: Path, state: dict[str, Any]) -> None:
