@@ -285,6 +285,21 @@ def test_the_page_holds_every_part_in_order(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "docs").rglob("*")) == ["EVIDENCE.md", "evidence", "frozen.png"]
 
 
+def test_the_page_opens_with_the_claims_that_are_summed_up_those_that_hold_first(tmp_path: Path) -> None:
+    claims = [
+        {"claim": "a", "asked": "5", "here": "4", "holds": False, "brief": "Dice"},
+        {"claim": "b", "asked": "2 s", "here": "1 s", "holds": True, "brief": "Time"},
+        {"claim": "c", "asked": "1", "here": "0", "holds": False},
+    ]
+    write(tmp_path, changed(claims=claims))
+    write_evidence(tmp_path, tmp_path / "EVIDENCE.md")
+    page = (tmp_path / "EVIDENCE.md").read_text(encoding="utf-8")
+    summary = "- Time: **1 s**; asked: 2 s.\n- Dice: **4**; asked: 5. *Does not hold.*\n"
+    assert page.startswith("# Evidence\n\n## In a minute\n" + summary)
+    table = page[page.index("| claim") : page.index("## Frozen")].strip()
+    assert column(table, "claim") == ["b", "a", "c"]
+
+
 def test_the_plot_has_the_expected_size(tmp_path: Path) -> None:
     write(tmp_path, RESULT)
     write_evidence(tmp_path, tmp_path / "EVIDENCE.md")

@@ -12,27 +12,26 @@ from urllib.parse import quote
 from DiffusionSegmentBackend.errors import from_os_error
 
 from .plots import write_plot
-from .results import Picture, Result, read_results
+from .results import Claim, Picture, Result, read_results
 from .tables import markdown_table, result_table
 
 PLOT_FOLDER = "evidence"
 
+_TITLE = "# Evidence\n"
 _INTRODUCTION = """\
-# Evidence
-
+## How the numbers are formed
 This page is written by `make evidence` from the result files in `{folder}/`. To change it, repeat the command given in
 a section, which writes that section's file anew, and run `make evidence` again; do not edit the page itself.
 
-How the numbers are formed: a case's value is the mean over the organs that the case shows, and an organ that it does
-not show is left out. The mean Dice of a row is the mean of its case values, and the median is their median. The 95 %
-interval comes from a bootstrap that draws cases anew (2000 rounds, fixed seed), so it speaks of other cases like
-these and not of other trainings; over a handful of cases it is too narrow, and a single case has none. Surface Dice
-is averaged in the same way. Only the columns of organ groups go by organ first: each organ's mean over the cases that
-show it, then the mean over the group's organs. Differences are taken case by case, over the cases and organs that
-both rows have (n says how many cases where a row has more); p is Wilcoxon's signed-rank test on them, two-sided, not
-corrected for the number of comparisons, and left out with fewer than five cases or when no case differs. Dice and its
-differences are in points, 0 to 100; other numbers have three significant digits. A dash stands for what was not
-measured.
+A case's value is the mean over the organs that the case shows, and an organ that it does not show is left out. The
+mean Dice of a row is the mean of its case values, and the median is their median. The 95 % interval comes from a
+bootstrap that draws cases anew (2000 rounds, fixed seed), so it speaks of other cases like these and not of other
+trainings; over a handful of cases it is too narrow, and a single case has none. Surface Dice is averaged in the same
+way. Only the columns of organ groups go by organ first: each organ's mean over the cases that show it, then the mean
+over the group's organs. Differences are taken case by case, over the cases and organs that both rows have (n says how
+many cases where a row has more); p is Wilcoxon's signed-rank test on them, two-sided, not corrected for the number of
+comparisons, and left out with fewer than five cases or when no case differs. Dice and its differences are in points,
+0 to 100; other numbers have three significant digits. A dash stands for what was not measured.
 """
 
 
@@ -55,8 +54,9 @@ def write_evidence(results: Path, output: Path) -> None:
 
 def page_text(results: Sequence[Result], *, folder: str) -> str:
     """The page in Markdown; `folder` is the name of the folder of result files, as the introduction gives it."""
-    parts = [_INTRODUCTION.format(folder=folder), _claims(results), *(_section(result, folder) for result in results)]
-    return "\n".join(parts)
+    claims = [claim for result in results for claim in result.claims]
+    parts = [_TITLE, *_summary(claims), _INTRODUCTION.format(folder=folder), _claims(claims)]
+    return "\n".join([*parts, *(_section(result, folder) for result in results)])
 
 
 def _write_files(results: Sequence[Result], text: str, *, staging: Path, output: Path) -> None:
@@ -75,12 +75,29 @@ def _write_files(results: Sequence[Result], text: str, *, staging: Path, output:
     os.replace(page, output)
 
 
-def _claims(results: Sequence[Result]) -> str:
-    claims = [claim for result in results for claim in result.claims]
+def _summary(claims: Sequence[Claim]) -> list[str]:
+    """What a reader with a minute takes away: the claims with a brief text, those that hold first."""
+    lines = [
+        f"- {claim.brief}: **{claim.here}**; asked: {claim.asked}.{_verdict(claim)}"
+        for claim in _sorted(claims)
+        if claim.brief
+    ]
+    return ["## In a minute\n" + "\n".join(lines) + "\n"] if lines else []
+
+
+def _verdict(claim: Claim) -> str:
+    return "" if claim.holds else " *Does not hold.*"
+
+
+def _sorted(claims: Sequence[Claim]) -> list[Claim]:
+    return sorted(claims, key=lambda claim: not claim.holds)
+
+
+def _claims(claims: Sequence[Claim]) -> str:
     if not claims:
         return "## Claims\n\nThe result files make no claims.\n"
     held = sum(claim.holds for claim in claims)
-    rows = [[claim.claim, claim.asked, claim.here, "yes" if claim.holds else "no"] for claim in claims]
+    rows = [[claim.claim, claim.asked, claim.here, "yes" if claim.holds else "no"] for claim in _sorted(claims)]
     table = markdown_table(["claim", "asked", "here", "holds"], rows)
     return f"## Claims\n\nClaims that hold: {held} of {len(claims)}.\n\n{table}"
 

@@ -42,12 +42,16 @@ class Plot:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: what was required, what was measured, and whether that suffices."""
+    """A claim: what was required, what was measured, and whether that suffices.
+
+    `brief` says for the summary of the page what `here` is; empty for a claim that is not in it.
+    """
 
     claim: str
     asked: str
     here: str
     holds: bool
+    brief: str = ""
 
 
 @dataclass(frozen=True)
@@ -273,7 +277,13 @@ def _picture(fields: _Fields) -> Picture:
 
 
 def _claim(fields: _Fields) -> Claim:
-    return Claim(fields.text("claim"), fields.text("asked"), fields.text("here"), fields.truth("holds"))
+    return Claim(
+        fields.text("claim"),
+        fields.text("asked"),
+        fields.text("here"),
+        fields.truth("holds"),
+        fields.optional_text("brief") or "",
+    )
 
 
 def _check_rows(result: Result, fields: _Fields) -> None:
