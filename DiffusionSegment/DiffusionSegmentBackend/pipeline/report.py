@@ -59,15 +59,11 @@ def build_report(
     counts, voxel_ml = _counts(labels, model.description.classes), session.grid.voxel_ml
     chosen = [label for label in model.description.labels if not session.wanted or label.value in session.wanted]
     best = prediction.argmax(axis=0)
+    tail = model.description.volume_tail
+    intervals_ml = {o.value: volume_interval_ml(prediction[o.value], voxel_ml, tail=tail) for o in chosen}
     organs = tuple(
-        _organ(
-            label,
-            prediction[label.value],
-            best == label.value,
-            counts[label.value] * session.voxel_ml,
-            volume_interval_ml(prediction[label.value], voxel_ml, tail=model.description.volume_tail),
-        )
-        for label in chosen
+        _organ(o, prediction[o.value], best == o.value, counts[o.value] * session.voxel_ml, intervals_ml[o.value])
+        for o in chosen
     )
     organs, confidence = _judged(organs, organ_confidence(torch.from_numpy(prediction)), session)
     alarms = _organ_alarms(best, chosen, session)
