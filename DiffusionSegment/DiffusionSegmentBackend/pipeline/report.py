@@ -59,12 +59,7 @@ def build_report(
     counts, voxel_ml = _counts(labels, model.description.classes), session.grid.voxel_ml
     chosen = [label for label in model.description.labels if not session.wanted or label.value in session.wanted]
     best = prediction.argmax(axis=0)
-    tail = model.description.volume_tail
-    intervals_ml = {o.value: volume_interval_ml(prediction[o.value], voxel_ml, tail=tail) for o in chosen}
-    organs = tuple(
-        _organ(o, prediction[o.value], best == o.value, counts[o.value] * session.voxel_ml, intervals_ml[o.value])
-        for o in chosen
-    )
+    organs = _organs(prediction, best, chosen, counts * session.voxel_ml, session.grid.voxel_ml, model.description)
     organs, confidence = _judged(organs, organ_confidence(torch.from_numpy(prediction)), session)
     alarms = _organ_alarms(best, chosen, session)
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
@@ -167,6 +162,27 @@ def _provenance(session: Session, model: Model, chosen: Sequence[ModelLabel]) ->
             device=model.device.type,
             precision=str(model.dtype).removeprefix("torch."),
         ),
+    )
+
+
+def _organs(
+    prediction: NDArray[np.float32],
+    best: NDArray[np.intp],
+    chosen: Sequence[ModelLabel],
+    volumes_ml: NDArray[np.floating],
+    voxel_ml: float,
+    description: ModelDescription,
+) -> tuple[OrganResult, ...]:
+    """The results of organs with `volumes_ml` by label value; voxels of the model's grid have `voxel_ml`."""
+    return tuple(
+        _organ(
+            label,
+            prediction[label.value],
+            best == label.value,
+            float(volumes_ml[label.value]),
+            volume_interval_ml(prediction[label.value], voxel_ml, tail=description.volume_tail),
+        )
+        for label in chosen
     )
 
 
