@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
-from DiffusionSegmentBackend.protocol.messages import VolumeReference
+from DiffusionSegmentBackend.protocol.messages import Correct, VolumeReference
 from DiffusionSegmentBackend.service.server import WORKER_COMMAND
 from DiffusionSegmentLib.worker.client import WorkerClient
 from fixtures.running_service import RunningService
@@ -35,26 +36,42 @@ def maps_of(answer: object) -> dict[str, np.ndarray]:
     return {name: np.fromfile(reference.path, reference.dtype) for name, reference in references.items()}
 
 
+class LocalClient:
+    """A client of the worker on this computer."""
+
+    def __init__(self) -> None:
+        self.transports: list[SubprocessTransport] = []
+        self.answers: list[Any] = []
+        self.client = WorkerClient(self._create)
+        self.client.finished.connect(self.answers.append)
+        self.client.failed.connect(lambda _, error: self.answers.append(error))
+
+    def _create(self) -> SubprocessTransport:
+        self.transports.append(SubprocessTransport())
+        return self.transports[-1]
+
+    def next(self) -> Any:
+        """The next answer."""
+        while not self.answers:
+            self.transports[-1].poll(0.05)
+        return self.answers.pop(0)
+
+
 @pytest.fixture(scope="module")
-def local(phantom: tuple[np.ndarray, np.ndarray]) -> Iterator[dict[int, dict[str, np.ndarray]]]:
+def worker() -> Iterator[LocalClient]:
+    opened = LocalClient()
+    yield opened
+    opened.client.close()
+
+
+@pytest.fixture(scope="module")
+def local(worker: LocalClient, phantom: tuple[np.ndarray, np.ndarray]) -> dict[int, dict[str, np.ndarray]]:
     """The maps of local runs by seed."""
-    transports: list[SubprocessTransport] = []
-
-    def create() -> SubprocessTransport:
-        transports.append(SubprocessTransport())
-        return transports[-1]
-
-    client, answers = WorkerClient(create), []
-    client.finished.connect(answers.append)
-    client.failed.connect(lambda _, error: answers.append(error))
     results = {}
     for seed in range(CLIENTS):
-        client.segment(*phantom, version=1, seed=seed, **OPTIONS)
-        while len(answers) <= seed:
-            transports[-1].poll(0.05)
-        results[seed] = maps_of(answers[seed])
-    yield results
-    client.close()
+        worker.client.segment(*phantom, version=1, seed=seed, **OPTIONS)
+        results[seed] = maps_of(worker.next())
+    return results
 
 
 @pytest.mark.slow
@@ -76,6 +93,39 @@ def test_eight_clients_at_once_get_their_own_results_bit_by_bit(
     assert len({values["uncertainty"].tobytes() for values in local.values()}) == CLIENTS
 
 
+@pytest.mark.slow
+def test_corrections_on_a_server_are_those_of_the_local_worker_bit_by_bit(
+    phantom: tuple[np.ndarray, np.ndarray],
+    worker: LocalClient,
+    startService: Callable[..., RunningService],
+    openClient: Callable,
+) -> None:
+    """Also on a session that the server has lost, which is computed again before the correction."""
+    service = startService(worker_command=WORKER_COMMAND)
+    remote = openClient(service.connection())
+    worker.client.segment(*phantom, version=2, seed=0, **OPTIONS)
+    labels = maps_of(worker.next())["labels"].reshape(phantom[0].shape)
+    remote.client.segment(*phantom, version=2, seed=0, **OPTIONS)
+    assert np.array_equal(remote.map("labels"), labels)
+    scribbles = np.zeros_like(labels)
+    k, j, i = np.argwhere(labels == 6).mean(axis=0).astype(int)
+    scribbles[k, j - 2 : j + 3, i - 2 : i + 3] = 1  # background in the middle of the liver
+    marked = {"version": 2, "maps": {"labels": labels, "scribbles": scribbles}, "seed": 0, **OPTIONS}
+    worker.client.request(Correct, *phantom, **marked)
+    expected = worker.next()
+    for lost in (False, True):
+        if lost:
+            service.kill()
+            service.start()
+        remote.events.clear()
+        remote.client.request(Correct, *phantom, **marked)
+        answer = remote.first("finished", 300)
+        for name, values in maps_of(expected).items():
+            assert np.array_equal(maps_of(answer)[name], values), (lost, name)
+        assert answer.labels.ijk_to_lps == expected.labels.ijk_to_lps
+    assert maps_of(expected)["labels"].tobytes() != _same_box(labels, expected.labels, phantom[1]).tobytes()
+
+
 def test_eight_clients_of_a_quick_engine_each_get_their_own_result(
     startService: Callable[..., RunningService], openClient: Callable
 ) -> None:
@@ -95,6 +145,12 @@ def test_clients_that_come_and_go_leave_nothing(startService: Callable[..., Runn
     assert all((state.folders, state.workers) == (0, 0) for state in states)
     assert states[-1].files <= states[3].files + 1
     assert states[-1].memory < states[3].memory + 15
+
+
+def _same_box(values: np.ndarray, reference: VolumeReference, ijk_to_lps: np.ndarray) -> np.ndarray:
+    """The part of a map that has the geometry of a reference."""
+    first = np.linalg.solve(ijk_to_lps, np.reshape(reference.ijk_to_lps, (4, 4))[:, 3])[:3].round().astype(int)
+    return values[tuple(slice(start, start + n) for start, n in zip(first[::-1], reference.shape, strict=True))]
 
 
 def _polled(client: object) -> bool:
