@@ -16,18 +16,25 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.cli import train as training_cli
+from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.imaging.volume_io import read_volume, write_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
-from DiffusionSegmentBackend.models.model import find_model, load_model
+from DiffusionSegmentBackend.models.model import find_model, load_model, load_network
 from DiffusionSegmentBackend.networks.temperature import temperature
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.checks import OrganMeasures
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.training.new_model import new_description
-from DiffusionSegmentBackend.training.whole_model import ModelTrainingOptions, train_model
+from DiffusionSegmentBackend.training.whole_model import (
+    LongerTrainingOptions,
+    ModelTrainingOptions,
+    longer_training,
+    train_longer,
+    train_model,
+)
 from DiffusionSegmentBackend.training.whole_model.anatomy_limits import anatomy_limits
 from DiffusionSegmentBackend.training.whole_model.networks import NetworkTraining
 from DiffusionSegmentBackend.training.whole_model.stages import STAGE_FUNCTIONS
@@ -232,6 +239,59 @@ def refusal(invalid: ModelTrainingOptions) -> DiffusionSegmentError:
         train_model(invalid)
     assert not invalid.output.exists()
     return caught.value
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+class TestMoreMinutes:
+    """`train --more-minutes` continues the network of a trained model."""
+
+    def test_the_network_is_trained_further_and_stays_calibrated(self, copy: Path, data: Path) -> None:
+        before = load_network(read_description(copy), "segmenter")
+        arguments = ["train", "--data", str(data), "-o", str(copy), "--more-minutes", "0.05", "--processor-time"]
+        assert main([*arguments, "--device", "cpu"]) == 0
+        after = load_network(read_description(copy), "segmenter")
+        assert temperature(after) == temperature(before)  # type: ignore[arg-type]
+        assert not torch.equal(after.state_dict()["head.weight"], before.state_dict()["head.weight"])
+        difference = after.state_dict()["head.weight"] - before.state_dict()["head.weight"]
+        assert difference.abs().max() < before.state_dict()["head.weight"].abs().max(), "not started anew"
+        assert "trained for 0.05 minutes more" in (copy / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert not (copy / "training" / "longer").exists()
+        scan = read_volume(data / "images" / "case_0.nii.gz")
+        assert segment(scan, load_model(str(copy), "cpu"), SegmentOptions(force=True)).labels.any()
+
+    def test_an_interrupted_training_goes_on_and_replaces_nothing_before_its_end(
+        self, copy: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        weights = (copy / "segmenter.safetensors").read_bytes()
+        more = LongerTrainingOptions(data=(data,), output=copy, more_minutes=0.05, device="cpu", processor_time=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(longer_training, "set_temperature", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train_longer(more)
+        assert (copy / "segmenter.safetensors").read_bytes() == weights
+        assert (copy / "training" / "longer" / "checkpoint.pt").is_file()
+        train_longer(more)
+        assert (copy / "segmenter.safetensors").read_bytes() != weights
+
+    @pytest.mark.parametrize(
+        ("minutes", "model", "code"),
+        [(0.0, "trial", ErrorCode.OPTION), (1.0, "abdomen-ct", ErrorCode.WEIGHTS_MISSING)],
+    )
+    def test_what_cannot_be_continued_is_refused(
+        self, minutes: float, model: str, code: ErrorCode, copy: Path, data: Path
+    ) -> None:
+        folder = copy if model == "trial" else find_model(model)
+        with pytest.raises(DiffusionSegmentError) as caught:
+            train_longer(LongerTrainingOptions(data=(data,), output=folder, more_minutes=minutes, device="cpu"))
+        assert caught.value.code is code
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_an_organ_without_annotation_is_reported(data: Path, manifest: Path, tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ def _add_whole_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--processor-time", action="store_true", help="count minutes of CPU time instead of wall-clock time"
     )
+    group.add_argument(
+        "--more-minutes", type=float, metavar="N", help="train the network of a trained model in -o for N minutes more"
+    )
     group.add_argument("--stage", choices=_STAGES, help="run only this stage; the stages before it must be finished")
 
 
@@ -205,8 +208,12 @@ def _run_train(options: argparse.Namespace) -> None:
 
 
 def _run_train_model(options: argparse.Namespace) -> None:
-    from ..training.whole_model import ModelTrainingOptions, train_model
+    from ..training.whole_model import LongerTrainingOptions, ModelTrainingOptions, train_longer, train_model
 
+    if options.more_minutes is not None:
+        train_longer(from_namespace(LongerTrainingOptions, options))
+        print(f"{options.output}: trained for {options.more_minutes:g} minutes more.")
+        return
     if options.minutes is None:
         raise DiffusionSegmentError(
             ErrorCode.OPTION,

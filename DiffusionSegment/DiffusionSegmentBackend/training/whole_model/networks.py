@@ -17,6 +17,7 @@ from ..loop import Budget, RunOptions, StepCallback
 from ..segmenter import SegmenterRecipe, segmenter_budget, train_segmenter
 
 _TRUNK_RATE, _SEGMENTER_RATE, _STUDENT_RATE, _BODYPART_RATE = 1e-3, 6e-4, 1.2e-4, 2e-3
+_LONGER_RATE = 4e-4
 _TRUNK_EMA, _SEGMENTER_EMA, _BODYPART_EMA = 0.998, 0.995, 0.99
 _GPU_BATCH = 8
 _MIN_CPU_BATCH, _MAX_CPU_BATCH = 2, 8
@@ -106,6 +107,21 @@ class NetworkTraining:
         network.load_state_dict(start.state_dict())
         return self._train(network, sets, self.recipe(), self.student_budget(minutes, seed=seed), folder, report)
 
+    def longer(
+        self,
+        start: Segmenter,
+        sets: Sequence[TrainingSet],
+        *,
+        minutes: float,
+        folder: Path,
+        report: StepCallback,
+        seed: int,
+    ) -> Segmenter:
+        """Continue the training of a network at two thirds of the learning rate."""
+        network = self.untrained()
+        network.load_state_dict(start.state_dict())
+        return self._train(network, sets, self.recipe(), self.longer_budget(minutes, seed=seed), folder, report)
+
     def untrained(self) -> Segmenter:
         """The network of the model with random weights; with a fine path if its grid is finer than the trunk's."""
         return Segmenter(
@@ -127,6 +143,10 @@ class NetworkTraining:
     def student_budget(self, minutes: float, *, seed: int) -> Budget:
         """Budget of a network whose training is continued."""
         return self._budget(minutes, learning_rate=_STUDENT_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
+
+    def longer_budget(self, minutes: float, *, seed: int) -> Budget:
+        """Budget of a trained network that gets more minutes."""
+        return self._budget(minutes, learning_rate=_LONGER_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def _budget(self, minutes: float, *, learning_rate: float, ema_decay: float, seed: int) -> Budget:
         return segmenter_budget(
