@@ -200,7 +200,7 @@ class TestModality:
         assert centred.array.min() < 0
         assert segment(centred, model, SegmentOptions()).labels.any()
 
-    @pytest.mark.parametrize("name", [NAME, "hippocampus-mr"])
+    @pytest.mark.parametrize("name", [NAME, "abdomen-mr", "hippocampus-mr"])
     def test_a_ct_is_refused_by_header_and_by_values(self, model: Model, phantom: Phantom, name: str) -> None:
         ct = Volume(phantom.image, phantom.index_to_lps)
         clipped = Volume(ct.array.clip(-125, 275), ct.index_to_lps)

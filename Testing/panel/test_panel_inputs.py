@@ -125,11 +125,11 @@ class TestModel:
         ("text", "result"),
         [
             ("parotid", ["headneck-ct"]),
-            ("MR", ["hippocampus-mr"]),
-            ("abdomen", ["abdomen-ct"]),
+            ("MR", ["abdomen-mr", "hippocampus-mr"]),
+            ("abdomen", ["abdomen-ct", "abdomen-mr"]),
             ("neck ct", ["headneck-ct"]),
             ("esophagus", ["abdomen-ct", "headneck-ct"]),
-            ("", ["abdomen-ct", "headneck-ct", "hippocampus-mr"]),
+            ("", ["abdomen-ct", "abdomen-mr", "headneck-ct", "hippocampus-mr"]),
         ],
     )
     def test_a_search_filters_the_list_of_models(self, user: PanelUser, text: str, result: list[str]) -> None:

@@ -57,7 +57,7 @@ def test_the_class_names_of_totalsegmentator_match_every_label_of_the_abdomen() 
     assert matching.unmatched == ()
 
 
-@pytest.mark.parametrize("model", ["abdomen-ct", "headneck-ct", "hippocampus-mr"])
+@pytest.mark.parametrize("model", ["abdomen-ct", "abdomen-mr", "headneck-ct", "hippocampus-mr"])
 def test_every_name_and_title_of_a_model_matches_its_own_label(model: str) -> None:
     labels = labels_of(model)
     for label in labels:

@@ -306,7 +306,7 @@ def test_a_base_of_another_modality_is_reported_before_training(case: LabelledVo
                 progress=lambda stage, *_: seen.append(stage),
             )
         assert caught.value.code is ErrorCode.MODALITY
-        assert caught.value.hint == "Choose a base for MR: hippocampus-mr."
+        assert caught.value.hint == "Choose a base for MR: abdomen-mr, hippocampus-mr."
     assert seen == []
 
 
@@ -333,7 +333,8 @@ def test_the_command_takes_the_modality_of_the_scan(
     assert main([*command, "--base", BASE, "--name", "mine"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("MODALITY: ")
-    assert said.rstrip().endswith("Choose a base for MR: hippocampus-mr. To go on anyway, run again with --force.")
+    hint = "Choose a base for MR: abdomen-mr, hippocampus-mr. To go on anyway, run again with --force."
+    assert said.rstrip().endswith(hint)
     assert main([*command, "--base", BASE, "--name", "mine", "--force"]) == 0
     assert load_model("mine", "cpu").description.modality == "MR"
 

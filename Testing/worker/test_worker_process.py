@@ -211,7 +211,7 @@ def test_hello_is_sent_before_torch_is_loaded() -> None:
     hello = json.loads(process.stdout.readline())
     assert time.monotonic() - began < 3
     assert hello["pid"] == process.pid
-    assert hello["models"] == ["abdomen-ct", "headneck-ct", "hippocampus-mr"]
+    assert hello["models"] == ["abdomen-ct", "abdomen-mr", "headneck-ct", "hippocampus-mr"]
     assert "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text()
     process.stdin.close()
     assert process.wait(5) == 0
