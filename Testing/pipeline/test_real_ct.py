@@ -1,4 +1,4 @@
-"""The pipeline on a DICOM folder and labelled CT scans, if such data is on the machine."""
+"""The pipeline on a DICOM folder and labelled CT and MR scans, if such data is on the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENTRY = Path(__file__).resolve().parents[2] / "DiffusionSegment" / "DiffusionSeg
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(DATA is None, reason="no real CT on this machine; the phantom's tests stand in"),
+    pytest.mark.skipif(DATA is None, reason="no real scans on this machine; the phantom's tests stand in"),
 ]
 
 
@@ -70,3 +70,18 @@ def test_the_neck_model_segments_a_neck_and_refuses_an_abdomen() -> None:
     with pytest.raises(DiffusionSegmentError, match="only 0 % of it lies") as caught:
         segment(read_volume(DATA / "abdomen_ct" / "images" / "case_03.nii.gz"), neck, SegmentOptions())
     assert caught.value.code is ErrorCode.BODY_PART_MISMATCH
+
+
+def test_the_mr_model_segments_an_abdomen_and_refuses_a_hippocampus() -> None:
+    assert DATA is not None
+    abdomen = load_model("abdomen-mr", "cpu")
+    volume = read_volume(DATA / "abdomen_mr" / "images" / "case_21.nii.gz")
+    truth = read_volume(DATA / "abdomen_mr" / "labels" / "case_21.nii.gz").array
+    labels = segment(volume, abdomen, SegmentOptions()).labels
+    for value, min_dice in ((1, 0.8), (2, 0.85), (3, 0.85), (4, 0.8)):
+        overlap = 2 * np.count_nonzero((labels == value) & (truth == value))
+        assert overlap / (np.count_nonzero(labels == value) + np.count_nonzero(truth == value)) > min_dice
+    crop = sorted((DATA / "hippocampus_mr" / "images").iterdir())[0]
+    with pytest.raises(DiffusionSegmentError) as caught:
+        segment(read_volume(crop), abdomen, SegmentOptions())
+    assert caught.value.code in (ErrorCode.BODY_PART_MISMATCH, ErrorCode.UNUSUAL_APPEARANCE)
