@@ -177,7 +177,8 @@ class TestModel:
             assert f"Modality: {raw['modality']}" in tip
             assert raw["labels"][0]["title"] in tip
             quality = raw["quality"]
-            assert f"mean Dice {quality['mean_dice']['ensemble']:.2f} on {quality['cases']} scans" in tip
+            shown = quality["mean_dice"].get("ensemble") or quality["mean_dice"]["segmenter"]
+            assert f"mean Dice {shown:.2f} on {quality['cases']} scans" in tip
         assert selector.toolTip == selector.itemData(0, qt.Qt.ToolTipRole)
 
     def test_a_model_without_title_quality_and_licence_is_listed_by_its_name(
