@@ -13,7 +13,7 @@ from pathlib import Path
 from ...datasets.scans import find_scans, read_volumes
 from ...errors import DiffusionSegmentError, ErrorCode
 from ...imaging.atomic_writes import write_text
-from ...models.manifest import CARD_FILE
+from ...models.manifest import CARD_FILE, ModelDescription
 from ...models.model import choose_device, load_network
 from ...networks.bodypart import BodyPartRegressor
 from ...networks.segmenter import Segmenter
@@ -49,18 +49,9 @@ def train_longer(options: LongerTrainingOptions) -> None:
         DiffusionSegmentError: OPTION, MODEL_UNKNOWN, TRAINING_DATA, WEIGHTS_MISSING (a model without a segmenter),
             CHECKPOINT, DISK_FULL, NO_DEVICE.
     """
-    if not options.more_minutes > 0:
-        raise DiffusionSegmentError(
-            ErrorCode.OPTION, f"{options.more_minutes:g} more minutes are none.", hint="Give more than 0."
-        )
     folder = ModelFolder(options.output)
     description = folder.description
-    if "segmenter" not in description.networks:
-        raise DiffusionSegmentError(
-            ErrorCode.WEIGHTS_MISSING,
-            f"{options.output} holds no trained segmenter.",
-            hint="Train it first, with --minutes N.",
-        )
+    _check(options, description)
     start, regressor = load_network(description, "segmenter"), load_network(description, "bodypart")
     assert isinstance(start, Segmenter)
     assert isinstance(regressor, BodyPartRegressor)
@@ -94,6 +85,19 @@ def train_longer(options: LongerTrainingOptions) -> None:
     _add_to_card(folder, options)
     # So that the next call begins with these weights.
     shutil.rmtree(checkpoints)
+
+
+def _check(options: LongerTrainingOptions, description: ModelDescription) -> None:
+    if not options.more_minutes > 0:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"{options.more_minutes:g} more minutes are none.", hint="Give more than 0."
+        )
+    if "segmenter" not in description.networks:
+        raise DiffusionSegmentError(
+            ErrorCode.WEIGHTS_MISSING,
+            f"{options.output} holds no trained segmenter.",
+            hint="Train it first, with --minutes N.",
+        )
 
 
 def _add_to_card(folder: ModelFolder, options: LongerTrainingOptions) -> None:
