@@ -10,7 +10,6 @@ than for n independent scans.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from tqdm import tqdm
 
 from ..datasets.labelled_cases import Case
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..models.manifest import DESCRIPTION_FILE
 from ..models.model import Model, load_model, write_description
 from ..pipeline.options import SegmentOptions
 from ..pipeline.session import Stopwatch
@@ -94,8 +92,7 @@ def calibrate_volumes(
             f"The cases show {len(tails)} organs; at least {MIN_SCORES} are needed.",
             hint="Give more cases that the model was not trained on.",
         )
-    raw = json.loads((model.description.folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    write_description(model.description.folder, {**raw, "volume_tail": calibration.tail})
+    write_description(model.description.folder, {**model.description.raw, "volume_tail": calibration.tail})
     return calibration
 
 

@@ -59,17 +59,16 @@ def train_longer(options: LongerTrainingOptions) -> None:
     device = choose_device(options.device).type
     training = NetworkTraining(description, device, options.seed, options.denoising_share, options.processor_time)
     training.check()
-    checkpoints = folder.training / _STAGE
+    budget, checkpoints = training.longer_budget(options.more_minutes, seed=options.seed), folder.training / _STAGE
     with stage_bar({_STAGE: options.more_minutes}) as bar:
         bar.begin(_STAGE)
         volumes = read_volumes(scans, description, regressor, bar.note)
-        network = training.longer(
+        network = training.continued(
             start,
             volumes.sets(without=(), denoising=options.denoising_share > 0),
-            minutes=options.more_minutes,
+            budget=budget,
             folder=checkpoints,
             report=bar.report(_STAGE, options.more_minutes),
-            seed=options.seed,
         )
     set_temperature(network, temperature(start))
     store(
@@ -77,7 +76,7 @@ def train_longer(options: LongerTrainingOptions) -> None:
         "segmenter",
         network,
         architecture=network.architecture,
-        budget=training.longer_budget(options.more_minutes, seed=options.seed),
+        budget=budget,
         cases=scans.names,
         options={},
         checkpoints=checkpoints,

@@ -92,35 +92,19 @@ class NetworkTraining:
         start_from_trunk(network, trunk)
         return self._train(network, sets, self.recipe(), self.segmenter_budget(minutes, seed=seed), folder, report)
 
-    def student(
+    def continued(
         self,
         start: Segmenter,
         sets: Sequence[TrainingSet],
         *,
-        minutes: float,
+        budget: Budget,
         folder: Path,
         report: StepCallback,
-        seed: int,
     ) -> Segmenter:
-        """Continue the training of a network at a fifth of the learning rate."""
+        """Continue the training of a network, with the budget of a student or of more minutes."""
         network = self.untrained()
         network.load_state_dict(start.state_dict())
-        return self._train(network, sets, self.recipe(), self.student_budget(minutes, seed=seed), folder, report)
-
-    def longer(
-        self,
-        start: Segmenter,
-        sets: Sequence[TrainingSet],
-        *,
-        minutes: float,
-        folder: Path,
-        report: StepCallback,
-        seed: int,
-    ) -> Segmenter:
-        """Continue the training of a network at two thirds of the learning rate."""
-        network = self.untrained()
-        network.load_state_dict(start.state_dict())
-        return self._train(network, sets, self.recipe(), self.longer_budget(minutes, seed=seed), folder, report)
+        return self._train(network, sets, self.recipe(), budget, folder, report)
 
     def untrained(self) -> Segmenter:
         """The network of the model with random weights; with a fine path if its grid is finer than the trunk's."""
@@ -141,11 +125,11 @@ class NetworkTraining:
         return self._budget(minutes, learning_rate=_SEGMENTER_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def student_budget(self, minutes: float, *, seed: int) -> Budget:
-        """Budget of a network whose training is continued."""
+        """Budget of a network that is continued with pseudo-labels, at a fifth of the learning rate."""
         return self._budget(minutes, learning_rate=_STUDENT_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def longer_budget(self, minutes: float, *, seed: int) -> Budget:
-        """Budget of a trained network that gets more minutes."""
+        """Budget of a trained network that gets more minutes, at two thirds of the learning rate."""
         return self._budget(minutes, learning_rate=_LONGER_RATE, ema_decay=_SEGMENTER_EMA, seed=seed)
 
     def _budget(self, minutes: float, *, learning_rate: float, ema_decay: float, seed: int) -> Budget:

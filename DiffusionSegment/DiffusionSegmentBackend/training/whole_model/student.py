@@ -65,15 +65,15 @@ def _partly_drawn(run: ModelRun) -> list[TrainingVolume]:
 def _trial(run: ModelRun, fold: CaseFold) -> Trial:
     """Compare both trainings; pseudo-labels are those of the fold's network, which has not seen the held-out cases."""
     start, minutes = fold_network(run, fold), run.plan.trial
+    budget = run.training.student_budget(minutes, seed=run.options.seed)
     dice = {}
     for number, (name, volumes) in enumerate({"with": _labelled(run, [start]), "without": run.volumes}.items()):
-        network = run.training.student(
+        network = run.training.continued(
             start,
             volumes.sets(without=fold.held_out, denoising=run.options.denoising_share > 0),
-            minutes=minutes,
+            budget=budget,
             folder=run.checkpoints("student", name),
             report=run.bar.report("student", minutes, done=number * minutes),
-            seed=run.options.seed,
         )
         dice[name] = np.array([np.nanmean(predict(run, network, case).dice) for case in fold.held_out])
     return Trial(fold.held_out, dice["with"], dice["without"])
@@ -81,15 +81,14 @@ def _trial(run: ModelRun, fold: CaseFold) -> Trial:
 
 def _continue_training(run: ModelRun, networks: list[Segmenter]) -> None:
     folder, minutes = run.checkpoints("student", "model"), run.plan.student
-    network = run.training.student(
+    budget = run.training.student_budget(minutes, seed=run.options.seed)
+    network = run.training.continued(
         run.load_segmenter().requires_grad_(True),
         _labelled(run, networks).sets(denoising=run.options.denoising_share > 0),
-        minutes=minutes,
+        budget=budget,
         folder=folder,
         report=run.bar.report("student", minutes, done=2 * run.plan.trial),
-        seed=run.options.seed,
     )
-    budget = run.training.student_budget(minutes, seed=run.options.seed)
     run.store_segmenter(network, budget, folder, pseudo_labels=True)
 
 
