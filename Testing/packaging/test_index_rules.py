@@ -85,7 +85,13 @@ def test_the_repository_with_its_history_is_small_enough() -> None:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
 
     # What a clone transfers; the folder .git may hold some objects twice, loose and packed.
-    assert int(git("rev-list", "--objects", "--disk-usage", "HEAD")) < MAX_BYTES
+    history = int(git("rev-list", "--objects", "--disk-usage", "HEAD"))
+    newest = int(git("rev-list", "--objects", "--disk-usage", "--no-walk", "HEAD"))
+    names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    files = sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
+    assert history < MAX_BYTES
+    # A clone of one commit on the disk, its files included.
+    assert newest + files < MAX_BYTES
 
 
 def test_names_follow_the_rules_of_the_index() -> None:
