@@ -26,7 +26,6 @@ from DiffusionSegmentResearch.audit.mask_errors import (
 )
 from DiffusionSegmentResearch.audit.network import AuditNetwork, audit_input
 from DiffusionSegmentResearch.audit.training import AuditPatches, audit_loss, remapped, train_audit
-from DiffusionSegmentResearch.studies.audit import auroc
 from fixtures.segmenter_data import RIGHT, WINDOW, small_volume
 
 SPACING = (3.0, 3.0, 3.0)
@@ -136,10 +135,3 @@ def test_an_organ_is_audited_in_its_box_with_a_margin() -> None:
     assert audited.probability.shape == audited.distance_mm.shape == (24, 19, 24)
     assert np.array_equal(audited.distance_mm > 0, labels[audited.box] == 5)
     assert audit_organ(network, image, labels, 6, spacing=SPACING) is None
-
-
-def test_auroc_by_ranks() -> None:
-    positive = np.repeat([False, True], 30)
-    assert auroc(np.arange(60, dtype=np.float32), positive) == 1.0
-    assert auroc(np.zeros(60, np.float32), positive) == 0.5
-    assert auroc(np.zeros(30, np.float32), positive[:30]) is None

@@ -10,13 +10,17 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from DiffusionSegmentBackend.networks.space_to_depth import depth_to_space, space_to_depth
 from DiffusionSegmentBackend.networks.unet import PyramidUNet
 from torch import Tensor, nn
 
 # Signed distances beyond this are cut off, in mm.
 MAX_DISTANCE_MM = 30.0
-AUDIT_CHANNELS = (8, 24, 48, 80)
+AUDIT_CHANNELS = (24, 48, 80)
 _INPUTS = 4
+# The finest level of the U-Net has half the resolution: a third of the time of one at full resolution.
+_STRIDE = (2, 2, 2)
+_SUB_VOXELS = 8
 
 
 class AuditNetwork(nn.Module):
@@ -27,18 +31,18 @@ class AuditNetwork(nn.Module):
 
     def __init__(self, channels: Sequence[int] = AUDIT_CHANNELS) -> None:
         super().__init__()
-        self.multiple = 2 ** (len(channels) - 1)
-        self.unet = PyramidUNet(_INPUTS, channels, timed=False)
-        self.heads = nn.ModuleList(nn.Conv3d(width, 1, 1) for width in channels)
+        self.multiple = 2 ** len(channels)
+        self.unet = PyramidUNet(_SUB_VOXELS * _INPUTS, channels, timed=False)
+        self.fine = nn.Conv3d(channels[0], _SUB_VOXELS, 1)
+        self.coarse = nn.ModuleList(nn.Conv3d(width, 1, 1) for width in channels[1:])
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, 4, z, y, x) -> logits (B, 1, z, y, x), float32; the heads of all levels are added."""
-        pyramid = self.unet(inputs)
-        total: Tensor = self.heads[0](pyramid[0]).float()
-        for head, features in zip(self.heads[1:], pyramid[1:], strict=True):
-            total = total + F.interpolate(
-                head(features).float(), size=total.shape[2:], mode="trilinear", align_corners=False
-            )
+        pyramid = self.unet(space_to_depth(inputs, _STRIDE).contiguous(memory_format=torch.channels_last_3d))
+        total = depth_to_space(self.fine(pyramid[0]).float(), _STRIDE)
+        for head, features in zip(self.coarse, pyramid[1:], strict=True):
+            logits = head(features).float()
+            total = total + F.interpolate(logits, size=total.shape[2:], mode="trilinear", align_corners=False)
         return total
 
 

@@ -25,7 +25,7 @@ from .network import AuditNetwork, audit_input
 
 AUDIT_PATCH = (48, 48, 48)
 # Voxels further than this from the surfaces of mask and truth do not count in the loss.
-_NEAR_MM = 25.0
+NEAR_TRAINING_MM = 25.0
 _INVERTED_PROBABILITY = 0.25
 _SEED_STRIDE = 1_000_003
 
@@ -81,7 +81,7 @@ class AuditPatches:
         scene = ErrorScene(mask=truth, image=image, labels=labels, spacing=self._spacing)
         mask = with_errors(scene, random)
         distance = signed_distance(mask, self._spacing)
-        counts = np.maximum(distance, signed_distance(truth, self._spacing)) > -_NEAR_MM
+        counts = np.maximum(distance, signed_distance(truth, self._spacing)) > -NEAR_TRAINING_MM
         others = (labels > 0) & ~truth & ~mask & (random.random() > 0.3)
         inputs = audit_input(torch.from_numpy(image), torch.from_numpy(distance), torch.from_numpy(others))
         return AuditPatch(
@@ -130,9 +130,8 @@ def train_audit(network: AuditNetwork, patches: AuditPatches, *, run: RunOptions
         def gradients(_: float) -> dict[str, Tensor]:
             totals: dict[str, Tensor] = {}
             for patch in next(batches):
-                inputs = patch.inputs.to(device).contiguous(memory_format=torch.channels_last_3d)
                 with run.budget.autocast():
-                    logits = network(inputs)
+                    logits = network(patch.inputs.to(device))
                 losses = {name: value / batch for name, value in audit_loss(logits, patch).items()}
                 torch.autograd.backward(torch.stack(list(losses.values())).sum())
                 totals = {name: totals.get(name, 0.0) + value.detach() for name, value in losses.items()}

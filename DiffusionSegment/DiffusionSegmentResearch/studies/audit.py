@@ -1,126 +1,205 @@
-"""`study audit`: an audit network trained on implanted errors, tested on real errors of a network that it never saw."""
+"""`study audit`: an audit network trained on implanted errors, tested on real errors of segmenters it never saw."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import find_cases
 from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
-from DiffusionSegmentBackend.datasets.volumes import TrainingVolume, load_volumes
+from DiffusionSegmentBackend.datasets.volumes import load_volumes
 from DiffusionSegmentBackend.models.manifest import ModelDescription
+from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
+from DiffusionSegmentBackend.training.session import load_cases
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from tqdm import tqdm
 
-from ..audit.inference import audit_organ
+from ..audit.inference import OrganAudit, audit_organ
 from ..audit.network import AuditNetwork
-from ..audit.training import AuditPatches, train_audit
-from .bakeoff_data import ARM_MINUTES, FOLDS, read_setup
-from .out_of_fold_maps import OutOfFoldMap, out_of_fold_maps
+from ..audit.training import NEAR_TRAINING_MM, AuditPatches, train_audit
+from .audit_cases import AuditCase, predicted_case
+from .audit_measures import NEAR_MM, Detection, at_precision, auroc, detections, threshold_of
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
 from .study_data import load_regressor
 
 LEFT_OUT = ("left_kidney", "aorta", "pancreas")
-_MINUTES = 120.0
-_NEAR_MM = 6.0
-_MIN_VOXELS = 20
-
-
-@dataclass(frozen=True)
-class AuditData:
-    """Training volumes at the spacing of the trunk, and label values that are never audited in training."""
-
-    volumes: Sequence[TrainingVolume]
-    window: tuple[float, float]
-    left_out: frozenset[int]
+_MINUTES = 100.0
+_AUDIT, _DOUBT, _DISTANCE = "audit network", "doubt of the segmenter", "distance to its surface"
 
 
 def study(request: StudyRequest) -> StudyResult:
-    """Train on the fold's training cases, resuming, and test on the out-of-fold maps of its held-out cases."""
-    setup = read_setup(request, arm_minutes=ARM_MINUTES)
-    held_out = {files.name for files, _ in setup.data.held_out}
-    maps = list(out_of_fold_maps(setup))
-    data = audit_data(request, held_out)
+    """Train on the training cases of the first model's data, resuming; test each model's result on its own data."""
     minutes = request.options.minutes or _MINUTES
-    run = RunOptions(
-        budget=Budget(
-            steps=10**9,
-            minutes=minutes,
-            learning_rate=2e-3,
-            ema_decay=0.995,
-            processor_time=True,
-            seed=request.seed,
-            device=setup.plan.device,
-        ),
-        folder=request.trainings / "audit",
-        resume=True,
-        title="audit",
-    )
-    patches = AuditPatches([TrainingSet(data.volumes)], window=data.window, seed=request.seed, left_out=data.left_out)
-    network = train_audit(AuditNetwork(), patches, run=run).to("cpu")
+    left_out = left_out_values(request.description)
+    network, count = _trained(request, minutes, left_out)
+    rows: list[StudyRow] = []
+    for number, (description, data) in enumerate(zip(request.descriptions, request.data, strict=True)):
+        model = load_model(str(description.folder), "cpu")
+        cases = load_cases([data], description, part="validation")
+        audited = (predicted_case(case, model) for case in tqdm(cases, desc=description.name))
+        rows += audit_rows(network, audited, description, never_seen=left_out if number == 0 else None)
     names = ", ".join(name.replace("_", " ") for name in LEFT_OUT)
-    description = StudyDescription(
-        order=56,
-        title="Audit network",
-        question="Does a network that knows no organs see where the outline of an organ is wrong?",
-        protocol=f"Trained on errors implanted into expert masks of {len(data.volumes)} cases; {names} were never "
-        f"audited in training. Tested on fold {setup.fold} of {FOLDS} of the bake-off, {len(maps)} cases, with the "
-        "real errors of its control arm, a segmenter that the network never saw. AUROC of wrong against right voxels "
-        "within 6 mm of the predicted surface, mean over cases.",
-        budget=f"{minutes:g} minutes of one core computing",
+    return StudyResult(
+        rows,
+        StudyDescription(
+            order=57,
+            title="Audit network",
+            question="Does a network that knows no organs see where the outline of an organ is wrong?",
+            protocol=f"Trained on errors implanted into expert masks of {count} training cases of "
+            f"{request.description.name}; {names} were never audited in training. Tested on the real errors of models "
+            "that it never saw, on their validation cases, on voxels of 3 mm. AUROC of wrong against right voxels "
+            f"within {NEAR_MM:g} mm of the found surface, mean over cases, then over organs. Recall and precision of "
+            "regions against gross errors; the threshold of a case is chosen on the others for a precision of 0.55.",
+            budget=f"{minutes:g} minutes of one core",
+        ),
     )
-    return StudyResult(auroc_rows(network, maps, request.description, data.left_out), description)
 
 
-def audit_data(request: StudyRequest, held_out: set[str]) -> AuditData:
-    """The training cases of the data folders without those that are held out."""
+def left_out_values(description: ModelDescription) -> frozenset[int]:
+    """The labels of the organs that are never audited in training."""
+    return frozenset(label.value for label in description.labels if label.name in LEFT_OUT)
+
+
+def _trained(request: StudyRequest, minutes: float, left_out: frozenset[int]) -> tuple[AuditNetwork, int]:
+    """The network and the number of its training cases."""
     description = request.description
-    files = [case for folder in request.data for case in find_cases(folder) if case.name not in held_out]
-    regressor = load_regressor(description)
-    volumes = [
-        volume
-        for case in tqdm(files, desc="read")
-        for volume in load_volumes([case], description, regressor, trunk_stride=(1, 1, 1))
-    ]
-    left_out = frozenset(label.value for label in description.labels if label.name in LEFT_OUT)
-    return AuditData(volumes, description.nominal_window, left_out)
+    files = find_cases(request.data[0])
+    volumes = load_volumes(files, description, load_regressor(description), trunk_stride=(1, 1, 1))
+    patches = AuditPatches(
+        [TrainingSet(volumes)], window=description.nominal_window, seed=request.seed, left_out=left_out
+    )
+    budget = Budget(
+        steps=10**9,
+        minutes=minutes,
+        learning_rate=2e-3,
+        ema_decay=0.995,
+        processor_time=True,
+        seed=request.seed,
+    )
+    torch.manual_seed(request.seed)
+    run = RunOptions(budget=budget, folder=request.trainings / "audit", resume=True, title="audit")
+    return train_audit(AuditNetwork(), patches, run=run), len(files)
 
 
-def auroc_rows(
-    network: AuditNetwork, maps: Sequence[OutOfFoldMap], description: ModelDescription, left_out: frozenset[int]
+def audit_rows(
+    network: AuditNetwork,
+    cases: Iterable[AuditCase],
+    description: ModelDescription,
+    *,
+    never_seen: frozenset[int] | None,
 ) -> list[StudyRow]:
-    """A row per organ, and the means over organs that were audited in training and over those that were not."""
-    torch.set_num_threads(1)
-    values: dict[int, list[float]] = {label.value: [] for label in description.labels}
-    for item in tqdm(maps, desc="audit"):
-        labels = item.probabilities.argmax(axis=0).astype(np.uint8)
-        for value, scores in values.items():
-            audited = audit_organ(network, item.image, labels, value, spacing=item.spacing)
-            if audited is None:
-                continue
-            wrong = (labels[audited.box] == value) != (item.truth[audited.box] == value)
-            near = np.abs(audited.distance_mm) <= _NEAR_MM
-            score = auroc(audited.probability[near], wrong[near])
-            scores += [] if score is None else [score]
-    means = {value: float(np.mean(scores)) for value, scores in values.items() if scores}
-    groups = [
-        ("organs audited in training", [mean for value, mean in means.items() if value not in left_out]),
-        ("organs left out of training", [mean for value, mean in means.items() if value in left_out]),
-    ]
-    rows = [StudyRow(name, numbers={"AUROC": round(float(np.mean(scores)), 3)}) for name, scores in groups if scores]
+    """A row for the network and for each control, and one for every organ.
+
+    `never_seen` are labels that were left out of training; None if none of the organs was in it.
+    """
     titles = {label.value: label.title for label in description.labels}
-    return rows + [StudyRow(titles[value], numbers={"AUROC": round(mean, 3)}) for value, mean in means.items()]
+    unseen = titles.keys() if never_seen is None else titles.keys() & never_seen
+    measured = [audited_case(network, case) for case in cases]
+    rows = []
+    for score in (_AUDIT, _DOUBT, _DISTANCE):
+        by_organ = {value: _mean(case.aurocs[score].get(value) for case in measured) for value in titles}
+        numbers = {
+            "AUROC": _mean(by_organ.values()),
+            "organs audited in training": _mean(by_organ[value] for value in titles if value not in unseen),
+            "organs never audited": _mean(by_organ[value] for value in titles if value in unseen),
+            **_regions([case.detections[score] for case in measured if score in case.detections]),
+        }
+        rows.append(StudyRow(f"{description.name}, {score}", numbers={"label maps": len(measured), **_known(numbers)}))
+    organs = _known({titles[value]: _mean(case.aurocs[_AUDIT].get(value) for case in measured) for value in titles})
+    rows += [StudyRow(f"{description.name}, {title}", numbers={"AUROC": mean}) for title, mean in organs.items()]
+    return [*rows, StudyRow(f"{description.name}, expert label maps", numbers=_expert_numbers(measured))]
 
 
-def auroc(scores: NDArray[np.float32], positive: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve by ranks; None with fewer than 20 voxels of either kind."""
-    count = int(positive.sum())
-    if min(count, positive.size - count) < _MIN_VOXELS:
-        return None
-    ranks = rankdata(scores)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (positive.size - count)))
+@dataclass(frozen=True)
+class AuditedCase:
+    """The audit of a segmentation and that of the expert's label map of the same scan.
+
+    Attributes:
+        aurocs: by score, that of each organ.
+        detections: by score, at all thresholds.
+        expert_detections: of the audit network, at all thresholds; every region is a false one.
+        expected_ml: sum of the probability that voxels are wrong: in the segmentation, and in the expert's label map.
+    """
+
+    aurocs: Mapping[str, Mapping[int, float]]
+    detections: Mapping[str, Sequence[Detection]]
+    expert_detections: Sequence[Detection]
+    expected_ml: tuple[float, float]
+
+
+def audited_case(network: AuditNetwork, case: AuditCase) -> AuditedCase:
+    """Audit all organs of a segmentation and of the expert's label map, and compare with the true errors."""
+    found, expert = (_audits(network, case, labels) for labels in (case.labels, case.truth))
+    aurocs: dict[str, dict[int, float]] = {_AUDIT: {}, _DOUBT: {}, _DISTANCE: {}}
+    for value, audited in found.items():
+        wrong = (case.labels[audited.box] == value) != (case.truth[audited.box] == value)
+        near = np.abs(audited.distance_mm) <= NEAR_MM
+        scores = {
+            _AUDIT: audited.probability,
+            _DOUBT: case.doubt[audited.box],
+            _DISTANCE: -np.abs(audited.distance_mm),
+        }
+        for name, values in scores.items():
+            score = auroc(values[near], wrong[near])
+            if score is not None:
+                aurocs[name][value] = score
+    probability, of_expert = (_wrong(audits, case.labels.shape) for audits in (found, expert))
+    voxel_ml = float(np.prod(case.spacing)) / 1000.0
+    return AuditedCase(
+        aurocs,
+        {
+            _AUDIT: detections(probability, case.labels, case.truth, case.spacing),
+            _DOUBT: detections(case.doubt, case.labels, case.truth, case.spacing),
+        },
+        detections(of_expert, case.truth, case.truth, case.spacing),
+        (float(probability.sum()) * voxel_ml, float(of_expert.sum()) * voxel_ml),
+    )
+
+
+def _audits(network: AuditNetwork, case: AuditCase, labels: NDArray[np.uint8]) -> dict[int, OrganAudit]:
+    audits = {value: audit_organ(network, case.image, labels, value, spacing=case.spacing) for value in case.organs}
+    return {value: audit for value, audit in audits.items() if audit is not None}
+
+
+def _wrong(audits: Mapping[int, OrganAudit], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The highest probability of all organs (z, y, x); 0 beyond the reach of the network's training."""
+    highest = np.zeros(shape, np.float32)
+    for audit in audits.values():
+        near = np.where(audit.distance_mm > -NEAR_TRAINING_MM, audit.probability, np.float32(0))
+        np.maximum(highest[audit.box], near, out=highest[audit.box])
+    return highest
+
+
+def _expert_numbers(cases: Sequence[AuditedCase]) -> dict[str, float]:
+    """Expected wrong volumes, and label maps without a region at the threshold of the errors of the others."""
+    silent = 0
+    for number, case in enumerate(cases):
+        others = [other.detections[_AUDIT] for n, other in enumerate(cases) if n != number]
+        silent += case.expert_detections[threshold_of(others)].regions == 0
+    own, expert = (round(float(np.mean([case.expected_ml[n] for case in cases]))) for n in (0, 1))
+    return {
+        "label maps": len(cases),
+        "expected wrong, mL": expert,
+        "expected wrong in the model's, mL": own,
+        "without a region": silent,
+    }
+
+
+def _regions(cases: Sequence[Sequence[Detection]]) -> dict[str, float | None]:
+    if not cases or not any(case[0].errors for case in cases):
+        return {}
+    total = at_precision(cases)
+    return {"gross errors": total.errors, "recall of regions": total.recall, "precision of regions": total.precision}
+
+
+def _known(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: round(number, 3) for name, number in numbers.items() if number is not None}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -110,7 +110,7 @@ STUDIES = {
             name="audit",
             measures="wrong voxels that the audit network recognises",
             module="audit",
-            options=(*_BAKEOFF, "minutes"),
+            options=("trainings", "minutes"),
             required=("trainings",),
         ),
         Study(
