@@ -24,6 +24,7 @@ from DiffusionSegmentBackend.pipeline.checks import (
     enforce,
     judge_body_part,
     judge_organs,
+    judge_side,
     organ_measures,
     share_in_reach,
 )
@@ -160,6 +161,44 @@ def test_confidence_decides_without_limits_of_the_layout(bundled: ModelDescripti
     description = limited(bundled, usual_layout_mm=None, max_layout_mm=None, min_confidence=0.87)
     assert judge_organs(OrganMeasures(2000, 0.9, 90.0), description).verdict is Verdict.ACCEPT
     assert judge_organs(OrganMeasures(2000, 0.8, 10.0), description).verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize(("slices", "verdict"), [(40, Verdict.ACCEPT), (41, Verdict.REFUSE)])
+def test_a_scan_that_shows_more_than_a_model_of_crops_takes_is_refused(
+    slices: int, verdict: Verdict, bundled: ModelDescription
+) -> None:
+    box = (slice(5, 5 + slices), slice(0, 30), slice(0, 20))
+    finding = judge_side(box, limited(bundled, max_side_mm=120.0))
+    assert finding.verdict is verdict
+    assert judge_side(box, limited(bundled, max_side_mm=None)).verdict is Verdict.ACCEPT
+    if verdict is Verdict.REFUSE:
+        assert "shows 123 mm of the body" in finding.message
+        with pytest.raises(DiffusionSegmentError, match="at most 120 mm") as caught:
+            enforce(finding, force=False)
+        assert caught.value.hint == "Crop the scan around the organs of the model."
+
+
+def test_a_side_is_measured_along_its_own_axis(bundled: ModelDescription) -> None:
+    flat = replace(limited(bundled, max_side_mm=120.0), spacing_mm=(1.5, 1.5, 6.0))
+    assert judge_side((slice(0, 20), slice(0, 80), slice(0, 80)), flat).verdict is Verdict.ACCEPT
+    assert judge_side((slice(0, 21), slice(0, 10), slice(0, 10)), flat).verdict is Verdict.REFUSE
+
+
+def test_too_large_a_scan_is_refused_before_the_networks_run(model: Model, phantom_ct: Volume) -> None:
+    small = replace(model, description=limited(model.description, max_side_mm=50.0))
+    stages: list[str] = []
+    with pytest.raises(DiffusionSegmentError, match="trained on small crops"):
+        segment(phantom_ct, small, FAST, progress=lambda stage, done, total: stages.append(stage))
+    assert "bodypart" not in stages
+    assert "features" not in stages
+
+
+def test_a_whole_head_is_too_large_for_the_model_of_the_hippocampus() -> None:
+    description = read_description(find_model("hippocampus-mr"))
+    head = (slice(0, 180), slice(0, 180), slice(0, 150))
+    crop = (slice(0, 36), slice(0, 50), slice(0, 35))
+    assert judge_side(head, description).verdict is Verdict.REFUSE
+    assert judge_side(crop, description).verdict is Verdict.ACCEPT
 
 
 def test_a_refusal_is_an_error_and_with_force_a_warning() -> None:

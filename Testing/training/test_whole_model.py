@@ -154,7 +154,7 @@ class TestATrainedModel:
         base = read_description(find_model("abdomen-ct")).raw
         assert raw["training_data"].startswith("4 labelled scans of phantoms")
         assert raw["licence"] == "CC0"
-        assert {"min_organ_ml", "min_confidence", "usual_confidence", "body_z_mm"} <= set(raw["anatomy"])
+        assert {"min_organ_ml", "min_confidence", "usual_confidence", "body_z_mm", "max_side_mm"} <= set(raw["anatomy"])
         for key, value in raw["anatomy"].items():
             assert value != base["anatomy"].get(key)
         assert not set(raw["quality"]["mean_dice"]) - {"segmenter"}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import DiffusionSegmentError, ErrorCode
+from ..imaging.volume import Box
 from ..models.layout import organ_layout_mm
 from ..models.manifest import ModelDescription
 from .prepare import BODY_THRESHOLD
@@ -80,11 +81,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A verdict, the reason in one sentence unless it is ACCEPT, and the error code of a refusal."""
+    """A verdict, the reason in one sentence unless it is ACCEPT, and the error code and hint of a refusal."""
 
     verdict: Verdict
     message: str = ""
     code: ErrorCode = ErrorCode.BODY_PART_MISMATCH
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,21 @@ def organ_measures(pre: Tensor, description: ModelDescription) -> OrganMeasures:
     voxel_ml = float(np.prod(description.spacing_mm)) / 1000.0
     return OrganMeasures(
         float((labels > 0).sum()) * voxel_ml, organ_confidence(pre), organ_layout_mm(labels, description)
+    )
+
+
+def judge_side(box: Box, description: ModelDescription) -> Finding:
+    """Judge a scan by the longest side of the box (z, y, x) of the model's grid that shows the body."""
+    limit = description.anatomy.max_side_mm
+    sides = zip(box, reversed(description.spacing_mm), strict=True)
+    longest = max((side.stop - side.start) * step for side, step in sides)
+    if limit is None or longest <= limit:
+        return ACCEPTED
+    return Finding(
+        Verdict.REFUSE,
+        f"This scan shows {longest:.0f} mm of the body; {_named(description)} was trained on small crops and takes at "
+        f"most {limit:.0f} mm.",
+        hint="Crop the scan around the organs of the model.",
     )
 
 
@@ -180,7 +197,7 @@ def enforce(finding: Finding, *, force: bool) -> list[str]:
         DiffusionSegmentError: BODY_PART_MISMATCH or UNUSUAL_APPEARANCE for a refusal.
     """
     if finding.verdict is Verdict.REFUSE and not force:
-        raise DiffusionSegmentError(finding.code, finding.message, hint=_HINTS[finding.code])
+        raise DiffusionSegmentError(finding.code, finding.message, hint=finding.hint or _HINTS[finding.code])
     if finding.verdict is Verdict.REFUSE:
         return [f"Segmented on request, although it would have been refused: {finding.message}"]
     return [finding.message] if finding.verdict is Verdict.WARN else []

@@ -13,7 +13,7 @@ from ..imaging.volume import Box
 from ..models.model import Model
 from ..models.tile_shape import TileShape
 from ..schema.run_options import RunPlan
-from .checks import enforce, judge_body_part, judge_organs, organ_measures, share_in_reach
+from .checks import enforce, judge_body_part, judge_organs, judge_side, organ_measures, share_in_reach
 from .features import Stage1, body_box, body_coordinates, first_stage, padded
 from .islands import remove_islands
 from .parts import Part, parts_of
@@ -72,15 +72,16 @@ def predict(
     In several parts, the maps are kept in half precision.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for another part of the body, UNUSUAL_APPEARANCE for the right one in
+        DiffusionSegmentError: BODY_PART_MISMATCH for another part or too much of the body, UNUSUAL_APPEARANCE for the right one in
             which the organs are not recognised, unless forced.
     """
     box, region = request.box, request.region
+    warnings = enforce(judge_side(box, model.description), force=request.force)
     with watch.stage("bodypart"):
         progress("bodypart", 0, 1)
         coordinates_mm = body_coordinates(request.image, model)
     share = share_in_reach(coordinates_mm, request.image, model.description.anatomy.body_z_mm)
-    warnings = enforce(judge_body_part(share, model.description), force=request.force)
+    warnings += enforce(judge_body_part(share, model.description), force=request.force)
     tiled = _tiled_scan(request.image, coordinates_mm, box, model, max_slices, progress)
     crop = (slice(None), *(slice(0, s.stop - s.start) for s in box))
     with watch.stage("features"):

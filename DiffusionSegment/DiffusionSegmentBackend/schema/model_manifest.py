@@ -100,6 +100,7 @@ class AnatomyLimits:
 
     `body_z_mm` is the range of inferior-superior body coordinates in which the organs of the training scans lie. A scan
     with less than `min_share_in_reach` of its tissue there is refused, below `usual_share_in_reach` there is a warning.
+    A scan that shows more than `max_side_mm` of the body along an axis is refused: the model was trained on crops.
     So is one with less than `min_organ_ml` of organs, or whose organs lie more than `max_layout_mm` from their usual
     positions (`body_mm` of the labels) on average; beyond `usual_layout_mm` there is a warning. Without
     `max_layout_mm`, or where too few organs show, a scan with less than `min_confidence` in its organs is refused
@@ -114,6 +115,7 @@ class AnatomyLimits:
     max_layout_mm: float | None = None
     usual_layout_mm: float | None = None
     body_z_mm: tuple[float, float] | None = None
+    max_side_mm: float | None = None
 
     @classmethod
     def from_json(cls, value: Any) -> AnatomyLimits:

@@ -90,15 +90,26 @@ def load_scans(folders: Sequence[Path], description: ModelDescription) -> list[C
 
 
 def store_body_range(folder: Path, cases: Sequence[Case], regressor: BodyPartRegressor) -> None:
-    """Store the range of body heights of the organs (percentiles 1 to 99 over the training scans) in model.json."""
+    """Store what the training scans show of the body in the limits of the anatomy check in model.json.
+
+    These are the range of body heights of the organs (percentiles 1 to 99), and twice the longest side.
+    """
     heights = []
     for case in cases:
         height = whole_volume_coordinates(regressor, torch.from_numpy(case.image))[2].numpy()
         heights.append(np.percentile(height[case.labels > 0], np.arange(101)))
     low, high = np.percentile(np.concatenate(heights), [1, 99])
     raw = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    raw.setdefault("anatomy", {})["body_z_mm"] = [round(float(low), 1), round(float(high), 1)]
+    limits = {"body_z_mm": [round(float(low), 1), round(float(high), 1)], "max_side_mm": round(2 * _longest_mm(cases))}
+    raw["anatomy"] = {**raw.get("anatomy", {}), **limits}
     write_description(folder, raw)
+
+
+def _longest_mm(cases: Sequence[Case]) -> float:
+    """The longest side of all cases in mm, each cropped to the body."""
+    return max(
+        n * step for case in cases for n, step in zip(case.image.shape, reversed(case.grid.spacing), strict=True)
+    )
 
 
 def store(
