@@ -72,8 +72,8 @@ def predict(
     In several parts, the maps are kept in half precision.
 
     Raises:
-        DiffusionSegmentError: BODY_PART_MISMATCH for another part or too much of the body, UNUSUAL_APPEARANCE for the right one in
-            which the organs are not recognised, unless forced.
+        DiffusionSegmentError: BODY_PART_MISMATCH for another part or too much of the body, UNUSUAL_APPEARANCE for the
+            right one in which the organs are not recognised, unless forced.
     """
     box, region = request.box, request.region
     warnings = enforce(judge_side(box, model.description), force=request.force)
