@@ -75,7 +75,7 @@ def predict(
         DiffusionSegmentError: BODY_PART_MISMATCH for another part or too much of the body, UNUSUAL_APPEARANCE for the
             right one in which the organs are not recognised, unless forced.
     """
-    box, region = request.box, request.region
+    box, region, given = request.box, request.region, request.presegmentation
     warnings = enforce(judge_side(box, model.description), force=request.force)
     with watch.stage("bodypart"):
         progress("bodypart", 0, 1)
@@ -91,7 +91,6 @@ def predict(
         warnings += enforce(judge_organs(measures, model.description, share=share), force=request.force)
     smallest_piece = 0.0 if request.keep_islands else model.description.defaults.smallest_piece
     _show(pre[crop], request, smallest_piece)
-    given = request.presegmentation
     start = pre if given is None else _one_hot(given[box], tiled.shape, model.description.classes)
     with watch.stage("refine"):
         mean, information, labels = tiled.refined(start, request.run, only_in_doubt=given is None)

@@ -107,9 +107,8 @@ def store_body_range(folder: Path, cases: Sequence[Case], regressor: BodyPartReg
 
 def _longest_mm(cases: Sequence[Case]) -> float:
     """The longest side of all cases in mm, each cropped to the body."""
-    return max(
-        n * step for case in cases for n, step in zip(case.image.shape, reversed(case.grid.spacing), strict=True)
-    )
+    sides = (zip(case.image.shape, reversed(case.grid.spacing), strict=True) for case in cases)
+    return max(float(n * step) for side in sides for n, step in side)
 
 
 def store(
