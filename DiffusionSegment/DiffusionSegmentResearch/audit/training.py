@@ -1,7 +1,8 @@
-"""Training of the audit network on implanted errors: which voxels of a mask are wrong, for any organ.
+"""Training of the audit network: which voxels of a mask are wrong, for any organ.
 
-A patch is drawn as for a segmenter; one of its organs becomes the audited mask, with errors from `mask_errors`. Grey
-values are remapped at random, inverted ones included, so that what is learned does not depend on the modality.
+A patch is drawn as for a segmenter; one of its organs becomes the audited mask: in half of the patches as a segmenter
+found it, where the volume has that (`with_prediction`), else with errors from `mask_errors`. Grey values are remapped
+at random, inverted ones included, so that what is learned does not depend on the modality.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from torch import Tensor
 
 from .mask_errors import ErrorScene, with_errors
 from .network import AuditNetwork, audit_input
+from .segmenter_errors import separated
 
 AUDIT_PATCH = (48, 48, 48)
 # Voxels further than this from the surfaces of mask and truth do not count in the loss.
 NEAR_TRAINING_MM = 25.0
 _INVERTED_PROBABILITY = 0.25
+_SEGMENTER_PROBABILITY = 0.5
 _SEED_STRIDE = 1_000_003
 
 
@@ -43,7 +46,7 @@ class AuditPatches:
     """Draws patch `number` of a seed: an organ of a random patch with implanted errors.
 
     Args:
-        sets: labelled volumes; organs that a set lacks are never audited in it.
+        sets: labelled volumes, with or without the labels of a segmenter; organs that a set lacks are never audited.
         window: as in `PatchSampler`.
         seed: determines all patches.
         left_out: by set, label values that are never audited, for tests on organs that the network never saw.
@@ -67,22 +70,31 @@ class AuditPatches:
         while True:
             patch = self._sampler.patch(number)
             random = np.random.default_rng((self._seed, number))
-            labels = patch.labels[0, 0].numpy()
+            labels, predicted = separated(patch.labels[0, 0])
             values = [int(v) for v in np.unique(labels) if v and v not in self._left_out]
             if values:
-                return self._audited(patch.image[0, 0].numpy(), labels, values, random)
+                return self._audited(patch.image[0, 0].numpy(), labels, predicted, values, random)
             number += _SEED_STRIDE
 
     def _audited(
-        self, image: NDArray[np.float32], labels: NDArray[np.uint8], values: list[int], random: np.random.Generator
+        self,
+        image: NDArray[np.float32],
+        labels: NDArray[np.uint8],
+        predicted: NDArray[np.uint8],
+        values: list[int],
+        random: np.random.Generator,
     ) -> AuditPatch:
-        truth = labels == values[int(random.integers(len(values)))]
+        value = values[int(random.integers(len(values)))]
+        truth, mask = labels == value, predicted == value
         image = remapped(image, random)
-        scene = ErrorScene(mask=truth, image=image, labels=labels, spacing=self._spacing)
-        mask = with_errors(scene, random)
+        if mask.any() and random.random() < _SEGMENTER_PROBABILITY:
+            shown = predicted
+        else:
+            shown = labels
+            mask = with_errors(ErrorScene(mask=truth, image=image, labels=labels, spacing=self._spacing), random)
         distance = signed_distance(mask, self._spacing)
         counts = np.maximum(distance, signed_distance(truth, self._spacing)) > -NEAR_TRAINING_MM
-        others = (labels > 0) & ~truth & ~mask & (random.random() > 0.3)
+        others = (shown > 0) & (shown != value) & ~mask & (random.random() > 0.3)
         inputs = audit_input(torch.from_numpy(image), torch.from_numpy(distance), torch.from_numpy(others))
         return AuditPatch(
             inputs[None],

@@ -6,25 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from DiffusionSegmentBackend.datasets.labelled_cases import find_cases
-from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
-from DiffusionSegmentBackend.datasets.volumes import load_volumes
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.models.model import load_model
-from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentBackend.training.session import load_cases
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..audit.inference import OrganAudit, audit_organ
 from ..audit.network import AuditNetwork
-from ..audit.training import NEAR_TRAINING_MM, AuditPatches, train_audit
+from ..audit.training import NEAR_TRAINING_MM
 from .audit_cases import AuditCase, predicted_case
 from .audit_measures import NEAR_MM, Detection, at_precision, auroc, detections, threshold_of
+from .audit_training import trained_audit
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
-from .study_data import load_regressor
 
 LEFT_OUT = ("left_kidney", "aorta", "pancreas")
 _MINUTES = 100.0
@@ -35,13 +30,13 @@ def study(request: StudyRequest) -> StudyResult:
     """Train on the training cases of the first model's data, resuming; test each model's result on its own data."""
     minutes = request.options.minutes or _MINUTES
     left_out = left_out_values(request.description)
-    network, count = _trained(request, minutes, left_out)
+    models = [load_model(str(description.folder), "cpu") for description in request.descriptions]
+    network, count = trained_audit(request, models[0], minutes=minutes, left_out=left_out)
     rows: list[StudyRow] = []
-    for number, (description, data) in enumerate(zip(request.descriptions, request.data, strict=True)):
-        model = load_model(str(description.folder), "cpu")
-        cases = load_cases([data], description, part="validation")
-        audited = (predicted_case(case, model) for case in tqdm(cases, desc=description.name))
-        rows += audit_rows(network, audited, description, never_seen=left_out if number == 0 else None)
+    for number, (model, data) in enumerate(zip(models, request.data, strict=True)):
+        cases = load_cases([data], model.description, part="validation")
+        audited = (predicted_case(case, model) for case in tqdm(cases, desc=model.description.name))
+        rows += audit_rows(network, audited, model.description, never_seen=left_out if number == 0 else None)
     names = ", ".join(name.replace("_", " ") for name in LEFT_OUT)
     return StudyResult(
         rows,
@@ -49,10 +44,11 @@ def study(request: StudyRequest) -> StudyResult:
             order=57,
             title="Audit network",
             question="Does a network that knows no organs see where the outline of an organ is wrong?",
-            protocol=f"Trained on errors implanted into expert masks of {count} training cases of "
-            f"{request.description.name}; {names} were never audited in training. Tested on the real errors of models "
-            "that it never saw, on their validation cases, on voxels of 3 mm. AUROC of wrong against right voxels "
-            f"within {NEAR_MM:g} mm of the found surface, mean over cases, then over organs. Recall and precision of "
+            protocol=f"Trained on {count} training cases of {request.description.name}, half on errors implanted into "
+            f"expert masks, half on errors of this model in degraded images of them; {names} were never audited in "
+            "training. Tested on the errors of models on their validation cases, on voxels of 3 mm; it never saw those "
+            "of the other models. AUROC of wrong against right voxels within "
+            f"{NEAR_MM:g} mm of the found surface, mean over cases, then over organs. Recall and precision of "
             "regions against gross errors; the threshold of a case is chosen on the others for a precision of 0.55.",
             budget=f"{minutes:g} minutes of one core",
         ),
@@ -62,27 +58,6 @@ def study(request: StudyRequest) -> StudyResult:
 def left_out_values(description: ModelDescription) -> frozenset[int]:
     """The labels of the organs that are never audited in training."""
     return frozenset(label.value for label in description.labels if label.name in LEFT_OUT)
-
-
-def _trained(request: StudyRequest, minutes: float, left_out: frozenset[int]) -> tuple[AuditNetwork, int]:
-    """The network and the number of its training cases."""
-    description = request.description
-    files = find_cases(request.data[0])
-    volumes = load_volumes(files, description, load_regressor(description), trunk_stride=(1, 1, 1))
-    patches = AuditPatches(
-        [TrainingSet(volumes)], window=description.nominal_window, seed=request.seed, left_out=left_out
-    )
-    budget = Budget(
-        steps=10**9,
-        minutes=minutes,
-        learning_rate=2e-3,
-        ema_decay=0.995,
-        processor_time=True,
-        seed=request.seed,
-    )
-    torch.manual_seed(request.seed)
-    run = RunOptions(budget=budget, folder=request.trainings / "audit", resume=True, title="audit")
-    return train_audit(AuditNetwork(), patches, run=run), len(files)
 
 
 def audit_rows(

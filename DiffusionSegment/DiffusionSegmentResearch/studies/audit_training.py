@@ -1,0 +1,67 @@
+"""The audit network of a study: trained on implanted errors and on those of a segmenter on degraded images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from DiffusionSegmentBackend.datasets.labelled_cases import Case
+from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
+from DiffusionSegmentBackend.datasets.volumes import training_volume
+from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentBackend.training.loop import Budget, RunOptions
+from DiffusionSegmentBackend.training.session import add_coordinates, load_cases
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..audit.network import AuditNetwork
+from ..audit.segmenter_errors import degraded_prediction, with_prediction
+from ..audit.training import AuditPatches, train_audit
+from .study import StudyRequest
+
+_PREDICTIONS_A_CASE = 2
+
+
+def trained_audit(
+    request: StudyRequest, model: Model, *, minutes: float, left_out: frozenset[int]
+) -> tuple[AuditNetwork, int]:
+    """The network, trained on the training cases of the first data folder, resuming; and the number of cases."""
+    training = audit_training_set(request, model)
+    patches = AuditPatches([training], window=model.description.nominal_window, seed=request.seed, left_out=left_out)
+    budget = Budget(
+        steps=10**9,
+        minutes=minutes,
+        learning_rate=2e-3,
+        ema_decay=0.995,
+        processor_time=True,
+        seed=request.seed,
+    )
+    torch.manual_seed(request.seed)
+    run = RunOptions(budget=budget, folder=request.trainings / "audit", resume=True, title="audit")
+    return train_audit(AuditNetwork(), patches, run=run), len({volume.name for volume in training.volumes})
+
+
+def audit_training_set(request: StudyRequest, model: Model) -> TrainingSet:
+    """Every training case twice, each with what the model finds in another degraded image of it."""
+    cases = load_cases(request.data[:1], model.description)
+    add_coordinates(cases, model.bodypart)
+    folder = request.trainings / "predictions"
+    folder.mkdir(parents=True, exist_ok=True)
+    volumes = []
+    for number, case in enumerate(tqdm(cases, desc="errors of the segmenter")):
+        volume = training_volume(case, model.bodypart, model.description.classes, trunk_stride=(1, 1, 1))
+        for n in range(_PREDICTIONS_A_CASE):
+            predicted = _prediction(folder / f"{case.name}-{n}.npy", case, model, (request.seed, number, n))
+            volumes.append(with_prediction(volume, predicted))
+    return TrainingSet(volumes)
+
+
+def _prediction(path: Path, case: Case, model: Model, seed: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The labels (z, y, x) found in a degraded image, read from `path` or computed and written there."""
+    if not path.is_file():
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, degraded_prediction(case, model, np.random.default_rng(seed)))
+        partial.replace(path)
+    labels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+    return labels
