@@ -59,19 +59,41 @@ def moved(choice: CodecChoice, rates: dict[Codec, float], slabs: int) -> list[Co
 
 def test_a_fast_network_gets_no_compression() -> None:
     rates = {Codec.RAW: 300e6, Codec.ZSTD: 900e6, Codec.ZLIB: 60e6}
-    assert moved(CodecChoice(CODECS), rates, 5) == [Codec.RAW] * 5
+    assert moved(CodecChoice(CODECS, itemsize=2), rates, 5) == [Codec.RAW] * 5
 
 
 def test_over_a_slow_network_each_is_tried_once_and_the_fastest_is_used() -> None:
     rates = {Codec.RAW: 10e6, Codec.ZSTD: 20e6, Codec.ZLIB: 18e6}
-    assert moved(CodecChoice(CODECS), rates, 5) == [Codec.RAW, Codec.ZSTD, Codec.ZLIB, Codec.ZSTD, Codec.ZSTD]
+    assert moved(CodecChoice(CODECS, itemsize=2), rates, 5) == [
+        Codec.RAW,
+        Codec.ZSTD,
+        Codec.ZLIB,
+        Codec.ZSTD,
+        Codec.ZSTD,
+    ]
 
 
 def test_slabs_that_leave_before_the_first_has_arrived_are_not_compressed() -> None:
-    choice = CodecChoice(CODECS)
+    choice = CodecChoice(CODECS, itemsize=2)
     assert [choice.next(), choice.next()] == [Codec.RAW, Codec.RAW]
 
 
 def test_only_codecs_of_both_sides_are_tried() -> None:
     rates = {Codec.RAW: 10e6, Codec.ZLIB: 18e6}
-    assert moved(CodecChoice((Codec.RAW, Codec.ZLIB)), rates, 3) == [Codec.RAW, Codec.ZLIB, Codec.ZLIB]
+    assert moved(CodecChoice((Codec.RAW, Codec.ZLIB), itemsize=2), rates, 3) == [Codec.RAW, Codec.ZLIB, Codec.ZLIB]
+
+
+def test_label_maps_are_compressed_on_a_fast_network_too() -> None:
+    choice = CodecChoice(CODECS, itemsize=1)
+    assert [choice.next(), choice.next()] == [Codec.ZSTD, Codec.ZSTD]
+    assert moved(choice, {Codec.ZSTD: 400e6}, 3) == [Codec.ZSTD] * 3
+    # zlib is slower than such a network.
+    without = CodecChoice((Codec.RAW, Codec.ZLIB), itemsize=1)
+    assert moved(without, {Codec.RAW: 300e6}, 3) == [Codec.RAW] * 3
+
+
+def test_what_only_looks_like_a_label_map_is_not_slowed_down_by_compression() -> None:
+    rates = {Codec.ZSTD: 40e6, Codec.RAW: 300e6}
+    expected = [Codec.ZSTD, Codec.RAW, Codec.RAW, Codec.RAW]
+    assert moved(CodecChoice(CODECS, itemsize=1), rates, 4) == expected
+    assert moved(CodecChoice((Codec.RAW,), itemsize=1), rates, 2) == [Codec.RAW] * 2

@@ -15,21 +15,26 @@ _FAST_NETWORK = 125e6
 class CodecChoice:
     """The rates of codecs, in bytes of voxels per second from end to end.
 
-    The first slabs are sent as they are. Only over a slow network the other codecs are tried, each once, and then the
-    fastest is used.
+    Slabs are first sent as they are; but values of one byte are label maps, on which zstd gains over any network. While
+    none of the codecs that were used is as fast as a fast network, the others are tried, each once; then the fastest is
+    used.
     """
 
-    def __init__(self, codecs: Sequence[Codec]) -> None:
-        self._untried = [codec for codec in codecs if codec is not Codec.RAW]
+    def __init__(self, codecs: Sequence[Codec], *, itemsize: int) -> None:
+        self._first = Codec.ZSTD if itemsize == 1 and Codec.ZSTD in codecs else Codec.RAW
+        self._untried = [codec for codec in codecs if codec is not self._first]
         self._rates: dict[Codec, float] = {}
         self._lock = threading.Lock()
 
     def next(self) -> Codec:
         """The codec of the next slab."""
         with self._lock:
-            if self._untried and self._rates.get(Codec.RAW, _FAST_NETWORK) < _FAST_NETWORK:
+            if not self._rates:
+                return self._first
+            fastest = max(self._rates, key=self._rates.__getitem__)
+            if self._untried and self._rates[fastest] < _FAST_NETWORK:
                 return self._untried.pop(0)
-            return max(self._rates, key=self._rates.__getitem__, default=Codec.RAW)
+            return fastest
 
     def moved(self, codec: Codec, size: int, seconds: float) -> None:
         """A slab of `size` bytes took so long, compression included."""

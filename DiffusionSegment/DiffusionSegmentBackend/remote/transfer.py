@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,13 +39,8 @@ class Transfer:
 
     def __init__(self, client: ServerClient, codecs: Sequence[Codec]) -> None:
         self._client = client
-
-        def choice() -> CodecChoice:
-            return CodecChoice(codecs)
-
         # Label maps are compressed better, and faster, than scans.
-        self._up: defaultdict[str, CodecChoice] = defaultdict(choice)
-        self._down: defaultdict[str, CodecChoice] = defaultdict(choice)
+        self._up, self._down = _Choices(codecs), _Choices(codecs)
 
     def upload(self, reference: VolumeReference, path: str, watch: TransferWatch) -> None:
         """Send the voxels of a local file to the volume at `path` on the server; only the slabs that it lacks.
@@ -57,7 +51,8 @@ class Transfer:
         declared = json.dumps({"shape": reference.shape, "dtype": reference.dtype}).encode()
         missing = json.loads(self._client.ask("PUT", path, declared, retrying=watch.retrying))["missing"]
         total = volume_bytes(reference.shape, reference.dtype)
-        itemsize, choice = np.dtype(reference.dtype).itemsize, self._up[reference.dtype]
+        itemsize = np.dtype(reference.dtype).itemsize
+        choice = self._up[itemsize]
 
         def send(index: int, voxels: memoryview) -> None:
             part = slab_range(total, index)
@@ -78,7 +73,8 @@ class Transfer:
             DiffusionSegmentError: As `ServerClient.ask`; DISK_FULL or OUTPUT_UNWRITABLE; no partial file is left.
         """
         total = volume_bytes(reference.shape, reference.dtype)
-        itemsize, choice = np.dtype(reference.dtype).itemsize, self._down[reference.dtype]
+        itemsize = np.dtype(reference.dtype).itemsize
+        choice = self._down[itemsize]
 
         def fetch(index: int) -> None:
             codec, started, part = choice.next(), time.monotonic(), slab_range(total, index)
@@ -100,6 +96,18 @@ class Transfer:
         return VolumeReference(
             path=str(file), shape=reference.shape, dtype=reference.dtype, ijk_to_lps=reference.ijk_to_lps
         )
+
+
+class _Choices(dict[int, CodecChoice]):
+    """The choice of a codec by the bytes of a value, made when it is first asked for."""
+
+    def __init__(self, codecs: Sequence[Codec]) -> None:
+        super().__init__()
+        self._codecs = codecs
+
+    def __missing__(self, itemsize: int) -> CodecChoice:
+        choice = self[itemsize] = CodecChoice(self._codecs, itemsize=itemsize)
+        return choice
 
 
 def _each(action: Callable[[int], None], indices: list[int], moved: Moved) -> None:
