@@ -15,15 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from DiffusionSegmentBackend.cohort import ray_cluster
 from DiffusionSegmentBackend.cohort.executor import Executor
 from DiffusionSegmentBackend.cohort.ray_executor import RayExecutor
 from DiffusionSegmentBackend.cohort.resources import Resources
 from DiffusionSegmentBackend.cohort.worker_process import WorkerSettings
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
+from DiffusionSegmentBackend.process import ray_cluster
 from fixtures.cohorts import read_rows, rows_by_name, run_stand_in, write_scans
-
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+from fixtures.ray_clusters import TOKEN, running_cluster
 
 
 def ray_folders() -> list[Path]:
@@ -98,31 +97,8 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def cluster() -> Iterator[str]:
-    """A cluster of another process with one processor, as `ray start --head` makes it."""
-    code = f"""
-import sys
-sys.path[:0] = {sys.path!r}
-import ray
-context = ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-print(context.address_info["gcs_address"], flush=True)
-sys.stdin.read()
-"""
-    environment = {**os.environ, **TOKEN, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
-    with tempfile.TemporaryDirectory(prefix="dst") as folder:
-        environment["RAY_TMPDIR"] = folder
-        head = subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert head.stdin is not None
-        assert head.stdout is not None
-        yield head.stdout.readline().strip()
-        head.stdin.close()
-        head.wait(30)
+    with running_cluster(1) as address:
+        yield address
 
 
 def test_an_existing_cluster_runs_as_many_workers_as_it_has_room_for(cluster: str, tmp_path: Path) -> None:

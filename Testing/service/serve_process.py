@@ -16,6 +16,6 @@ if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     configure_logging(show=True)
     paths = {name: Path(given[name]) for name in ("token_file", "tls_cert", "tls_key", "work_dir") if name in given}
-    others = {name: given[name] for name in ("port", "worker_command") if name in given}
+    others = {name: given[name] for name in ("port", "worker_command", "address", "cpus_per_session") if name in given}
     limits = ServiceLimits(**given.get("limits", {}))
     serve(ServiceOptions(host="127.0.0.1", limits=limits, **{"port": 0, **others}, **paths))

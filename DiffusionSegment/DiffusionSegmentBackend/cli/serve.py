@@ -36,6 +36,17 @@ def add_service_commands(commands: Any) -> None:
     parser.add_argument(
         "--max-volume-gb", type=float, default=2.0, metavar="GB", help="of one volume (default: %(default)s)"
     )
+    parser.add_argument("--address", metavar="RAY", help="Ray cluster for the runs, such as 10.0.0.5:6379")
+    parser.add_argument(
+        "--cpus-per-session",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="reserved on the cluster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--gpus-per-session", type=float, metavar="F", help="reserved on the cluster (default: 1 if it has cards)"
+    )
     parser.set_defaults(run=_run_serve)
     _add_token_command(commands)
     remote = commands.add_parser(

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
-from .ray_cluster import ray_cluster
+from ..process.ray_cluster import ray_cluster
 from .resources import Resources
 from .scan import Job, Outcome
 from .worker_process import START_SECONDS, WorkerProcess, WorkerSettings
@@ -60,7 +60,7 @@ class RayExecutor:
         self._settings, self._folder = settings, folder
         self._running: dict[Any, _Running] = {}
         with ExitStack() as stack:
-            self._ray = stack.enter_context(ray_cluster(resources, address))
+            self._ray = stack.enter_context(ray_cluster(address, cpus=resources.workers * resources.threads))
             # An actor is never restarted by Ray: a replacement starts without what killed it.
             self._class = self._ray.remote(
                 num_cpus=resources.threads, num_gpus=resources.gpus_per_worker, max_restarts=0, max_task_retries=0

@@ -11,13 +11,14 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from .limits import ServiceLimits
+from .worker import MakeWorker
 
 _ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
 WORKER_COMMAND = (sys.executable, "-u", str(_ENTRY), "worker")
@@ -33,7 +34,8 @@ class ServiceOptions:
     """How to serve.
 
     `device` is auto, cpu, cuda or cuda:N. `work_dir` is the private folder; None for one among the temporary files.
-    `worker_command` starts a worker process.
+    `worker_command` starts a worker process. With `address`, that of a Ray cluster, workers run on its computers, and
+    each session with a worker reserves CPUs, and a share of a graphics card (None for one where there are any).
     """
 
     host: str
@@ -45,6 +47,9 @@ class ServiceOptions:
     work_dir: Path | None = None
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     worker_command: Sequence[str] = WORKER_COMMAND
+    address: str | None = None
+    cpus_per_session: float = 1.0
+    gpus_per_session: float | None = None
 
 
 def serve(options: ServiceOptions) -> None:
@@ -52,7 +57,7 @@ def serve(options: ServiceOptions) -> None:
 
     Raises:
         DiffusionSegmentError: OPTION for an address that others can reach without a certificate, or that is in use;
-            as `TokenFile` and `private_folder`; INPUT_UNREADABLE for a certificate or key.
+            as `TokenFile`, `private_folder` and `cluster.connected`; INPUT_UNREADABLE for a certificate or key.
     """
     from .private_folder import default_folder, private_folder
     from .tokens import TokenFile
@@ -63,14 +68,39 @@ def serve(options: ServiceOptions) -> None:
     port = listening.getsockname()[1]
     os.umask(0o077)
     _forbid_core_dumps()
-    with contextlib.closing(listening), private_folder(options.work_dir or default_folder(port)) as folder:
-        server = _make_server(options, tokens, folder)
+    with (
+        contextlib.closing(listening),
+        private_folder(options.work_dir or default_folder(port)) as folder,
+        _workers(options) as make_worker,
+    ):
+        server = _make_server(options, tokens, folder, make_worker)
         scheme = "https" if options.tls_cert else "http"
         print(f"Serving on {scheme}://{_in_address(options.host)}:{port}", flush=True)
         server.run(sockets=[listening])
 
 
-def _make_server(options: ServiceOptions, tokens: Any, folder: Path) -> Any:
+@contextlib.contextmanager
+def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
+    """Makes workers on this computer, or on a cluster."""
+    from .worker_process import WorkerProcess, worker_environment
+
+    if options.address is None:
+        _, environment = _device(options.device, worker_environment())
+        yield lambda folder: WorkerProcess(options.worker_command, folder, environment)
+        return
+    from .cluster import SessionShare, connected
+    from .cluster_worker import ClusterWorker
+
+    if ":" in options.device:
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION, f"--device {options.device} is for one computer.", hint="Give cuda: Ray chooses the card."
+        )
+    share = SessionShare(cpus=options.cpus_per_session, gpus=options.gpus_per_session)
+    with connected(options.address, options.worker_command, share) as cluster:
+        yield lambda folder: ClusterWorker(cluster, folder)
+
+
+def _make_server(options: ServiceOptions, tokens: Any, folder: Path, make_worker: MakeWorker) -> Any:
     import uvicorn
     from starlette.routing import Router
 
@@ -79,11 +109,10 @@ def _make_server(options: ServiceOptions, tokens: Any, folder: Path) -> Any:
     from .metrics import Metrics
     from .routes import Routes
     from .sessions import Sessions
-    from .worker_process import worker_environment
 
     limits = options.limits
-    device, environment = _device(options.device, worker_environment())
-    sessions = Sessions(folder, options.worker_command, environment, limits)
+    device, _ = _device(options.device, {})
+    sessions = Sessions(folder, make_worker, limits)
     metrics, stopping = Metrics(sessions), asyncio.Event()
 
     @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from ..protocol.messages import (
     SelfTest,
     Similar,
     Task,
-    VolumeReference,
 )
 from .fair_queue import FairQueue
 from .limits import ServiceLimits
 from .run import Run
 from .volume_files import VolumeFile, of_answer
-from .worker_process import WorkerProcess
+from .volume_references import volume_references
+from .worker import Worker
 
 # What a server runs: no task that reads or writes other files, or changes the installed models.
 SERVED = (Segment, Review, Correct, Alternatives, Similar, SelfTest)
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 class Session:
     """The state of one session; everything of it lies in `folder`, which only the server can read."""
 
-    def __init__(self, session_id: str, user: str, folder: Path, worker: WorkerProcess) -> None:
+    def __init__(self, session_id: str, user: str, folder: Path, worker: Worker) -> None:
         self.id = session_id
         self.user = user
         self.folder = folder
@@ -141,7 +141,7 @@ class Session:
     def _publish(self, run: Run, message: Message) -> None:
         """Keep a message of the worker for the client, its files under new names."""
         named = {}
-        for name, reference in _references(message).items():
+        for name, reference in volume_references(message).items():
             volume = of_answer(reference, self.folder)
             if run.cancelled:
                 volume.path.unlink(missing_ok=True)
@@ -167,7 +167,7 @@ class Session:
                 another shape or type.
         """
         local: dict[str, Any] = {}
-        for name, reference in _references(task).items():
+        for name, reference in volume_references(task).items():
             volume = self.volumes.get(reference.path)
             if volume is None:
                 raise DiffusionSegmentError(ErrorCode.SESSION_LOST, "The server does not have this volume.")
@@ -175,12 +175,6 @@ class Session:
                 raise DiffusionSegmentError(ErrorCode.PROTOCOL, "A volume is incomplete, or another than was sent.")
             local[name] = replace(reference, path=str(volume.path))
         return replace(task, output_folder=str(self.folder), **local)
-
-
-def _references(message: Message) -> dict[str, VolumeReference]:
-    """The volumes of a message by field."""
-    values = {item.name: getattr(message, item.name) for item in fields(message)}
-    return {name: value for name, value in values.items() if isinstance(value, VolumeReference)}
 
 
 async def _first(*events: Coroutine[Any, Any, object]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,7 @@ from .limits import ServiceLimits
 from .private_folder import SESSION_PREFIX
 from .session import Session
 from .volume_files import IDENTIFIER
-from .worker_process import WorkerProcess
+from .worker import MakeWorker
 
 _MIN_FREE_MEMORY = 2 * 1024**3
 
@@ -29,21 +28,17 @@ class Sessions:
 
     Args:
         root: Private folder of the server.
-        command: Command of a worker process.
-        environment: Environment of a worker process.
+        make_worker: Makes the worker of a session.
         limits: What is granted.
     """
 
-    def __init__(
-        self, root: Path, command: Sequence[str], environment: dict[str, str], limits: ServiceLimits
-    ) -> None:
+    def __init__(self, root: Path, make_worker: MakeWorker, limits: ServiceLimits) -> None:
         self.limits = limits
         self.queue = FairQueue(limits.runs_at_once)
         self.opened: dict[str, Session] = {}
         self.dropped = 0
         self._root = root
-        self._command = command
-        self._environment = environment
+        self._make_worker = make_worker
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, session_id: str, user: str) -> Session:
@@ -69,8 +64,7 @@ class Sessions:
             )
         self.check_disk(0)
         folder = Path(tempfile.mkdtemp(prefix=SESSION_PREFIX, dir=self._root))
-        worker = WorkerProcess(self._command, folder, self._environment)
-        self.opened[session_id] = Session(session_id, user, folder, worker)
+        self.opened[session_id] = Session(session_id, user, folder, self._make_worker(folder))
         _log.info("session %s of %s opened", session_id[:8], user)
         return self.opened[session_id]
 

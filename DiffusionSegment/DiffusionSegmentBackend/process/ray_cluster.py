@@ -20,11 +20,10 @@ from typing import Any
 import psutil
 
 from ..errors import DiffusionSegmentError, ErrorCode
-from .resources import Resources
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
 _FOLDER_PREFIX = "dsray-"
-# Only paths and rows travel, never voxels.
+# In the own cluster only paths and rows travel, never voxels.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
 _ATTEMPTS = 3
 _PROBE_SECONDS = 60.0
@@ -50,8 +49,8 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def ray_cluster(resources: Resources, address: str | None) -> Iterator[Any]:
-    """The package ray, connected to the cluster at `address`, or without one to a cluster of this process alone.
+def ray_cluster(address: str | None, *, cpus: int = 0) -> Iterator[Any]:
+    """The package ray, connected to the cluster at `address`, or without one to one of this process alone with `cpus`.
 
     The own cluster asks for a token that nobody else knows, and its folder, with its logs, is deleted at the end.
 
@@ -68,7 +67,7 @@ def ray_cluster(resources: Resources, address: str | None) -> Iterator[Any]:
             )
         ray = import_ray()
         if folder is not None:
-            _start(ray, resources, folder)
+            _start(ray, cpus, folder)
         else:
             _connect(ray, str(address))
         # Ray replaces it.
@@ -96,7 +95,7 @@ def _private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
 
 
-def _start(ray: Any, resources: Resources, folder: Path) -> None:
+def _start(ray: Any, cpus: int, folder: Path) -> None:
     """Start a cluster of this process; Ray's start can fail while the computer is busy, and is tried again."""
     reason: BaseException | None = None
     for attempt in range(_ATTEMPTS):
@@ -104,7 +103,7 @@ def _start(ray: Any, resources: Resources, folder: Path) -> None:
             with _silent():
                 ray.init(
                     address="local",
-                    num_cpus=resources.workers * resources.threads,
+                    num_cpus=cpus,
                     include_dashboard=False,
                     log_to_driver=False,
                     configure_logging=False,

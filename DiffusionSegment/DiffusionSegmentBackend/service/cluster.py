@@ -1,0 +1,150 @@
+"""A Ray cluster on which the workers of sessions run: whether it fits, and new actors on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from .. import __version__
+from ..errors import DiffusionSegmentError, ErrorCode
+from ..process.ray_cluster import ray_cluster
+from .session_actor import SessionActor
+
+# A busy computer starts a process of Ray within this time; then there is no room for it.
+_READY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionShare:
+    """What a session reserves: CPUs, and a share of a graphics card, None for one where the cluster has any."""
+
+    cpus: float = 1.0
+    gpus: float | None = None
+
+
+class Cluster:
+    """Starts actors, one for each session with a worker.
+
+    Args:
+        ray: The package ray, connected.
+        command: Command of a worker process on every computer.
+        share: What an actor reserves.
+    """
+
+    def __init__(self, ray: Any, command: Sequence[str], share: SessionShare) -> None:
+        self.ray = ray
+        self._command = tuple(command)
+        gpus = share.gpus if share.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        # Not restarted by Ray: the session starts another one, and sends its volumes again.
+        self._class = ray.remote(num_cpus=share.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(SessionActor)
+
+    async def start_actor(self) -> Any:
+        """A new actor that answers.
+
+        Raises:
+            DiffusionSegmentError: SERVER_FULL where no computer has room; OPTION for one that does not fit.
+        """
+        await asyncio.to_thread(self.check_encryption)
+        actor = self._class.remote(self._command)
+        try:
+            version = await asyncio.wait_for(actor.describe.remote(), _READY_SECONDS)
+            if version != __version__:
+                raise _unfit(f"has version {version} of this package, and this computer {__version__}")
+        except BaseException as error:
+            self.ray.kill(actor)
+            raise self._words(error) from error
+        return actor
+
+    async def try_out(self) -> None:
+        """Start an actor and end it.
+
+        Raises:
+            DiffusionSegmentError: As `start_actor`.
+        """
+        actor = await self.start_actor()
+        await actor.close.remote()
+        self.ray.kill(actor)
+
+    def check_encryption(self) -> None:
+        """Refuse a cluster over whose network voxels would travel unencrypted.
+
+        Raises:
+            DiffusionSegmentError: OPTION.
+        """
+        addresses = [node["NodeManagerAddress"] for node in self.ray.nodes() if node["Alive"]]
+        own = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+        require_encryption(addresses, own, os.environ)
+
+    def _words(self, error: BaseException) -> BaseException:
+        if isinstance(error, TimeoutError):
+            return DiffusionSegmentError(
+                ErrorCode.SERVER_FULL,
+                "The cluster has no free processor or graphics card.",
+                hint="Try again in a few minutes.",
+            )
+        if isinstance(error, self.ray.exceptions.RayError):
+            return _unfit(f"cannot run this package ({type(error).__name__})")
+        return error
+
+
+@contextmanager
+def connected(address: str, command: Sequence[str], share: SessionShare) -> Iterator[Cluster]:
+    """Connect to a cluster, and start and end one actor on it, so that what does not fit is known at once.
+
+    Raises:
+        DiffusionSegmentError: OPTION for an address without a cluster, one without token or encryption, or computers
+            that do not fit; NO_DEVICE where an actor never has room.
+    """
+    require_token(os.environ)
+    with ray_cluster(address) as ray:
+        cluster = Cluster(ray, command, share)
+        try:
+            asyncio.run(cluster.try_out())
+        except DiffusionSegmentError as error:
+            if error.code is ErrorCode.SERVER_FULL:
+                hint = "Give a smaller --cpus-per-session or --gpus-per-session."
+                raise DiffusionSegmentError(ErrorCode.NO_DEVICE, error.message, hint=hint) from error
+            raise
+        yield cluster
+
+
+def require_token(environment: Mapping[str, str]) -> None:
+    """Refuse a cluster that would run programs of anybody, and so show them the scans.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    if environment.get("RAY_AUTH_MODE") != "token":
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            "A Ray cluster without a token runs programs of anybody who reaches it.",
+            hint="Start the cluster, and this server, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
+        )
+
+
+def require_encryption(addresses: Collection[str], own: Collection[str], environment: Mapping[str, str]) -> None:
+    """Refuse computers other than this one where Ray does not encrypt its connections.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    if not set(addresses) <= set(own) and environment.get("RAY_USE_TLS") != "1":
+        raise DiffusionSegmentError(
+            ErrorCode.OPTION,
+            "Scans would travel unencrypted to the other computers of the Ray cluster.",
+            hint="Start all of it with RAY_USE_TLS=1 and certificates, and this server too.",
+        )
+
+
+def _unfit(what: str) -> DiffusionSegmentError:
+    return DiffusionSegmentError(
+        ErrorCode.OPTION,
+        f"A computer of the Ray cluster {what}.",
+        hint="All need the same version of this package, of Ray and of Python.",
+    )

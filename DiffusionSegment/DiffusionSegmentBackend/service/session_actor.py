@@ -1,0 +1,120 @@
+"""The part of a session on a computer of a Ray cluster: its worker process, and copies of its volumes beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import DiffusionSegmentError
+from ..protocol.messages import Error, Message, Task, decode, encode
+from .volume_references import volume_references
+from .worker_process import WorkerProcess, worker_environment
+
+_PREFIX = "diffusionsegment-actor-"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of a run. With `failed`, the worker process ended instead, at `places`, and the line is the error."""
+
+    line: bytes
+    failed: bool = False
+    places: str = ""
+
+
+class SessionActor:
+    """Runs in a process of Ray. Volumes are named by their file names in a private folder."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        os.umask(0o077)
+        self._folder = private_actor_folder()
+        self._worker = WorkerProcess(command, self._folder, worker_environment())
+
+    async def describe(self) -> str:
+        """The version of this package."""
+        return __version__
+
+    async def keep(self, names: Sequence[str]) -> None:
+        """Delete all volumes but these."""
+        for path in self._folder.glob("*.raw"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+    async def write(self, name: str, start: int, data: NDArray[np.uint8]) -> None:
+        """Write a part of a volume."""
+        await asyncio.to_thread(write_part, self._folder / Path(name).name, start, data)
+
+    async def read(self, name: str, start: int, size: int) -> NDArray[np.uint8]:
+        """A part of a volume."""
+        return await asyncio.to_thread(read_part, self._folder / Path(name).name, start, size)
+
+    async def run(self, line: bytes) -> AsyncIterator[Step]:
+        """Run a task, a line of the worker protocol, and give all its messages as they come."""
+        task = decode(line)
+        assert isinstance(task, Task)
+        local = replace(task, output_folder=str(self._folder), **self._with(task, self._folder))
+        messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        running = asyncio.create_task(self._worker.run(local, messages.put_nowait))
+        running.add_done_callback(lambda _: messages.put_nowait(None))
+        while (message := await messages.get()) is not None:
+            named = self._with(message, Path())
+            yield Step(encode(replace(message, **named) if named else message))
+        try:
+            running.result()
+        except DiffusionSegmentError as error:
+            await self._worker.stop()
+            yield Step(encode(Error.of(error, task.id)), failed=True, places=self._worker.places_of_failure())
+
+    async def cancel(self, task_id: str) -> None:
+        """Stop a run within one denoising step."""
+        self._worker.cancel(task_id)
+
+    async def close(self) -> None:
+        """End the worker and delete every file."""
+        await self._worker.stop()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    @staticmethod
+    def _with(message: Message, folder: Path) -> dict[str, Any]:
+        """The volumes of a message, their files in another folder."""
+        return {
+            name: replace(reference, path=str(folder / Path(reference.path).name))
+            for name, reference in volume_references(message).items()
+        }
+
+
+def private_actor_folder() -> Path:
+    """An empty folder that only the user can enter; those of actors that were killed on this computer are deleted."""
+    parent = Path(tempfile.gettempdir())
+    for path in parent.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        with suppress(OSError):
+            if pid.isdecimal() and path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(path, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+
+
+def read_part(path: Path, start: int, size: int) -> NDArray[np.uint8]:
+    """Bytes of a file."""
+    return np.fromfile(path, np.uint8, size, offset=start)
+
+
+def write_part(path: Path, start: int, data: NDArray[np.uint8]) -> None:
+    """Write bytes into a file, which is made if it does not exist."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    with open(descriptor, "wb", buffering=0) as file:
+        file.seek(start)
+        if file.write(data.data) != data.size:
+            raise OSError(28, os.strerror(28))
