@@ -35,12 +35,22 @@ class Cluster:
         ray: The package ray, connected.
         command: Command of a worker process on every computer.
         share: What an actor reserves.
+
+    Raises:
+        DiffusionSegmentError: NO_DEVICE where no computer has as much.
     """
 
     def __init__(self, ray: Any, command: Sequence[str], share: SessionShare) -> None:
         self.ray = ray
         self._command = tuple(command)
         gpus = share.gpus if share.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        computers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(has.get("CPU", 0) >= share.cpus and has.get("GPU", 0) >= gpus for has in computers):
+            raise DiffusionSegmentError(
+                ErrorCode.NO_DEVICE,
+                f"No computer of the Ray cluster has {share.cpus:g} CPUs and {gpus:g} graphics cards.",
+                hint="Give a smaller --cpus-per-session or --gpus-per-session.",
+            )
         # Not restarted by Ray: the session starts another one, and sends its volumes again.
         self._class = ray.remote(num_cpus=share.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(SessionActor)
 
@@ -99,18 +109,12 @@ def connected(address: str, command: Sequence[str], share: SessionShare) -> Iter
 
     Raises:
         DiffusionSegmentError: OPTION for an address without a cluster, one without token or encryption, or computers
-            that do not fit; NO_DEVICE where an actor never has room.
+            that do not fit; NO_DEVICE where no computer is large enough, SERVER_FULL where none is free.
     """
     require_token(os.environ)
     with ray_cluster(address) as ray:
         cluster = Cluster(ray, command, share)
-        try:
-            asyncio.run(cluster.try_out())
-        except DiffusionSegmentError as error:
-            if error.code is ErrorCode.SERVER_FULL:
-                hint = "Give a smaller --cpus-per-session or --gpus-per-session."
-                raise DiffusionSegmentError(ErrorCode.NO_DEVICE, error.message, hint=hint) from error
-            raise
+        asyncio.run(cluster.try_out())
         yield cluster
 
 

@@ -16,6 +16,7 @@ from ..protocol.slabs import slab_count, slab_range, volume_bytes
 from .cluster import Cluster
 from .session_actor import Step, read_part, write_part
 from .volume_references import volume_references
+from .worker import ENDS
 
 _STOP_SECONDS = 5.0
 _PARTS_AT_ONCE = 2
@@ -97,6 +98,9 @@ class ClusterWorker:
                 assert isinstance(message, Error)
                 raise message.as_exception()
             deliver(await self._with_files(actor, message))
+            if isinstance(message, ENDS):
+                # At once, because the client may start its next run.
+                return
 
     async def _steps(self, actor: Any, task: Task) -> AsyncIterator[Step]:
         async for reference in actor.run.options(num_returns="streaming").remote(encode(task)):

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from ..protocol.messages import Message, Task
+from ..protocol.messages import ANSWERS, CancelledNotice, Error, Message, Task
+
+# The last message of a run.
+ENDS = (*ANSWERS, Error, CancelledNotice)
 
 
 class Worker(Protocol):

@@ -12,11 +12,8 @@ from pathlib import Path
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..protocol.messages import (
-    ANSWERS,
     MAX_LINE_BYTES,
     Cancel,
-    CancelledNotice,
-    Error,
     Hello,
     Message,
     Shutdown,
@@ -24,13 +21,13 @@ from ..protocol.messages import (
     decode,
     encode,
 )
+from .worker import ENDS
 
 _STOP_SECONDS = 2.0
 _TRACE_LINES = 40
 _CHUNK = 65536
 # Of a traceback: where, but no values, which may come from a scan's header.
 _TRACE = re.compile(r'\s+File "[^"]*?([^"/\\]+)", line (\d+), in (\w+)')
-_ENDS = (*ANSWERS, Error, CancelledNotice)
 
 
 class WorkerProcess:
@@ -67,7 +64,7 @@ class WorkerProcess:
             if getattr(message, "id", None) != task.id:
                 continue
             deliver(message)
-            if isinstance(message, _ENDS):
+            if isinstance(message, ENDS):
                 return
 
     def cancel(self, task_id: str) -> None:
