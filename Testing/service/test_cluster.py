@@ -29,7 +29,6 @@ from service.test_runs import (  # noqa: F401
     test_a_crash_of_the_worker_costs_one_run,
     test_a_refusal_of_the_worker_arrives_with_its_words,
     test_a_run_gives_its_result_and_the_scan_is_sent_once,
-    test_a_waiting_run_is_cancelled,
     test_an_ended_client_leaves_nothing_on_the_server,
     test_cancel_ends_the_run_within_a_step,
     test_runs_of_several_users_take_turns_and_are_told_their_position,
@@ -127,6 +126,32 @@ def test_a_server_that_was_killed_leaves_no_actor_and_its_next_start_no_file(
     client.events.clear()
     client.segment()
     assert np.array_equal(client.map("labels"), client.array > 0)
+
+
+def test_where_the_cluster_is_full_the_session_that_is_idle_longest_makes_room(
+    cluster: str, startService: Callable[..., RunningService], openClient: Callable
+) -> None:
+    until(lambda: not actors())
+    own = startService(address=cluster, cpus_per_session=6, limits={"runs_at_once": 2})
+    first, second = openClient(own.connection("alice")), openClient(own.connection("bob"))
+    for client in (first, second, first):
+        client.events.clear()
+        client.segment()
+        assert np.array_equal(client.map("labels"), client.array > 0)
+        assert len(actors()) == 1
+    assert own.log().count("its worker ends to make room") == 2
+    # Cancelled while the cluster has no room, because the other session is busy.
+    first.events.clear()
+    second.events.clear()
+    first.segment(steps=2000)
+    first.until(lambda: "refine" in first.stages())
+    second.segment()
+    # No message says that it waits for room.
+    time.sleep(1.0)
+    second.client.cancel()
+    second.first("cancelled", seconds=3.0)
+    first.client.cancel()
+    first.first("cancelled")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,10 @@ from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..process.ray_cluster import ray_cluster
 from .session_actor import SessionActor
+from .worker import MakeRoom
 
-# A busy computer starts a process of Ray within this time; then there is no room for it.
+# An actor that does not start for so long may have no room, and a worker that is idle ends; then it is given up.
+_ROOM_SECONDS = 3.0
 _READY_SECONDS = 60.0
 
 
@@ -54,19 +56,24 @@ class Cluster:
         # Not restarted by Ray: the session starts another one, and sends its volumes again.
         self._class = ray.remote(num_cpus=share.cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(SessionActor)
 
-    async def start_actor(self) -> Any:
-        """A new actor that answers.
+    async def start_actor(self, make_room: MakeRoom) -> Any:
+        """A new actor that answers; where none starts, idle ones end one after the other.
 
         Raises:
             DiffusionSegmentError: SERVER_FULL where no computer has room; OPTION for one that does not fit.
         """
         await asyncio.to_thread(self.check_encryption)
         actor = self._class.remote(self._command)
+        described = asyncio.ensure_future(actor.describe.remote())
         try:
-            version = await asyncio.wait_for(actor.describe.remote(), _READY_SECONDS)
+            async with asyncio.timeout(_READY_SECONDS):
+                while not (await asyncio.wait((described,), timeout=_ROOM_SECONDS))[0]:
+                    await make_room()
+            version = described.result()
             if version != __version__:
                 raise _unfit(f"has version {version} of this package, and this computer {__version__}")
         except BaseException as error:
+            described.cancel()
             self.ray.kill(actor)
             raise self._words(error) from error
         return actor
@@ -77,7 +84,7 @@ class Cluster:
         Raises:
             DiffusionSegmentError: As `start_actor`.
         """
-        actor = await self.start_actor()
+        actor = await self.start_actor(_no_room)
         await actor.close.remote()
         self.ray.kill(actor)
 
@@ -116,6 +123,10 @@ def connected(address: str, command: Sequence[str], share: SessionShare) -> Iter
         cluster = Cluster(ray, command, share)
         asyncio.run(cluster.try_out())
         yield cluster
+
+
+async def _no_room() -> None:
+    """Nothing of this server can end."""
 
 
 def require_token(environment: Mapping[str, str]) -> None:

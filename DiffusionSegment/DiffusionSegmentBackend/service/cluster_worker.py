@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import DiffusionSegmentError, ErrorCode
+from ..errors import Cancelled, DiffusionSegmentError, ErrorCode
 from ..protocol.messages import Error, Message, Task, VolumeReference, decode, encode
 from ..protocol.slabs import slab_count, slab_range, volume_bytes
 from .cluster import Cluster
 from .session_actor import Step, read_part, write_part
 from .volume_references import volume_references
-from .worker import ENDS
+from .worker import ENDS, MakeRoom
 
 _STOP_SECONDS = 5.0
 _PARTS_AT_ONCE = 2
@@ -30,12 +30,15 @@ class ClusterWorker:
     Args:
         cluster: The cluster.
         folder: Folder of the session on this computer.
+        make_room: Ends an idle worker.
     """
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, make_room: MakeRoom) -> None:
         self._cluster = cluster
         self._folder = folder
+        self._make_room = make_room
         self._actor: Any = None
+        self._starting: asyncio.Task[Any] | None = None
         self._sent: set[str] = set()
         self._cancelled = self._places = ""
 
@@ -63,6 +66,8 @@ class ClusterWorker:
         self._cancelled = task_id
         if self._actor is not None:
             self._actor.cancel.remote(task_id)
+        elif self._starting is not None:
+            self._starting.cancel()
 
     async def stop(self) -> None:
         """End the actor, with its worker process and files."""
@@ -79,7 +84,7 @@ class ClusterWorker:
 
     async def _run(self, task: Task, deliver: Callable[[Message], None]) -> None:
         if self._actor is None:
-            self._actor = await self._cluster.start_actor()
+            self._actor = await self._start(task)
         actor, references = self._actor, volume_references(task)
         names = {name: Path(reference.path).name for name, reference in references.items()}
         await actor.keep.remote(list(names.values()))
@@ -101,6 +106,24 @@ class ClusterWorker:
             if isinstance(message, ENDS):
                 # At once, because the client may start its next run.
                 return
+
+    async def _start(self, task: Task) -> Any:
+        """A new actor.
+
+        Raises:
+            DiffusionSegmentError: As `Cluster.start_actor`; CANCELLED for a run that is cancelled meanwhile.
+        """
+        self._starting = asyncio.create_task(self._cluster.start_actor(self._make_room))
+        if self._cancelled == task.id:
+            self._starting.cancel()
+        try:
+            return await self._starting
+        except asyncio.CancelledError:
+            if self._cancelled == task.id:
+                raise Cancelled from None
+            raise
+        finally:
+            self._starting = None
 
     async def _steps(self, actor: Any, task: Task) -> AsyncIterator[Step]:
         async for reference in actor.run.options(num_returns="streaming").remote(encode(task)):

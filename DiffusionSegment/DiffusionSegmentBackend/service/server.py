@@ -86,7 +86,7 @@ def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
 
     if options.address is None:
         _, environment = _device(options.device, worker_environment())
-        yield lambda folder: WorkerProcess(options.worker_command, folder, environment)
+        yield lambda folder, _: WorkerProcess(options.worker_command, folder, environment)
         return
     from .cluster import SessionShare, connected
     from .cluster_worker import ClusterWorker
@@ -97,7 +97,7 @@ def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
         )
     share = SessionShare(cpus=options.cpus_per_session, gpus=options.gpus_per_session)
     with connected(options.address, options.worker_command, share) as cluster:
-        yield lambda folder: ClusterWorker(cluster, folder)
+        yield lambda folder, make_room: ClusterWorker(cluster, folder, make_room)
 
 
 def _make_server(options: ServiceOptions, tokens: Any, folder: Path, make_worker: MakeWorker) -> Any:

@@ -64,7 +64,7 @@ class Sessions:
             )
         self.check_disk(0)
         folder = Path(tempfile.mkdtemp(prefix=SESSION_PREFIX, dir=self._root))
-        self.opened[session_id] = Session(session_id, user, folder, self._make_worker(folder))
+        self.opened[session_id] = Session(session_id, user, folder, self._make_worker(folder, self.end_idle_worker))
         _log.info("session %s of %s opened", session_id[:8], user)
         return self.opened[session_id]
 
@@ -122,11 +122,14 @@ class Sessions:
             await self.free_memory()
 
     async def free_memory(self) -> None:
-        """End the worker that has been idle longest, where memory runs short; its session is computed again."""
-        if psutil.virtual_memory().available >= _MIN_FREE_MEMORY:
-            return
+        """End the worker that has been idle longest, where memory runs short."""
+        if psutil.virtual_memory().available < _MIN_FREE_MEMORY:
+            await self.end_idle_worker()
+
+    async def end_idle_worker(self) -> None:
+        """End the worker that has been idle longest; its session is computed again by its next correction."""
         idle = [session for session in self.opened.values() if not session.busy and session.worker.running]
         if idle:
             session = min(idle, key=lambda session: session.used)
-            _log.info("session %s: its worker ends, because memory is short", session.id[:8])
+            _log.info("session %s: its worker ends to make room", session.id[:8])
             await session.worker.stop()

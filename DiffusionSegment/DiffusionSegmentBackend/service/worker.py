@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -43,5 +43,7 @@ class Worker(Protocol):
         ...
 
 
+# Ends the worker of the session that has been idle longest, if there is one.
+MakeRoom = Callable[[], Awaitable[None]]
 # Makes the worker of a session, which has this folder.
-MakeWorker = Callable[[Path], Worker]
+MakeWorker = Callable[[Path, MakeRoom], Worker]
