@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.protocol.messages import Correct, VolumeReference
-from DiffusionSegmentBackend.service.server import WORKER_COMMAND
+from DiffusionSegmentBackend.service.worker_process import WORKER_COMMAND
 from DiffusionSegmentLib.worker.client import WorkerClient
 from fixtures.running_service import RunningService
 from fixtures.subprocess_transport import SubprocessTransport

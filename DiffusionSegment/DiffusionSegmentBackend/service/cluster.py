@@ -35,16 +35,16 @@ class Cluster:
 
     Args:
         ray: The package ray, connected.
-        command: Command of a worker process on every computer.
+        command: Command of a worker process on every computer; None for that of the package there.
         share: What an actor reserves.
 
     Raises:
         DiffusionSegmentError: NO_DEVICE where no computer has as much.
     """
 
-    def __init__(self, ray: Any, command: Sequence[str], share: SessionShare) -> None:
+    def __init__(self, ray: Any, command: Sequence[str] | None, share: SessionShare) -> None:
         self.ray = ray
-        self._command = tuple(command)
+        self._command = command
         gpus = share.gpus if share.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
         computers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(has.get("CPU", 0) >= share.cpus and has.get("GPU", 0) >= gpus for has in computers):
@@ -111,7 +111,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(address: str, command: Sequence[str], share: SessionShare) -> Iterator[Cluster]:
+def connected(address: str, command: Sequence[str] | None, share: SessionShare) -> Iterator[Cluster]:
     """Connect to a cluster, and start and end one actor on it, so that what does not fit is known at once.
 
     Raises:

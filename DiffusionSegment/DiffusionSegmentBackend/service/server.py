@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,8 @@ from typing import Any
 from ..errors import DiffusionSegmentError, ErrorCode
 from .limits import ServiceLimits
 from .worker import MakeWorker
+from .worker_process import WORKER_COMMAND, WorkerProcess, worker_environment
 
-_ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
-WORKER_COMMAND = (sys.executable, "-u", str(_ENTRY), "worker")
 _GRACEFUL_SECONDS = 5
 _BACKLOG = 256
 _KEEP_SECONDS = 5.0
@@ -82,8 +80,6 @@ def serve(options: ServiceOptions) -> None:
 @contextlib.contextmanager
 def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
     """Makes workers on this computer, or on a cluster."""
-    from .worker_process import WorkerProcess, worker_environment
-
     if options.address is None:
         _, environment = _device(options.device, worker_environment())
         yield lambda folder, _: WorkerProcess(options.worker_command, folder, environment)
@@ -96,7 +92,9 @@ def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
             ErrorCode.OPTION, f"--device {options.device} is for one computer.", hint="Give cuda: Ray chooses the card."
         )
     share = SessionShare(cpus=options.cpus_per_session, gpus=options.gpus_per_session)
-    with connected(options.address, options.worker_command, share) as cluster:
+    # The paths of this computer say nothing about the others.
+    command = None if options.worker_command is WORKER_COMMAND else options.worker_command
+    with connected(options.address, command, share) as cluster:
         yield lambda folder, make_room: ClusterWorker(cluster, folder, make_room)
 
 

@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import DiffusionSegmentError
 from ..protocol.messages import Error, Message, Task, decode, encode
 from .volume_references import volume_references
-from .worker_process import WorkerProcess, worker_environment
+from .worker_process import WORKER_COMMAND, WorkerProcess, worker_environment
 
 _PREFIX = "diffusionsegment-actor-"
 
@@ -35,12 +35,16 @@ class Step:
 
 
 class SessionActor:
-    """Runs in a process of Ray. Volumes are named by their file names in a private folder."""
+    """Runs in a process of Ray. Volumes are named by their file names in a private folder.
 
-    def __init__(self, command: Sequence[str]) -> None:
+    Args:
+        command: Command of a worker process; None for the worker of the package that is installed on this computer.
+    """
+
+    def __init__(self, command: Sequence[str] | None) -> None:
         os.umask(0o077)
         self._folder = private_actor_folder()
-        self._worker = WorkerProcess(command, self._folder, worker_environment())
+        self._worker = WorkerProcess(command or WORKER_COMMAND, self._folder, worker_environment())
 
     async def describe(self) -> str:
         """The version of this package."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..protocol.messages import (
 )
 from .worker import ENDS
 
+_ENTRY = Path(__file__).resolve().parents[1] / "__main__.py"
+WORKER_COMMAND = (sys.executable, "-u", str(_ENTRY), "worker")
 _STOP_SECONDS = 2.0
 _TRACE_LINES = 40
 _CHUNK = 65536
