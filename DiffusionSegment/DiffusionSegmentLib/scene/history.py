@@ -18,11 +18,11 @@ import numpy as np
 import slicer
 from DiffusionSegmentBackend.schema.report import Report
 from numpy.typing import NDArray
-from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxAround
 from .correction_maps import RESULT_LABELS_ROLE, appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .label_map import readLabels, writeLabels
+from .overlay_maps import OverlayState, overlayState, restoreOverlay
 from .packed_array import PackedArray, pack
 from .review import Region, ReviewList
 from .segment_copy import SegmentCopy, copySegment, removeSegment, restoreSegment
@@ -85,7 +85,7 @@ class ReviewSnapshot:
 class Snapshot:
     """A segmentation before a step; not compressed, because it is kept only until the step is done.
 
-    `maps` are overlays that the step changes, with their values inside `mapsBox`.
+    `maps` are overlays that the step changes, as they were.
     """
 
     labels: NDArray[np.uint8]
@@ -93,12 +93,11 @@ class Snapshot:
     scribbles: NDArray[np.uint8]
     review: ReviewSnapshot
     segments: frozenset[str] = frozenset()
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, NDArray[Any]], ...] = ()
-    mapsBox: Box = _EMPTY_BOX
+    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, OverlayState], ...] = ()
 
-    def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode], box: Box) -> Snapshot:
-        """This snapshot with the current values of overlays inside the box that is about to change."""
-        return replace(self, maps=tuple((node, arrayFromVolume(node)[box.slices].copy()) for node in maps), mapsBox=box)
+    def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode]) -> Snapshot:
+        """This snapshot with the current voxels and geometry of overlays that are about to change."""
+        return replace(self, maps=tuple((node, overlayState(node)) for node in maps))
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,15 @@ class Patch:
 
 
 @dataclass(frozen=True)
+class OverlayChange:
+    """An overlay before and after a step."""
+
+    node: slicer.vtkMRMLScalarVolumeNode
+    before: OverlayState
+    after: OverlayState
+
+
+@dataclass(frozen=True)
 class Step:
     """One step; a patch is None where nothing changed."""
 
@@ -118,7 +126,7 @@ class Step:
     labels: Patch | None
     resultLabels: Patch | None
     scribbles: Patch | None
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]
+    maps: tuple[OverlayChange, ...]
     before: ReviewSnapshot
     after: ReviewSnapshot
     newSegments: tuple[SegmentCopy, ...] = ()
@@ -126,8 +134,9 @@ class Step:
     @property
     def bytes(self) -> int:
         """Compressed size of the voxels."""
-        patches = (self.labels, self.resultLabels, self.scribbles, *(patch for _, patch in self.maps))
-        voxels = sum(len(patch.before.data) + len(patch.after.data) for patch in patches if patch is not None)
+        patches = (patch for patch in (self.labels, self.resultLabels, self.scribbles) if patch is not None)
+        voxels = sum(len(patch.before.data) + len(patch.after.data) for patch in patches)
+        voxels += sum(len(change.before.voxels.data) + len(change.after.voxels.data) for change in self.maps)
         return voxels + sum(segment.bytes for segment in self.newSegments)
 
 
@@ -165,7 +174,7 @@ class History:
             _patch(before.labels, after.labels),
             _patch(before.resultLabels, after.resultLabels),
             _patch(before.scribbles, after.scribbles),
-            _mapPatches(before),
+            _overlayChanges(before),
             before.review,
             after.review,
             # During the other steps the user may add segments, which undo must not remove.
@@ -247,13 +256,9 @@ def _patch(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Patch | None:
     return None if box.empty else Patch(box, pack(before[box.slices]), pack(after[box.slices]))
 
 
-def _mapPatches(before: Snapshot) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]:
-    box = before.mapsBox
-    return tuple(
-        (node, Patch(box, pack(values), pack(arrayFromVolume(node)[box.slices])))
-        for node, values in before.maps
-        if node.GetScene() is not None
-    )
+def _overlayChanges(before: Snapshot) -> tuple[OverlayChange, ...]:
+    present = ((node, state) for node, state in before.maps if node.GetScene() is not None)
+    return tuple(OverlayChange(node, state, overlayState(node)) for node, state in present)
 
 
 def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> ReviewSnapshot:
@@ -270,10 +275,9 @@ def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> ReviewSnaps
         storeResultLabels(scan, _sides(step.resultLabels, backwards)[1], box=step.resultLabels.box)
     if step.scribbles is not None:
         storeScribbles(scan, _sides(step.scribbles, backwards)[1], box=step.scribbles.box)
-    for node, patch in step.maps:
-        if node.GetScene() is not None:
-            arrayFromVolume(node)[patch.box.slices] = _sides(patch, backwards)[1]
-            arrayFromVolumeModified(node)
+    for change in step.maps:
+        if change.node.GetScene() is not None:
+            restoreOverlay(change.node, change.before if backwards else change.after)
     _restoreReview(scan.segmentation, origin, target)
     return current
 

@@ -125,6 +125,17 @@ def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.float64]:
     return toArray(matrix)
 
 
+def placeOver(
+    node: slicer.vtkMRMLScalarVolumeNode, reference: slicer.vtkMRMLVolumeNode, toReference: NDArray[np.float64]
+) -> None:
+    """Set the geometry of a volume by its place in another one, under the transform of that.
+
+    `toReference` is the 4x4 matrix from the indices (i, j, k, 1) of `node` to those of `reference`.
+    """
+    node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ ijkToLPS(reference) @ toReference))
+    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
+
+
 def updateScalarVolume(
     scene: slicer.vtkMRMLScene,
     array: NDArray[Any],
