@@ -136,27 +136,6 @@ def placeOver(
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
 
 
-def updateScalarVolume(
-    scene: slicer.vtkMRMLScene,
-    array: NDArray[Any],
-    reference: slicer.vtkMRMLVolumeNode,
-    name: str,
-    node: slicer.vtkMRMLScalarVolumeNode | None = None,
-) -> slicer.vtkMRMLScalarVolumeNode:
-    """Put `array` (k, j, i) with the geometry of `reference` into an existing or a new scalar volume.
-
-    The node owns the array afterwards, see `setVoxels`.
-    """
-    if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    matrix = vtk.vtkMatrix4x4()
-    reference.GetIJKToRASMatrix(matrix)
-    node.SetIJKToRASMatrix(matrix)
-    node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-    setVoxels(node, array)
-    return node
-
-
 def setVoxels(node: slicer.vtkMRMLVolumeNode, array: NDArray[Any]) -> None:
     """Set the voxels of a volume.
 
