@@ -1,4 +1,4 @@
-"""Maps of uncertainty as volumes with a geometry of their own: from an answer, in their nodes, and for undo.
+"""Maps of uncertainty as volumes with a geometry of their own: from an answer into their nodes.
 
 The worker answers them on the grid of the model, which is coarser than the scan; Slicer interpolates them linearly.
 Scenes of earlier versions have them in the voxels of the scan, which is another geometry like any.
@@ -16,11 +16,9 @@ from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected, Result
 from numpy.typing import NDArray
-from slicer.util import arrayFromVolume
 
 from .overlay import OverlayKind
-from .packed_array import PackedArray, pack
-from .volumes import RAS_FROM_LPS, ijkToLPS, placeOver, setVoxels, toMatrix
+from .volumes import ijkToLPS, placeOver, setVoxels
 
 MAPPED_FILES_CAN_BE_DELETED = os.name == "posix"
 
@@ -31,14 +29,6 @@ class OverlayMap:
 
     voxels: NDArray[Any]
     toScan: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class OverlayState:
-    """Voxels and geometry of an overlay at one moment, compressed; `ijkToLPS` is its own matrix to LPS mm."""
-
-    voxels: PackedArray
-    ijkToLPS: NDArray[np.float64]
 
 
 def openUncertaintyMaps(answer: Result | Corrected, sentToLPS: NDArray[np.float64]) -> dict[OverlayKind, OverlayMap]:
@@ -75,14 +65,3 @@ def toVoxelsOf(inputNode: slicer.vtkMRMLScalarVolumeNode, node: slicer.vtkMRMLSc
     """4x4 matrix from the indices (i, j, k, 1) of an overlay to those of its scan, both under the same transform."""
     toScan: NDArray[np.float64] = np.linalg.inv(ijkToLPS(inputNode)) @ ijkToLPS(node)
     return toScan
-
-
-def overlayState(node: slicer.vtkMRMLScalarVolumeNode) -> OverlayState:
-    """The present voxels and geometry of an overlay."""
-    return OverlayState(pack(arrayFromVolume(node)), ijkToLPS(node))
-
-
-def restoreOverlay(node: slicer.vtkMRMLScalarVolumeNode, state: OverlayState) -> None:
-    """Give an overlay the voxels and the geometry of an earlier moment."""
-    node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ state.ijkToLPS))
-    setVoxels(node, state.voxels.unpack())
