@@ -108,6 +108,7 @@ def open_session(
     progress: Progress = silent,
     preview: Preview | None = None,
     keep_islands: bool = False,
+    maps_on_grid: bool = False,
 ) -> Session:
     """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
@@ -115,6 +116,7 @@ def open_session(
         progress: called after every unit of work.
         preview: called with the labels of the pre-segmentation before the samples are drawn.
         keep_islands: do not remove islands from any map.
+        maps_on_grid: plan the memory for `build_on_grid`, which needs less than `build_segmentation`.
 
     Raises:
         DiffusionSegmentError: as `segment`.
@@ -127,7 +129,8 @@ def open_session(
             grid, image = _on_grid(volume, model, options)
         show = None if preview is None else _restored_preview(preview, wanted, grid)
         request = _prediction_request(volume, grid, image, model, options, keep_islands=keep_islands, show=show)
-        memory_plan = choose_memory_plan(_run_size(request, volume, model, options), limit_gb=options.memory_limit_gb)
+        size = replace(_run_size(request, volume, model, options), maps_on_grid=maps_on_grid)
+        memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
 
         def run(on: Model, max_slices: int | None) -> Prediction:
             own = predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
