@@ -94,7 +94,7 @@ def read_case(folder: Path) -> Case:
     uncertainty = read_volume(folder / UNCERTAINTY)
     if not overlaps(uncertainty, labels):
         raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, f"The uncertainty of {folder} lies outside its labels.", hint=OTHER_SCAN
+            ErrorCode.GEOMETRY, "The map of uncertainty lies outside the segmentation.", hint="Segment the scan again."
         )
     try:
         report = Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
