@@ -85,6 +85,17 @@ def test_scribbled_voxels_are_certain(
     assert correction.regions[scribbles > 0].max() == 0
 
 
+def test_marked_voxels_of_the_grid_are_certain_even_where_the_samples_disagreed(
+    corrected: tuple[Correction, Session],
+) -> None:
+    """As of a review, whose samples are not drawn again."""
+    after = corrected[1]
+    assert after.scribbles is not None
+    disagreeing = torch.full_like(after.maps.mutual_information, 0.5)
+    mapped = uncertainty_on_grid(replace(after, corrected=replace(after.maps, mutual_information=disagreeing)))
+    assert np.count_nonzero(mapped.mutual_information.array) == int((after.scribbles == 0).sum())
+
+
 def test_no_voxel_that_keeps_its_label_gets_less_certain(
     corrected: tuple[Correction, Session], session: Session
 ) -> None:
