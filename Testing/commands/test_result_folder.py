@@ -32,7 +32,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def result(name: str, *, bodypart: bool = False) -> Segmentation:
     labels, values = np.ones((2, 3, 4), np.uint8), np.ones((2, 3, 4), np.float32)
     report = Report.from_partial_json({"provenance": {"input": name, "samples": 4, "steps": 2}})
-    return Segmentation(labels, values, values, labels, np.ones((2, 3, 4, 3), np.float32) if bodypart else None, report)
+    return Segmentation(
+        labels=labels,
+        regions=labels,
+        bodypart=np.ones((2, 3, 4, 3), np.float32) if bodypart else None,
+        report=report,
+        uncertainty=values,
+        mutual_information=values,
+    )
 
 
 def write(folder: Path, name: str, *, bodypart: bool = False) -> None:

@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.imaging.volume_io import read_volume
 from DiffusionSegmentLib.scene.overlay import OverlayKind, setThreshold, showOverlay, styleOverlay
 from DiffusionSegmentLib.scene.segmentation import putSegmentation, showSurfaces
 from DiffusionSegmentLib.scene.terminology import readModelDescription
-from DiffusionSegmentLib.scene.volumes import RAS_FROM_LPS, toMatrix, updateScalarVolume
+from DiffusionSegmentLib.scene.volumes import RAS_FROM_LPS, toMatrix
 from slicer.util import updateVolumeFromArray
 
 from .host import HeadlessSlicer
@@ -54,7 +54,7 @@ def slicerViews(
     display.SetOpacity2DFill(0.18)
     display.SetSliceIntersectionThickness(_OUTLINE_WIDTH)
     showSurfaces(segmentation)
-    overlay = updateScalarVolume(host.scene, uncertainty, node, "Uncertainty")
+    overlay = putVolume(host.scene, Volume(uncertainty, scan.index_to_lps), "Uncertainty")
     styleOverlay(overlay, OverlayKind.UNCERTAINTY)
     setThreshold(overlay, 0.2)
     showOverlay(host.scene, node, overlay, OverlayKind.UNCERTAINTY)

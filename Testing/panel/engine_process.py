@@ -68,9 +68,10 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     labels = reviewed(request) if isinstance(request, Review) else bright
     if isinstance(request, Alternatives) and request.seed in (UNCERTAIN, ON_REQUEST):
         return EngineAnswer(RegionAlternatives, *alternatives(request))
-    uncertainty = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)
+    uncertainty = np.linspace(0, 1, array.size, dtype=np.float32).reshape(array.shape)[::2, ::2, ::2]
     coordinates = np.stack(np.indices(array.shape)[::-1], axis=-1).astype(np.float32)
-    maps = {"labels": labels, "uncertainty": uncertainty, "mutual_information": uncertainty / 10}
+    on_grid = {"uncertainty": uncertainty, "mutual_information": uncertainty / 10}
+    maps = {"labels": labels}
     if request.bodypart:
         maps["bodypart"] = coordinates
     if request.seed in (UNCERTAIN, ON_REQUEST):
@@ -82,6 +83,7 @@ def engine(request: Request, progress: Callable[[str, int, int], None], early: S
     if request.seed == UNREADABLE:
         reported = replace(reported, timings_s={})
     volumes = {name: Volume(array, geometry) for name, array in maps.items()}
+    volumes |= {name: Volume(array, geometry @ np.diag([2.0, 2.0, 2.0, 1.0])) for name, array in on_grid.items()}
     marks, values = alternatives(request) if request.seed == UNCERTAIN else ({}, {})
     return EngineAnswer(Result, {**volumes, **marks}, {"report": reported, **values})
 

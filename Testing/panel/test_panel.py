@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import slicer
 from DiffusionSegmentBackend.models.folders import bundled_models_folder
+from DiffusionSegmentLib.scene.overlay_maps import toVoxelsOf
 from headless.views import SliceView
 from slicer.util import arrayFromVolume
 
@@ -50,7 +51,9 @@ def test_a_click_adds_segments_and_overlay_to_the_scene(user: PanelUser) -> None
     (segmentation,) = user.segmentations()
     assert [segmentation.GetSegmentation().GetNthSegment(n).GetName() for n in range(2)] == ["Spleen", "Liver"]
     overlay = slicer.mrmlScene.GetFirstNodeByName("CT uncertainty")
-    assert arrayFromVolume(overlay).shape == arrayFromVolume(volume).shape
+    # Its grid is coarser than the scan.
+    assert arrayFromVolume(overlay).shape == (5, 6, 8)
+    np.testing.assert_allclose(toVoxelsOf(volume, overlay), np.diag([2.0, 2.0, 2.0, 1.0]), atol=1e-9)
     assert user.widget._parameterNode.segmentation is segmentation
 
 

@@ -14,6 +14,7 @@ from DiffusionSegmentBackend.imaging.volume import Volume
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.schema.review_state import RegionState
 from DiffusionSegmentLib.scene.label_map import readLabels, writeLabels
+from DiffusionSegmentLib.scene.overlay_maps import toVoxelsOf
 from DiffusionSegmentLib.scene.review import ReviewList, stateLabel
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from headless.slicer_picture import putVolume
@@ -67,6 +68,15 @@ def _paint(user: PanelUser, value: int) -> np.ndarray:
     return painted
 
 
+def _nearest(node: slicer.vtkMRMLScalarVolumeNode, ct: slicer.vtkMRMLScalarVolumeNode, mask: np.ndarray) -> np.ndarray:
+    """The values of a map on its own grid at the voxels of a mask of the scan."""
+    voxels = np.argwhere(mask)[:, ::-1]
+    toMap = toVoxelsOf(node, ct)
+    i, j, k = np.rint(voxels @ toMap[:3, :3].T + toMap[:3, 3]).astype(int).T
+    values: np.ndarray = arrayFromVolume(node)[k, j, i]
+    return values
+
+
 def _finish(user: PanelUser) -> None:
     user.until(lambda: not user.widget.logic.client.running, seconds=300.0)
     user.application.process()
@@ -117,8 +127,9 @@ def test_segment_review_correct_undo_save_and_correct_again(reader: PanelUser, t
     after = readLabels(_scan(reader)).labels.copy()
     assert (after[painted] == 0).all()
     assert np.count_nonzero(after != before) >= np.count_nonzero(painted)
-    uncertainty = arrayFromVolume(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"))
-    assert uncertainty[painted & (before > 0)].max() == 0
+    edited = painted & (before > 0)
+    uncertainty = _nearest(slicer.mrmlScene.GetFirstNodeByName("CT uncertainty"), _scan(reader).input, edited)
+    assert uncertainty.max() == 0
     assert ReviewList(_scan(reader).segmentation).regions
 
     # Undo and redo by name.

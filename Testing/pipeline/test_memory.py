@@ -69,6 +69,14 @@ print(json.dumps([session.memory_plan.bytes, peak[0]]))
 """
 
 
+def test_maps_that_stay_on_the_grid_need_no_memory_of_the_size_of_the_scan() -> None:
+    restored, on_grid = (
+        needed_bytes(replace(SIZE, maps_on_grid=grid, samples=1, box=(64, 64, 64)), max_slices=None, on_disk=False)
+        for grid in (False, True)
+    )
+    assert restored - on_grid == 8 * SIZE.scan_voxels
+
+
 @pytest.mark.parametrize(
     ("depth", "max_slices"), [(64, None), (267, 160), (300, 112), (667, 112), (113, 112), (200, 64)]
 )

@@ -164,7 +164,8 @@ class Tutorial:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_volume(labels, folder / SEGMENTATION)
-            write_volume(Volume(record.uncertainty, record.reportToLPS), folder / UNCERTAINTY)
+            placed = Volume(record.uncertainty, record.reportToLPS @ record.uncertaintyToScan)
+            write_volume(placed, folder / UNCERTAINTY)
             (folder / REPORT).write_text(
                 json.dumps(with_volumes_now(record.report, labels).to_json()), encoding="utf-8"
             )

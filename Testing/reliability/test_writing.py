@@ -51,7 +51,14 @@ def limited_file_size(size: int) -> Iterator[None]:
 
 def result(fill: float = 0.5) -> Segmentation:
     labels = (fill < NOISE).astype(np.uint8)
-    return Segmentation(labels, NOISE, NOISE, labels, None, Report.from_partial_json({"warnings": ["x" * 3000]}))
+    return Segmentation(
+        labels=labels,
+        regions=labels,
+        bodypart=None,
+        report=Report.from_partial_json({"warnings": ["x" * 3000]}),
+        uncertainty=NOISE,
+        mutual_information=NOISE,
+    )
 
 
 def save(folder: Path, *, replace: bool = False) -> None:

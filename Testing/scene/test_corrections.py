@@ -25,6 +25,7 @@ from DiffusionSegmentLib.scene.result import SceneResult, putResult
 from DiffusionSegmentLib.scene.review import ReviewList
 from DiffusionSegmentLib.scene.segmented_scan import SegmentedScan
 from DiffusionSegmentLib.scene.terminology import ModelDescription
+from DiffusionSegmentLib.scene.volumes import ijkToLPS
 from headless.slicer_picture import putVolume
 from slicer.util import arrayFromVolume
 
@@ -43,13 +44,14 @@ def answerOf(tmp_path: Path, oblique: Volume, report: dict[str, Any]) -> Callabl
     def make(labels: np.ndarray, *, box: Box = ANSWER, shift: float = 0.0) -> Corrected:
         geometry = oblique.index_to_lps.copy()
         geometry[:3, 3] = (oblique.index_to_lps @ (*box.start[::-1], 1.0))[:3] + shift
-        uncertainty = np.full(labels.shape, 0.25, np.float32)
+        uncertainty = np.full((7, 6, 5), 0.25, np.float32)
+        coarse = oblique.index_to_lps @ np.diag([5.0, 4.0, 3.0, 1.0])
         numbers = np.full(oblique.array.shape, 2, np.uint8)
         return Corrected(
             id="3",
             labels=write_buffer(tmp_path / "answer.raw", labels, geometry),
-            uncertainty=write_buffer(tmp_path / "answer-uncertainty.raw", uncertainty, geometry),
-            mutual_information=write_buffer(tmp_path / "information.raw", uncertainty / 5, geometry),
+            uncertainty=write_buffer(tmp_path / "answer-uncertainty.raw", uncertainty, coarse),
+            mutual_information=write_buffer(tmp_path / "information.raw", uncertainty / 5, coarse),
             report=Report.from_partial_json({**report, "review": report["review"][1:]}),
             regions=write_buffer(tmp_path / "numbers.raw", numbers, oblique.index_to_lps),
         )
@@ -164,12 +166,12 @@ class TestApplying:
         self, scan: SegmentedScan, shown: SceneResult, sent: Corrections, answerOf: Callable[..., Corrected]
     ) -> None:
         ReviewList(scan.segmentation).flag(1)
-        before = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY]).copy()
         applied = applyCorrected(scan, answerOf(sent.labels[ANSWER.slices]), sent, shown)
-        uncertainty = arrayFromVolume(shown.overlays[OverlayKind.UNCERTAINTY])
-        assert (uncertainty[ANSWER.slices] == 0.25).all()
-        uncertainty[ANSWER.slices] = before[ANSWER.slices]
-        np.testing.assert_array_equal(uncertainty, before)
+        for kind, value in ((OverlayKind.UNCERTAINTY, 0.25), (OverlayKind.MUTUAL_INFORMATION, 0.05)):
+            node = shown.overlays[kind]
+            np.testing.assert_array_equal(arrayFromVolume(node), np.full((7, 6, 5), value, np.float32))
+            coarse = ijkToLPS(scan.input) @ np.diag([5.0, 4.0, 3.0, 1.0])
+            np.testing.assert_allclose(ijkToLPS(node), coarse, atol=1e-9)
         assert [region.state for region in ReviewList(scan.segmentation).regions] == [
             RegionState.FLAGGED,
             RegionState.OPEN,

@@ -35,7 +35,7 @@ def paint(scan: SegmentedScan, box: Box, value: int) -> None:
 def correct(history: History, scan: SegmentedScan, shown: SceneResult, report: dict[str, Any]) -> np.ndarray:
     """What applying corrections does to the nodes: labels, copy of the result, uncertainty, report."""
     uncertainty = shown.overlays[OverlayKind.UNCERTAINTY]
-    before = snapshot(scan).withMaps([uncertainty], BOX)
+    before = snapshot(scan).withMaps([uncertainty])
     paint(scan, BOX, SPLEEN)
     storeResultLabels(scan, np.full(BOX.shape, SPLEEN, np.uint8), box=BOX)
     storeScribbles(scan, np.full(BOX.shape, SPLEEN + 1, np.uint8), box=BOX)

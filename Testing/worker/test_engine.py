@@ -36,7 +36,7 @@ from DiffusionSegmentBackend.schema.segment_matching import SegmentMatch
 from DiffusionSegmentBackend.worker.answer import EngineAnswer
 from DiffusionSegmentBackend.worker.engine import PipelineEngine
 from DiffusionSegmentBackend.worker.handlers import HANDLERS
-from fixtures.tiny_model import NAME, coarse_phantom, write_tiny_model
+from fixtures.tiny_model import NAME, SPACING_MM, coarse_phantom, write_tiny_model
 
 
 class Client:
@@ -108,8 +108,13 @@ def test_a_segmentation_gives_its_maps_and_a_preview(client: Client) -> None:
     maps = {"labels", "uncertainty", "mutual_information", "regions", "bodypart"}
     assert answer.maps.keys() == {*maps, "alternative_marks"}
     assert_alternatives_fit(answer)
-    shapes = {answer.maps[name].array.shape[:3] for name in maps}
-    assert shapes == {client.scan.array.shape}
+    for name in maps - {"uncertainty", "mutual_information"}:
+        assert answer.maps[name].array.shape[:3] == client.scan.array.shape
+    for name in ("uncertainty", "mutual_information"):
+        on_grid = answer.maps[name]
+        assert on_grid.array.dtype == np.float32
+        assert all(n <= whole for n, whole in zip(on_grid.array.shape, client.scan.array.shape, strict=True))
+        np.testing.assert_allclose(on_grid.spacing, SPACING_MM)
     assert answer.values["report"].provenance.plan.samples == 1
     assert [early.message for early in client.early] == [Preview]
     assert client.early[0].maps["labels"].array.shape == client.scan.array.shape

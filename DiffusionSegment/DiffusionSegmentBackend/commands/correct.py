@@ -26,6 +26,7 @@ from ..pipeline.options import SegmentOptions, options_for_scan
 from ..pipeline.progress import Progress, silent
 from ..pipeline.segment import Segmentation, open_session
 from ..pipeline.session import Session
+from ..pipeline.uncertainty_maps import uncertainty_in_box
 from ..schema.correction_marks import scribble_value
 from ..schema.output_kinds import (
     BODYPART,
@@ -95,10 +96,8 @@ def correct_folder(
     session, session_file = _session_of(folder, run_input, report, progress=progress, notify=notify)
     request = Corrections(labels.current, labels.scribbles, _label_values(options.locked, run_input))
     correction, corrected_session = correct(session, run_input.model, request, progress=progress)
-    corrected = labels.current.copy()
-    corrected[correction.box] = correction.labels
-    new_report = _with_history(correction.report, report, labels, corrected)
-    result = _corrected_maps(folder, volume, correction, corrected, new_report)
+    result = _corrected_maps(folder, labels, correction, corrected_session)
+    result = replace(result, report=_with_history(correction.report, report, labels, result.labels))
     progress("write", 0, 1)
     additions = RunAdditions(
         write=_write_scribbles_and_coordinates(folder, volume, labels.scribbles),
@@ -108,7 +107,7 @@ def correct_folder(
     written = write_run(
         result, corrected_session, run_input, output, options.extras, additions=additions, timings=timings
     )
-    for line in _change_table(labels, corrected, new_report):
+    for line in _change_table(labels, result.labels, result.report):
         notify(line)
     return written
 
@@ -273,14 +272,22 @@ def _run_options(report: Report, folder: Path, volume: Volume) -> SegmentOptions
     return options_for_scan(options, presegmentation=labels, reviewed=reviewed)
 
 
-def _corrected_maps(
-    folder: Path, volume: Volume, correction: Correction, labels: NDArray[np.uint8], report: Report
-) -> Segmentation:
-    """The maps of a folder with what the correction changed in them."""
-    uncertainty, information = (_float_map(folder / name, volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION))
-    uncertainty[correction.box] = correction.uncertainty
-    information[correction.box] = correction.mutual_information
-    return Segmentation(labels, uncertainty, information, correction.regions, None, report)
+def _corrected_maps(folder: Path, labels: _ScanAndLabels, correction: Correction, session: Session) -> Segmentation:
+    """The maps of a folder with what the correction changed in them, and the report of the correction."""
+    corrected = labels.current.copy()
+    corrected[correction.box] = correction.labels
+    maps = [_float_map(folder / name, labels.volume) for name in (UNCERTAINTY, MUTUAL_INFORMATION)]
+    changed = uncertainty_in_box(session, correction.canonical_box, labels.scribbles)
+    for whole, part in zip(maps, changed, strict=True):
+        whole[correction.box] = part
+    return Segmentation(
+        labels=corrected,
+        regions=correction.regions,
+        bodypart=None,
+        report=correction.report,
+        uncertainty=maps[0],
+        mutual_information=maps[1],
+    )
 
 
 def _write_scribbles_and_coordinates(

@@ -69,16 +69,6 @@ def same_geometry(first: Volume, second: Volume) -> bool:
     )
 
 
-def check_same_geometry(first: Volume, second: Volume, *, what: str, hint: str) -> None:
-    """Refuse two volumes with different geometries; `what` names both.
-
-    Raises:
-        DiffusionSegmentError: GEOMETRY.
-    """
-    if not same_geometry(first, second):
-        raise DiffusionSegmentError(ErrorCode.GEOMETRY, f"{what} differ in geometry.", hint=hint)
-
-
 def check_geometry(index_to_lps: NDArray[np.float64], *, what: str = "the scan") -> None:
     """Refuse an invalid matrix; `what` names its volume.
 

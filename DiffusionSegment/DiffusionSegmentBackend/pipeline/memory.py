@@ -32,8 +32,9 @@ _PART_DEPTHS = (400, 256, 208, 160, 112)
 # Measured (docs/PERFORMANCE.md): copies of the probabilities during sampling and restoring; bytes of a slab of a map.
 _COPIES = 5.0
 _SLAB_BYTES = 100e6
-# Bytes per voxel of the scan: labels, regions and two float32 maps; three float32 coordinates.
-_MAP_BYTES = 10
+# Bytes per voxel of the scan: labels and regions; two float32 maps of uncertainty; three float32 coordinates.
+_LABEL_BYTES = 2
+_UNCERTAINTY_BYTES = 8
 _COORDINATE_BYTES = 12
 
 _CGROUP_FILES = ("memory.max", "memory.current")
@@ -50,7 +51,7 @@ class RunSize:
     """Quantities that determine the memory of a run.
 
     `scan_voxels` and `grid_voxels` count voxels of the scan and of the model's grid; `box` (z, y, x) is the shape of
-    the volume that the tiles cover.
+    the volume that the tiles cover; with `maps_on_grid` the maps of uncertainty are not resampled to the scan.
     """
 
     scan_voxels: int
@@ -62,6 +63,13 @@ class RunSize:
     tile: TileShape
     footprint: Footprint
     keeps_features: bool
+    maps_on_grid: bool = False
+
+    @property
+    def map_bytes(self) -> int:
+        """Bytes of all maps in the scan's geometry."""
+        uncertainty = _UNCERTAINTY_BYTES * (not self.maps_on_grid)
+        return self.scan_voxels * (_LABEL_BYTES + uncertainty + _COORDINATE_BYTES * self.bodypart)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def needed_bytes(size: RunSize, *, max_slices: int | None, on_disk: bool) -> int
         kept = _COPIES * 2 * plane * depth
         drawing = kept + _COPIES * 4 * plane * part
     work = drawing + tiles * size.footprint.tile_bytes + size.footprint.pass_bytes
-    maps = 0 if on_disk else size.scan_voxels * (_MAP_BYTES + _COORDINATE_BYTES * size.bodypart)
+    maps = 0 if on_disk else size.map_bytes
     return int(on_grid + max(work, kept + maps + _SLAB_BYTES))
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..imaging.volume import Box, Grid, linear_taps
+from ..imaging.volume import Box, Grid, Volume, linear_taps
 from .memory import Allocate, in_memory
 
 _SLAB = 16
@@ -64,11 +64,7 @@ def restore_map(
     """
     result = _scan_sized(grid, np.float32, allocate)
     if outside is not None:
-        # A rim of `outside`, so that values fall off to it within a voxel of the grid.
-        before = [min(1, o) for o in offset]
-        after = [min(1, n - o - side) for o, n, side in zip(offset, grid.shape, values.shape, strict=True)]
-        values = np.pad(values, list(zip(before, after, strict=True)), constant_values=outside)
-        offset = (offset[0] - before[0], offset[1] - before[1], offset[2] - before[2])
+        values, offset = _with_rim(values, offset, grid, outside)
         if outside:
             result.fill(outside)
     target, source = grid.order.apply(result), torch.from_numpy(np.ascontiguousarray(values))[None]
@@ -78,6 +74,30 @@ def restore_map(
         slab = (slice(z, min(z + _SLAB, box[0].stop)), box[1], box[2])
         target[slab] = interpolated(source, offset, grid, slab)[0].numpy()
     return result
+
+
+def map_on_grid(
+    values: NDArray[np.float32], offset: tuple[int, int, int], grid: Grid, *, outside: float = 0.0
+) -> Volume:
+    """A map (z, y, x) that begins at grid voxel `offset`, float32 in the geometry of its box of the grid.
+
+    Interpolated linearly at the scan's voxels it is `restore_map`: it has the same rim of `outside`. Where the box ends
+    with the grid there is no rim, and values at the edge extend half a voxel, to the edge of the grid.
+    """
+    rimmed, start = _with_rim(values, offset, grid, outside)
+    matrix = grid.index_to_lps.copy()
+    matrix[:3, 3] = grid.lps(np.array(start))
+    return Volume(np.ascontiguousarray(rimmed, dtype=np.float32), matrix)
+
+
+def _with_rim(
+    values: NDArray[np.float32], offset: tuple[int, int, int], grid: Grid, outside: float
+) -> tuple[NDArray[np.float32], tuple[int, int, int]]:
+    """A map with a rim of `outside` where the grid continues, so that it falls off to it within a voxel; its offset."""
+    before = [min(1, o) for o in offset]
+    after = [min(1, n - o - side) for o, n, side in zip(offset, grid.shape, values.shape, strict=True)]
+    rimmed = np.pad(values, list(zip(before, after, strict=True)), constant_values=outside)
+    return rimmed, (offset[0] - before[0], offset[1] - before[1], offset[2] - before[2])
 
 
 def restore_nearest(

@@ -20,9 +20,10 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, model_grid
 from ..models.model import Model
-from ..schema.report import Report
+from ..schema.report import Report, ReviewRegion
 from .checks import check_modality
 from .memory import (
+    Allocate,
     RunSize,
     choose_memory_plan,
     in_memory,
@@ -41,24 +42,40 @@ from .restore import restore_labels, restore_map, restore_nearest
 from .review import regions_to_review
 from .reviewed import check_reviewed, labels_of_model, reviewed_on_grid, reviewed_prediction
 from .session import Prediction, Session, Stopwatch
-from .uncertainty import entropy
+from .uncertainty_maps import GridMaps, uncertainty_of_scan, uncertainty_on_grid
 
 _log = logging.getLogger(__name__)
 
+# Steps of the stage "restore": labels, regions, body coordinates, and the rest with the report.
+_STEPS = 4
 
-@dataclass(frozen=True)
-class Segmentation:
-    """Maps in the scan's own geometry: labels uint8 (k, j, i), the others float32 0..1, bodypart (k, j, i, 3) in mm.
 
-    `regions` is uint8: n + 1 inside region n of the report's `review`.
+@dataclass(frozen=True, kw_only=True)
+class LabelledScan:
+    """Label maps in the scan's own geometry (k, j, i), uint8, and their report.
+
+    `regions` holds n + 1 inside region n of the report's `review`; bodypart is float32 (k, j, i, 3) in mm.
     """
 
     labels: NDArray[np.uint8]
-    uncertainty: NDArray[np.float32]
-    mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
     bodypart: NDArray[np.float32] | None
     report: Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(LabelledScan):
+    """A labelled scan and its uncertainty, float32 (k, j, i), 0..1, in the scan's own geometry too."""
+
+    uncertainty: NDArray[np.float32]
+    mutual_information: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationOnGrid(LabelledScan):
+    """A labelled scan, and its uncertainty on the model's grid."""
+
+    maps: GridMaps
 
 
 # Receives the labels of the pre-segmentation, uint8, in the scan's own geometry (k, j, i).
@@ -91,6 +108,7 @@ def open_session(
     progress: Progress = silent,
     preview: Preview | None = None,
     keep_islands: bool = False,
+    maps_on_grid: bool = False,
 ) -> Session:
     """Run all networks on a scan (k, j, i), HU for a CT. Results are reproducible for a scan, options and device.
 
@@ -98,6 +116,7 @@ def open_session(
         progress: called after every unit of work.
         preview: called with the labels of the pre-segmentation before the samples are drawn.
         keep_islands: do not remove islands from any map.
+        maps_on_grid: plan the memory for `build_on_grid`, which needs less than `build_segmentation`.
 
     Raises:
         DiffusionSegmentError: as `segment`.
@@ -110,7 +129,8 @@ def open_session(
             grid, image = _on_grid(volume, model, options)
         show = None if preview is None else _restored_preview(preview, wanted, grid)
         request = _prediction_request(volume, grid, image, model, options, keep_islands=keep_islands, show=show)
-        memory_plan = choose_memory_plan(_run_size(request, volume, model, options), limit_gb=options.memory_limit_gb)
+        size = replace(_run_size(request, volume, model, options), maps_on_grid=maps_on_grid)
+        memory_plan = choose_memory_plan(size, limit_gb=options.memory_limit_gb)
 
         def run(on: Model, max_slices: int | None) -> Prediction:
             own = predict(request, on, watch=watch, progress=progress, max_slices=max_slices)
@@ -198,7 +218,7 @@ def _run_size(request: PredictionRequest, volume: Volume, model: Model, options:
 def build_segmentation(
     session: Session, model: Model, *, bodypart: bool, progress: Progress = silent, folder: Path | None = None
 ) -> Segmentation:
-    """Restore the maps of a session to the scan's own geometry and build its report.
+    """Restore all maps of a session to the scan's own geometry and build its report, as for a result folder.
 
     Maps that do not fit in memory are unnamed temporary files in `folder` (default: the system's).
 
@@ -206,31 +226,82 @@ def build_segmentation(
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
     watch = Stopwatch(dict(session.seconds))
-    maps, offset, grid = session.maps, session.prediction.offset, session.grid
     allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
     with torch.inference_mode(), memory_errors(), watch.stage("restore"):
-        progress("restore", 0, 4)
-        kept = keep_organs(maps.ensemble, session.wanted)
-        labels = (
-            restore_labels(kept, offset, grid, allocate)
-            if session.reviewed is None
-            else labels_of_model(session.reviewed, model.description.classes)
-        )
-        progress("restore", 1, 4)
-        uncertainty = restore_map(entropy(maps.ensemble).numpy(), offset, grid, allocate=allocate)
-        information = restore_map(maps.mutual_information.float().numpy(), offset, grid, allocate=allocate)
-        progress("restore", 2, 4)
-        review, numbers = regions_to_review(
-            kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
-        )
-        regions = restore_nearest(numbers, offset, grid, allocate)
-        progress("restore", 3, 4)
-        coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
-    report = build_report(
-        labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
+        restored = _restored(session, model, bodypart=bodypart, progress=progress, allocate=allocate)
+        uncertainty, information = uncertainty_of_scan(session, allocate)
+    report = restored.report(session, model, watch.seconds)
+    progress("restore", _STEPS, _STEPS)
+    return Segmentation(
+        labels=restored.labels,
+        regions=restored.regions,
+        bodypart=restored.bodypart,
+        report=report,
+        uncertainty=uncertainty,
+        mutual_information=information,
     )
-    progress("restore", 4, 4)
-    return Segmentation(labels, uncertainty, information, regions, coordinates, report)
+
+
+def build_on_grid(
+    session: Session, model: Model, *, bodypart: bool, progress: Progress = silent, folder: Path | None = None
+) -> SegmentationOnGrid:
+    """`build_segmentation` with the maps of uncertainty left on the model's grid, as for a message.
+
+    Raises:
+        DiffusionSegmentError: OUT_OF_MEMORY.
+    """
+    watch = Stopwatch(dict(session.seconds))
+    allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
+    with torch.inference_mode(), memory_errors(), watch.stage("restore"):
+        restored = _restored(session, model, bodypart=bodypart, progress=progress, allocate=allocate)
+        maps = uncertainty_on_grid(session)
+    report = restored.report(session, model, watch.seconds)
+    progress("restore", _STEPS, _STEPS)
+    return SegmentationOnGrid(
+        labels=restored.labels, regions=restored.regions, bodypart=restored.bodypart, report=report, maps=maps
+    )
+
+
+@dataclass(frozen=True)
+class _Restored:
+    """Label maps in the scan's own geometry; `kept` are the probabilities (classes, z, y, x) of the wanted organs."""
+
+    labels: NDArray[np.uint8]
+    regions: NDArray[np.uint8]
+    bodypart: NDArray[np.float32] | None
+    kept: Tensor
+    review: list[ReviewRegion]
+
+    def report(self, session: Session, model: Model, seconds: dict[str, float]) -> Report:
+        """The report of the run, with its `seconds` by stage."""
+        return build_report(
+            labels=self.labels,
+            prediction=self.kept.numpy(),
+            review=self.review,
+            session=session,
+            model=model,
+            seconds=seconds,
+        )
+
+
+def _restored(session: Session, model: Model, *, bodypart: bool, progress: Progress, allocate: Allocate) -> _Restored:
+    offset, grid = session.prediction.offset, session.grid
+    progress("restore", 0, _STEPS)
+    kept = keep_organs(session.maps.ensemble, session.wanted)
+    labels = (
+        restore_labels(kept, offset, grid, allocate)
+        if session.reviewed is None
+        else labels_of_model(session.reviewed, model.description.classes)
+    )
+    progress("restore", 1, _STEPS)
+    review, numbers = regions_to_review(
+        kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
+    )
+    regions = restore_nearest(numbers, offset, grid, allocate)
+    progress("restore", 2, _STEPS)
+    coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
+    progress("restore", 3, _STEPS)
+    return _Restored(labels, regions, coordinates, kept, review)
 
 
 def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:

@@ -84,7 +84,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -148,6 +148,7 @@ class Preview(Message):
 class Result(Message):
     """A finished segmentation in the input's own geometry; `report` is the content of report.json.
 
+    `uncertainty` and `mutual_information`, float32 0..1, have their own geometry: a box of the model's grid.
     `alternatives` and `alternative_marks` are as in `RegionAlternatives`.
     """
 
@@ -165,9 +166,10 @@ class Result(Message):
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected(Message):
-    """A correction: labels and maps of a box of the scan (their own geometry), regions and report of the whole.
+    """A correction: labels of a box of the scan (their own geometry), regions and report of the whole.
 
-    `alternatives` and `alternative_marks` are as in `RegionAlternatives`.
+    `uncertainty` and `mutual_information` are whole maps as in `Result`, `alternatives` and `alternative_marks` as in
+    `RegionAlternatives`.
     """
 
     type: ClassVar[str] = "corrected"

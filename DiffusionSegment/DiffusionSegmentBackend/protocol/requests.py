@@ -161,7 +161,8 @@ class FineTune(Request):
 class Finished(Request):
     """Base of what is made of a finished result, answered by `Written` with `path`.
 
-    `labels` (uint8) as they are now and `uncertainty` (float32) have the scan's geometry; `report` is that of the run.
+    `labels` (uint8) as they are now have the scan's geometry, `uncertainty` (float32, 0..1) its own, as in `Result`;
+    `report` is that of the run.
     """
 
     labels: VolumeReference

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.alignment import align_to_scan
-from ..imaging.volume import Volume, check_same_geometry
+from ..imaging.interpolated_plane import overlaps
+from ..imaging.volume import Volume, same_geometry
 from ..imaging.volume_io import read_volume
 from ..models.manifest import ModelDescription, find_model, read_description
 from ..schema.correction_record import CorrectionRecord, corrected_organs
@@ -40,7 +41,7 @@ class Case:
 
     Attributes:
         labels: the segmentation in the scan's geometry.
-        uncertainty: the map of uncertainty in the scan's geometry.
+        uncertainty: the map of uncertainty, in a result folder in the scan's geometry, from the panel in its own.
         organs: the organs of the report.
         regions: the regions to review, largest score first.
         warnings: the warnings of the report.
@@ -76,7 +77,7 @@ def read_case(folder: Path) -> Case:
 
     Raises:
         DiffusionSegmentError: INPUT_MISSING for an unfinished result, INPUT_UNREADABLE for a damaged one, GEOMETRY
-            when its maps differ in geometry.
+            when its maps do not overlap.
     """
     missing = [name for name in (REPORT, SEGMENTATION, UNCERTAINTY) if not (folder / name).is_file()]
     if missing:
@@ -91,7 +92,10 @@ def read_case(folder: Path) -> Case:
             ErrorCode.INPUT_VALUES, f"{folder / SEGMENTATION} holds no labels.", hint="Run the segmentation again."
         )
     uncertainty = read_volume(folder / UNCERTAINTY)
-    check_same_geometry(labels, uncertainty, what=f"The labels and the uncertainty of {folder}", hint=OTHER_SCAN)
+    if not overlaps(uncertainty, labels):
+        raise DiffusionSegmentError(
+            ErrorCode.GEOMETRY, "The map of uncertainty lies outside the segmentation.", hint="Segment the scan again."
+        )
     try:
         report = Report.from_json(json.loads((folder / REPORT).read_text(encoding="utf-8")))
         return _case(report, labels, uncertainty)
@@ -125,16 +129,18 @@ def _with_colour(organ: OrganResult, colour: list[int] | None) -> Organ:
 
 
 def case_on_scan(case: Case, scan: Volume, *, what: str) -> Case:
-    """The case with its maps aligned to the scan's own (k, j, i) axes; `what` names both in errors.
+    """The case with its labels aligned to the scan's own (k, j, i) axes; `what` names both in errors.
+
+    The uncertainty is aligned as well where its voxels are those of the labels.
 
     Raises:
         DiffusionSegmentError: GEOMETRY when scan and result differ in geometry.
     """
-    labels, uncertainty = (
-        Volume(align_to_scan(volume, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
-        for volume in (case.labels, case.uncertainty)
-    )
-    return replace(case, labels=labels, uncertainty=uncertainty)
+    labels = Volume(align_to_scan(case.labels, scan, what=what, hint=OTHER_SCAN), scan.index_to_lps)
+    if not same_geometry(case.labels, case.uncertainty):
+        return replace(case, labels=labels)
+    aligned = align_to_scan(case.uncertainty, scan, what=what, hint=OTHER_SCAN)
+    return replace(case, labels=labels, uncertainty=Volume(aligned, scan.index_to_lps))
 
 
 def installed_model(name: str) -> ModelDescription | None:

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from numpy.typing import NDArray
 
+from ..imaging.interpolated_plane import interpolated_plane
 from ..imaging.volume import Volume, canonical
 from ..schema.uncertainty_colours import UNCERTAINTY_HIGH, UNCERTAINTY_LOW, UNCERTAINTY_STOPS
 
@@ -55,7 +56,9 @@ def axial_view(
     centre_lps_mm: tuple[float, float, float],
     window: tuple[float, float] | None = SOFT_TISSUE_HU,
 ) -> AxialView:
-    """The plane nearest to a point, of volumes of one geometry in any orientation.
+    """The plane nearest to a point, of scan and labels of one geometry in any orientation.
+
+    `uncertainty` may have another geometry: it is interpolated at the voxels of the plane.
 
     Without a `window` (MR) the plane's own 1st and 99th percentiles are black and white.
     """
@@ -70,7 +73,7 @@ def axial_view(
     return AxialView(
         scan=plane,
         labels=order.apply(labels.array)[k],
-        uncertainty=order.apply(uncertainty.array)[k],
+        uncertainty=interpolated_plane(canonical(uncertainty)[0], turned, k),
         spacing_mm=(float(spacing[0]), float(spacing[1])),
         centre_mm=(float(x * spacing[0]), float(y * spacing[1])),
         height_mm=centre_lps_mm[2],

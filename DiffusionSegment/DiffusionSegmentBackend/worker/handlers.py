@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ..models.model import Model
     from ..pipeline.interactive.alternative_marks import AlternativeMarks
     from ..pipeline.session import Session
+    from ..pipeline.uncertainty_maps import GridMaps
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,23 @@ def _result(
 ) -> EngineAnswer:
     """The maps and the report of a session, which states what was `reviewed`."""
     from ..pipeline.interactive.alternative_marks import alternative_marks
-    from ..pipeline.segment import build_segmentation
+    from ..pipeline.segment import build_on_grid
 
     geometry = geometry_of(request.volume)
     folder = Path(request.output_folder)
-    result = build_segmentation(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
-    maps: dict[str, NDArray[Any]] = {
-        "labels": result.labels,
-        "uncertainty": result.uncertainty,
-        "mutual_information": result.mutual_information,
-        "regions": result.regions,
-    }
+    result = build_on_grid(session, model, bodypart=request.bodypart, progress=context.progress, folder=folder)
+    maps: dict[str, NDArray[Any]] = {"labels": result.labels, "regions": result.regions}
     if result.bodypart is not None:
         maps["bodypart"] = result.bodypart
-    volumes = {name: Volume(array, geometry) for name, array in maps.items()}
+    volumes = {name: Volume(array, geometry) for name, array in maps.items()} | _uncertainty(result.maps)
     values = {"report": replace(result.report, reviewed=reviewed)}
     alternatives = alternative_marks(session, model.description, result.report.review, result.regions)
     return _with_alternatives(EngineAnswer(Result, volumes, values), alternatives, geometry)
+
+
+def _uncertainty(maps: GridMaps) -> dict[str, Volume]:
+    """The fields of an answer with the maps of uncertainty."""
+    return {"uncertainty": maps.uncertainty, "mutual_information": maps.mutual_information}
 
 
 def _with_alternatives(
@@ -121,6 +122,7 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
     from ..pipeline.interactive.alternative_marks import alternative_marks
     from ..pipeline.interactive.correction import Corrections
     from ..pipeline.interactive.correction import correct as correct_session
+    from ..pipeline.uncertainty_maps import uncertainty_on_grid
 
     model = context.cache.model(request, context.progress)
     session = context.cache.session(request, model, context.progress)
@@ -132,12 +134,10 @@ def correct(request: Correct, context: HandlerContext) -> EngineAnswer:
     correction, corrected = correct_session(session, model, corrections, progress=context.progress)
     context.cache.replace_session(corrected)
     geometry = geometry_of(request.volume)
-    boxed = moved_to_box(geometry, correction.box)
     maps = {
-        "labels": Volume(correction.labels, boxed),
-        "uncertainty": Volume(correction.uncertainty, boxed),
-        "mutual_information": Volume(correction.mutual_information, boxed),
+        "labels": Volume(correction.labels, moved_to_box(geometry, correction.box)),
         "regions": Volume(correction.regions, geometry),
+        **_uncertainty(uncertainty_on_grid(corrected)),
     }
     alternatives = alternative_marks(corrected, model.description, correction.report.review, correction.regions)
     return _with_alternatives(EngineAnswer(Corrected, maps, {"report": correction.report}), alternatives, geometry)

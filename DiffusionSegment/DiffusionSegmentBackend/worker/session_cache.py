@@ -115,7 +115,7 @@ class SessionCache:
         )
         if self._session is None or key != self._session_key:
             self._session_key = self._session = None
-            self._session = open_session(volume, model, options, progress=progress, preview=preview)
+            self._session = open_session(volume, model, options, progress=progress, preview=preview, maps_on_grid=True)
             self._session_key = key
         return self._session
 

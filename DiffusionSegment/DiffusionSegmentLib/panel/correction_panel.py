@@ -7,7 +7,7 @@ import slicer
 from DiffusionSegmentBackend.protocol.messages import Correct, Corrected
 
 from ..scene.correction_maps import reviewedMaps
-from ..scene.corrections import AppliedCorrection, Corrections, answerBox, applyCorrected, findCorrections
+from ..scene.corrections import AppliedCorrection, Corrections, applyCorrected, findCorrections
 from ..scene.history import Snapshot, StepName, snapshot
 from ..scene.overlay import OverlayKind
 from ..scene.result import SceneResult
@@ -81,7 +81,7 @@ class CorrectionPanel:
         if scan is None or result is None or pending is None:
             return
         region = self._review.region
-        before = pending.before.withMaps(_uncertaintyMaps(result), answerBox(scan, answer))
+        before = pending.before.withMaps(_uncertaintyMaps(result))
         applied = applyCorrected(scan, answer, pending.sent, result)
         self._context.result = applied.result
         self._review.markCorrected(scan, region)
@@ -104,4 +104,4 @@ class CorrectionPanel:
 def _uncertaintyMaps(result: SceneResult) -> list[slicer.vtkMRMLScalarVolumeNode]:
     kinds = (OverlayKind.UNCERTAINTY, OverlayKind.MUTUAL_INFORMATION)
     nodes = [result.overlays[kind] for kind in kinds if kind in result.overlays]
-    return [node for node in nodes if node.GetScene() is not None]
+    return [node for node in nodes if node.GetScene() is not None and node.GetImageData() is not None]

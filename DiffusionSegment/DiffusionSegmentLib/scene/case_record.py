@@ -16,6 +16,7 @@ from slicer.util import arrayFromVolume
 from .correction_trace import withEdits
 from .label_map import readLabels
 from .overlay import OverlayKind
+from .overlay_maps import toVoxelsOf
 from .result import SceneResult
 from .review import ReviewList
 from .segmented_scan import SegmentedScan, geometryOfRun, readReport
@@ -26,15 +27,17 @@ _INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """Arrays (k, j, i) on the grid of the input: scan, current labels (uint8), uncertainty 0..1 (float32).
+    """Scan and current labels (uint8) on the grid of the input (k, j, i); uncertainty 0..1 (float32) on its own grid.
 
-    The report lists edits that were not applied as corrections too. `reportToLPS` is the matrix from (i, j, k, 1) to
+    `uncertaintyToScan` is the matrix from the indices (i, j, k, 1) of the uncertainty to those of the scan. The report
+    lists edits that were not applied as corrections too. `reportToLPS` is the matrix from (i, j, k, 1) of the scan to
     LPS mm in which the report gives its points, `scanToLPS` that of the volume, as in its files.
     """
 
     scan: NDArray[Any]
     labels: NDArray[np.uint8]
     uncertainty: NDArray[np.float32]
+    uncertaintyToScan: NDArray[np.float64]
     report: Report
     reportToLPS: NDArray[np.float64]
     scanToLPS: NDArray[np.float64]
@@ -60,15 +63,11 @@ def readCaseRecord(scan: SegmentedScan, result: SceneResult) -> CaseRecord:
             f"{scan.segmentation.GetName()} has no report of the run that made it.",
             hint="Segment the scan again.",
         )
-    uncertainty = arrayFromVolume(uncertaintyNode)
-    if uncertainty.shape != labels.shape:
-        raise DiffusionSegmentError(
-            ErrorCode.GEOMETRY, "The uncertainty map does not fit the scan.", hint="Segment the scan again."
-        )
     return CaseRecord(
         arrayFromVolume(scan.input),
         labels,
-        uncertainty,
+        arrayFromVolume(uncertaintyNode),
+        toVoxelsOf(scan.input, uncertaintyNode),
         withEdits(report, scan, labels),
         geometryOfRun(scan),
         ijkToLPS(scan.input),

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import slicer
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
 from DiffusionSegmentBackend.protocol.buffers import geometry_of, open_buffer
 from DiffusionSegmentBackend.protocol.messages import Corrected
 from DiffusionSegmentBackend.schema.correction_marks import CorrectionMarks
 from numpy.typing import NDArray
-from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
 from .box import Box, boxOfGrid
 from .correction_maps import appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .correction_trace import withCorrection
 from .label_map import readLabels, writeLabels
 from .merge_policy import MergePolicy, lockedValues, merged
-from .overlay import OverlayKind
+from .overlay_maps import openUncertaintyMaps, putMap
 from .packed_array import pack
 from .result import SceneResult, openRegions
 from .review import ReviewList
@@ -81,7 +78,7 @@ def findCorrections(scan: SegmentedScan) -> Corrections:
 
 
 def applyCorrected(scan: SegmentedScan, answer: Corrected, sent: Corrections, shown: SceneResult) -> AppliedCorrection:
-    """Put a corrected result into the nodes: labels and maps inside its box, the report, the list of regions.
+    """Put a corrected result into the nodes: labels inside its box, whole maps, the report, the list of regions.
 
     A voxel that was edited after the request keeps the edit; it differs from the stored result labels, so that
     `findCorrections` reports it next time. Locked organs do not change. Everything is read and checked before anything
@@ -100,14 +97,10 @@ def applyCorrected(scan: SegmentedScan, answer: Corrected, sent: Corrections, sh
     previous = resultLabels(scan)
     grid = volumeBuffer(scan.input)[1]
     arriving = np.array(open_buffer(answer.labels))
-    maps = {
-        OverlayKind.UNCERTAINTY: open_buffer(answer.uncertainty),
-        OverlayKind.MUTUAL_INFORMATION: open_buffer(answer.mutual_information),
-    }
-    box = answerBox(scan, answer)
+    maps = openUncertaintyMaps(answer, geometry_of(answer.regions))
+    box = _answerBox(scan, answer)
     before = sent.labels
-    shapes = {array.shape for array in (arriving, *maps.values())}
-    if shapes != {box.shape} or before.shape != scan.box.shape:
+    if arriving.shape != box.shape or before.shape != scan.box.shape:
         raise DiffusionSegmentError(
             ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
@@ -123,13 +116,15 @@ def applyCorrected(scan: SegmentedScan, answer: Corrected, sent: Corrections, sh
     storeResultLabels(scan, after)
     storeScribbles(scan, sent.scribbles)
     keepGeometry(scan.segmentation, grid)
-    for kind, array in maps.items():
-        _writeMap(shown.overlays.get(kind), array, box)
+    for kind, values in maps.items():
+        node = shown.overlays.get(kind)
+        if node is not None and node.GetScene() is not None:
+            putMap(node, values, scan.input)
     result = replace(shown, regions=pack(regions) if regions is not None else None)
     return AppliedCorrection(result, box, int(np.count_nonzero(newer)))
 
 
-def answerBox(scan: SegmentedScan, answer: Corrected) -> Box:
+def _answerBox(scan: SegmentedScan, answer: Corrected) -> Box:
     """The box of the scan that an answer covers.
 
     Raises:
@@ -142,13 +137,3 @@ def answerBox(scan: SegmentedScan, answer: Corrected) -> Box:
             ErrorCode.GEOMETRY, "The result does not fit the input volume.", hint="Apply the corrections again."
         )
     return box
-
-
-def _writeMap(node: slicer.vtkMRMLScalarVolumeNode | None, values: NDArray[Any], box: Box) -> None:
-    """Update an overlay inside the box; nothing happens when it was deleted."""
-    if node is None or node.GetScene() is None or node.GetImageData() is None:
-        return
-    array = arrayFromVolume(node)
-    if Box.ofShape(array.shape).contains(box):
-        array[box.slices] = values
-        arrayFromVolumeModified(node)

@@ -12,18 +12,16 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 import numpy as np
 import slicer
 from DiffusionSegmentBackend.schema.report import Report
 from numpy.typing import NDArray
-from slicer.util import arrayFromVolume, arrayFromVolumeModified
 
-from .box import Box, boxAround
 from .correction_maps import RESULT_LABELS_ROLE, appliedScribbles, resultLabels, storeResultLabels, storeScribbles
 from .label_map import readLabels, writeLabels
-from .packed_array import PackedArray, pack
+from .overlay_change import OverlayChange, OverlayState, overlayChange, overlayState, restoreOverlay
+from .patch import Patch, patchOf
 from .review import Region, ReviewList
 from .segment_copy import SegmentCopy, copySegment, removeSegment, restoreSegment
 from .segmented_scan import GEOMETRY_ATTRIBUTE, SegmentedScan, readReport
@@ -66,11 +64,6 @@ class StepName(Enum):
         return str(_("Redo {step}")).format(step=self.label())
 
 
-_EMPTY_BOX = Box((0, 0, 0), (0, 0, 0))
-# Slices compared at a time: a mask of the whole scan would cost more than the comparison.
-_SLICES = 16
-
-
 @dataclass(frozen=True)
 class ReviewSnapshot:
     """Report, regions with their states, and status of the segments at one moment."""
@@ -85,7 +78,7 @@ class ReviewSnapshot:
 class Snapshot:
     """A segmentation before a step; not compressed, because it is kept only until the step is done.
 
-    `maps` are overlays that the step changes, with their values inside `mapsBox`.
+    `maps` are overlays that the step changes, as they were.
     """
 
     labels: NDArray[np.uint8]
@@ -93,21 +86,11 @@ class Snapshot:
     scribbles: NDArray[np.uint8]
     review: ReviewSnapshot
     segments: frozenset[str] = frozenset()
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, NDArray[Any]], ...] = ()
-    mapsBox: Box = _EMPTY_BOX
+    maps: tuple[OverlayState, ...] = ()
 
-    def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode], box: Box) -> Snapshot:
-        """This snapshot with the current values of overlays inside the box that is about to change."""
-        return replace(self, maps=tuple((node, arrayFromVolume(node)[box.slices].copy()) for node in maps), mapsBox=box)
-
-
-@dataclass(frozen=True)
-class Patch:
-    """The voxels of a box before and after."""
-
-    box: Box
-    before: PackedArray
-    after: PackedArray
+    def withMaps(self, maps: Iterable[slicer.vtkMRMLScalarVolumeNode]) -> Snapshot:
+        """This snapshot with the current voxels and geometry of overlays that are about to change."""
+        return replace(self, maps=tuple(overlayState(node) for node in maps))
 
 
 @dataclass(frozen=True)
@@ -118,7 +101,7 @@ class Step:
     labels: Patch | None
     resultLabels: Patch | None
     scribbles: Patch | None
-    maps: tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]
+    maps: tuple[OverlayChange, ...]
     before: ReviewSnapshot
     after: ReviewSnapshot
     newSegments: tuple[SegmentCopy, ...] = ()
@@ -126,9 +109,9 @@ class Step:
     @property
     def bytes(self) -> int:
         """Compressed size of the voxels."""
-        patches = (self.labels, self.resultLabels, self.scribbles, *(patch for _, patch in self.maps))
-        voxels = sum(len(patch.before.data) + len(patch.after.data) for patch in patches if patch is not None)
-        return voxels + sum(segment.bytes for segment in self.newSegments)
+        patches = sum(patch.bytes for patch in (self.labels, self.resultLabels, self.scribbles) if patch is not None)
+        maps = sum(change.bytes for change in self.maps)
+        return patches + maps + sum(segment.bytes for segment in self.newSegments)
 
 
 class History:
@@ -162,10 +145,10 @@ class History:
         after = _currentState(scan)
         step = Step(
             name,
-            _patch(before.labels, after.labels),
-            _patch(before.resultLabels, after.resultLabels),
-            _patch(before.scribbles, after.scribbles),
-            _mapPatches(before),
+            patchOf(before.labels, after.labels),
+            patchOf(before.resultLabels, after.resultLabels),
+            patchOf(before.scribbles, after.scribbles),
+            tuple(overlayChange(state) for state in before.maps if state.node.GetScene() is not None),
             before.review,
             after.review,
             # During the other steps the user may add segments, which undo must not remove.
@@ -236,26 +219,6 @@ def _newSegments(scan: SegmentedScan, before: Snapshot, after: Snapshot) -> tupl
     return tuple(segment for segment in copies if segment is not None)
 
 
-def _patch(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Patch | None:
-    box = _EMPTY_BOX
-    for first in range(0, len(before), _SLICES):
-        part = slice(first, first + _SLICES)
-        changed = boxAround(before[part] != after[part])
-        if changed is not None:
-            k, j, i = changed.start
-            box = box.joined(Box.ofShape(changed.shape, (first + k, j, i)))
-    return None if box.empty else Patch(box, pack(before[box.slices]), pack(after[box.slices]))
-
-
-def _mapPatches(before: Snapshot) -> tuple[tuple[slicer.vtkMRMLScalarVolumeNode, Patch], ...]:
-    box = before.mapsBox
-    return tuple(
-        (node, Patch(box, pack(values), pack(arrayFromVolume(node)[box.slices])))
-        for node, values in before.maps
-        if node.GetScene() is not None
-    )
-
-
 def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> ReviewSnapshot:
     """Undo (`backwards`) or redo a step; returns the review before that, with the latest decisions."""
     scan.check()
@@ -263,25 +226,18 @@ def _restore(scan: SegmentedScan, step: Step, *, backwards: bool) -> ReviewSnaps
     origin, target = (step.after, step.before) if backwards else (step.before, step.after)
     if step.labels is not None:
         box = step.labels.box
-        old, new = _sides(step.labels, backwards)
+        old, new = step.labels.sides(backwards)
         present = readLabels(scan, box=box).labels
         writeLabels(scan, np.where(present == old, new, present), box=box)
     if step.resultLabels is not None:
-        storeResultLabels(scan, _sides(step.resultLabels, backwards)[1], box=step.resultLabels.box)
+        storeResultLabels(scan, step.resultLabels.sides(backwards)[1], box=step.resultLabels.box)
     if step.scribbles is not None:
-        storeScribbles(scan, _sides(step.scribbles, backwards)[1], box=step.scribbles.box)
-    for node, patch in step.maps:
-        if node.GetScene() is not None:
-            arrayFromVolume(node)[patch.box.slices] = _sides(patch, backwards)[1]
-            arrayFromVolumeModified(node)
+        storeScribbles(scan, step.scribbles.sides(backwards)[1], box=step.scribbles.box)
+    for change in step.maps:
+        if change.node.GetScene() is not None:
+            restoreOverlay(change, backwards=backwards)
     _restoreReview(scan.segmentation, origin, target)
     return current
-
-
-def _sides(patch: Patch, backwards: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The voxels that the step left, and those that replace them."""
-    sides = patch.after.unpack(), patch.before.unpack()
-    return sides if backwards else sides[::-1]
 
 
 def _restoreReview(node: slicer.vtkMRMLSegmentationNode, origin: ReviewSnapshot, target: ReviewSnapshot) -> None:

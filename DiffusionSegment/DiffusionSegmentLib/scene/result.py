@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,16 +20,16 @@ from .given_segmentation import GivenSegmentation
 from .label_map import readLabels, userSegmentMask, writeLabels
 from .merge_policy import MergePolicy, lockedValues, merged
 from .overlay import OverlayKind, styleOverlay
+from .overlay_maps import MAPPED_FILES_CAN_BE_DELETED, OverlayMap, openUncertaintyMaps, putMap
 from .packed_array import PackedArray, pack
 from .review import storeReport
 from .segmentation import putSegmentation, storeProvenance
 from .segmented_scan import SegmentedScan, keepGeometry
 from .terminology import ModelDescription
-from .volumes import scanVersion, updateScalarVolume
+from .volumes import scanVersion
 
 _OVERLAY_ROLE = "DiffusionSegment.overlay"
 _PARENT_ATTRIBUTE = "DiffusionSegment.place"
-_MAPPED_FILES_CAN_BE_DELETED = os.name == "posix"
 _BODY_AXES = (
     OverlayKind.BODY_RIGHT_LEFT,
     OverlayKind.BODY_ANTERIOR_POSTERIOR,
@@ -103,20 +102,20 @@ def putResult(
 
 def _putOverlays(
     scene: slicer.vtkMRMLScene,
-    maps: dict[OverlayKind, NDArray[Any]],
+    maps: dict[OverlayKind, OverlayMap],
     inputNode: slicer.vtkMRMLScalarVolumeNode,
     previous: dict[OverlayKind, slicer.vtkMRMLScalarVolumeNode],
 ) -> dict[OverlayKind, slicer.vtkMRMLScalarVolumeNode]:
     """Put each map into its previous node where that is still in the scene, else into a new one."""
     overlays = {}
-    for kind, array in maps.items():
+    for kind, values in maps.items():
         name = f"{inputNode.GetName()} {kind.value.lower()}"
         node = previous.get(kind)
         if node is None or node.GetScene() is not scene:
             node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         # Styled while it is empty: otherwise the display node would first compute the histogram.
         styleOverlay(node, kind)
-        updateScalarVolume(scene, array, inputNode, name, node)
+        putMap(node, values, inputNode)
         overlays[kind] = node
     return overlays
 
@@ -171,7 +170,7 @@ def _putLabels(
             inputNode.GetScene(), labels, model.labels, inputNode, name, provenance=report.provenance, node=node
         )
     scan = SegmentedScan(inputNode, node, model.labels)
-    if merging or not _MAPPED_FILES_CAN_BE_DELETED:
+    if merging or not MAPPED_FILES_CAN_BE_DELETED:
         storeResultLabels(scan, labels)
     else:
         storeResultLabels(scan, open_buffer(result.labels, writable=True), owned=True)
@@ -183,15 +182,12 @@ def _putLabels(
     return node
 
 
-def _openMaps(result: Result) -> dict[OverlayKind, NDArray[Any]]:
-    """The maps: memory-mapped files where the system can delete a mapped file, else copies."""
-    maps = {
-        OverlayKind.UNCERTAINTY: open_buffer(result.uncertainty, writable=_MAPPED_FILES_CAN_BE_DELETED),
-        OverlayKind.MUTUAL_INFORMATION: open_buffer(result.mutual_information, writable=_MAPPED_FILES_CAN_BE_DELETED),
-    }
+def _openMaps(result: Result) -> dict[OverlayKind, OverlayMap]:
+    """The maps of uncertainty on their grid, and the body coordinates in the voxels of the scan."""
+    maps = openUncertaintyMaps(result, geometry_of(result.labels))
     if result.bodypart is not None:
         coordinates = open_buffer(result.bodypart)
-        maps |= {kind: coordinates[..., axis] for axis, kind in enumerate(_BODY_AXES)}
+        maps |= {kind: OverlayMap(coordinates[..., axis], np.eye(4)) for axis, kind in enumerate(_BODY_AXES)}
     return maps
 
 

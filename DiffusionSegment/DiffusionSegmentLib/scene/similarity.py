@@ -24,7 +24,7 @@ from .layers import BINARY, layersOf
 from .overlay import OverlayStyle, applyStyle, colourNode, setThreshold, showForeground
 from .segmentation import orientedImage
 from .segmented_scan import SegmentedScan
-from .volumes import RAS_FROM_LPS, ijkToLPS, toMatrix, volumeBuffer
+from .volumes import placeOver, toMatrix, volumeBuffer
 
 SIMILARITY_ROLE = "DiffusionSegment.similarityOf"
 _STYLE = OverlayStyle(0.0, 1.0, 0.7, "%.2f")
@@ -72,8 +72,7 @@ def putSimilarity(
     if node is None:
         node = _newMap(inputNode)
     gridToVoxels = np.linalg.inv(sentToLPS) @ geometry_of(answer.similarity)
-    node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ ijkToLPS(inputNode) @ gridToVoxels))
-    node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+    placeOver(node, inputNode, gridToVoxels)
     updateVolumeFromArray(node, values)
     if isNew:
         colours = colourNode(node.GetScene(), _COLOURS_NAME, _STOPS)

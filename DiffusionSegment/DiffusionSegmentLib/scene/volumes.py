@@ -125,25 +125,15 @@ def parentToWorld(node: slicer.vtkMRMLTransformableNode) -> NDArray[np.float64]:
     return toArray(matrix)
 
 
-def updateScalarVolume(
-    scene: slicer.vtkMRMLScene,
-    array: NDArray[Any],
-    reference: slicer.vtkMRMLVolumeNode,
-    name: str,
-    node: slicer.vtkMRMLScalarVolumeNode | None = None,
-) -> slicer.vtkMRMLScalarVolumeNode:
-    """Put `array` (k, j, i) with the geometry of `reference` into an existing or a new scalar volume.
+def placeOver(
+    node: slicer.vtkMRMLScalarVolumeNode, reference: slicer.vtkMRMLVolumeNode, toReference: NDArray[np.float64]
+) -> None:
+    """Set the geometry of a volume by its place in another one, under the transform of that.
 
-    The node owns the array afterwards, see `setVoxels`.
+    `toReference` is the 4x4 matrix from the indices (i, j, k, 1) of `node` to those of `reference`.
     """
-    if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    matrix = vtk.vtkMatrix4x4()
-    reference.GetIJKToRASMatrix(matrix)
-    node.SetIJKToRASMatrix(matrix)
+    node.SetIJKToRASMatrix(toMatrix(RAS_FROM_LPS @ ijkToLPS(reference) @ toReference))
     node.SetAndObserveTransformNodeID(reference.GetTransformNodeID())
-    setVoxels(node, array)
-    return node
 
 
 def setVoxels(node: slicer.vtkMRMLVolumeNode, array: NDArray[Any]) -> None:

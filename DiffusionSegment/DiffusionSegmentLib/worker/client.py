@@ -93,6 +93,7 @@ class WorkerClient:
         *,
         version: int | None = None,
         maps: Mapping[str, NDArray[Any]] | None = None,
+        placed: Mapping[str, tuple[NDArray[Any], NDArray[np.float64]]] | None = None,
         **options: Any,
     ) -> str:
         """Send a request on a volume, starting the worker if needed.
@@ -103,6 +104,7 @@ class WorkerClient:
             ijkToLPS: 4x4 matrix from (i, j, k, 1) to LPS mm.
             version: identifies these voxels; while it stays the same they are written to disk once.
             maps: fields of the request that are volumes of the same geometry.
+            placed: fields that are volumes of another geometry: voxels, and 4x4 matrix as `ijkToLPS`.
             options: other fields of the request.
 
         Returns:
@@ -115,10 +117,11 @@ class WorkerClient:
         self._refuseWhileBusy()
         self.prepare()
         requestId, folder = self._newRequest()
+        same = {name: (values, ijkToLPS) for name, values in (maps or {}).items()}
         # Not the names of an answer's buffers: the worker reads these while it writes those.
         volumes: dict[str, Any] = {
-            name: write_buffer(folder / f"{requestId}-request-{name}.raw", values, ijkToLPS)
-            for name, values in (maps or {}).items()
+            name: write_buffer(folder / f"{requestId}-request-{name}.raw", values, matrix)
+            for name, (values, matrix) in {**same, **(placed or {})}.items()
         }
         volumes["volume"] = self._scans.put(folder, array, ijkToLPS, version=version, requestId=requestId)
         return self._submit(kind(id=requestId, output_folder=str(folder), **volumes, **options))

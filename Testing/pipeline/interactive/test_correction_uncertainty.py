@@ -14,6 +14,7 @@ from DiffusionSegmentBackend.pipeline.interactive.correction import Correction, 
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
 from DiffusionSegmentBackend.pipeline.session import Session
+from DiffusionSegmentBackend.pipeline.uncertainty_maps import uncertainty_in_box, uncertainty_on_grid
 from fixtures.correction_cases import GENERATIONS, RIGHT_KIDNEY
 from fixtures.tiny_model import coarse_phantom
 from numpy.typing import NDArray
@@ -72,8 +73,27 @@ def test_scribbled_voxels_are_certain(
     given = (here.long() - 1).clamp(min=0)[None]
     assert (after.maps.ensemble.gather(0, given)[0][here > 0] == 1).all()
     scribbled = scribbles[correction.box] > 0
-    assert correction.uncertainty[scribbled].max() == correction.mutual_information[scribbled].max() == 0
+    on_scan = uncertainty_in_box(after, correction.canonical_box, scribbles)
+    maps = uncertainty_on_grid(after)
+    for in_box, on_its_grid in zip(on_scan, (maps.uncertainty, maps.mutual_information), strict=True):
+        assert in_box.shape == correction.labels.shape
+        assert in_box[scribbled].max() == 0
+        # The map has a rim of one voxel where the grid continues.
+        inner = tuple(slice(min(1, o), min(1, o) + n) for o, n in zip(offset, box, strict=True))
+        assert on_its_grid.array[inner][here > 0].max() == 0
+    assert maps.uncertainty.array.max() > 0.1
     assert correction.regions[scribbles > 0].max() == 0
+
+
+def test_marked_voxels_of_the_grid_are_certain_even_where_the_samples_disagreed(
+    corrected: tuple[Correction, Session],
+) -> None:
+    """As of a review, whose samples are not drawn again."""
+    after = corrected[1]
+    assert after.scribbles is not None
+    disagreeing = torch.full_like(after.maps.mutual_information, 0.5)
+    mapped = uncertainty_on_grid(replace(after, corrected=replace(after.maps, mutual_information=disagreeing)))
+    assert np.count_nonzero(mapped.mutual_information.array) == int((after.scribbles == 0).sum())
 
 
 def test_no_voxel_that_keeps_its_label_gets_less_certain(

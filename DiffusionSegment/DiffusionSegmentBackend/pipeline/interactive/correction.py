@@ -37,7 +37,7 @@ from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
 from ..session import ENSEMBLE_WEIGHT, EnsembleMaps, Session, Stopwatch
 from ..tiling import on_trunk
-from ..uncertainty import SampleStatistics, entropy
+from ..uncertainty import SampleStatistics
 from .scribbles import Descriptors, fading, reach, spread
 
 
@@ -53,12 +53,15 @@ class Corrections(CorrectionMarks[NDArray[np.uint8]]):
 
 @dataclass(frozen=True)
 class Correction:
-    """Corrected maps inside `box` (k, j, i) of the scan, and report and regions of the whole segmentation."""
+    """Corrected labels inside `box` (k, j, i) of the scan, and report and regions of the whole segmentation.
+
+    `canonical_box` is the same box in canonical voxels (z, y, x). Uncertainty follows from the returned session, see
+    `pipeline.uncertainty_maps`.
+    """
 
     box: Box
+    canonical_box: Box
     labels: NDArray[np.uint8]
-    uncertainty: NDArray[np.float32]
-    mutual_information: NDArray[np.float32]
     regions: NDArray[np.uint8]
     report: Report
     changed_voxels: int
@@ -286,7 +289,7 @@ def _native_box_of_changes(
 def _restored(
     corrections: Corrections, before: EnsembleMaps, session: Session, changed: Tensor, model: Model
 ) -> Correction:
-    """The corrected maps in the scan's geometry.
+    """The corrected labels in the scan's geometry.
 
     A voxel changes where the model's own label changed; otherwise the current segmentation stays.
     """
@@ -294,12 +297,7 @@ def _restored(
     old, new = (keep_organs(maps.ensemble, session.wanted) for maps in (before, session.maps))
     native = _native_box_of_changes(grid.order.apply(corrections.scribbles), changed, offset, grid)
     inside = grid.order.apply(restore_nearest(changed.byte().numpy(), offset, grid))[native] > 0
-    scribbles = grid.order.apply(corrections.scribbles)[native]
     labels = _corrected_labels(corrections, inside, (old, new), native, session)
-    uncertainty, information = (
-        np.where(scribbles > 0, 0, interpolated(values[None], offset, grid, native)[0].numpy()).astype(np.float32)
-        for values in (entropy(session.maps.ensemble), session.maps.mutual_information)
-    )
     box = in_native_box(native, grid)
     whole = np.array(corrections.labels)
     changed_voxels = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
@@ -310,9 +308,8 @@ def _restored(
     )
     return Correction(
         box=box,
+        canonical_box=native,
         labels=np.ascontiguousarray(grid.order.undo(labels)),
-        uncertainty=np.ascontiguousarray(grid.order.undo(uncertainty)),
-        mutual_information=np.ascontiguousarray(grid.order.undo(information)),
         regions=restore_nearest(numbers, offset, grid),
         report=report,
         changed_voxels=changed_voxels,
