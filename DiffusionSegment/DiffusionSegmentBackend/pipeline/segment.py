@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..imaging.volume import Grid, Volume, model_grid
 from ..models.model import Model
-from ..schema.report import Report, ReviewRegion
+from ..schema.report import Report
 from .checks import check_modality
 from .memory import (
     Allocate,
@@ -46,8 +47,8 @@ from .uncertainty_maps import GridMaps, uncertainty_of_scan, uncertainty_on_grid
 
 _log = logging.getLogger(__name__)
 
-# Steps of the stage "restore": labels, regions, body coordinates, and the rest with the report.
-_STEPS = 4
+# The maps of uncertainty, in whichever geometry.
+_Uncertainty = TypeVar("_Uncertainty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,18 +226,14 @@ def build_segmentation(
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
-    watch = Stopwatch(dict(session.seconds))
-    allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
-    with torch.inference_mode(), memory_errors(), watch.stage("restore"):
-        restored = _restored(session, model, bodypart=bodypart, progress=progress, allocate=allocate)
-        uncertainty, information = uncertainty_of_scan(session, allocate)
-    report = restored.report(session, model, watch.seconds)
-    progress("restore", _STEPS, _STEPS)
+    scan, (uncertainty, information) = _build(
+        session, model, uncertainty_of_scan, bodypart=bodypart, progress=progress, folder=folder
+    )
     return Segmentation(
-        labels=restored.labels,
-        regions=restored.regions,
-        bodypart=restored.bodypart,
-        report=report,
+        labels=scan.labels,
+        regions=scan.regions,
+        bodypart=scan.bodypart,
+        report=scan.report,
         uncertainty=uncertainty,
         mutual_information=information,
     )
@@ -250,58 +247,54 @@ def build_on_grid(
     Raises:
         DiffusionSegmentError: OUT_OF_MEMORY.
     """
+    scan, maps = _build(
+        session,
+        model,
+        lambda session, _: uncertainty_on_grid(session),
+        bodypart=bodypart,
+        progress=progress,
+        folder=folder,
+    )
+    return SegmentationOnGrid(
+        labels=scan.labels, regions=scan.regions, bodypart=scan.bodypart, report=scan.report, maps=maps
+    )
+
+
+def _build(
+    session: Session,
+    model: Model,
+    uncertainty: Callable[[Session, Allocate], _Uncertainty],
+    *,
+    bodypart: bool,
+    progress: Progress,
+    folder: Path | None,
+) -> tuple[LabelledScan, _Uncertainty]:
+    """The label maps and the report of a session, and what `uncertainty` makes of it."""
     watch = Stopwatch(dict(session.seconds))
     allocate = on_disk(folder) if session.memory_plan.on_disk else in_memory
-    with torch.inference_mode(), memory_errors(), watch.stage("restore"):
-        restored = _restored(session, model, bodypart=bodypart, progress=progress, allocate=allocate)
-        maps = uncertainty_on_grid(session)
-    report = restored.report(session, model, watch.seconds)
-    progress("restore", _STEPS, _STEPS)
-    return SegmentationOnGrid(
-        labels=restored.labels, regions=restored.regions, bodypart=restored.bodypart, report=report, maps=maps
-    )
-
-
-@dataclass(frozen=True)
-class _Restored:
-    """Label maps in the scan's own geometry; `kept` are the probabilities (classes, z, y, x) of the wanted organs."""
-
-    labels: NDArray[np.uint8]
-    regions: NDArray[np.uint8]
-    bodypart: NDArray[np.float32] | None
-    kept: Tensor
-    review: list[ReviewRegion]
-
-    def report(self, session: Session, model: Model, seconds: dict[str, float]) -> Report:
-        """The report of the run, with its `seconds` by stage."""
-        return build_report(
-            labels=self.labels,
-            prediction=self.kept.numpy(),
-            review=self.review,
-            session=session,
-            model=model,
-            seconds=seconds,
-        )
-
-
-def _restored(session: Session, model: Model, *, bodypart: bool, progress: Progress, allocate: Allocate) -> _Restored:
     offset, grid = session.prediction.offset, session.grid
-    progress("restore", 0, _STEPS)
-    kept = keep_organs(session.maps.ensemble, session.wanted)
-    labels = (
-        restore_labels(kept, offset, grid, allocate)
-        if session.reviewed is None
-        else labels_of_model(session.reviewed, model.description.classes)
+    with torch.inference_mode(), memory_errors(), watch.stage("restore"):
+        progress("restore", 0, 4)
+        kept = keep_organs(session.maps.ensemble, session.wanted)
+        labels = (
+            restore_labels(kept, offset, grid, allocate)
+            if session.reviewed is None
+            else labels_of_model(session.reviewed, model.description.classes)
+        )
+        progress("restore", 1, 4)
+        review, numbers = regions_to_review(
+            kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
+        )
+        regions = restore_nearest(numbers, offset, grid, allocate)
+        progress("restore", 2, 4)
+        coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
+        progress("restore", 3, 4)
+        maps = uncertainty(session, allocate)
+    report = build_report(
+        labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
-    progress("restore", 1, _STEPS)
-    review, numbers = regions_to_review(
-        kept.numpy(), grid, offset, model.description, given_weight=session.given_weight
-    )
-    regions = restore_nearest(numbers, offset, grid, allocate)
-    progress("restore", 2, _STEPS)
-    coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
-    progress("restore", 3, _STEPS)
-    return _Restored(labels, regions, coordinates, kept, review)
+    progress("restore", 4, 4)
+    return LabelledScan(labels=labels, regions=regions, bodypart=coordinates, report=report), maps
 
 
 def _presegmentation_on_grid(options: SegmentOptions, volume: Volume, grid: Grid, model: Model) -> Tensor | None:
