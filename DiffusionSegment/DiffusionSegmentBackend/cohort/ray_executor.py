@@ -11,13 +11,14 @@ from typing import Any
 
 from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..process.ray_cluster import ray_cluster
+from ..process.ray_cluster import ray_cluster, require_version, unable_computer, unfit_computer
 from .resources import Resources
 from .scan import Job, Outcome
 from .worker_process import START_SECONDS, WorkerProcess, WorkerSettings
 
 # An actor ends its worker after the time limit; one that does not answer then hangs itself.
 _GRACE_SECONDS = 60.0
+_NEEDED = "All need the same version, and the folders of scans and results under the same paths."
 _READY_SECONDS = 300.0
 
 
@@ -138,20 +139,11 @@ class RayExecutor:
         try:
             descriptions = self._ray.get(ready)
         except self._ray.exceptions.RayError as error:
-            raise _unfit(f"cannot run this package ({type(error).__name__})") from error
+            raise unable_computer(error, hint=_NEEDED) from error
         for version, sees_folder in descriptions:
-            if version != __version__:
-                raise _unfit(f"has version {version} of this package, and this computer {__version__}")
+            require_version(version, hint=_NEEDED)
             if not sees_folder:
-                raise _unfit(f"does not have the folder {self._folder.parent}")
+                raise unfit_computer(f"does not have the folder {self._folder.parent}", hint=_NEEDED)
         if missing:
             print(f"The Ray cluster has room for {len(ready)} of {count} workers.", file=sys.stderr)
         return [asked[reference] for reference in ready]
-
-
-def _unfit(what: str) -> DiffusionSegmentError:
-    return DiffusionSegmentError(
-        ErrorCode.OPTION,
-        f"A computer of the Ray cluster {what}.",
-        hint="All need the same version, and the folders of scans and results under the same paths.",
-    )

@@ -9,19 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
+from .process_folder import process_folder
 
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[2]
+# Short: names of sockets have at most 107 bytes.
 _FOLDER_PREFIX = "dsray-"
 # In the own cluster only paths and rows travel, never voxels.
 _OBJECT_STORE_BYTES = 100 * 1024 * 1024
@@ -37,6 +37,26 @@ _ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
 }
+
+
+def require_version(version: str, *, hint: str) -> None:
+    """Refuse a computer of a cluster that has another version of this package; `hint` says what all of them need.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    if version != __version__:
+        raise unfit_computer(f"has version {version} of this package, and this computer {__version__}", hint=hint)
+
+
+def unfit_computer(what: str, *, hint: str) -> DiffusionSegmentError:
+    """The refusal of a computer of a cluster."""
+    return DiffusionSegmentError(ErrorCode.OPTION, f"A computer of the Ray cluster {what}.", hint=hint)
+
+
+def unable_computer(error: BaseException, *, hint: str) -> DiffusionSegmentError:
+    """The refusal of a computer on which Ray could not run this package."""
+    return unfit_computer(f"cannot run this package ({type(error).__name__})", hint=hint)
 
 
 def import_ray() -> Any:
@@ -57,7 +77,8 @@ def ray_cluster(address: str | None, *, cpus: int = 0) -> Iterator[Any]:
     Raises:
         DiffusionSegmentError: OPTION for an address without a cluster, WORKER_DIED where Ray does not start.
     """
-    folder = None if address is not None else _private_folder()
+    # Ray opens its own folder to all users, so that it lies within this one.
+    folder = None if address is not None else process_folder(_FOLDER_PREFIX)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         if folder is not None:
@@ -79,20 +100,6 @@ def ray_cluster(address: str | None, *, cpus: int = 0) -> Iterator[Any]:
             loaded.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _private_folder() -> Path:
-    """An empty folder that only the user can enter; those of processes that have ended are deleted.
-
-    Ray opens its own folder to all users, so that it lies within this one. Names of sockets have at most 107 bytes.
-    """
-    parent = Path(tempfile.gettempdir())
-    for path in parent.glob(f"{_FOLDER_PREFIX}*"):
-        pid = path.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
-        with suppress(OSError):
-            if pid.isdecimal() and path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-"))
 
 
 def _start(ray: Any, cpus: int, folder: Path) -> None:

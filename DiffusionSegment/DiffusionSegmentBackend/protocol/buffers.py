@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from pathlib import Path
@@ -35,6 +36,18 @@ def write_buffer(path: Path, array: NDArray[Any], ijk_to_lps: NDArray[Any]) -> V
         dtype=array.dtype.name,
         ijk_to_lps=tuple(float(v) for v in np.asarray(ijk_to_lps, dtype=np.float64).ravel()),
     )
+
+
+def write_part(path: Path, start: int, data: memoryview) -> None:
+    """Write bytes into a file, from `start` on; a file that does not exist is made, for the user alone.
+
+    Raises:
+        OSError: What does not fit on the disk too.
+    """
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb", buffering=0) as file:
+        file.seek(start)
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def open_buffer(reference: VolumeReference, *, writable: bool = False) -> NDArray[Any]:

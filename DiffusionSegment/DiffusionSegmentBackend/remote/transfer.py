@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import from_os_error
-from ..protocol.buffers import open_buffer
+from ..protocol.buffers import open_buffer, write_part
 from ..protocol.messages import VolumeReference
 from ..protocol.slabs import Codec, decode_slab, encode_slab, slab_count, slab_range, volume_bytes
 from .codec_choice import CodecChoice
@@ -81,7 +80,7 @@ class Transfer:
             slab = f"{path}/slabs/{index}?codec={codec.value}"
             encoded = self._client.ask("GET", slab, retrying=watch.retrying)
             data = decode_slab(encoded, itemsize, codec, len(part))
-            _write(file, part.start, data)
+            write_part(file, part.start, data)
             choice.moved(codec, len(part), time.monotonic() - started)
 
         try:
@@ -122,10 +121,3 @@ def _each(action: Callable[[int], None], indices: list[int], moved: Moved) -> No
             for job in jobs:
                 job.cancel()
             raise
-
-
-def _write(path: Path, start: int, data: memoryview) -> None:
-    with open(path, "r+b", buffering=0) as file:
-        file.seek(start)
-        if file.write(data) != len(data):
-            raise OSError(28, os.strerror(28))

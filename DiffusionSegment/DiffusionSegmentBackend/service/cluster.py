@@ -11,15 +11,15 @@ from typing import Any
 
 import psutil
 
-from .. import __version__
 from ..errors import DiffusionSegmentError, ErrorCode
-from ..process.ray_cluster import ray_cluster
+from ..process.ray_cluster import ray_cluster, require_version, unable_computer
 from .session_actor import SessionActor
 from .worker import MakeRoom
 
 # An actor that does not start for so long may have no room, and a worker that is idle ends; then it is given up.
 _ROOM_SECONDS = 3.0
 _READY_SECONDS = 60.0
+_NEEDED = "All need the same version of this package, of Ray and of Python."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,7 @@ class Cluster:
             async with asyncio.timeout(_READY_SECONDS):
                 while not (await asyncio.wait((described,), timeout=_ROOM_SECONDS))[0]:
                     await make_room()
-            version = described.result()
-            if version != __version__:
-                raise _unfit(f"has version {version} of this package, and this computer {__version__}")
+            require_version(described.result(), hint=_NEEDED)
         except BaseException as error:
             described.cancel()
             self.ray.kill(actor)
@@ -106,7 +104,7 @@ class Cluster:
                 hint="Try again in a few minutes.",
             )
         if isinstance(error, self.ray.exceptions.RayError):
-            return _unfit(f"cannot run this package ({type(error).__name__})")
+            return unable_computer(error, hint=_NEEDED)
         return error
 
 
@@ -155,11 +153,3 @@ def require_encryption(addresses: Collection[str], own: Collection[str], environ
             "Scans would travel unencrypted to the other computers of the Ray cluster.",
             hint="Start all of it with RAY_USE_TLS=1 and certificates, and this server too.",
         )
-
-
-def _unfit(what: str) -> DiffusionSegmentError:
-    return DiffusionSegmentError(
-        ErrorCode.OPTION,
-        f"A computer of the Ray cluster {what}.",
-        hint="All need the same version of this package, of Ray and of Python.",
-    )

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, DiffusionSegmentError, ErrorCode
+from ..protocol.buffers import write_part
 from ..protocol.messages import Error, Message, Task, VolumeReference, decode, encode
 from ..protocol.slabs import slab_count, slab_range, volume_bytes
 from .cluster import Cluster
-from .session_actor import Step, read_part, write_part
+from .session_actor import Step, read_part
 from .volume_references import volume_references
 from .worker import ENDS, MakeRoom
 
@@ -151,7 +152,7 @@ class ClusterWorker:
 
         async def fetch(part: range) -> None:
             data = await actor.read.remote(name, part.start, len(part))
-            await asyncio.to_thread(write_part, self._folder / name, part.start, data)
+            await asyncio.to_thread(write_part, self._folder / name, part.start, data.data)
 
         await _each_part(reference, fetch)
 

@@ -61,6 +61,7 @@ def serve(options: ServiceOptions) -> None:
     from .tokens import TokenFile
 
     _check_certificate(options)
+    device, card = _device(options.device)
     tokens = TokenFile(options.token_file)
     listening = _listen(options.host, options.port)
     port = listening.getsockname()[1]
@@ -69,25 +70,25 @@ def serve(options: ServiceOptions) -> None:
     with (
         contextlib.closing(listening),
         private_folder(options.work_dir or default_folder(port)) as folder,
-        _workers(options) as make_worker,
+        _workers(options, card) as make_worker,
     ):
-        server = _make_server(options, tokens, folder, make_worker)
+        server = _make_server(options, tokens, folder, make_worker, device=device)
         scheme = "https" if options.tls_cert else "http"
         print(f"Serving on {scheme}://{_in_address(options.host)}:{port}", flush=True)
         server.run(sockets=[listening])
 
 
 @contextlib.contextmanager
-def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
-    """Makes workers on this computer, or on a cluster."""
+def _workers(options: ServiceOptions, card: str) -> Iterator[MakeWorker]:
+    """Makes workers on this computer, which see one `card` alone if it is named, or on a cluster."""
     if options.address is None:
-        _, environment = _device(options.device, worker_environment())
+        environment = worker_environment() | ({"CUDA_VISIBLE_DEVICES": card} if card else {})
         yield lambda folder, _: WorkerProcess(options.worker_command, folder, environment)
         return
     from .cluster import SessionShare, connected
     from .cluster_worker import ClusterWorker
 
-    if ":" in options.device:
+    if card:
         raise DiffusionSegmentError(
             ErrorCode.OPTION, f"--device {options.device} is for one computer.", hint="Give cuda: Ray chooses the card."
         )
@@ -98,7 +99,9 @@ def _workers(options: ServiceOptions) -> Iterator[MakeWorker]:
         yield lambda folder, make_room: ClusterWorker(cluster, folder, make_room)
 
 
-def _make_server(options: ServiceOptions, tokens: Any, folder: Path, make_worker: MakeWorker) -> Any:
+def _make_server(
+    options: ServiceOptions, tokens: Any, folder: Path, make_worker: MakeWorker, *, device: str
+) -> Any:
     import uvicorn
     from starlette.routing import Router
 
@@ -109,7 +112,6 @@ def _make_server(options: ServiceOptions, tokens: Any, folder: Path, make_worker
     from .sessions import Sessions
 
     limits = options.limits
-    device, _ = _device(options.device, {})
     sessions = Sessions(folder, make_worker, limits)
     metrics, stopping = Metrics(sessions), asyncio.Event()
 
@@ -199,14 +201,14 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _device(device: str, environment: dict[str, str]) -> tuple[str, dict[str, str]]:
-    """The device as requests name it, and an environment in which it is the chosen card."""
+def _device(device: str) -> tuple[str, str]:
+    """The device as requests name it, and the number of the chosen card, or nothing."""
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
         raise DiffusionSegmentError(
             ErrorCode.OPTION, f"There is no device '{device}'.", hint="Choose auto, cpu, cuda or cuda:1."
         )
-    return kind, {**environment, "CUDA_VISIBLE_DEVICES": number} if number else environment
+    return kind, number
 
 
 def _forbid_core_dumps() -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from .. import __version__
 from ..errors import DiffusionSegmentError
+from ..process.process_folder import process_folder
+from ..protocol.buffers import write_part
 from ..protocol.messages import Error, Message, Task, decode, encode
 from .volume_references import volume_references
 from .worker_process import WORKER_COMMAND, WorkerProcess, worker_environment
@@ -43,7 +42,7 @@ class SessionActor:
 
     def __init__(self, command: Sequence[str] | None) -> None:
         os.umask(0o077)
-        self._folder = private_actor_folder()
+        self._folder = process_folder(_PREFIX)
         self._worker = WorkerProcess(command or WORKER_COMMAND, self._folder, worker_environment())
 
     async def describe(self) -> str:
@@ -58,7 +57,7 @@ class SessionActor:
 
     async def write(self, name: str, start: int, data: NDArray[np.uint8]) -> None:
         """Write a part of a volume."""
-        await asyncio.to_thread(write_part, self._folder / Path(name).name, start, data)
+        await asyncio.to_thread(write_part, self._folder / Path(name).name, start, data.data)
 
     async def read(self, name: str, start: int, size: int) -> NDArray[np.uint8]:
         """A part of a volume."""
@@ -99,26 +98,6 @@ class SessionActor:
         }
 
 
-def private_actor_folder() -> Path:
-    """An empty folder that only the user can enter; those of actors that were killed on this computer are deleted."""
-    parent = Path(tempfile.gettempdir())
-    for path in parent.glob(f"{_PREFIX}*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        with suppress(OSError):
-            if pid.isdecimal() and path.stat().st_uid == os.getuid() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(path, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
-
-
 def read_part(path: Path, start: int, size: int) -> NDArray[np.uint8]:
     """Bytes of a file."""
     return np.fromfile(path, np.uint8, size, offset=start)
-
-
-def write_part(path: Path, start: int, data: NDArray[np.uint8]) -> None:
-    """Write bytes into a file, which is made if it does not exist."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:
-        file.seek(start)
-        if file.write(data.data) != data.size:
-            raise OSError(28, os.strerror(28))
