@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from DiffusionSegmentBackend.models.model import find_model, save_network
+from DiffusionSegmentBackend.models.model import Model, find_model, load_model, save_network
 from DiffusionSegmentBackend.networks.backbone import Backbone
 from DiffusionSegmentBackend.networks.bodypart import BodyPartRegressor
 from DiffusionSegmentBackend.networks.probe import Probe
 from DiffusionSegmentBackend.networks.refiner import Refiner
 from DiffusionSegmentResearch.studies.bakeoff import BakeoffData
 from fixtures.small_bakeoff import small_bakeoff_data, use_small_arms
+from fixtures.tiny_model import write_tiny_model
 
 CHANNELS = [8, 8, 16]
 SPACING_MM = 6.0
@@ -35,6 +36,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refiner = Refiner(CHANNELS[:2], 14, channels=(8, 8))
     save_network(folder, "refiner", refiner, architecture=refiner.architecture)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A whole model on a coarse grid."""
+    return load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
 
 
 @pytest.fixture

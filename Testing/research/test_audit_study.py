@@ -14,15 +14,9 @@ from DiffusionSegmentResearch.audit.network import AuditNetwork
 from DiffusionSegmentResearch.studies.audit import audit_rows, audited_case, left_out_values
 from DiffusionSegmentResearch.studies.audit_cases import AuditCase, predicted_case
 from DiffusionSegmentResearch.studies.audit_measures import Detection, at_precision, auroc, detections
-from fixtures.tiny_model import write_tiny_model
 
 SPACING = (3.0, 3.0, 3.0)
 MM = 12.0
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
-from DiffusionSegmentBackend.models.model import Model, load_model
+from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentResearch.studies.validation_review import predicted_map, review_rows
-from fixtures.tiny_model import write_tiny_model
 
 WHOLE = (48, 32, 64)
 START = 8
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load_model(str(write_tiny_model(tmp_path_factory.mktemp("models"))), "cpu", precision="float32")
 
 
 @pytest.fixture(scope="module")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
 from DiffusionSegmentBackend.datasets.volumes import training_volume
 from DiffusionSegmentBackend.models.model import Model
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentBackend.training.session import add_coordinates, load_cases
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..audit.network import AuditNetwork
 from ..audit.segmenter_errors import degraded_prediction, with_prediction
 from ..audit.training import AuditPatches, train_audit
+from .stored_array import stored_array
 from .study import StudyRequest
 
 _PREDICTIONS_A_CASE = 2
@@ -52,16 +51,6 @@ def audit_training_set(request: StudyRequest, model: Model) -> TrainingSet:
     for number, case in enumerate(tqdm(cases, desc="errors of the segmenter")):
         volume = training_volume(case, model.bodypart, model.description.classes, trunk_stride=(1, 1, 1))
         for n in range(_PREDICTIONS_A_CASE):
-            predicted = _prediction(folder / f"{case.name}-{n}.npy", case, model, (request.seed, number, n))
-            volumes.append(with_prediction(volume, predicted))
+            find = partial(degraded_prediction, case, model, np.random.default_rng((request.seed, number, n)))
+            volumes.append(with_prediction(volume, stored_array(folder / f"{case.name}-{n}.npy", find)))
     return TrainingSet(volumes)
-
-
-def _prediction(path: Path, case: Case, model: Model, seed: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The labels (z, y, x) found in a degraded image, read from `path` or computed and written there."""
-    if not path.is_file():
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, degraded_prediction(case, model, np.random.default_rng(seed)))
-        partial.replace(path)
-    labels: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-    return labels

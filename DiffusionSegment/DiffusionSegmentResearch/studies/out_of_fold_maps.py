@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from .bakeoff import CONTROL, TRUNK_STRIDE, train_arm, train_trunk
 from .bakeoff_data import BakeoffSetup
+from .stored_array import stored_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +77,14 @@ def stored_map(
     path: Path, volume: TrainingVolume, network: Segmenter, recipe: SegmenterRecipe, device: str
 ) -> NDArray[np.float16]:
     """Probabilities (classes, z, y, x) at the spacing of the trunk, read from `path` or computed and written there."""
-    if not path.is_file():
-        predicted = whole_scan_probabilities(network, volume, recipe, device=device)
+
+    def predicted() -> NDArray[np.float16]:
+        probabilities = whole_scan_probabilities(network, volume, recipe, device=device)
         if recipe.pool != TRUNK_STRIDE:
-            predicted = F.avg_pool3d(predicted, TRUNK_STRIDE)
-        _write(path, predicted.half().numpy())
-    result: NDArray[np.float16] = np.load(path, allow_pickle=False)
-    return result
+            probabilities = F.avg_pool3d(probabilities, TRUNK_STRIDE)
+        return probabilities.half().numpy()
+
+    return stored_array(path, predicted)
 
 
 def _map(
@@ -102,10 +104,3 @@ def _map(
         grid=grid,
         offset=(z, y, x),
     )
-
-
-def _write(path: Path, array: NDArray[np.float16]) -> None:
-    """Write an array so that an interrupted run leaves no part of it."""
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.replace(path)
