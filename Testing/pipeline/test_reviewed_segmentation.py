@@ -19,7 +19,7 @@ from DiffusionSegmentBackend.pipeline.interactive.session_files import (
     read_session,
     write_session,
 )
-from DiffusionSegmentBackend.pipeline.options import SegmentOptions
+from DiffusionSegmentBackend.pipeline.options import SegmentOptions, run_plan_of
 from DiffusionSegmentBackend.pipeline.restore import restore_nearest
 from DiffusionSegmentBackend.pipeline.reviewed import mix_with_given
 from DiffusionSegmentBackend.pipeline.segment import Segmentation, build_segmentation, open_session
@@ -289,6 +289,24 @@ def test_a_kept_session_belongs_to_the_segmentation_that_was_reviewed(
     for other in (own, None):
         with pytest.raises(UnusableSessionError, match="another run"):
             read_session(path, scan, model, options(other))
+
+
+@pytest.mark.parametrize(("default", "expected"), [((4, 2), (2, 1)), ((1, 1), (1, 1))])
+def test_a_review_draws_at_most_two_samples_of_one_step(
+    scan: Volume, model: Model, own: NDArray[np.uint8], default: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    samples, steps = default
+    defaults = replace(model.description.defaults, samples=samples, steps=steps)
+    described = replace(model, description=replace(model.description, defaults=defaults))
+    plan = open_session(scan, described, SegmentOptions(force=True, reviewed=own)).run
+    assert (plan.samples, plan.steps) == expected
+    plan = run_plan_of(SegmentOptions(), described)
+    assert (plan.samples, plan.steps) == default
+
+
+def test_a_review_draws_as_many_samples_as_are_asked_for(model: Model, own: NDArray[np.uint8]) -> None:
+    plan = run_plan_of(SegmentOptions(samples=3, steps=5, reviewed=own), model)
+    assert (plan.samples, plan.steps) == (3, 5)
 
 
 @pytest.mark.parametrize(

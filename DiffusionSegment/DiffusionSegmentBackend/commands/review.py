@@ -20,7 +20,7 @@ from ..imaging.volume import Volume
 from ..imaging.volume_io import Scan, read_scan, write_map
 from ..models.model import Model
 from ..pipeline.checks import check_modality
-from ..pipeline.options import options_for_scan
+from ..pipeline.options import options_for_scan, review_plan_of
 from ..pipeline.segment import build_segmentation, open_session
 from ..presegmenters.plugin import DEFAULT_LIMIT_MIN, PresegmenterModel
 from ..presegmenters.run import RunLimits, run_presegmenter
@@ -88,7 +88,7 @@ def review_file(source: str, folder: Path, choices: ReviewChoices, *, bar: Progr
     """
     bar = bar or ProgressBar(quiet=True)
     check_replaceable(folder, RESULT, overwrite=choices.overwrite)
-    model = load_with_passes(choices.options, bar)
+    model = load_with_passes(choices.options, bar, plan_of=review_plan_of)
     bar("read", 0, 1)
     scan = read_scan(source, series=choices.series)
     if scan.dicom is not None and not choices.options.force:

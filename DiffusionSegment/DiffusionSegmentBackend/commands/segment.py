@@ -19,7 +19,7 @@ from ..pipeline.segment import build_segmentation, open_session
 from ..schema.output_kinds import RESULT
 from ..schema.provenance import Source
 from ..schema.report import Report
-from ..schema.run_options import RunOptions
+from ..schema.run_options import RunOptions, RunPlan
 from .progress_display import ProgressBar
 from .result_extras import NOTHING_MORE, Extras, RunInput, write_run
 from .several_inputs import Outcome, outcome_table, result_names
@@ -105,15 +105,19 @@ def _stopped(outcomes: Sequence[Outcome], count: int) -> DiffusionSegmentError:
     )
 
 
-def load_with_passes(options: RunOptions, bar: ProgressBar) -> Model:
+def load_with_passes(
+    options: RunOptions, bar: ProgressBar, *, plan_of: Callable[[RunOptions, Model], RunPlan] = run_plan_of
+) -> Model:
     """Load the model of a run, and state on the bar how often its refiner passes over a scan.
+
+    `plan_of` fills in the defaults: `run_plan_of`, or `review_plan_of`.
 
     Raises:
         DiffusionSegmentError: as `load_model`, and OPTION.
     """
     bar("load", 0, 1)
     model = load_model(options.model, options.device, precision=options.precision)
-    plan = drawn(run_plan_of(options, model), model)
+    plan = drawn(plan_of(options, model), model)
     bar.expect_passes(plan.samples * plan.steps)
     return model
 

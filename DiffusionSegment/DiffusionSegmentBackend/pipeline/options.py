@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from ..models.model import Model
 from ..schema.run_options import RunOptions, RunPlan, run_plan
 
+# Of a review, whose samples decide no label: more of them move neither its regions nor its uncertainty by much.
+REVIEW_SAMPLES, REVIEW_STEPS = 2, 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentOptions(RunOptions):
@@ -47,7 +50,20 @@ def run_plan_of(options: RunOptions, model: Model) -> RunPlan:
     Raises:
         DiffusionSegmentError: OPTION.
     """
+    if isinstance(options, SegmentOptions) and options.reviewed is not None:
+        return review_plan_of(options, model)
     return run_plan(options, model.description.defaults)
+
+
+def review_plan_of(options: RunOptions, model: Model) -> RunPlan:
+    """`run_plan_of` a review, which draws at most two samples of one step by default.
+
+    Raises:
+        DiffusionSegmentError: OPTION.
+    """
+    defaults = model.description.defaults
+    samples, steps = min(defaults.samples, REVIEW_SAMPLES), min(defaults.steps, REVIEW_STEPS)
+    return run_plan(options, replace(defaults, samples=samples, steps=steps))
 
 
 def drawn(plan: RunPlan, model: Model) -> RunPlan:

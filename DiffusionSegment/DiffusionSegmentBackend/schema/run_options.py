@@ -55,9 +55,11 @@ class RunOptions:
     """
 
     model: str = option(DEFAULT_MODEL, "name or folder (default: %(default)s)", changes_result=False)
-    samples: int | None = option(None, "diffusion samples (default: the model's)", metavar="K", minimum=1, maximum=64)
+    samples: int | None = option(
+        None, "diffusion samples (default: the model's, of a review at most 2)", metavar="K", minimum=1, maximum=64
+    )
     steps: int | None = option(
-        None, "denoising steps per sample (default: the model's)", metavar="S", minimum=1, maximum=100
+        None, "denoising steps per sample (default: the model's, of a review 1)", metavar="S", minimum=1, maximum=100
     )
     seed: int = option(0, "the same seed gives the same result (default: %(default)s)", minimum=0, maximum=MAX_SEED)
     sampler: str | None = option(
