@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from DiffusionSegmentBackend.datasets.labelled_cases import Case
+from DiffusionSegmentBackend.imaging.volume import Volume
+from DiffusionSegmentBackend.imaging.volume_io import write_volume
+from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.models.tile_shape import TileShape
-from DiffusionSegmentResearch.label_diffusion import inference
+from DiffusionSegmentBackend.phantom.phantom import make_phantom
+from DiffusionSegmentBackend.training.degraded_scans import presegmented
+from DiffusionSegmentResearch.label_diffusion import inference, training
 from DiffusionSegmentResearch.label_diffusion.network import LabelDenoiser
 from DiffusionSegmentResearch.label_diffusion.process import Process
-from DiffusionSegmentResearch.studies import bakeoff_data, out_of_fold_maps, refiner, refiner_data
-from DiffusionSegmentResearch.studies.bakeoff import BakeoffData
-from DiffusionSegmentResearch.studies.bakeoff_data import BakeoffSetup, read_setup
+from DiffusionSegmentResearch.studies import refiner, refiner_data
 from DiffusionSegmentResearch.studies.refiner import HALF_SHOWN, RefinerBench, Variant, disagreement_looks
-from DiffusionSegmentResearch.studies.refiner_data import PresegmentedCase, coarse_case, ensemble_maps
+from DiffusionSegmentResearch.studies.refiner_data import (
+    PresegmentedCase,
+    ensemble_maps,
+    training_cases,
+    validation_cases,
+)
 from DiffusionSegmentResearch.studies.registry import STUDIES
 from DiffusionSegmentResearch.studies.study import StudyOptions, StudyRequest
 from fixtures.segmenter_data import CLASSES, small_volume
-from fixtures.small_bakeoff import plan_in
+from fixtures.tiny_model import SPACING_MM, write_tiny_model
 
 ORGANS = ("spleen", "right_kidney")
 
 
 def perfect(volume_name: str = "a") -> PresegmentedCase:
     """A case whose pre-segmentation is its label map."""
-    case = coarse_case(small_volume(volume_name))
+    volume = small_volume(volume_name)
+    case = Case(
+        name=volume.name,
+        image=volume.image.numpy(),
+        labels=volume.labels.numpy(),
+        grid=volume.grid,
+        offset=volume.offset,
+        coordinates=np.zeros((3, *volume.image.shape), np.float16),
+    )
     return PresegmentedCase(case, np.eye(CLASSES, dtype=np.float16)[case.labels].transpose(3, 0, 1, 2))
 
 
@@ -35,40 +54,71 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_TILE", TileShape.cube(8))
 
 
-def test_a_coarse_case_has_the_labels_of_most_sub_voxels_and_body_coordinates_in_mm() -> None:
-    volume = small_volume("a")
-    case = coarse_case(volume)
-    z, y, x = volume.image.shape
-    assert case.image.shape == case.labels.shape == (z, y // 2, x // 2)
-    assert case.coordinates is not None
-    assert case.coordinates.shape == (3, *case.image.shape)
-    for value in range(1, CLASSES):
-        fine = np.count_nonzero(volume.labels.numpy() == value)
-        assert np.count_nonzero(case.labels == value) * 4 == pytest.approx(fine, rel=0.15)
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three phantoms with the organs of the tiny model, one of them for validation."""
+    folder = tmp_path / "data"
+    for seed in range(3):
+        phantom = make_phantom(seed=seed, spacing_mm=SPACING_MM)
+        labels = np.where(phantom.labels <= 3, phantom.labels, 0).astype(np.uint8)
+        for kind, array in (("images", phantom.image), ("labels", labels)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_volume(Volume(array, phantom.index_to_lps), folder / kind / f"{seed}.nii.gz")
+    parts = {"train": ["0", "1"], "validation": ["2"]}
+    (folder / "splits.json").write_text(json.dumps(parts), encoding="utf-8")
+    return folder
 
 
-@pytest.mark.usefixtures("small_arms")
-def test_training_cases_have_maps_of_the_trunk_and_held_out_ones_of_the_control_arm(
-    tmp_path: Path, data: BakeoffData, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def request_of_study(data: Path, tmp_path: Path) -> StudyRequest:
+    models = (write_tiny_model(tmp_path / "a"), write_tiny_model(tmp_path / "b"))
+    options = StudyOptions(trainings=tmp_path / "trainings", minutes=0.01)
+    return StudyRequest(STUDIES["refiner"], models, (data,), tmp_path / "refiner.json", options)
+
+
+def test_a_training_case_is_listed_twice_with_what_is_found_in_degraded_images(
+    request_of_study: StudyRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = BakeoffSetup(data, plan_in(tmp_path / "trainings"), fold=1)
-    prepared = refiner_data.refiner_data(setup)
-    assert [item.case.name for item in prepared.training] == ["a", "b"]
-    assert [item.case.name for item in prepared.held_out] == ["held_out"]
-    for item in (*prepared.training, *prepared.held_out):
-        assert item.presegmentation.shape == (CLASSES, *item.case.labels.shape)
-    assert (tmp_path / "trainings" / "trunk" / "a.npy").is_file()
-    assert (tmp_path / "trainings" / "control" / "held_out.npy").is_file()
-    (members,) = ensemble_maps(setup).values()
-    assert [member.shape for member in members] == [prepared.held_out[0].presegmentation.shape] * 3
-    np.testing.assert_array_equal(members[1], prepared.held_out[0].presegmentation)
+    model = load_model(str(request_of_study.models[0]), "cpu")
+    training = training_cases(request_of_study, model)
+    assert [item.case.name for item in training] == ["0", "0", "1", "1"]
+    for item in training:
+        assert item.presegmentation.shape == (model.description.classes, *item.case.labels.shape)
+        assert item.presegmentation.dtype == np.float16
+    assert (training[0].presegmentation != training[1].presegmentation).any()
+    np.testing.assert_array_equal(training[0].case.image, training[1].case.image)
 
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(out_of_fold_maps, "whole_scan_probabilities", refuse)
-    again = refiner_data.refiner_data(setup)
-    np.testing.assert_array_equal(again.training[0].presegmentation, prepared.training[0].presegmentation)
+    monkeypatch.setattr(refiner_data, "presegmented", refuse)
+    again = training_cases(request_of_study, model)
+    np.testing.assert_array_equal(again[3].presegmentation, training[3].presegmentation)
+
+
+def test_validation_cases_are_not_degraded_and_every_model_is_of_the_ensemble(request_of_study: StudyRequest) -> None:
+    model, other = (load_model(str(folder), "cpu") for folder in request_of_study.models)
+    (item,) = validation_cases(request_of_study, model)
+    assert item.case.name == "2"
+    np.testing.assert_array_equal(item.presegmentation, presegmented(item.case, model).half().numpy())
+    (members,) = ensemble_maps([item], [other]).values()
+    np.testing.assert_array_equal(members[0], item.presegmentation)
+    np.testing.assert_array_equal(members[1], presegmented(item.case, other).half().numpy())
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_the_study_has_two_rows_for_each_refiner_and_one_for_the_ensemble(
+    request_of_study: StudyRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "PATCH", 16)
+    monkeypatch.setattr(refiner, "LabelDenoiser", partial(LabelDenoiser, channels=(8, 8)))
+    result = refiner.study(request_of_study)
+    names = [row.name for row in result.rows]
+    assert len(names) == 2 * len(refiner.VARIANTS) + 1
+    assert names[-1] == "ensemble of 2 models"
+    for row in result.rows:
+        assert row.numbers is not None
+        assert {"Dice of the pre-segmentation", "Dice", "spread-skill ratio"} <= set(row.numbers)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -97,14 +147,3 @@ def test_errors_that_samples_disagree_on_are_seen_by_disagreement_and_certain_on
     assert seen == {"disagreement": 1.0, "expected error": 0.0}
     assert disagreement_looks(mean, [labels, labels], truth, spacing)["disagreement"] == 0.0
     assert disagreement_looks(mean, [labels], labels, spacing)["disagreement"] is None
-
-
-def test_minutes_of_another_training_do_not_continue_the_arms(
-    tmp_path: Path, data: BakeoffData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bakeoff_data, "read_bakeoff_data", lambda *_, **__: (data, None))
-    monkeypatch.setattr(StudyRequest, "description", data.description)
-    options = StudyOptions(trainings=tmp_path, minutes=99.0)
-    request = StudyRequest(STUDIES["refiner"], (tmp_path,), (tmp_path,), tmp_path / "x.json", options)
-    assert read_setup(request, arm_minutes=bakeoff_data.ARM_MINUTES).plan.arm_minutes == bakeoff_data.ARM_MINUTES
-    assert read_setup(request).plan.arm_minutes == 99.0

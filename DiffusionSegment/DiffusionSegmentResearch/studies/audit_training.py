@@ -9,12 +9,13 @@ import torch
 from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
 from DiffusionSegmentBackend.datasets.volumes import training_volume
 from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentBackend.training.degraded_scans import degraded_prediction
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from DiffusionSegmentBackend.training.session import add_coordinates, load_cases
 from tqdm import tqdm
 
 from ..audit.network import AuditNetwork
-from ..audit.segmenter_errors import degraded_prediction, with_prediction
+from ..audit.segmenter_errors import with_prediction
 from ..audit.training import AuditPatches, train_audit
 from .stored_array import stored_array
 from .study import StudyRequest

@@ -20,7 +20,7 @@ from .study import StudyRequest
 from .study_data import load_regressor
 
 FOLDS = 3
-_TRUNK_MINUTES, ARM_MINUTES = 60.0, 20.0
+_TRUNK_MINUTES, _ARM_MINUTES = 60.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,8 @@ class BakeoffSetup:
     fold: int
 
 
-def read_setup(request: StudyRequest, *, arm_minutes: float | None = None) -> BakeoffSetup:
+def read_setup(request: StudyRequest) -> BakeoffSetup:
     """The setup by the options of the request; labels, window and body-part network are those of the first model.
-
-    `arm_minutes` is given by studies that train something else for the `minutes` of the request.
 
     Raises:
         DiffusionSegmentError: OPTION, TRAINING_DATA, WEIGHTS_MISSING.
@@ -49,7 +47,7 @@ def read_setup(request: StudyRequest, *, arm_minutes: float | None = None) -> Ba
     plan = BakeoffPlan(
         folder=request.trainings,
         trunk_minutes=options.trunk_minutes or _TRUNK_MINUTES,
-        arm_minutes=arm_minutes or options.minutes or ARM_MINUTES,
+        arm_minutes=options.minutes or _ARM_MINUTES,
         seed=request.seed,
         device=device,
     )

@@ -1,4 +1,4 @@
-"""`study refiner`: refiners whose samples may differ, against a deterministic one and an ensemble, out of fold."""
+"""`study refiner`: refiners whose samples may differ, against a deterministic one and an ensemble of models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.imaging.balls import Spacing, largest_balls
 from DiffusionSegmentBackend.metrics.looks import LOOK_RADIUS_MM, gross_errors, look
 from DiffusionSegmentBackend.metrics.overlap import dice_by_label
+from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.training.loop import Budget, RunOptions
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,12 +22,11 @@ from ..label_diffusion.inference import Scan, drawn_samples, sampled
 from ..label_diffusion.network import LabelDenoiser
 from ..label_diffusion.process import Process
 from ..label_diffusion.training import Recipe, train_denoiser
-from .bakeoff_data import ARM_MINUTES, FOLDS, read_setup
 from .case_selection import cropped
 from .diversity import diversity_rows, sample_measures
 from .measures_by_case import Measures, MeasuresByCase
 from .presegmentation_paths import without_organ
-from .refiner_data import PresegmentedCase, RefinerData, ensemble_maps, refiner_data
+from .refiner_data import PREDICTIONS_A_CASE, PresegmentedCase, ensemble_maps, training_cases, validation_cases
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
 from .study_data import organ_names
@@ -63,14 +63,18 @@ HALF_SHOWN = (True, False, True, False)
 
 
 def study(request: StudyRequest) -> StudyResult:
-    """Train every variant on the fold's training cases, resuming, and test it on the held-out ones."""
-    setup = read_setup(request, arm_minutes=ARM_MINUTES)
-    data = refiner_data(setup)
+    """Train every variant on the training cases, resuming, and test it on the validation cases.
+
+    The first model pre-segments; all models together are the ensemble.
+    """
+    model, *others = (load_model(str(description.folder), "cpu") for description in request.descriptions)
     minutes = request.options.minutes or _MINUTES
-    organs = organ_names(setup.data.description)
+    organs = organ_names(model.description)
+    training = training_cases(request, model)
+    networks = [trained(variant, training, request, minutes=minutes) for variant in VARIANTS]
+    tested = validation_cases(request, model)
     rows: list[StudyRow] = []
-    for variant in VARIANTS:
-        network = trained(variant, data, request, minutes=minutes)
+    for variant, network in zip(VARIANTS, networks, strict=True):
         for shown in (variant.shown, HALF_SHOWN):
             title = variant.title + ("" if all(shown) else ", two of four samples without the pre-segmentation")
             key = f"refiner {variant.name} {minutes} {shown} {STEPS} {request.seed}"
@@ -80,28 +84,31 @@ def study(request: StudyRequest) -> StudyResult:
                 item.case.name: store.get(
                     f"{item.case.name} {variant.name} {sum(shown)}", partial(bench.measures, item)
                 )
-                for item in tqdm(data.held_out, desc=title)
+                for item in tqdm(tested, desc=title)
             }
             rows.append(_row(title, measured, organs))
-    rows.append(_ensemble_row(data, ensemble_maps(setup), organs, seed=request.seed))
+    if others:
+        rows.append(_ensemble_row(tested, ensemble_maps(tested, others), organs, seed=request.seed))
     description = StudyDescription(
         order=57,
         title="Refiners whose samples may differ",
         question="Do samples differ where the segmentation is wrong, and do they restore what it misses?",
-        protocol=f"Fold {setup.fold} of {FOLDS} of the bake-off: trained on {len(data.training)} cases with the "
-        f"pre-segmentations of the early trunk, tested on {len(data.held_out)} others with those of the control arm, "
-        f"which has not seen them; K = {SAMPLES}, S = {STEPS}; diffusion at 6 mm, decoded to 3 mm. "
-        "Measures as in 'Spread and skill of the "
-        f"samples'. Deleted: {' and '.join(organ.replace('_', ' ') for organ in _DELETED)}, one at a time; 'of "
+        protocol=f"Pre-segmentations by {model.description.name}. Training: what it finds in degraded images of its "
+        f"{len(training) // PREDICTIONS_A_CASE} training cases, {PREDICTIONS_A_CASE} of each; test: what it finds in "
+        f"{len(tested)} validation cases. K = {SAMPLES}, S = {STEPS}; diffusion at 6 mm, decoded to 3 mm. Measures as "
+        f"in 'Spread and skill of the samples'. Deleted: "
+        f"{' and '.join(organ.replace('_', ' ') for organ in _DELETED)}, one at a time; 'of "
         "undropped': Dice of the best sample over that without the deletion; invented: samples with more than "
         f"{_FALSE_ML:g} mL of the organ in slices beyond it. Recall at {_LOOKS} as in 'Where to look', for the "
         "disagreement of the samples with their mean and for its expected error.",
-        budget=f"{minutes:g} minutes of one core computing for each",
+        budget=f"{minutes:g} minutes of one core for each",
     )
     return StudyResult(rows, description)
 
 
-def trained(variant: Variant, data: RefinerData, request: StudyRequest, *, minutes: float) -> LabelDenoiser:
+def trained(
+    variant: Variant, training: Sequence[PresegmentedCase], request: StudyRequest, *, minutes: float
+) -> LabelDenoiser:
     """The network of a variant in evaluation mode; resumes from its checkpoint."""
     torch.manual_seed(request.seed)
     torch.set_num_threads(1)
@@ -112,8 +119,8 @@ def trained(variant: Variant, data: RefinerData, request: StudyRequest, *, minut
     run = RunOptions(
         budget=budget, folder=request.trainings / f"refiner-{variant.name}", resume=True, title=variant.name
     )
-    cases = [item.case for item in data.training]
-    maps = [item.presegmentation for item in data.training]
+    cases = [item.case for item in training]
+    maps = [item.presegmentation for item in training]
     return train_denoiser(network, cases, maps, recipe=Recipe(process=variant.process), run=run)
 
 
@@ -197,11 +204,15 @@ class RefinerBench:
 
 
 def _ensemble_row(
-    data: RefinerData, maps: Mapping[str, Sequence[NDArray[np.float16]]], organs: Sequence[str], *, seed: int
+    tested: Sequence[PresegmentedCase],
+    maps: Mapping[str, Sequence[NDArray[np.float16]]],
+    organs: Sequence[str],
+    *,
+    seed: int,
 ) -> StudyRow:
-    """The networks of the bake-off as the samples."""
+    """The pre-segmentations of several models as the samples."""
     measured = {}
-    for item in tqdm(data.held_out, desc="ensemble"):
+    for item in tested:
         case, spacing = item.case, _spacing(item.case)
         members = [member.astype(np.float32) for member in maps[case.name]]
         mean: NDArray[np.float32] = np.mean(members, axis=0, dtype=np.float32)
@@ -212,7 +223,7 @@ def _ensemble_row(
         measures["start_dice"] = float(np.nanmean(dice_by_label(before, case.labels, len(mean))))
         measures["looks"] = disagreement_looks(mean, samples, case.labels, spacing)
         measured[case.name] = {**measures, "deleted": []}
-    return _row("ensemble of trunk, control and sub-voxel arm", measured, organs)
+    return _row(f"ensemble of {len(next(iter(maps.values())))} models", measured, organs)
 
 
 def disagreement_looks(

@@ -117,7 +117,7 @@ STUDIES = {
             name="refiner",
             measures="refiners whose samples may differ, against a deterministic one",
             module="refiner",
-            options=(*_BAKEOFF, "minutes", "measures"),
+            options=("trainings", "minutes", "measures"),
             required=("trainings",),
         ),
         Study(
