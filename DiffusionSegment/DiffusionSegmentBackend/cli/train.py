@@ -172,20 +172,27 @@ def _add_presegment(commands: Any) -> None:
 def _add_calibrate(commands: Any) -> None:
     parser = commands.add_parser(
         "calibrate",
-        help="fit a temperature, or the intervals of volumes, on cases that the model was not trained on",
-        epilog=examples("calibrate refiner --data data --model model", "calibrate volumes --data data --model model"),
+        help="fit a temperature or the intervals of volumes on cases that the model was not trained on, or its reviews",
+        epilog=examples(
+            "calibrate refiner --data data --model model",
+            "calibrate volumes --data data --model model",
+            "calibrate reviews --data data --model model",
+        ),
     )
     parser.add_argument(
         "target",
         nargs="?",
         default="probe",
-        choices=("probe", "refiner", "volumes"),
-        help="temperature of a network, or 90 %% intervals of volumes (default: %(default)s)",
+        choices=("probe", "refiner", "volumes", "reviews"),
+        help="temperature of a network, 90 %% intervals of volumes, or the probability that labels of reviewed "
+        "segmentations are wrong (default: %(default)s)",
     )
     add_data_option(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="the model's folder")
     parser.add_argument("--presegmentations", type=Path, metavar="DIR", help="probe: folder written by `presegment`")
-    parser.add_argument("--part", help="the part of splits.json (default: train for the probe, else validation)")
+    parser.add_argument(
+        "--part", help="part of splits.json (default: train for probe and reviews, else validation)"
+    )
     parser.set_defaults(run=_run_calibrate)
 
 
@@ -263,6 +270,13 @@ def _run_calibrate(options: argparse.Namespace) -> None:
     if options.target == "volumes":
         volumes = calibrate_volumes(options.model, options.data, part=options.part or "validation")
         print(f"Tail {volumes.tail:.4f}: {100 * volumes.contained:.0f} % of {volumes.organs} volumes are contained.")
+        return
+    if options.target == "reviews":
+        from ..training.reviewed_calibration import calibrate_reviews
+
+        error, regions = calibrate_reviews(options.model, options.data, part=options.part or "train")
+        count = 0 if regions is None else regions.regions
+        print(f"Reviews are calibrated on {error.scans} scans with {count} regions.")
         return
     if options.target == "refiner":
         temperature = calibrate_refiner(options.model, options.data, part=options.part or "validation")

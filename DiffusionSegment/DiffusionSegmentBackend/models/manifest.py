@@ -19,8 +19,10 @@ from ..schema.model_manifest import (
     ModelLabel,
     ModelManifest,
     NetworkFile,
+    Quality,
 )
 from ..schema.region_probability import RegionProbability
+from ..schema.reviewed_error import ReviewedErrorModel
 from .folders import installed_descriptions, model_folders
 from .tile_shape import TILE_SIDE, TileShape
 
@@ -61,6 +63,8 @@ class ModelDescription:
     raw: dict[str, Any]
     folder: Path
     region_probability: RegionProbability | None = None
+    reviewed_error: ReviewedErrorModel | None = None
+    quality: Quality | None = None
     volume_tail: float = VOLUME_TAIL
 
     @property
@@ -214,6 +218,8 @@ def parse_description(raw: dict[str, Any], folder: Path) -> ModelDescription:
         raw=raw,
         folder=folder,
         region_probability=manifest.region_probability,
+        reviewed_error=manifest.reviewed_error,
+        quality=manifest.quality,
         volume_tail=manifest.volume_tail,
     )
 

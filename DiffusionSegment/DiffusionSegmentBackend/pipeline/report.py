@@ -42,6 +42,7 @@ def build_report(
     labels: NDArray[np.uint8],
     prediction: NDArray[np.float32],
     review: Sequence[ReviewRegion],
+    expected_wrong_ml: float,
     session: Session,
     model: Model,
     seconds: dict[str, float],
@@ -52,6 +53,7 @@ def build_report(
         labels: the segmentation in the scan's own geometry (k, j, i).
         prediction: the final probabilities (classes, z, y, x) on the model's grid.
         review: the regions to review, largest score first.
+        expected_wrong_ml: volume whose labels are expected to be wrong.
         session: the run.
         model: the networks of the run.
         seconds: seconds by stage.
@@ -67,7 +69,7 @@ def build_report(
         organs=organs,
         review=tuple(review),
         alarms=alarms,
-        expected_wrong_ml=_expected_wrong_ml(prediction, session),
+        expected_wrong_ml=round(expected_wrong_ml, 1),
         confidence=round(confidence, 4),
         taken_out=removed,
         warnings=(
@@ -123,13 +125,6 @@ def _confidence_in_given(mean: float) -> float:
 
 def _in_given(organs: Sequence[OrganResult]) -> tuple[OrganResult, ...]:
     return tuple(replace(organ, confidence=_confidence_in_given(organ.confidence), margin=None) for organ in organs)
-
-
-def _expected_wrong_ml(prediction: NDArray[np.float32], session: Session) -> float:
-    """Sum over all voxels of the probability that their label is wrong, as a volume; slice by slice to save memory."""
-    slices = (torch.from_numpy(prediction[:, z].max(axis=0)) for z in range(prediction.shape[1]))
-    total = sum(float(error_of_best(best, given_weight=session.given_weight).sum()) for best in slices)
-    return round(total * session.grid.voxel_ml, 1)
 
 
 def with_total(seconds: dict[str, float]) -> dict[str, float]:

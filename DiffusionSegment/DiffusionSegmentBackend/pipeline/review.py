@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from ..models.manifest import ModelDescription
 from ..schema.region_probability import LogisticModel
 from ..schema.report import ReviewRegion
 from .region_sentence import RegionContent, region_sentence
+from .reviewed_error import calibrated_error
 from .uncertainty import error_of_best
 
 MAX_REGIONS = 10
@@ -43,11 +44,19 @@ _MIN_ORGAN_ML = 0.1
 
 @dataclass(frozen=True)
 class ErrorMap:
-    """For every voxel (z, y, x) its label, the label that competes with it, and the probability that it is wrong."""
+    """For every voxel (z, y, x) its label, the label that competes with it, and the probability that it is wrong.
+
+    `own_error` is the sum over all voxels of the probability that the model's own labels are wrong.
+    """
 
     labels: NDArray[np.uint8]
     competing: NDArray[np.uint8]
     probability: NDArray[np.float32]
+    own_error: float = 0.0
+
+    def expected_wrong_ml(self, voxel_ml: float) -> float:
+        """The volume that is expected to be wrong."""
+        return float(self.probability.sum(dtype=np.float64)) * voxel_ml
 
 
 def error_map(probabilities: NDArray[np.floating[Any]], *, given_weight: float = 0.0) -> ErrorMap:
@@ -58,12 +67,27 @@ def error_map(probabilities: NDArray[np.floating[Any]], *, given_weight: float =
     """
     shape = probabilities.shape[1:]
     labels, competing = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    error = np.empty(shape, np.float32)
+    error, own_error = np.empty(shape, np.float32), 0.0
     for z in range(shape[0]):
         best = torch.from_numpy(np.ascontiguousarray(probabilities[:, z])).float().topk(2, dim=0)
         labels[z], competing[z] = best.indices.byte().numpy()
-        error[z] = error_of_best(best.values[0], given_weight=given_weight).numpy()
-    return ErrorMap(labels, competing, error)
+        first = error_of_best(best.values[0], given_weight=given_weight)
+        error[z] = first.numpy()
+        # The given label has its share of a reviewed ensemble beside the model's; the others have the model's alone.
+        own_error += float(torch.minimum(first, 1 - best.values[1] / (1 - given_weight)).clamp(min=0).sum())
+    return ErrorMap(labels, competing, error, own_error)
+
+
+def expected_errors(
+    probabilities: NDArray[np.floating[Any]], grid: Grid, description: ModelDescription, *, given_weight: float = 0.0
+) -> ErrorMap:
+    """`error_map`, calibrated for a segmentation that is reviewed where the model has a calibration for it."""
+    errors, calibration = error_map(probabilities, given_weight=given_weight), description.reviewed_error
+    if not given_weight or calibration is None:
+        return errors
+    x, y, z = grid.spacing
+    probability = calibrated_error(errors.probability, errors.own_error, calibration, spacing=(z, y, x))
+    return replace(errors, probability=probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +154,7 @@ def regions_to_review(
     *,
     given_weight: float = 0.0,
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
-    """The regions to review, largest expected error first, at most 10, each at most 40 mm wide.
+    """`listed_regions` of the `expected_errors` of a prediction.
 
     Args:
         probabilities: (classes, z, y, x), beginning at voxel `offset` (z, y, x) of the grid.
@@ -142,10 +166,20 @@ def regions_to_review(
     Returns:
         The regions, and a map (z, y, x), uint8, with n + 1 inside region n.
     """
-    errors = error_map(probabilities, given_weight=given_weight)
+    errors = expected_errors(probabilities, grid, description, given_weight=given_weight)
+    return listed_regions(errors, grid, offset, description, reviewed=given_weight > 0)
+
+
+def listed_regions(
+    errors: ErrorMap, grid: Grid, offset: tuple[int, int, int], description: ModelDescription, *, reviewed: bool
+) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
+    """The regions to review, largest expected error first, at most 10, each at most 40 mm wide.
+
+    The result and the arguments are those of `regions_to_review`; `reviewed`: of a segmentation that is reviewed.
+    """
     x, y, z = grid.spacing
     calibration = description.region_probability
-    model = None if calibration is None else calibration.reviewed if given_weight else calibration.own
+    model = None if calibration is None else calibration.reviewed if reviewed else calibration.own
     count = MAX_REGIONS if model is None else MAX_CANDIDATES
     candidates = review_candidates(errors, voxel_ml=grid.voxel_ml, spacing=(z, y, x), count=count)
     numbers = np.zeros(errors.labels.shape, dtype=np.uint8)

@@ -10,6 +10,7 @@ from . import dataclass_json
 from .dataclass_json import SchemaError
 from .organ_margin import OrganMargin
 from .region_probability import RegionProbability
+from .reviewed_error import ReviewedErrorModel
 
 NETWORKS = ("bodypart", "backbone", "segmenter", "probe", "refiner")
 DEFAULT_CHANNELS = (16, 32, 64, 128, 192)
@@ -160,7 +161,8 @@ class ModelManifest:
     `window` is in `window_unit`, one of WINDOW_UNITS: what becomes -1 and what becomes 1. `spacing_mm` of the model's
     grid and `trunk_spacing_mm`, in which the features and the body-part network lie, go along x, y, z, as
     `tile_voxels`, which the networks see at once; `channels` are the widths of the features. `region_probability` is
-    None where it was not calibrated: regions to review have no probability then. `volume_tail` is the probability above
+    None where it was not calibrated: regions to review have no probability then. Without `reviewed_error` the model
+    takes every label that it does not share for wrong. `volume_tail` is the probability above
     which voxels count for the upper end of a volume's 90 % interval; one minus it, for the lower end.
     """
 
@@ -183,6 +185,7 @@ class ModelManifest:
     licence: str | None = None
     quality: Quality | None = None
     region_probability: RegionProbability | None = None
+    reviewed_error: ReviewedErrorModel | None = None
     volume_tail: float = VOLUME_TAIL
 
     def __post_init__(self) -> None:

@@ -31,6 +31,7 @@ def new_description(source: ModelDescription, *, folder_name: str, own: bool, li
     raw = {**source.raw, "networks": {}, "quality": {}, "training_data": "", "anatomy": dict(_UNMEASURED_ANATOMY)}
     raw.pop("base", None)
     raw.pop("region_probability", None)
+    raw.pop("reviewed_error", None)
     raw.pop("volume_tail", None)
     raw["labels"] = _labels_in_frame(raw["labels"])
     raw["licence"] = licence or (str(raw.get("licence") or "") if own else "") or LICENCE_NOT_STATED

@@ -20,14 +20,13 @@ from ..metrics.looks import MIN_GROSS_ERROR_ML, gross_errors
 from ..models.manifest import ModelDescription
 from ..pipeline.review import MAX_CANDIDATES, MAX_REGIONS, ErrorMap, review_candidates
 from ..schema.region_probability import REGION_FEATURES, LogisticModel, RegionProbability
+from .logistic import fit_logistic
 
 # Share of the regions with a gross error that the threshold keeps in the list.
 MIN_KEPT = 0.95
 # A region that more probably than not holds a gross error is listed.
 MAX_THRESHOLD = 0.5
-_MIN_SCANS, _MIN_OF_EACH = 5, 10
-_RIDGE = 1.0
-_ITERATIONS = 50
+MIN_SCANS, _MIN_OF_EACH = 5, 10
 _ERRORS_PER_SCAN = 2
 
 
@@ -53,7 +52,8 @@ class LabelledPrediction:
 class RegionExample:
     """A region with a known answer: features in the order of REGION_FEATURES, and whether it holds a gross error.
 
-    `label_map` names the label map among those of the scan; `rank` is the region's in its list, from 0.
+    `label_map` names the label map among those of the scan; `rank` is the region's in its list, from 0; `weight` is
+    that of the example in the fit.
     """
 
     scan: str
@@ -61,6 +61,7 @@ class RegionExample:
     rank: int
     features: tuple[float, ...]
     gross: bool
+    weight: float = 1.0
 
 
 def own_examples(prediction: LabelledPrediction) -> list[RegionExample]:
@@ -75,7 +76,7 @@ def reviewed_examples(
     """Regions of the expert's label map and of two label maps with a simulated error of random kind each."""
     best, second = _best_two(prediction.probabilities)
     label_maps = {"expert": prediction.truth}
-    kinds = list(_simulated_errors(prediction, description, seed=seed))
+    kinds = list(simulated_errors(prediction, description, seed=seed))
     chosen = np.random.default_rng(seed).permutation(len(kinds))[:_ERRORS_PER_SCAN]
     label_maps |= dict(kinds[n] for n in sorted(chosen))
     return [
@@ -85,7 +86,7 @@ def reviewed_examples(
     ]
 
 
-def _simulated_errors(
+def simulated_errors(
     prediction: LabelledPrediction, description: ModelDescription, *, seed: int
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Name and label map of an error of every kind that the scan can have."""
@@ -122,7 +123,14 @@ def _examples(
 ) -> list[RegionExample]:
     given = np.take_along_axis(prediction.probabilities, labels[None].astype(np.intp), axis=0)[0]
     errors = ErrorMap(labels, np.where(best == labels, second, best), 1 - given)
-    gross = gross_errors(labels, prediction.truth, spacing=prediction.spacing) > 0
+    gross = gross_errors(labels, prediction.truth, spacing=prediction.spacing)
+    return region_examples(prediction, name, errors, gross, count=count)
+
+
+def region_examples(
+    prediction: LabelledPrediction, name: str, errors: ErrorMap, gross: NDArray[np.int32], *, count: int
+) -> list[RegionExample]:
+    """Up to `count` regions of the label map `name` of a scan, of which the gross errors are known."""
     candidates = review_candidates(errors, voxel_ml=prediction.voxel_ml, spacing=prediction.spacing, count=count)
     return [
         RegionExample(
@@ -131,7 +139,7 @@ def _examples(
             rank=rank,
             features=tuple(candidate.features[feature] for feature in REGION_FEATURES),
             gross=bool(
-                np.count_nonzero(gross[candidate.ball.box] & candidate.inside) * prediction.voxel_ml
+                np.count_nonzero((gross[candidate.ball.box] > 0) & candidate.inside) * prediction.voxel_ml
                 >= MIN_GROSS_ERROR_ML
             ),
         )
@@ -153,7 +161,7 @@ def fit_region_model(examples: Sequence[RegionExample]) -> LogisticModel | None:
     regions with or without a gross error.
     """
     scans = {example.scan for example in examples}
-    if len(scans) < _MIN_SCANS or not _has_both(examples):
+    if len(scans) < MIN_SCANS or not _has_both(examples):
         return None
     probabilities = out_of_fold_probabilities(examples)
     of_gross = np.sort(probabilities[[example.gross for example in examples]])
@@ -179,23 +187,11 @@ def _has_both(examples: Sequence[RegionExample]) -> bool:
 
 
 def _fit(examples: Sequence[RegionExample]) -> LogisticModel:
-    """Maximum a posteriori by Newton's method; the ridge acts on standardised weights, not on the intercept."""
     features = np.array([example.features for example in examples])
     gross = np.array([example.gross for example in examples], dtype=np.float64)
-    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
-    x = np.column_stack([np.ones(len(gross)), (features - mean) / scale])
-    ridge = np.full(x.shape[1], _RIDGE)
-    ridge[0] = 1e-3
-    w = np.zeros(x.shape[1])
-    for _ in range(_ITERATIONS):
-        p = 1 / (1 + np.exp(-np.clip(x @ w, -30, 30)))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge)
-        step = np.linalg.solve(hessian, x.T @ (p - gross) + ridge * w)
-        w -= step
-        if np.abs(step).max() < 1e-9:
-            break
-    weights = w[1:] / scale
+    weights = np.array([example.weight for example in examples])
+    intercept, slopes = fit_logistic(features, gross, weights)
     return LogisticModel(
-        intercept=round(float(w[0] - weights @ mean), 6),
-        weights={name: round(float(weight), 6) for name, weight in zip(REGION_FEATURES, weights, strict=True)},
+        intercept=round(intercept, 6),
+        weights={name: round(float(slope), 6) for name, slope in zip(REGION_FEATURES, slopes, strict=True)},
     )

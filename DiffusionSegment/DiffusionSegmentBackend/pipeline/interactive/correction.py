@@ -31,7 +31,7 @@ from ..progress import Progress, counted, part_of_correction, silent
 from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
-from ..review import regions_to_review
+from ..review import expected_errors, listed_regions
 from ..reviewed import relabelled
 from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
@@ -302,9 +302,17 @@ def _restored(
     whole = np.array(corrections.labels)
     changed_voxels = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
     whole[box] = grid.order.undo(labels)
-    review, numbers = regions_to_review(new.numpy(), grid, offset, model.description, given_weight=session.given_weight)
+    description, reviewed = model.description, session.reviewed is not None
+    errors = expected_errors(new.numpy(), grid, description, given_weight=session.given_weight)
+    review, numbers = listed_regions(errors, grid, offset, description, reviewed=reviewed)
     report = build_report(
-        labels=whole, prediction=new.numpy(), review=review, session=session, model=model, seconds=session.seconds
+        labels=whole,
+        prediction=new.numpy(),
+        review=review,
+        expected_wrong_ml=errors.expected_wrong_ml(grid.voxel_ml),
+        session=session,
+        model=model,
+        seconds=session.seconds,
     )
     return Correction(
         box=box,
