@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.errors import DiffusionSegmentError, ErrorCode
@@ -63,7 +64,7 @@ def test_a_network_is_timed_once() -> None:
 
 def test_other_reverse_processes_are_extrapolated_from_our_refiner() -> None:
     tiling = Tiling((64, 64, 112), (64, 64, 64))
-    click = Click({}, 1.0, (50, 60, 112), tiling)
+    click = Click({}, 1.0, (50, 60, 112), tiling, 1, 1, np.zeros((2, 2, 2), np.uint8))
     stages = {"bodypart": 1.0, "features": 3.0, "refine": 8.0}
     # 2 tiles: 2 passes for the features, 2 x 4 x 2 of the refiner in 8 s.
     ours = BenchmarkRow(

@@ -49,7 +49,13 @@ def test_our_rows_have_every_stage_and_count_every_pass(model_folder: Path) -> N
     volume = benchmark_scan(20, seed=0, in_plane=SMALL)
     rows, click = our_rows(volume, lambda: load_model(str(model_folder), "cpu"), [(2, 1), (1, 1)], seed=0, start_s=50.0)
     tiles = len(click.tiling.tiles)
-    assert [row.tiles for row in rows] == [tiles * 3, tiles * 2]
+    assert [row.method for row in rows] == [
+        "DiffusionSegment, K = 2, S = 1",
+        "DiffusionSegment, K = 1, S = 1",
+        "DiffusionSegment, review",
+    ]
+    assert [row.tiles for row in rows[:2]] == [tiles * 3, tiles * 2]
+    assert rows[2].tiles <= tiles * 3
     for row in rows:
         assert row.timed == row.tiles
         assert set(row.stages_s) == {"prepare", "bodypart", "features", "refine", "restore"}
@@ -70,6 +76,7 @@ def test_a_run_measures_all_methods_and_lists_omitted_scans(result: Path) -> Non
     assert methods == [
         "DiffusionSegment, K = 1, S = 1",
         "DiffusionSegment, K = 1, S = 2",
+        "DiffusionSegment, review",
         "plain DDPM, 1000 steps",
         "PD-DDPM, 300 steps x 5",
         "small | net",

@@ -23,20 +23,21 @@ This page is written by `make performance` from `{source}`. To change it, repeat
 file, and run `make performance` again; do not edit the page itself.
 
 Protocol: every scan is a phantom of 512 x 512 x N voxels over 360 mm, 3 mm thick with 100 slices, 1.5 mm with 300 and
-1 mm with 800, mirrored along the body beyond 300 mm; time does not depend on the anatomy. All methods are timed in the
-same way. A *warm click* is a segmentation from the scan in memory to the maps in its own geometry, with the model
-loaded; the *preview* is shown during it; a *first click* adds the start of a new interpreter, its imports and loading
-the weights. *Networks* is the time of the networks alone, the only one that is comparable between methods: resampling
-to the grid of another method and back is not included, which favours the other method. Of the other methods only some
-tiles were timed, after one warm-up tile: *timed tiles of all* gives their number, and the time is that of the median
-tile times the number of all tiles. They run with random weights, which does not change the time, on our box around the
-body, in tiles that overlap by half; *mirrored* means eight passes per tile. All networks compute in the precision that
-ours have on the device. Plain DDPM and PD-DDPM are extrapolated: evaluations of our own refiner on our tiles, each as
-long as one measured in our row. Host memory is the peak resident memory of the whole process; for a baseline that of
-one tile, not of the scan. *Load* is the load average of the machine when the row was measured: with {threads} threads,
-anything well above {threads} means that other programs took part of the time. *Processor* is the processor time of all
-threads, of the warm click or of a baseline's networks: other programs change it little. The methods differ in grid and
-training; this page gives the cost of a segmentation, not its quality.
+1 mm with 800, mirrored along the body beyond 300 mm; time does not depend on the anatomy. All methods are timed in
+the same way. A *warm click* is a segmentation from the scan in memory to the label maps in its own geometry, with the
+model loaded; a *review* takes these labels for those of another segmenter; the *preview* is shown during both; a
+*first click* adds the start of a new interpreter, its imports and loading the weights. *Networks* is the time of the
+networks alone, the only one that is comparable between methods: resampling to the grid of another method and back is
+not included, which favours the other method. Of the other methods only some tiles were timed, after one warm-up tile:
+*timed tiles of all* gives their number, and the time is that of the median tile times the number of all tiles. They
+run with random weights, which does not change the time, on our box around the body, in tiles that overlap by half;
+*mirrored* means eight passes per tile. All networks compute in the precision that ours have on the device. Plain DDPM
+and PD-DDPM are extrapolated: evaluations of our own refiner on our tiles, each as long as one measured in our row.
+Host memory is the peak resident memory of the whole process; for a baseline that of one tile, not of the scan. *Load*
+is the load average of the machine when the row was measured: with {threads} threads, anything well above {threads}
+means that other programs took part of the time. *Processor* is the processor time of all threads, of the warm click
+or of a baseline's networks: other programs change it little. The methods differ in grid and training; this page gives
+the cost of a segmentation, not its quality.
 """
 
 
