@@ -43,8 +43,19 @@ def test_a_thick_disagreement_is_a_more_probable_error_than_a_thin_one() -> None
 def test_a_scan_on_which_the_model_doubts_itself_as_much_has_less_probable_errors() -> None:
     sure, unsure = (calibrated_error(disagreement(3), own, EVERY_FEATURE, spacing=SPACING) for own in (500.0, 3000.0))
     assert (sure > unsure).all()
-    features = reviewed_error_features(disagreement(3), 500.0, spacing=SPACING)
-    assert features["disagreement"] == pytest.approx(math.log(disagreement(3).sum() / 500.0), rel=1e-4)
+    features = reviewed_error_features(disagreement(3), 3000.0, spacing=SPACING)
+    assert features["disagreement"] == pytest.approx(math.log(disagreement(3).sum() / 3000.0), rel=1e-4)
+
+
+def test_a_missing_organ_does_not_make_the_rest_of_the_scan_wrong() -> None:
+    """However large it is, beside a model that hardly doubts itself."""
+    steep = ReviewedErrorModel(intercept=-4.0, weights={"error": 1.0, "disagreement": 4.0})
+    error = np.full((40, 40, 40), 0.001, np.float32)
+    error[5:35, 5:35, 5:35] = 0.99
+    assert reviewed_error_features(error, 1.0, spacing=SPACING)["disagreement"] == 1.0
+    found = calibrated_error(error, 1.0, steep, spacing=SPACING)
+    assert found[20, 20, 20] > 0.9
+    assert found[0, 0, 0] < 0.01
 
 
 def test_voxels_that_are_not_judged_stay_certain() -> None:

@@ -66,13 +66,26 @@ def expected_ml(scan: ReviewedScan, description: ModelDescription, labels: NDArr
 
 
 def test_every_kind_of_label_map_counts_as_much(scans: list[ReviewedScan], description: ModelDescription) -> None:
-    shares = dict.fromkeys((EXPERT, ERROR, WEAK), 0.0)
+    shares, reviewed = dict.fromkeys((EXPERT, ERROR, WEAK), 0.0), []
     for item in scans[0].label_maps(description, seed=0):
         shares[item.kind] += item.share
-        wrong = item.labels != scans[0].prediction.truth
-        assert bool(wrong.any()) is (item.kind != EXPERT)
+        assert bool((item.labels != item.truth).any()) is (item.kind != EXPERT)
         assert 0 <= item.error.min() <= item.error.max() <= 1
+        reviewed.append(len({*np.unique(item.labels), *np.unique(item.truth)} - {0}))
     assert list(shares.values()) == pytest.approx([1, 1, 1])
+    assert reviewed[::2] == [3] * len(reviewed[::2])
+    assert min(reviewed[1::2]) < 3
+
+
+def test_of_a_few_organs_one_is_wrong(scans: list[ReviewedScan], description: ModelDescription) -> None:
+    """What is wrong beyond the reviewed organs is not judged, and the model knows no others."""
+    for seed in range(5):
+        for item in scans[1].label_maps(description, seed=seed):
+            if item.kind == EXPERT or "organs" not in item.name:
+                continue
+            organs = {*np.unique(item.labels), *np.unique(item.truth)} - {0}
+            assert {*np.unique(item.competing)} - {0} <= organs
+            assert (item.labels != item.truth).any()
 
 
 def test_errors_of_the_model_on_new_scans_are_told_from_those_of_the_segmentation(

@@ -21,6 +21,8 @@ _SIGMAS_MM = {"error_3mm": 3.0, "error_6mm": 6.0, "error_12mm": 12.0}
 _MIN_PROBABILITY = 1e-3
 # Voxels that a model without any doubt is taken to be in doubt of.
 _MIN_SUM = 1.0
+# A missing organ multiplies the disagreement many times over, which must not make all other voxels wrong.
+_MAX_DISAGREEMENT = 1.0
 
 
 def reviewed_error_features(
@@ -36,11 +38,11 @@ def reviewed_error_features(
     smoothed = {
         name: ndimage.gaussian_filter(error, [sigma / mm for mm in spacing]) for name, sigma in _SIGMAS_MM.items()
     }
-    disagreement = math.log(max(float(error.sum()), _MIN_SUM) / max(own_error, _MIN_SUM))
+    disagreement = math.log(max(float(error.sum(dtype=np.float64)), _MIN_SUM) / max(own_error, _MIN_SUM))
     return {
         "error": _logit(error),
         **{name: _logit(values) for name, values in smoothed.items()},
-        "disagreement": disagreement,
+        "disagreement": min(max(disagreement, -_MAX_DISAGREEMENT), _MAX_DISAGREEMENT),
     }
 
 

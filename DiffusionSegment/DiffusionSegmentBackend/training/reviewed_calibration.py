@@ -3,19 +3,23 @@
 The model has to be as wrong as on new scans, and knows those of its training. So it sees their images degraded until
 its Dice is the one that was measured on its validation cases. It reviews three kinds of segmentations, each a third of
 the examples: the expert's label map; that with one simulated error; and a weak one, what the model finds in an image
-that is degraded otherwise. The probabilities hold where reviewed segmentations are such a mixture.
+that is degraded otherwise. Half of the reviews are of one to three organs, half of all. The probabilities hold where
+reviewed segmentations are such a mixture.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ..datasets.label_errors import present_labels
 from ..datasets.labelled_cases import Case
 from ..errors import DiffusionSegmentError, ErrorCode
 from ..metrics.looks import gross_errors
@@ -23,6 +27,7 @@ from ..models.manifest import ModelDescription
 from ..models.model import Model, load_model, write_description
 from ..pipeline.review import MAX_REGIONS, ErrorMap
 from ..pipeline.reviewed_error import calibrated_error, reviewed_error_features
+from ..pipeline.segment import keep_organs
 from ..schema import dataclass_json
 from ..schema.region_probability import LogisticModel, RegionProbability
 from ..schema.reviewed_error import REVIEWED_ERROR_FEATURES, ReviewedErrorModel
@@ -42,6 +47,8 @@ from .session import add_coordinates, load_cases
 EXPERT, ERROR, WEAK = "expert", "error", "weak"
 # Simulated errors of every kind in each scan.
 _ERRORS_OF_KIND = 2
+# Organs of a review of a few.
+_MOST_ORGANS = 3
 _VOXELS_A_LABEL_MAP = 5000
 # Voxels with less doubt are not examples.
 _MIN_ERROR = 0.02
@@ -55,7 +62,8 @@ class ReviewedLabelMap:
     Attributes:
         kind: EXPERT, ERROR or WEAK.
         name: among the label maps of the scan.
-        labels: the segmentation.
+        labels: the segmentation, of the organs that are reviewed.
+        truth: the expert's label map of these organs.
         competing: the model's label, where it is another one.
         error: 1 - p_model(given label).
         own_error: sum of 1 - p_model of the model's own label.
@@ -65,6 +73,7 @@ class ReviewedLabelMap:
     kind: str
     name: str
     labels: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
     competing: NDArray[np.uint8]
     error: NDArray[np.float32]
     own_error: float
@@ -79,28 +88,48 @@ class ReviewedScan:
     weak: NDArray[np.uint8]
 
     def label_maps(self, description: ModelDescription, *, seed: int) -> Iterator[ReviewedLabelMap]:
-        """The segmentations of this scan, one at a time."""
-        probabilities, truth = self.prediction.probabilities.astype(np.float32), self.prediction.truth
-        best = probabilities.argmax(axis=0).astype(np.uint8)
-        own_error = float((1 - probabilities.max(axis=0)).sum(dtype=np.float64))
+        """The segmentations of this scan, one at a time, each with all organs or, every other one, with a few."""
+        truth, rng = self.prediction.truth, np.random.default_rng(seed)
         errors = [
             item
             for n in range(_ERRORS_OF_KIND)
             for item in simulated_errors(self.prediction, description, seed=seed * _ERRORS_OF_KIND + n)
         ]
-        maps = [(EXPERT, EXPERT, truth), (WEAK, WEAK, self.weak)]
+        maps = [(EXPERT, EXPERT, truth)] * 2 + [(WEAK, WEAK, self.weak)] * 2
         maps += [(ERROR, f"{name} {n}", labels) for n, (name, labels) in enumerate(errors)]
-        for kind, name, labels in maps:
-            given = np.take_along_axis(probabilities, labels[None].astype(np.intp), axis=0)[0]
-            yield ReviewedLabelMap(
-                kind=kind,
-                name=name,
-                labels=labels,
-                competing=best,
-                error=1 - given,
-                own_error=own_error,
-                share=1.0 if kind != ERROR else 1 / len(errors),
-            )
+        counts = Counter(kind for kind, _, _ in maps)
+        for number, (kind, name, labels) in enumerate(maps):
+            organs = _few_organs(labels, truth, rng) if number % 2 else None
+            what = name if organs is None else f"{name} of {len(organs)} organs"
+            yield self._reviewed(labels, organs, kind=kind, name=what, share=1 / counts[kind])
+
+    def _reviewed(
+        self, labels: NDArray[np.uint8], organs: Sequence[int] | None, *, kind: str, name: str, share: float
+    ) -> ReviewedLabelMap:
+        """A review of some organs: voxels of the others are background, also for the model."""
+        kept = keep_organs(torch.from_numpy(self.prediction.probabilities.astype(np.float32)), list(organs or ()))
+        probabilities, truth = kept.numpy(), self.prediction.truth
+        if organs is not None:
+            labels, truth = (np.where(np.isin(one, organs), one, np.uint8(0)) for one in (labels, truth))
+        return ReviewedLabelMap(
+            kind=kind,
+            name=name,
+            labels=labels,
+            truth=truth,
+            competing=probabilities.argmax(axis=0).astype(np.uint8),
+            error=1 - np.take_along_axis(probabilities, labels[None].astype(np.intp), axis=0)[0],
+            own_error=float((1 - probabilities.max(axis=0)).sum(dtype=np.float64)),
+            share=share,
+        )
+
+
+def _few_organs(labels: NDArray[np.uint8], truth: NDArray[np.uint8], rng: np.random.Generator) -> list[int]:
+    """One to three random organs of a label map, among them one that is wrong, if any is."""
+    present = present_labels(truth)
+    wrong = sorted({*np.unique(labels[labels != truth]), *np.unique(truth[labels != truth])} - {0})
+    first = int(rng.choice(wrong or present))
+    others = rng.permutation([value for value in present if value != first])[: rng.integers(_MOST_ORGANS)]
+    return [first, *map(int, others)]
 
 
 def calibrate_reviews(
@@ -165,14 +194,15 @@ def fit_voxels(scans: Sequence[ReviewedScan], description: ModelDescription, *, 
     rng = np.random.default_rng(seed)
     features, wrong, weights = [], [], []
     for number, scan in enumerate(tqdm(scans, desc="voxels")):
-        truth = scan.prediction.truth
         for item in scan.label_maps(description, seed=seed + number):
-            found = np.flatnonzero((item.error > _MIN_ERROR) | (item.labels != truth))
+            found = np.flatnonzero((item.error > _MIN_ERROR) | (item.labels != item.truth))
             chosen = rng.choice(found, min(len(found), _VOXELS_A_LABEL_MAP), replace=False)
             every = reviewed_error_features(item.error, item.own_error, spacing=scan.prediction.spacing)
-            columns = [np.broadcast_to(every[name], truth.shape).ravel()[chosen] for name in REVIEWED_ERROR_FEATURES]
+            columns = [
+                np.broadcast_to(every[name], item.error.shape).ravel()[chosen] for name in REVIEWED_ERROR_FEATURES
+            ]
             features.append(np.column_stack(columns))
-            wrong.append((item.labels != truth).ravel()[chosen])
+            wrong.append((item.labels != item.truth).ravel()[chosen])
             weights.append(np.full(len(chosen), item.share * len(found) / max(1, len(chosen))))
     every_wrong = np.concatenate(wrong).astype(np.float64)
     intercept, slopes = fit_logistic(np.concatenate(features), every_wrong, np.concatenate(weights))
@@ -191,6 +221,6 @@ def _regions(
     for item in scan.label_maps(description, seed=seed):
         probability = calibrated_error(item.error, item.own_error, model, spacing=prediction.spacing)
         errors = ErrorMap(item.labels, item.competing, probability, item.own_error)
-        gross = gross_errors(item.labels, prediction.truth, spacing=prediction.spacing)
+        gross = gross_errors(item.labels, item.truth, spacing=prediction.spacing)
         for example in region_examples(prediction, item.name, errors, gross, count=MAX_REGIONS):
             yield replace(example, weight=item.share)
