@@ -17,6 +17,8 @@ from DiffusionSegmentBackend.models.manifest import ModelDescription, read_descr
 from DiffusionSegmentBackend.models.model import find_model
 from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.reviewed_error import calibrated_error
+from DiffusionSegmentBackend.schema.region_probability import LogisticModel
+from DiffusionSegmentBackend.training import reviewed_calibration
 from DiffusionSegmentBackend.training.region_calibration import MAX_THRESHOLD, LabelledPrediction
 from DiffusionSegmentBackend.training.reviewed_calibration import (
     ERROR,
@@ -103,6 +105,15 @@ def test_errors_of_the_model_on_new_scans_are_told_from_those_of_the_segmentatio
     wrong_ml = np.count_nonzero(truth == LIVER) * 0.027
     assert expected_ml(new, fitted, truth) < 0.25 * raw * 0.027
     assert expected_ml(new, fitted, missing) == pytest.approx(wrong_ml, rel=0.35)
+
+
+def test_a_region_is_listed_if_it_more_probably_than_not_holds_a_gross_error(
+    scans: list[ReviewedScan], description: ModelDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever share of the gross errors is kept with it."""
+    fitted = LogisticModel(intercept=0.0, weights={}, threshold=0.1)
+    monkeypatch.setattr(reviewed_calibration, "fit_region_model", lambda examples: fitted)
+    assert fit_reviews(scans[:1], description, seed=0)[1] == replace(fitted, threshold=0.5)
 
 
 def test_the_fit_is_reproducible(scans: list[ReviewedScan], description: ModelDescription) -> None:
