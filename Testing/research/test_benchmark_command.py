@@ -125,7 +125,7 @@ def test_the_page_shows_every_row_and_the_command(result: Path, tmp_path: Path) 
     text = page.read_text(encoding="utf-8")
     benchmark = read_benchmark(result)
     table = [line for line in text.splitlines() if line.startswith("| 24 x 24 x 20 |")]
-    assert len(table) == len(benchmark.rows) + 2
+    assert len(table) == len(benchmark.rows) + 3
     assert "small \\| net" in text
     assert f"| {benchmark.rows[-1].timed} of {benchmark.rows[-1].tiles} |" in text
     assert "device memory" not in text.partition("## What a click costs")[2]

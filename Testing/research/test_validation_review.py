@@ -7,6 +7,7 @@ import pytest
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.model import Model
+from DiffusionSegmentResearch.studies.expert_reviews import of_drawn
 from DiffusionSegmentResearch.studies.validation_review import predicted_map, review_rows
 
 WHOLE = (48, 32, 64)
@@ -42,3 +43,14 @@ def test_rows_name_lists_reviews_and_alternatives(tiny: Model, case: Case) -> No
     assert {"regions to review", "the truth", "expert label maps", "a third of an organ cut off"} <= set(names)
     assert "alternatives: jittered boundary" in names
     assert len(names) == len(set(names))
+
+
+def test_organs_that_are_not_drawn_are_background_for_expert_and_model(tiny: Model, case: Case) -> None:
+    whole = predicted_map(case, tiny)
+    part = of_drawn(whole, {2})
+    assert set(np.unique(part.truth)) == {0, 2}
+    np.testing.assert_array_equal(part.truth == 2, whole.truth == 2)
+    np.testing.assert_array_equal(part.probabilities[2], whole.probabilities[2])
+    assert not part.probabilities[[1, 3]].any()
+    np.testing.assert_allclose(part.probabilities.sum(axis=0), 1.0, atol=1e-5)
+    assert of_drawn(whole, None) is whole

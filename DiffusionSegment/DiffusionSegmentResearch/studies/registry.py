@@ -107,6 +107,12 @@ STUDIES = {
             module="validation_review",
         ),
         Study(
+            name="reviews",
+            measures="reviews of experts' label maps, as they are and spoiled",
+            module="expert_reviews",
+            options=("part", "cases"),
+        ),
+        Study(
             name="audit",
             measures="wrong voxels that the audit network recognises",
             module="audit",

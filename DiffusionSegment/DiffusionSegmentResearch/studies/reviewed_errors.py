@@ -46,6 +46,7 @@ def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -
                 "label maps": len(maps),
                 "expected wrong, mL": round(float(np.mean(expert))),
                 "without a region": sum(count == 0 for count in listed),
+                "regions of a label map": round(float(np.mean(listed)), 1),
             },
         ),
     ]
