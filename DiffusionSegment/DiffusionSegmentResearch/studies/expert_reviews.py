@@ -27,7 +27,7 @@ def study(request: StudyRequest) -> StudyResult:
     maps = [of_drawn(predicted_map(case, model), case.drawn) for case in cases]
     description = StudyDescription(
         order=58,
-        title=f"Reviews with {model.description.name}, cases of other sets",
+        title=f"Reviews with {model.description.name}, cases of another set",
         question="Is the label map of an expert left alone, and a spoiled one found?",
         protocol=f"{len(maps)} cases of the {request.options.part} part of their set; only the organs that are drawn "
         "are reviewed, as with a segmentation that has no others. Maps of a run with the defaults on the model's grid, "
