@@ -10,11 +10,8 @@ import numpy as np
 import pytest
 import torch
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
-from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.models.model import load_model
 from DiffusionSegmentBackend.models.tile_shape import TileShape
-from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.training.degraded_scans import presegmented
 from DiffusionSegmentResearch.label_diffusion import inference, training
 from DiffusionSegmentResearch.label_diffusion.network import LabelDenoiser
@@ -29,8 +26,9 @@ from DiffusionSegmentResearch.studies.refiner_data import (
 )
 from DiffusionSegmentResearch.studies.registry import STUDIES
 from DiffusionSegmentResearch.studies.study import StudyOptions, StudyRequest
+from fixtures.evaluation_data import write_labelled_phantoms
 from fixtures.segmenter_data import CLASSES, small_volume
-from fixtures.tiny_model import SPACING_MM, write_tiny_model
+from fixtures.tiny_model import write_tiny_model
 
 ORGANS = ("spleen", "right_kidney")
 
@@ -57,13 +55,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Three phantoms with the organs of the tiny model, one of them for validation."""
-    folder = tmp_path / "data"
-    for seed in range(3):
-        phantom = make_phantom(seed=seed, spacing_mm=SPACING_MM)
-        labels = np.where(phantom.labels <= 3, phantom.labels, 0).astype(np.uint8)
-        for kind, array in (("images", phantom.image), ("labels", labels)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            write_volume(Volume(array, phantom.index_to_lps), folder / kind / f"{seed}.nii.gz")
+    folder = write_labelled_phantoms(tmp_path / "data", {"0": 0, "1": 1, "2": 2})
     parts = {"train": ["0", "1"], "validation": ["2"]}
     (folder / "splits.json").write_text(json.dumps(parts), encoding="utf-8")
     return folder

@@ -11,11 +11,8 @@ import pytest
 from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.datasets.label_errors import delete_organ, softened
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.models.manifest import ModelDescription, read_description
 from DiffusionSegmentBackend.models.model import find_model
-from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.reviewed_error import calibrated_error
 from DiffusionSegmentBackend.schema.region_probability import LogisticModel
 from DiffusionSegmentBackend.training import reviewed_calibration
@@ -29,7 +26,8 @@ from DiffusionSegmentBackend.training.reviewed_calibration import (
     fit_reviews,
     fit_voxels,
 )
-from fixtures.tiny_model import SPACING_MM, write_tiny_model
+from fixtures.evaluation_data import write_labelled_phantoms
+from fixtures.tiny_model import write_tiny_model
 from numpy.typing import NDArray
 
 SPACING = (3.0, 3.0, 3.0)
@@ -123,14 +121,7 @@ def test_the_fit_is_reproducible(scans: list[ReviewedScan], description: ModelDe
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Five phantoms with the three organs of the tiny model."""
-    folder = tmp_path / "data"
-    for seed in range(5):
-        phantom = make_phantom(seed=seed, spacing_mm=SPACING_MM)
-        labels = np.where(phantom.labels <= 3, phantom.labels, 0).astype(np.uint8)
-        for kind, array in (("images", phantom.image), ("labels", labels)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            write_volume(Volume(array, phantom.index_to_lps), folder / kind / f"{seed}.nii.gz")
-    return folder
+    return write_labelled_phantoms(tmp_path / "data", {str(seed): seed for seed in range(5)})
 
 
 def tiny_model(folder: Path, *, quality: bool = True) -> Path:

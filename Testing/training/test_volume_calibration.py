@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 from DiffusionSegmentBackend.cli.main import main
 from DiffusionSegmentBackend.errors import DiffusionSegmentError
-from DiffusionSegmentBackend.imaging.volume import Volume
-from DiffusionSegmentBackend.imaging.volume_io import write_volume
 from DiffusionSegmentBackend.models.manifest import read_description
 from DiffusionSegmentBackend.models.model import load_model
-from DiffusionSegmentBackend.phantom.phantom import make_phantom
 from DiffusionSegmentBackend.pipeline.options import SegmentOptions
 from DiffusionSegmentBackend.pipeline.segment import segment
 from DiffusionSegmentBackend.pipeline.uncertainty import volume_interval_ml
 from DiffusionSegmentBackend.training.volume_calibration import calibrate_volumes, conformal_tail, containing_tail
-from fixtures.tiny_model import SPACING_MM, coarse_phantom, write_tiny_model
+from fixtures.evaluation_data import write_labelled_phantoms
+from fixtures.tiny_model import coarse_phantom, write_tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,13 +59,7 @@ def test_eight_organs_are_too_few() -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Five phantoms with the three organs of the tiny model."""
-    folder = tmp_path / "data"
-    for seed in range(5):
-        phantom = make_phantom(seed=seed, spacing_mm=SPACING_MM)
-        labels = np.where(phantom.labels <= 3, phantom.labels, 0).astype(np.uint8)
-        for kind, array in (("images", phantom.image), ("labels", labels)):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            write_volume(Volume(array, phantom.index_to_lps), folder / kind / f"{seed}.nii.gz")
+    folder = write_labelled_phantoms(tmp_path / "data", {str(seed): seed for seed in range(5)})
     parts = {"validation": [str(seed) for seed in range(5)]}
     (folder / "splits.json").write_text(json.dumps(parts), encoding="utf-8")
     return folder

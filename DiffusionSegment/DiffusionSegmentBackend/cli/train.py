@@ -265,6 +265,7 @@ def _run_presegment(options: argparse.Namespace) -> None:
 
 def _run_calibrate(options: argparse.Namespace) -> None:
     from ..training.cross_fitting import calibrate, calibrate_refiner
+    from ..training.reviewed_calibration import calibrate_reviews
     from ..training.volume_calibration import calibrate_volumes
 
     if options.target == "volumes":
@@ -272,8 +273,6 @@ def _run_calibrate(options: argparse.Namespace) -> None:
         print(f"Tail {volumes.tail:.4f}: {100 * volumes.contained:.0f} % of {volumes.organs} volumes are contained.")
         return
     if options.target == "reviews":
-        from ..training.reviewed_calibration import calibrate_reviews
-
         error, regions = calibrate_reviews(options.model, options.data, part=options.part or "train")
         count = 0 if regions is None else regions.regions
         print(f"Reviews are calibrated on {error.scans} scans with {count} regions.")

@@ -18,11 +18,12 @@ from ..models.manifest import ModelDescription
 from ..models.model import Model, weights_sha256
 from ..schema.model_manifest import ModelLabel
 from ..schema.provenance import Provenance, Software
-from ..schema.report import AlarmKind, MapScale, OrganAlarm, OrganResult, RemovedIslands, Report, ReviewRegion
+from ..schema.report import AlarmKind, MapScale, OrganAlarm, OrganResult, RemovedIslands, Report
 from .checks import organ_confidence
 from .islands import pieces_of
 from .options import drawn
 from .organ_alarms import LabelMapOnGrid, organ_alarms
+from .review import ReviewList
 from .session import GIVEN_WEIGHT
 from .uncertainty import error_of_best, volume_interval_ml
 
@@ -41,8 +42,7 @@ def build_report(
     *,
     labels: NDArray[np.uint8],
     prediction: NDArray[np.float32],
-    review: Sequence[ReviewRegion],
-    expected_wrong_ml: float,
+    review: ReviewList,
     session: Session,
     model: Model,
     seconds: dict[str, float],
@@ -52,8 +52,7 @@ def build_report(
     Args:
         labels: the segmentation in the scan's own geometry (k, j, i).
         prediction: the final probabilities (classes, z, y, x) on the model's grid.
-        review: the regions to review, largest score first.
-        expected_wrong_ml: volume whose labels are expected to be wrong.
+        review: the regions to review, largest score first, and what is expected to be wrong.
         session: the run.
         model: the networks of the run.
         seconds: seconds by stage.
@@ -67,9 +66,9 @@ def build_report(
     removed = _removed_islands(session.prediction.islands.numpy(), best, chosen, voxel_ml)
     return Report(
         organs=organs,
-        review=tuple(review),
+        review=tuple(review.regions),
         alarms=alarms,
-        expected_wrong_ml=round(expected_wrong_ml, 1),
+        expected_wrong_ml=round(review.expected_wrong_ml, 1),
         confidence=round(confidence, 4),
         taken_out=removed,
         warnings=(

@@ -146,6 +146,15 @@ def review_candidates(errors: ErrorMap, *, voxel_ml: float, spacing: Spacing, co
     return candidates
 
 
+@dataclass(frozen=True)
+class ReviewList:
+    """The regions to review, a map (z, y, x), uint8, with n + 1 inside region n, and what is expected to be wrong."""
+
+    regions: list[ReviewRegion]
+    numbers: NDArray[np.uint8]
+    expected_wrong_ml: float
+
+
 def regions_to_review(
     probabilities: NDArray[np.floating[Any]],
     grid: Grid,
@@ -154,7 +163,20 @@ def regions_to_review(
     *,
     given_weight: float = 0.0,
 ) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
-    """`listed_regions` of the `expected_errors` of a prediction.
+    """The regions and their numbers in the `review_list` of the same arguments."""
+    listing = review_list(probabilities, grid, offset, description, given_weight=given_weight)
+    return listing.regions, listing.numbers
+
+
+def review_list(
+    probabilities: NDArray[np.floating[Any]],
+    grid: Grid,
+    offset: tuple[int, int, int],
+    description: ModelDescription,
+    *,
+    given_weight: float = 0.0,
+) -> ReviewList:
+    """The regions to review, largest expected error first, at most 10, each at most 40 mm wide.
 
     Args:
         probabilities: (classes, z, y, x), beginning at voxel `offset` (z, y, x) of the grid.
@@ -162,24 +184,11 @@ def regions_to_review(
         offset: first voxel of the probabilities.
         description: the model, for the names of the labels and the calibrated probability of regions.
         given_weight: weight of a segmentation that is reviewed, as in `uncertainty.error_probability`.
-
-    Returns:
-        The regions, and a map (z, y, x), uint8, with n + 1 inside region n.
     """
     errors = expected_errors(probabilities, grid, description, given_weight=given_weight)
-    return listed_regions(errors, grid, offset, description, reviewed=given_weight > 0)
-
-
-def listed_regions(
-    errors: ErrorMap, grid: Grid, offset: tuple[int, int, int], description: ModelDescription, *, reviewed: bool
-) -> tuple[list[ReviewRegion], NDArray[np.uint8]]:
-    """The regions to review, largest expected error first, at most 10, each at most 40 mm wide.
-
-    The result and the arguments are those of `regions_to_review`; `reviewed`: of a segmentation that is reviewed.
-    """
     x, y, z = grid.spacing
     calibration = description.region_probability
-    model = None if calibration is None else calibration.reviewed if reviewed else calibration.own
+    model = None if calibration is None else calibration.reviewed if given_weight else calibration.own
     count = MAX_REGIONS if model is None else MAX_CANDIDATES
     candidates = review_candidates(errors, voxel_ml=grid.voxel_ml, spacing=(z, y, x), count=count)
     numbers = np.zeros(errors.labels.shape, dtype=np.uint8)
@@ -187,7 +196,7 @@ def listed_regions(
     for candidate, probability in listed(candidates, model):
         numbers[candidate.ball.box][candidate.inside] = len(regions) + 1
         regions.append(_region(candidate, probability, errors, grid, offset, description))
-    return regions, numbers
+    return ReviewList(regions, numbers, errors.expected_wrong_ml(grid.voxel_ml))
 
 
 def listed(candidates: Sequence[Candidate], model: LogisticModel | None) -> list[tuple[Candidate, float | None]]:

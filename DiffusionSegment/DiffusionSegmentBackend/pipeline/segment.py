@@ -40,7 +40,7 @@ from .progress import Progress, silent
 from .region import region_mask
 from .report import build_report
 from .restore import restore_labels, restore_map, restore_nearest
-from .review import expected_errors, listed_regions
+from .review import review_list
 from .reviewed import check_reviewed, labels_of_model, reviewed_on_grid, reviewed_prediction
 from .session import Prediction, Session, Stopwatch
 from .uncertainty_maps import GridMaps, uncertainty_of_scan, uncertainty_on_grid
@@ -282,22 +282,14 @@ def _build(
             else labels_of_model(session.reviewed, model.description.classes)
         )
         progress("restore", 1, 4)
-        description, reviewed = model.description, session.reviewed is not None
-        errors = expected_errors(kept.numpy(), grid, description, given_weight=session.given_weight)
-        review, numbers = listed_regions(errors, grid, offset, description, reviewed=reviewed)
-        regions = restore_nearest(numbers, offset, grid, allocate)
+        review = review_list(kept.numpy(), grid, offset, model.description, given_weight=session.given_weight)
+        regions = restore_nearest(review.numbers, offset, grid, allocate)
         progress("restore", 2, 4)
         coordinates = restore_coordinates(session.prediction.coordinates_mm, grid) if bodypart else None
         progress("restore", 3, 4)
         maps = uncertainty(session, allocate)
     report = build_report(
-        labels=labels,
-        prediction=kept.numpy(),
-        review=review,
-        expected_wrong_ml=errors.expected_wrong_ml(grid.voxel_ml),
-        session=session,
-        model=model,
-        seconds=watch.seconds,
+        labels=labels, prediction=kept.numpy(), review=review, session=session, model=model, seconds=watch.seconds
     )
     progress("restore", 4, 4)
     return LabelledScan(labels=labels, regions=regions, bodypart=coordinates, report=report), maps

@@ -88,10 +88,10 @@ def calibrate_refiner(
     return temperature
 
 
-def stage_of(case: Case, model: Model) -> Stage1:
-    """Features and pre-segmentation of a case with coordinates, padded to at least one tile."""
+def stage_of(case: Case, model: Model, *, keep_features: bool = True) -> Stage1:
+    """Features, if they are kept, and pre-segmentation of a case with coordinates, padded to at least one tile."""
     image, coordinates = case.padded(model.tile)
-    return first_stage(image, coordinates, model, progress=silent)
+    return first_stage(image, coordinates, model, progress=silent, keep_features=keep_features)
 
 
 def _store_temperature(description: ModelDescription, name: str, value: float) -> None:

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..datasets.labelled_cases import Case
 from ..metrics.overlap import dice_by_label
 from ..models.model import Model
-from ..pipeline.features import first_stage
-from ..pipeline.progress import silent
+from .cross_fitting import stage_of
 
 _MAX_STRENGTH = 1.5
 _TRIES, _TOLERANCE = 4, 0.035
@@ -45,10 +44,8 @@ def degraded_prediction(case: Case, model: Model, random: np.random.Generator) -
 @torch.inference_mode()
 def presegmented(case: Case, model: Model) -> Tensor:
     """Probabilities (classes, z, y, x) of the pre-segmenter of a model for a case with body coordinates."""
-    image, coordinates = case.padded(model.tile)
-    stage = first_stage(image, coordinates, model, progress=silent, keep_features=False)
     z, y, x = (slice(0, n) for n in case.labels.shape)
-    return stage.pre[:, z, y, x]
+    return stage_of(case, model, keep_features=False).pre[:, z, y, x]
 
 
 def prediction_with_dice(case: Case, model: Model, dice: float, *, seed: int) -> Tensor:

@@ -90,6 +90,7 @@ class ReviewedScan:
     def label_maps(self, description: ModelDescription, *, seed: int) -> Iterator[ReviewedLabelMap]:
         """The segmentations of this scan, one at a time, each with all organs or, every other one, with a few."""
         truth, rng = self.prediction.truth, np.random.default_rng(seed)
+        probabilities = torch.from_numpy(self.prediction.probabilities.astype(np.float32))
         errors = [
             item
             for n in range(_ERRORS_OF_KIND)
@@ -100,27 +101,20 @@ class ReviewedScan:
         counts = Counter(kind for kind, _, _ in maps)
         for number, (kind, name, labels) in enumerate(maps):
             organs = _few_organs(labels, truth, rng) if number % 2 else None
-            what = name if organs is None else f"{name} of {len(organs)} organs"
-            yield self._reviewed(labels, organs, kind=kind, name=what, share=1 / counts[kind])
-
-    def _reviewed(
-        self, labels: NDArray[np.uint8], organs: Sequence[int] | None, *, kind: str, name: str, share: float
-    ) -> ReviewedLabelMap:
-        """A review of some organs: voxels of the others are background, also for the model."""
-        kept = keep_organs(torch.from_numpy(self.prediction.probabilities.astype(np.float32)), list(organs or ()))
-        probabilities, truth = kept.numpy(), self.prediction.truth
-        if organs is not None:
-            labels, truth = (np.where(np.isin(one, organs), one, np.uint8(0)) for one in (labels, truth))
-        return ReviewedLabelMap(
-            kind=kind,
-            name=name,
-            labels=labels,
-            truth=truth,
-            competing=probabilities.argmax(axis=0).astype(np.uint8),
-            error=1 - np.take_along_axis(probabilities, labels[None].astype(np.intp), axis=0)[0],
-            own_error=float((1 - probabilities.max(axis=0)).sum(dtype=np.float64)),
-            share=share,
-        )
+            # Voxels of other organs are background, also for the model.
+            shown = labels if organs is None else np.where(np.isin(labels, organs), labels, np.uint8(0))
+            expected = truth if organs is None else np.where(np.isin(truth, organs), truth, np.uint8(0))
+            kept = keep_organs(probabilities, organs or []).numpy()
+            yield ReviewedLabelMap(
+                kind=kind,
+                name=name if organs is None else f"{name} of {len(organs)} organs",
+                labels=shown,
+                truth=expected,
+                competing=kept.argmax(axis=0).astype(np.uint8),
+                error=1 - np.take_along_axis(kept, shown[None].astype(np.intp), axis=0)[0],
+                own_error=float((1 - kept.max(axis=0)).sum(dtype=np.float64)),
+                share=1 / counts[kind],
+            )
 
 
 def _few_organs(labels: NDArray[np.uint8], truth: NDArray[np.uint8], rng: np.random.Generator) -> list[int]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import numpy as np
 import torch
 from DiffusionSegmentBackend.datasets.patch_sampler import TrainingSet
 from DiffusionSegmentBackend.datasets.volumes import training_volume
@@ -17,10 +14,8 @@ from tqdm import tqdm
 from ..audit.network import AuditNetwork
 from ..audit.segmenter_errors import with_prediction
 from ..audit.training import AuditPatches, train_audit
-from .stored_array import stored_array
+from .degraded_predictions import degraded_predictions
 from .study import StudyRequest
-
-_PREDICTIONS_A_CASE = 2
 
 
 def trained_audit(
@@ -47,11 +42,9 @@ def audit_training_set(request: StudyRequest, model: Model) -> TrainingSet:
     cases = load_cases(request.data[:1], model.description)
     add_coordinates(cases, model.bodypart)
     folder = request.trainings / "predictions"
-    folder.mkdir(parents=True, exist_ok=True)
     volumes = []
     for number, case in enumerate(tqdm(cases, desc="errors of the segmenter")):
         volume = training_volume(case, model.bodypart, model.description.classes, trunk_stride=(1, 1, 1))
-        for n in range(_PREDICTIONS_A_CASE):
-            find = partial(degraded_prediction, case, model, np.random.default_rng((request.seed, number, n)))
-            volumes.append(with_prediction(volume, stored_array(folder / f"{case.name}-{n}.npy", find)))
+        found = degraded_predictions(case, model, degraded_prediction, folder, seed=(request.seed, number))
+        volumes += [with_prediction(volume, labels) for labels in found]
     return TrainingSet(volumes)

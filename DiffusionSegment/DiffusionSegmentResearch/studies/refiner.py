@@ -23,10 +23,11 @@ from ..label_diffusion.network import LabelDenoiser
 from ..label_diffusion.process import Process
 from ..label_diffusion.training import Recipe, train_denoiser
 from .case_selection import cropped
+from .degraded_predictions import PREDICTIONS_A_CASE
 from .diversity import diversity_rows, sample_measures
 from .measures_by_case import Measures, MeasuresByCase
 from .presegmentation_paths import without_organ
-from .refiner_data import PREDICTIONS_A_CASE, PresegmentedCase, ensemble_maps, training_cases, validation_cases
+from .refiner_data import PresegmentedCase, ensemble_maps, training_cases, validation_cases
 from .result_file import StudyDescription, StudyResult, StudyRow
 from .study import StudyRequest
 from .study_data import organ_names

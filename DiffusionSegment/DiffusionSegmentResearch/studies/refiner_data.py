@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from DiffusionSegmentBackend.datasets.labelled_cases import Case
@@ -18,10 +17,9 @@ from DiffusionSegmentBackend.training.session import add_coordinates, load_cases
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .stored_array import stored_array
+from .degraded_predictions import degraded_predictions
 from .study import StudyRequest
 
-PREDICTIONS_A_CASE = 2
 # Weaker degradation leaves a model that knows the case few errors.
 _MIN_STRENGTH = 0.3
 
@@ -42,12 +40,10 @@ def training_cases(request: StudyRequest, model: Model) -> list[PresegmentedCase
     cases = load_cases(request.data, model.description)
     add_coordinates(cases, model.bodypart)
     folder = request.trainings / "presegmentations"
-    folder.mkdir(parents=True, exist_ok=True)
     result = []
     for number, case in enumerate(tqdm(cases, desc="errors of the segmenter")):
-        for n in range(PREDICTIONS_A_CASE):
-            find = partial(_from_degraded, case, model, np.random.default_rng((request.seed, number, n)))
-            result.append(PresegmentedCase(case, stored_array(folder / f"{case.name}-{n}.npy", find)))
+        found = degraded_predictions(case, model, _from_degraded, folder, seed=(request.seed, number))
+        result += [PresegmentedCase(case, probabilities) for probabilities in found]
     return result
 
 

@@ -11,7 +11,7 @@ from DiffusionSegmentBackend.metrics.calibration import rank_correlation
 from DiffusionSegmentBackend.metrics.looks import gross_errors, look
 from DiffusionSegmentBackend.models.manifest import ModelDescription
 from DiffusionSegmentBackend.pipeline.organ_alarms import LabelMapOnGrid, organ_alarms
-from DiffusionSegmentBackend.pipeline.review import ErrorMap, expected_errors, listed_regions
+from DiffusionSegmentBackend.pipeline.review import ReviewList, expected_errors, review_list
 from DiffusionSegmentBackend.pipeline.reviewed import mix_with_given
 from DiffusionSegmentBackend.pipeline.session import GIVEN_WEIGHT
 from DiffusionSegmentBackend.schema.report import ReviewRegion
@@ -28,13 +28,16 @@ _TO_THE_HEART = (1.0, -1.0, 1.0)
 def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -> list[StudyRow]:
     """A row for our own results, one for the expert maps as they are, and one per kind of error."""
     predicted = [item.probabilities.argmax(axis=0).astype(np.uint8) for item in maps]
-    own = [_expected_wrong(item, labels) for item, labels in zip(maps, predicted, strict=True)]
+    own = [
+        expected_errors(item.probabilities, item.grid, description).expected_wrong_ml(item.grid.voxel_ml)
+        for item in maps
+    ]
     wrong = [
         float(np.count_nonzero(labels != item.truth)) * item.grid.voxel_ml
         for item, labels in zip(maps, predicted, strict=True)
     ]
-    expert = [_expected_wrong_in_review(item, description) for item in maps]
-    listed = [len(reviewed_regions(item, item.truth, description)) for item in maps]
+    expert = [_review(item, item.truth, description) for item in maps]
+    listed = [len(review.regions) for review in expert]
     correlation = rank_correlation(np.array(own), np.array(wrong))
     known = {} if np.isnan(correlation) else {"rank correlation of the two": round(correlation, 3)}
     means = {"expected wrong, mL": round(float(np.mean(own))), "wrong, mL": round(float(np.mean(wrong)))}
@@ -44,7 +47,7 @@ def reviewed_rows(maps: Sequence[OutOfFoldMap], description: ModelDescription) -
             "expert label maps",
             numbers={
                 "label maps": len(maps),
-                "expected wrong, mL": round(float(np.mean(expert))),
+                "expected wrong, mL": round(float(np.mean([review.expected_wrong_ml for review in expert]))),
                 "without a region": sum(count == 0 for count in listed),
                 "regions of a label map": round(float(np.mean(listed)), 1),
             },
@@ -98,22 +101,10 @@ def _is_listed(
 
 def reviewed_regions(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> list[ReviewRegion]:
     """The regions to review of a given label map, as `review` lists them."""
-    errors = _expected_errors(item, labels, description)
-    return listed_regions(errors, item.grid, item.offset, description, reviewed=True)[0]
+    return _review(item, labels, description).regions
 
 
-def _expected_errors(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> ErrorMap:
+def _review(item: OutOfFoldMap, labels: Labels, description: ModelDescription) -> ReviewList:
     given = torch.from_numpy(labels)
     mixed = mix_with_given(torch.from_numpy(item.probabilities.copy()), given, torch.ones_like(given, dtype=torch.bool))
-    return expected_errors(mixed.numpy(), item.grid, description, given_weight=GIVEN_WEIGHT)
-
-
-def _expected_wrong_in_review(item: OutOfFoldMap, description: ModelDescription) -> float:
-    """What a review of the expert's label map expects to be wrong, in mL."""
-    return _expected_errors(item, item.truth, description).expected_wrong_ml(item.grid.voxel_ml)
-
-
-def _expected_wrong(item: OutOfFoldMap, labels: Labels) -> float:
-    """Sum of the probability that the labels of the model itself are wrong, in mL."""
-    given = np.take_along_axis(item.probabilities, labels[None].astype(np.intp), axis=0)[0]
-    return float((1.0 - given).sum()) * item.grid.voxel_ml
+    return review_list(mixed.numpy(), item.grid, item.offset, description, given_weight=GIVEN_WEIGHT)

@@ -31,7 +31,7 @@ from ..progress import Progress, counted, part_of_correction, silent
 from ..refinement import TileChains
 from ..report import build_report, with_total
 from ..restore import in_native_box, interpolated, native_box, restore_nearest
-from ..review import expected_errors, listed_regions
+from ..review import review_list
 from ..reviewed import relabelled
 from ..sampling import SamplingPlan, Window
 from ..segment import keep_organs
@@ -302,23 +302,15 @@ def _restored(
     whole = np.array(corrections.labels)
     changed_voxels = int(np.count_nonzero(whole[box] != grid.order.undo(labels)))
     whole[box] = grid.order.undo(labels)
-    description, reviewed = model.description, session.reviewed is not None
-    errors = expected_errors(new.numpy(), grid, description, given_weight=session.given_weight)
-    review, numbers = listed_regions(errors, grid, offset, description, reviewed=reviewed)
+    review = review_list(new.numpy(), grid, offset, model.description, given_weight=session.given_weight)
     report = build_report(
-        labels=whole,
-        prediction=new.numpy(),
-        review=review,
-        expected_wrong_ml=errors.expected_wrong_ml(grid.voxel_ml),
-        session=session,
-        model=model,
-        seconds=session.seconds,
+        labels=whole, prediction=new.numpy(), review=review, session=session, model=model, seconds=session.seconds
     )
     return Correction(
         box=box,
         canonical_box=native,
         labels=np.ascontiguousarray(grid.order.undo(labels)),
-        regions=restore_nearest(numbers, offset, grid),
+        regions=restore_nearest(review.numbers, offset, grid),
         report=report,
         changed_voxels=changed_voxels,
     )
