@@ -12,7 +12,12 @@ from DiffusionSegmentBackend.datasets.labelled_cases import Case
 from DiffusionSegmentBackend.imaging.volume import Volume, model_grid
 from DiffusionSegmentBackend.models.model import Model, load_model
 from DiffusionSegmentBackend.training import degraded_scans
-from DiffusionSegmentBackend.training.degraded_scans import degraded, degraded_prediction, prediction_with_dice
+from DiffusionSegmentBackend.training.degraded_scans import (
+    degraded,
+    degraded_prediction,
+    prediction_with_dice,
+    presegmented,
+)
 from DiffusionSegmentBackend.training.session import add_coordinates
 from fixtures.tiny_model import write_tiny_model
 
@@ -58,6 +63,7 @@ def test_the_pre_segmenter_of_a_model_is_applied_to_the_degraded_image(model: Mo
     assert found.dtype == np.uint8
     assert found.max() < model.description.classes
     np.testing.assert_array_equal(found, degraded_prediction(case, model, np.random.default_rng(1)))
+    assert (found != presegmented(case, model).argmax(dim=0).numpy()).any()
     brighter = replace(case, image=np.clip(case.image + 0.4, -1, 1))
     assert (found != degraded_prediction(brighter, model, np.random.default_rng(1))).any()
     assert torch.is_inference_mode_enabled() is False
